@@ -1,0 +1,30 @@
+"""The front door: the public names. Importing it registers the model classes with transformers' Auto classes."""
+
+from transformers import AutoConfig, AutoModel, AutoProcessor
+
+from cloc.models.configuration import ClocConfig, ClocVisionConfig
+from cloc.models.modeling import ClocModel, ClocVisionModel, ClocVisionOutput
+from cloc.models.processing import ClocProcessor
+from cloc.structures import Batch, DataError, Outputs, Region, Sample
+from cloc.version import __version__
+
+AutoConfig.register("cloc", ClocConfig, exist_ok=True)
+AutoConfig.register("cloc_vision_model", ClocVisionConfig, exist_ok=True)
+AutoModel.register(ClocConfig, ClocModel, exist_ok=True)
+AutoModel.register(ClocVisionConfig, ClocVisionModel, exist_ok=True)
+AutoProcessor.register(ClocConfig, ClocProcessor, exist_ok=True)
+
+__all__ = [
+    "Batch",
+    "ClocConfig",
+    "ClocModel",
+    "ClocProcessor",
+    "ClocVisionConfig",
+    "ClocVisionModel",
+    "ClocVisionOutput",
+    "DataError",
+    "Outputs",
+    "Region",
+    "Sample",
+    "__version__",
+]

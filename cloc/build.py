@@ -1,0 +1,194 @@
+"""Config to parts: the only place that sees both. Everything here takes the run's config and gives a finished part."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import torch
+from transformers import CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig, PreTrainedTokenizerBase, SiglipVisionConfig
+
+from cloc import comm
+from cloc.config import REPOSITORY, Config
+from cloc.data.loader import Source, StepBatches, make_loader
+from cloc.data.scenes import WorldSpec, ensure_scenes
+from cloc.data.shards import CARD, ShardSet
+from cloc.engine import Losses
+from cloc.losses.objectives import RegionTerms, make_objective, total
+from cloc.models import start
+from cloc.models.configuration import ClocConfig, ClocVisionConfig
+from cloc.models.modeling import ClocModel
+from cloc.optim import make_adamw, parameter_groups
+from cloc.stepper import DeepSpeedStepper, Stepper, TorchStepper, read_deepspeed
+from cloc.structures import Batch, LossReport
+from cloc.text import load_tokenizer
+
+__all__ = ["make_loader"]
+
+SCENES = "scenes"
+"""The reserved word for the rendered world in `data.path`."""
+
+
+def data_root() -> Path:
+    """Where data lies: $CLOC_DATA, else `data/` in the current folder."""
+    return Path(os.environ.get("CLOC_DATA", "data"))
+
+
+def make_sources(config: Config) -> list[Source]:
+    """Open the shards; the rendered world is made by the main rank where it is missing.
+
+    Raises:
+        ValueError: a path holds no shards.
+    """
+    if any(entry.path == SCENES for entry in config.data):
+        if comm.is_main() and not (data_root() / SCENES / "train" / CARD).is_file():
+            ensure_scenes(data_root() / SCENES, WorldSpec())
+        comm.barrier()
+    paths = [data_root() / SCENES / "train" if entry.path == SCENES else entry.path for entry in config.data]
+    return [Source(ShardSet.open(p), entry.batch_size) for p, entry in zip(paths, config.data, strict=True)]
+
+
+def make_tokenizer(config: Config) -> PreTrainedTokenizerBase:
+    """The tokenizer, cutting at the text tower's context."""
+    tokenizer = load_tokenizer(config.model.text.tokenizer)
+    tokenizer.model_max_length = config.model.text.context
+    return tokenizer
+
+
+def make_tower_config(config: Config) -> PreTrainedConfig:
+    """The vision tower's config: from the starting weights, else from the run's numbers."""
+    vision = config.model.vision
+    if vision.source is not None:
+        return start.tower_config(vision.source)
+    kind = CLIPVisionConfig if vision.style == "clip" else SiglipVisionConfig
+    return kind(
+        hidden_size=vision.width,
+        intermediate_size=int(vision.width * vision.mlp_ratio),
+        num_hidden_layers=vision.layers,
+        num_attention_heads=vision.heads,
+        image_size=vision.image_size,
+        patch_size=vision.patch_size,
+        hidden_act=vision.hidden_act,
+    )
+
+
+def make_text_config(config: Config, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+    """The text tower's config: from the starting weights, else from the run's numbers."""
+    text = config.model.text
+    if text.source is not None:
+        return start.text_config(text.source)
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=text.width,
+        intermediate_size=int(text.width * text.mlp_ratio),
+        num_hidden_layers=text.layers,
+        num_attention_heads=text.heads,
+        max_position_embeddings=text.context,
+        hidden_act=text.hidden_act,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def make_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> tuple[ClocModel, list[str]]:
+    """The model with its starting weights, and what was loaded from where."""
+    prompter = config.model.prompter
+    vision_config = ClocVisionConfig(
+        tower=make_tower_config(config).to_dict(),
+        projection_dim=config.model.embed_dim,
+        has_prompter=config.objective != "clip",
+        prompter_mlp_ratio=prompter.mlp_ratio,
+        prompter_pool=prompter.pool,
+        prompter_token_positions=prompter.token_positions,
+        prompter_max_cycles=prompter.max_cycles,
+    )
+    model_config = ClocConfig(
+        vision_config=vision_config.to_dict(),
+        text_config=make_text_config(config, tokenizer).to_dict(),
+        logit_scale_init_value=config.model.logit_scale_init,
+        share_temperature=config.model.share_temperature,
+        objective=config.objective,
+    )
+    torch.manual_seed(config.run.seed)
+    model = ClocModel(model_config)
+    notes = []
+    if config.model.vision.source is not None:
+        notes += start.start_vision(model, config.model.vision.source)
+    if config.model.text.source is not None:
+        notes += start.start_text(model, config.model.text.source)
+    return model, notes or ["all weights from scratch"]
+
+
+def make_batches(config: Config, sources: list[Source], tokenizer: PreTrainedTokenizerBase, first_step: int) -> StepBatches:
+    """The batches of this rank from an optimiser step on."""
+    each = config.train.accumulation
+    return StepBatches(
+        sources,
+        tokenizer,
+        make_tower_config(config).image_size,
+        config.loss.regions_per_image if config.objective != "clip" else 0,
+        config.run.seed,
+        comm.rank(),
+        comm.world_size(),
+        first_step * each,
+        config.steps * each,
+    )
+
+
+def num_workers(config: Config) -> int:
+    """Loading processes of this rank."""
+    if config.run.workers != "auto":
+        return config.run.workers
+    return min(4, max(1, len(os.sched_getaffinity(0)) // comm.world_size() - 1))
+
+
+def deepspeed_file(config: Config, launched: bool) -> Path | None:
+    """The DeepSpeed JSON to use, None for plain torch; `launched` says that the deepspeed launcher started us."""
+    choice = config.train.deepspeed
+    if choice == "none" or (choice == "auto" and not launched):
+        return None
+    name = "configs/deepspeed/zero1.json" if choice == "auto" else choice
+    return next((path for path in (Path(name), REPOSITORY / name) if path.is_file()), Path(name))
+
+
+def make_stepper(config: Config, model: ClocModel, deepspeed: Path | None) -> Stepper:
+    """Plain torch or DeepSpeed around the model."""
+    optim, accumulation = config.optim, config.train.accumulation
+    scales = {
+        "vision.prompter.": optim.prompter_lr_scale,
+        "vision.box_head.": optim.prompter_lr_scale,
+        "text": optim.text_lr_scale,
+    }
+    groups = parameter_groups(model, optim.weight_decay, scales)
+    adamw = make_adamw(groups, optim.lr, (optim.beta1, optim.beta2), optim.eps)
+    bf16 = config.run.precision == "bf16"
+    if deepspeed is None:
+        return TorchStepper(model, adamw, accumulation, optim.clip_grad_norm, bf16)
+    micro = config.batch_size // comm.world_size()
+    return DeepSpeedStepper(model, adamw, read_deepspeed(deepspeed), micro, accumulation, optim.clip_grad_norm, bf16)
+
+
+def make_losses(config: Config, stepper: Stepper) -> Losses:
+    """One forward and the objective's losses."""
+    settings = RegionTerms(config.loss.filter_threshold, config.loss.filter_warmup)
+    objective = make_objective(config.objective, settings)
+    weights = {name: getattr(config.loss, name) for name in ("image_text", "region_text", "grounding")}
+    return partial(_losses, stepper=stepper, objective=objective, weights=weights)
+
+
+def _losses(batch: Batch, step: int, *, stepper: Stepper, objective, weights) -> tuple[LossReport, torch.Tensor]:
+    outputs = stepper.forward(
+        pixel_values=batch.pixel_values,
+        caption_ids=batch.caption_ids,
+        caption_attention=batch.caption_attention,
+        boxes=batch.boxes,
+        boxes_mask=batch.boxes_mask,
+        phrase_ids=batch.phrase_ids,
+        phrase_attention=batch.phrase_attention,
+        phrase_of_region=batch.phrase_of_region,
+        unique_in_image=batch.unique_in_image,
+    )
+    report = objective(outputs, batch, step)
+    return report, total(report, weights)

@@ -1,0 +1,134 @@
+"""Ground floor: what ranks say to each other. In one process every function is the identity.
+
+Letters: W ranks, K rows of this rank, G rows of all ranks.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+
+def rank() -> int:
+    """This process's rank, 0 where there is one process."""
+    return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """The number of processes, 1 where there is one process."""
+    return dist.get_world_size() if dist.is_initialized() else int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main() -> bool:
+    """True on the one rank that writes files and prints."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait for every rank."""
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.barrier()
+
+
+def _counts(rows: int, device: torch.device) -> list[int]:
+    local = torch.tensor([rows], dtype=torch.int64, device=device)
+    gathered = [torch.empty_like(local) for _ in range(dist.get_world_size())]
+    dist.all_gather(gathered, local)
+    return [int(count) for count in gathered]
+
+
+class _GatherRows(torch.autograd.Function):
+    """All rows of all ranks, in rank order; ranks may hold different numbers of rows, none included.
+
+    Gloo and NCCL want equal shapes, so each rank pads to the largest. The gradient of a row is the sum of what every
+    rank says about it, which is what the derivative of a sum over ranks asks for.
+    """
+
+    @staticmethod
+    def forward(ctx, rows: torch.Tensor) -> torch.Tensor:
+        counts = _counts(rows.shape[0], rows.device)
+        ctx.counts = counts
+        padded = rows.new_zeros(max(counts), *rows.shape[1:])
+        padded[: rows.shape[0]] = rows
+        gathered = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(gathered, padded)
+        return torch.cat([part[:count] for part, count in zip(gathered, counts, strict=True)])
+
+    @staticmethod
+    def backward(ctx, grad: torch.Tensor) -> torch.Tensor:
+        grad = grad.contiguous()
+        dist.all_reduce(grad)
+        start = sum(ctx.counts[: dist.get_rank()])
+        return grad[start : start + ctx.counts[dist.get_rank()]]
+
+
+def gather_rows(rows: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Rows of every rank, differentiable.
+
+    Args:
+        rows: (K, ...), K may differ between ranks and may be 0.
+
+    Returns:
+        (G, ...) in rank order, and the position of this rank's first row.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return rows, 0
+    counts = _counts(rows.shape[0], rows.device)
+    if max(counts) == 0:
+        return rows, 0
+    return _GatherRows.apply(rows), sum(counts[: dist.get_rank()])
+
+
+def sum_over_ranks(values: Sequence[float], device: torch.device | str = "cpu") -> list[float]:
+    """Element-wise sum of numbers over all ranks, in float64."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return [float(value) for value in values]
+    tensor = torch.tensor(list(values), dtype=torch.float64, device=device)
+    dist.all_reduce(tensor)
+    return tensor.tolist()
+
+
+def join(device: str, deepspeed: bool) -> None:
+    """Join the other processes (NCCL on accelerators, gloo elsewhere) and take this process's share of the cores.
+
+    Args:
+        device: `cpu` or `cuda`.
+        deepspeed: start DeepSpeed's own communication too; it wants a process group even in one process.
+    """
+    world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    local_world = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or world)
+    if device == "cuda":
+        torch.cuda.set_device(local)
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_world))
+    if dist.is_initialized() or not (deepspeed or world > 1):
+        return
+    if "MASTER_ADDR" not in os.environ:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timedelta(minutes=30))
+    if deepspeed:
+        import deepspeed as ds
+
+        ds.init_distributed(dist_backend="nccl" if device == "cuda" else "gloo", verbose=False)
+
+
+def from_main(value: object) -> object:
+    """The main rank's value, on every rank."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
+
+
+def leave() -> None:
+    """Leave the process group."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

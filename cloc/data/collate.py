@@ -1,0 +1,126 @@
+"""Samples in, one `Batch` out: decode, move image and boxes onto the canvas together, draw M regions, tokenise."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from cloc.data.order import draw
+from cloc.images import Placement, decode, place, to_pixel_values
+from cloc.structures import Batch, DataError, Sample
+from cloc.text import canonical, text_id
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One sample on the model's canvas.
+
+    Attributes:
+        key: the sample's key.
+        pixel_values: (3, S, S) float32, normalised.
+        caption: one caption, drawn where there are several; empty where there is none.
+        boxes: (m, 4) float32 xyxy in [0, 1] of the canvas, m at most M.
+        phrases: their m phrases.
+        unique: (m,) whether the phrase stands for one region of its image only.
+        dropped: regions left out, by reason.
+    """
+
+    key: str
+    pixel_values: np.ndarray
+    caption: str
+    boxes: np.ndarray
+    phrases: tuple[str, ...]
+    unique: tuple[bool, ...]
+    dropped: Counter[str]
+
+
+def prepare(sample: Sample, image_size: int, max_regions: int, seed: int, epoch: int) -> Prepared:
+    """Put one sample onto the canvas; every draw depends on (seed, epoch, sample key) alone.
+
+    Args:
+        sample: as read from a shard.
+        image_size: S, side of the canvas in pixels.
+        max_regions: M, regions drawn at random without replacement (CLOC 3.4); 0 for none.
+        seed: the run's seed.
+        epoch: how often the data has been seen.
+
+    Raises:
+        DataError: the image cannot be decoded or has another size than the sample says.
+    """
+    try:
+        image = decode(sample.image)
+    except ValueError as error:
+        raise DataError("broken_image", f"{sample.key}: {error}") from error
+    if image.size != (sample.width, sample.height):
+        raise DataError("other_size", f"{sample.key}: expected {sample.width}x{sample.height} pixels, got {image.size}")
+    random = draw(seed, "sample", epoch, sample.key)
+    captions = [c for c in sample.extras.get("captions", ()) if canonical(c)] or [sample.caption]
+    caption = captions[int(random.integers(len(captions)))]
+    often = Counter(canonical(region.phrase) for region in sample.regions)
+    chosen = random.permutation(len(sample.regions))[:max_regions]
+    regions = [sample.regions[i] for i in sorted(chosen)]
+    boxes = Placement(sample.width, sample.height).to_canvas([region.box for region in regions])
+    return Prepared(
+        sample.key,
+        to_pixel_values(place(image, image_size)),
+        caption,
+        boxes.astype(np.float32),
+        tuple(region.phrase for region in regions),
+        tuple(often[canonical(region.phrase)] == 1 for region in regions),
+        sample.dropped,
+    )
+
+
+def tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(K, T) ids and attention, padded to the longest and cut at the tokenizer's maximum; K may be 0."""
+    if not texts:
+        return torch.zeros(0, 1, dtype=torch.int64), torch.zeros(0, 1, dtype=torch.int64)
+    tokens = tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
+    return tokens["input_ids"], tokens["attention_mask"]
+
+
+def collate(
+    prepared: Sequence[Prepared],
+    tokenizer: PreTrainedTokenizerBase,
+    image_size: int,
+    max_regions: int,
+    skipped: Counter[str] | None = None,
+) -> Batch:
+    """Stack prepared samples; equal phrases become one row. An empty list gives an empty batch."""
+    num = len(prepared)
+    boxes = torch.zeros(num, max(max_regions, 1), 4)
+    mask = torch.zeros(boxes.shape[:2], dtype=torch.bool)
+    for row, item in enumerate(prepared):
+        boxes[row, : len(item.boxes)] = torch.from_numpy(item.boxes)
+        mask[row, : len(item.boxes)] = True
+    phrases = [canonical(phrase) for item in prepared for phrase in item.phrases]
+    different = {phrase: row for row, phrase in enumerate(dict.fromkeys(phrases))}
+    captioned = [row for row, item in enumerate(prepared) if canonical(item.caption)]
+    caption_ids, caption_attention = tokenise(tokenizer, [prepared[row].caption for row in captioned])
+    phrase_ids, phrase_attention = tokenise(tokenizer, list(different))
+    counts = Counter(skipped or {})
+    for item in prepared:
+        counts.update(item.dropped)
+    if len(captioned) < num:
+        counts["no_caption"] += num - len(captioned)
+    pixels = [torch.from_numpy(item.pixel_values) for item in prepared]
+    return Batch(
+        pixel_values=torch.stack(pixels) if pixels else torch.zeros(0, 3, image_size, image_size),
+        caption_ids=caption_ids,
+        caption_attention=caption_attention,
+        caption_image=torch.tensor(captioned, dtype=torch.int64),
+        boxes=boxes,
+        boxes_mask=mask,
+        phrase_ids=phrase_ids,
+        phrase_attention=phrase_attention,
+        phrase_of_region=torch.tensor([different[phrase] for phrase in phrases], dtype=torch.int64),
+        phrase_text_id=torch.tensor([text_id(phrase) for phrase in different], dtype=torch.int64),
+        unique_in_image=torch.tensor([unique for item in prepared for unique in item.unique], dtype=torch.bool),
+        keys=tuple(item.key for item in prepared),
+        skipped=counts,
+    )

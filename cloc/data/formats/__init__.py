@@ -1,0 +1,22 @@
+"""Data room: one reader for each official layout, shared by converters and benchmarks.
+
+In come the published files as they are, out come `AnnotatedSet` and `ReferringSet` with xyxy pixels of the original
+images. What cannot be used is left out and counted by reason.
+"""
+
+from cloc.data.formats.annotated import AnnotatedImage, AnnotatedSet, Category
+from cloc.data.formats.coco import read_coco
+from cloc.data.formats.lvis import read_lvis
+from cloc.data.formats.refcoco import Expression, ReferringSet, read_refcoco, refcoco_splits
+
+__all__ = [
+    "AnnotatedImage",
+    "AnnotatedSet",
+    "Category",
+    "Expression",
+    "ReferringSet",
+    "read_coco",
+    "read_lvis",
+    "read_refcoco",
+    "refcoco_splits",
+]

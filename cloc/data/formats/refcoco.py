@@ -1,0 +1,226 @@
+"""RefCOCO, RefCOCO+ and RefCOCOg: the refer toolkit's layout, and the evaluation splits as REC_*.jsonl."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cloc.data.formats.annotated import (
+    AnnotatedImage,
+    Annotations,
+    checked_box,
+    image_size,
+    load_json,
+    read_categories,
+)
+from cloc.data.formats.plain_pickle import load_plain_pickle
+
+PUBLISHERS = ("unc", "umd", "google")
+"""refs(PUBLISHER).p: where a folder holds several, the first of these is read, as the papers do."""
+
+_SPLITS = ("train", "val", "testA", "testB", "test")
+
+
+@dataclass(frozen=True)
+class Expression:
+    """One referring expression.
+
+    Attributes:
+        sent_id, ref_id: as in the file; `ref_id` is -1 in the jsonl layout, which has none.
+        image_id: as in the file.
+        annotation_id: the referent among the image's annotations, None in the jsonl layout.
+        text: as in the file.
+        box_xyxy: the referent, pixels.
+        split: val, testA, testB, test or train.
+        kind: rendered scenes only: `name` or `relational`.
+    """
+
+    sent_id: int
+    ref_id: int
+    image_id: int
+    annotation_id: int | None
+    text: str
+    box_xyxy: tuple[float, ...]
+    split: str
+    kind: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class ReferringSet:
+    """The expressions of one split, and the images that they speak of.
+
+    Attributes:
+        name: refcoco, refcoco+ or refcocog.
+        split: which.
+        expressions: in the order of the file.
+        images: by id, those with an expression; with all annotations, or none in the jsonl layout.
+        rendered: whether the images are rendered scenes.
+        file: where the expressions came from.
+        dropped: expressions and annotations left out, by reason.
+    """
+
+    name: str
+    split: str
+    expressions: tuple[Expression, ...]
+    images: dict[int, AnnotatedImage]
+    rendered: bool
+    file: Path
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+def refcoco_splits(root: Path, dataset: str) -> tuple[str, ...]:
+    """The splits of a data set that are there, in the order of the files; empty where there is no such data set.
+
+    Args:
+        root: `<data root>/refcoco`.
+        dataset: refcoco, refcoco+ or refcocog.
+    """
+    refs = _refs_file(Path(root), dataset)
+    if refs is not None:
+        return tuple(dict.fromkeys(str(ref.get("split")) for ref in _load_refs(refs)))
+    return tuple(file.stem.rsplit("_", 1)[1] for file in _jsonl_files(Path(root), dataset))
+
+
+def read_refcoco(root: Path, dataset: str, split: str) -> ReferringSet:
+    """Read one split: refs(*).json or refs(*).p with instances.json, else `annotations_only/REC_*.jsonl`.
+
+    Photos are looked for in `root/images/mscoco/images/train2014`, then in `<data root>/coco/train2014`; whether they
+    are there is not checked here.
+
+    Args:
+        root: `<data root>/refcoco`.
+        dataset: refcoco, refcoco+ or refcocog.
+        split: val, testA, testB, test or train.
+
+    Raises:
+        ValueError: the data set or the split is not there, or a file is not what it should be.
+    """
+    root = Path(root)
+    splits = refcoco_splits(root, dataset)
+    if not splits:
+        raise ValueError(
+            f"{dataset}: expected {root / dataset}/refs(*).p with instances.json, or {root}/annotations_only/"
+            f"REC_{dataset}_*.jsonl; found neither. Put the files of the refer toolkit there, or give another --data"
+        )
+    if split not in splits:
+        raise ValueError(f"{dataset}: expected one of the splits {', '.join(splits)}, got {split!r}")
+    refs = _refs_file(root, dataset)
+    if refs is not None:
+        return _from_refer(root, dataset, split, refs)
+    file = next(f for f in _jsonl_files(root, dataset) if f.stem.endswith(f"_{split}"))
+    return _from_jsonl(root, dataset, split, file)
+
+
+def _refs_file(root: Path, dataset: str) -> Path | None:
+    folder = root / dataset
+    for publisher in PUBLISHERS:
+        for ending in ("json", "p"):
+            path = folder / f"refs({publisher}).{ending}"
+            if path.is_file():
+                return path
+    return None
+
+
+def _jsonl_files(root: Path, dataset: str) -> list[Path]:
+    folder = root / "annotations_only"
+    places = [folder / f"REC_{dataset}_{publisher}_{split}.jsonl" for publisher in PUBLISHERS for split in _SPLITS]
+    found = [file for file in places if file.is_file()]
+    return [file for file in found if file.name.split("_")[2] == found[0].name.split("_")[2]]
+
+
+def _load_refs(file: Path) -> list[Mapping[str, Any]]:
+    what = "the refer toolkit's list of refs"
+    refs = load_json(file, what) if file.suffix == ".json" else load_plain_pickle(file, what)
+    if not isinstance(refs, list) or not all(isinstance(ref, dict) and "sentences" in ref for ref in refs):
+        raise ValueError(f"{file}: expected {what} (dicts with 'sentences'), got {type(refs).__name__}")
+    return refs
+
+
+def _photo(root: Path, file_name: str) -> Path:
+    base = Path(file_name).name
+    candidates = [root / "images/mscoco/images/train2014" / base, root.parent / "coco/train2014" / base]
+    return next((path for path in candidates if path.is_file()), candidates[0])
+
+
+def _from_refer(root: Path, dataset: str, split: str, file: Path) -> ReferringSet:
+    instances = file.with_name("instances.json")
+    content = load_json(instances, "the refer toolkit's instances.json", ("images", "annotations", "categories"))
+    refs = [ref for ref in _load_refs(file) if ref.get("split") == split]
+    wanted = {ref.get("image_id") for ref in refs}
+    entries = {}
+    for place, entry in enumerate(content["images"]):
+        if image_size(entry, place, instances)[0] in wanted:
+            entries[entry["id"]] = entry
+    sizes = {image_id: (entry["width"], entry["height"]) for image_id, entry in entries.items()}
+    ours = [entry for entry in content["annotations"] if entry.get("image_id") in sizes]
+    annotations = Annotations(ours, sizes, read_categories(content, instances))
+    images = {
+        image_id: AnnotatedImage(
+            image_id, _photo(root, entry["file_name"]), *sizes[image_id], **annotations.of(image_id)
+        )
+        for image_id, entry in entries.items()
+    }
+    expressions, dropped = _expressions(refs, images)
+    rendered = bool(content.get("info", {}).get("rendered", False))
+    spoken_of = {expression.image_id for expression in expressions}
+    images = {image_id: image for image_id, image in images.items() if image_id in spoken_of}
+    return ReferringSet(dataset, split, expressions, images, rendered, file, annotations.dropped + dropped)
+
+
+def _expressions(
+    refs: list[Mapping[str, Any]], images: Mapping[int, AnnotatedImage]
+) -> tuple[tuple[Expression, ...], Counter[str]]:
+    found, dropped = [], Counter[str]()
+    for ref in refs:
+        image = images.get(ref.get("image_id"))
+        rows = (image.annotation_ids == ref.get("ann_id")).nonzero()[0] if image is not None else ()
+        for sentence in ref["sentences"]:
+            text = sentence.get("sent", "")
+            if image is None:
+                dropped["expression_of_unknown_image"] += 1
+            elif len(rows) == 0:
+                dropped["expression_of_unknown_annotation"] += 1
+            elif not text.strip():
+                dropped["empty_expression"] += 1
+            else:
+                found.append(
+                    Expression(
+                        sent_id=sentence["sent_id"],
+                        ref_id=ref["ref_id"],
+                        image_id=image.image_id,
+                        annotation_id=int(ref["ann_id"]),
+                        text=text,
+                        box_xyxy=tuple(image.boxes_xyxy[rows[0]].tolist()),
+                        split=ref["split"],
+                        kind=sentence.get("kind"),
+                    )
+                )
+    return tuple(found), dropped
+
+
+def _from_jsonl(root: Path, dataset: str, split: str, file: Path) -> ReferringSet:
+    expressions, images, dropped = [], {}, Counter[str]()
+    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    empty = Annotations((), {}, ()).of(0)
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            size, image_id, sent_id = (row["width"], row["height"]), row["image_id"], row["sent_id"]
+            text, photo = row["expression"], row["img_path"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{file}:{number}: expected img_path, expression, bbox, width, height, image_id, sent_id; got {error!r}"
+            ) from error
+        box, reason = checked_box(row.get("bbox"), *size, xywh=False)
+        if reason is not None:
+            dropped[reason] += 1
+        if box is None or not text.strip():
+            dropped["empty_expression"] += box is not None
+            continue
+        images.setdefault(image_id, AnnotatedImage(image_id, _photo(root, photo), *size, **empty))
+        expressions.append(Expression(sent_id, -1, image_id, None, text, box, split, None))
+    return ReferringSet(dataset, split, tuple(expressions), images, False, file, +dropped)

@@ -1,0 +1,124 @@
+"""The training loader: sources of shards in, one `Batch` a step for each rank out.
+
+The step is the only cursor. Step s takes from each source the positions [s n, (s + 1) n) of its order, n being the
+source's share of the global batch; rank r takes every world-th of them. Workers take whole steps in turn.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from transformers import PreTrainedTokenizerBase
+
+from cloc.data.collate import Prepared, collate, prepare
+from cloc.data.order import Order
+from cloc.data.shards import ShardSet
+from cloc.structures import Batch, DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One set of shards and its share of the global batch.
+
+    Attributes:
+        shards: the opened set.
+        batch_size: samples a step takes from it, over all ranks.
+    """
+
+    shards: ShardSet
+    batch_size: int
+
+
+def check_sources(sources: Sequence[Source], world: int) -> None:
+    """Refuse a batch that the ranks or the shards cannot serve.
+
+    Raises:
+        ValueError: a source's batch is smaller than the number of ranks, does not divide among them, or is larger than
+            the source.
+    """
+    for source in sources:
+        name = source.shards.shards[0].parent
+        if source.batch_size % world:
+            raise ValueError(
+                f"{name}: batch_size {source.batch_size} does not divide among {world} ranks; "
+                f"use a multiple of {world}, such as {-(-source.batch_size // world) * world}, or fewer ranks"
+            )
+        if source.batch_size > source.shards.num_samples:
+            raise ValueError(
+                f"{name}: {world} ranks ask for {source.batch_size} samples a step, the shards hold "
+                f"{source.shards.num_samples}; lower data batch_size, use fewer ranks, or add data"
+            )
+
+
+class StepBatches(IterableDataset):
+    """The batches of one rank from a given step on.
+
+    Args:
+        sources: what the global batch is made of.
+        tokenizer: for captions and phrases.
+        image_size: side of the canvas in pixels.
+        max_regions: M regions drawn an image, 0 for none.
+        seed: the run's seed.
+        rank, world: this rank and their number.
+        first_step, last_step: steps [first, last) are produced.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        tokenizer: PreTrainedTokenizerBase,
+        image_size: int,
+        max_regions: int,
+        seed: int,
+        rank: int,
+        world: int,
+        first_step: int,
+        last_step: int,
+    ) -> None:
+        super().__init__()
+        check_sources(sources, world)
+        self.sources, self.tokenizer = tuple(sources), tokenizer
+        self.image_size, self.max_regions, self.seed = image_size, max_regions, seed
+        self.rank, self.world, self.first_step, self.last_step = rank, world, first_step, last_step
+        self.orders = [Order(source.shards.counts, seed) for source in sources]
+
+    def batch(self, step: int) -> Batch:
+        """The batch of this rank for one step; samples that cannot be used are left out and counted."""
+        prepared, skipped = list[Prepared](), Counter[str]()
+        for source, order in zip(self.sources, self.orders, strict=True):
+            first = step * source.batch_size
+            for position in range(first + self.rank, first + source.batch_size, self.world):
+                epoch, shard, index = order.locate(position)
+                try:
+                    sample = source.shards.read_sample(shard, index)
+                    prepared.append(prepare(sample, self.image_size, self.max_regions, self.seed, epoch))
+                except DataError as error:
+                    skipped[error.reason] += 1
+        return collate(prepared, self.tokenizer, self.image_size, self.max_regions, skipped)
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        offset, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        for step in range(self.first_step + offset, self.last_step, stride):
+            yield self.batch(step)
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)
+
+
+def make_loader(batches: StepBatches, workers: int) -> DataLoader:
+    """Step batches through `workers` processes, in order of steps; 0 reads in the training process."""
+    return DataLoader(
+        batches,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_one_thread if workers else None,
+        multiprocessing_context="fork" if workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )

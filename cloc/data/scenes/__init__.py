@@ -1,0 +1,22 @@
+"""Data room: the embedded world. Scenes composed of sprites, with boxes, names, captions and referring expressions.
+
+In come a `WorldSpec` and a scene's number, out come `Scene`s, shards for training, and COCO, LVIS and RefCOCO files for
+evaluation. It shows that the methods work; it says nothing about real photographs.
+"""
+
+from cloc.data.scenes.build import ensure_scenes
+from cloc.data.scenes.expressions import SceneExpression
+from cloc.data.scenes.render import Scene, SceneObject, render_scene
+from cloc.data.scenes.world import SPLITS, SceneCategory, WorldSpec, categories
+
+__all__ = [
+    "SPLITS",
+    "Scene",
+    "SceneCategory",
+    "SceneExpression",
+    "SceneObject",
+    "WorldSpec",
+    "categories",
+    "ensure_scenes",
+    "render_scene",
+]

@@ -1,0 +1,37 @@
+"""Captions of scenes: true, varied, and silent about at least half of the objects, as captions of the web are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+TEMPLATES = (
+    "{}",
+    "a picture of {}",
+    "there is {} in the picture",
+    "an image with {}",
+    "{} on a plain background",
+    "here we see {}",
+    "{} and some other things",
+    "a scene showing {}",
+)
+
+
+def with_article(name: str) -> str:
+    """`a red circle`, `an apple`."""
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def caption_of(names: Sequence[str], rng: np.random.Generator) -> str:
+    """Name half of the objects (rounded up), each kind once; fewer where there are fewer kinds.
+
+    Args:
+        names: one for each object of the scene.
+        rng: of the scene.
+    """
+    order = rng.permutation(len(names)).tolist()
+    kinds = list(dict.fromkeys(names[index] for index in order))
+    chosen = [with_article(name) for name in kinds[: (len(names) + 1) // 2]]
+    listed = chosen[0] if len(chosen) == 1 else f"{', '.join(chosen[:-1])} and {chosen[-1]}"
+    return TEMPLATES[int(rng.integers(len(TEMPLATES)))].format(listed)

@@ -1,0 +1,217 @@
+"""Reading shards by random access: headers are scanned once a shard, members are read where they lie.
+
+Little is kept: the indices of a few shards and no open file, so that memory does not grow with the set.
+"""
+
+from __future__ import annotations
+
+import glob
+import io
+import json
+import os
+import re
+import tarfile
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from cloc.data.shards.card import CARD, read_card
+from cloc.structures import DataError, Sample
+
+IMAGE_FORMATS = ("jpg", "png", "webp")
+_NAME = re.compile(r"^((?:.*/)?[^./]+)\.([^/]+)$")
+_KEPT_INDICES = 4
+
+Members = dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """Where the members of one shard lie.
+
+    Attributes:
+        path: the tar.
+        entries: (key, {file ending: (offset, size) in bytes}) in the order of the tar.
+        dropped: members left out, by reason: bad_name, duplicate_member, truncated_shard (the shard ends too early).
+    """
+
+    path: Path
+    entries: tuple[tuple[str, Members], ...]
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def open(cls, path: Path) -> ShardIndex:
+        """Scan the headers of a tar. A shard cut short gives what is readable, and is counted in `dropped`.
+
+        Raises:
+            ValueError: the file is missing, or is no plain tar at all.
+        """
+        path = Path(path)
+        groups: dict[str, Members] = {}
+        dropped, last = Counter[str](), ""
+        for name, offset, size in _scan(path, dropped):
+            match = _NAME.match(name)
+            if match is None or name.startswith("/") or ".." in name.split("/"):
+                dropped["bad_name"] += 1
+                continue
+            last, ending = match.group(1), match.group(2).lower()
+            members = groups.setdefault(last, {})
+            if ending in members:
+                dropped["duplicate_member"] += 1
+                continue
+            members["jpg" if ending == "jpeg" else ending] = (offset, size)
+        if dropped["truncated_shard"] and len(groups) > 1 and set(groups[last]) != set(next(iter(groups.values()))):
+            del groups[last]  # the cut went through this sample
+        return cls(path, tuple(groups.items()), +dropped)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+def _scan(path: Path, dropped: Counter[str]) -> list[tuple[str, int, int]]:
+    """(name, offset, size) of every whole file in a tar; the first broken header ends it and is counted."""
+    if not path.is_file():
+        raise ValueError(f"{path}: expected a shard, found no file; check the path, or make the set again")
+    length, found = path.stat().st_size, []
+    try:
+        with tarfile.open(path, "r:") as tar:
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # else the library keeps every header
+                if member.offset_data + member.size > length:
+                    raise tarfile.ReadError("unexpected end of data")
+                if member.isfile():
+                    found.append((member.name, member.offset_data, member.size))
+            with path.open("rb") as file:
+                file.seek(tar.offset)
+                if file.read(512) != bytes(
+                    512
+                ):  # the library takes a cut header for the end; a whole tar ends in zeros
+                    raise tarfile.ReadError("unexpected end of data")
+    except tarfile.ReadError as error:
+        if not found:
+            raise ValueError(f"{path}: expected an uncompressed tar, got a file that is none ({error})") from error
+        dropped["truncated_shard"] += 1
+    return found
+
+
+class ShardSet:
+    """Shards in a fixed order, with how many samples each holds.
+
+    Attributes:
+        shards: paths, in order.
+        counts: samples in each: what the card says, else what was found in the tar.
+        card: the content of `dataset.json`, None where there is none.
+    """
+
+    def __init__(self, shards: tuple[Path, ...], counts: tuple[int, ...], card: dict[str, Any] | None) -> None:
+        self.shards, self.counts, self.card = shards, counts, card
+        self._indices: OrderedDict[int, ShardIndex] = OrderedDict()
+
+    @classmethod
+    def open(cls, source: Path | str) -> ShardSet:
+        """Open a folder of shards (with or without a card) or a pattern such as `folder/*.tar`.
+
+        Raises:
+            ValueError: there is no shard, or a shard that the card names is missing.
+        """
+        folder = Path(source)
+        if folder.is_dir():
+            card = read_card(folder)
+            names = [folder / entry["file"] for entry in card["shards"]] if card and "shards" in card else None
+            shards = names if names is not None else sorted(folder.glob("*.tar"))
+        else:
+            shards = [Path(name) for name in sorted(glob.glob(str(source)))]
+            card = read_card(shards[0].parent) if shards else None
+        if not shards:
+            raise ValueError(
+                f"{source}: expected a folder with NNNNNN.tar shards or a pattern that meets some, found none; "
+                "make some with `python -m cloc.data.scenes` or `python -m cloc.data.convert`"
+            )
+        missing = [path.name for path in shards if not path.is_file()]
+        if missing:
+            raise ValueError(
+                f"{folder / CARD} names {len(missing)} shards that are not there (first: {missing[0]}); "
+                "copy the whole folder, or make the set again"
+            )
+        told = {entry["file"]: int(entry["samples"]) for entry in (card or {}).get("shards", ())}
+        counts = tuple(told[path.name] if path.name in told else len(ShardIndex.open(path)) for path in shards)
+        return cls(tuple(shards), counts, card)
+
+    @property
+    def num_samples(self) -> int:
+        """Samples in all shards, by `counts`."""
+        return sum(self.counts)
+
+    @property
+    def kind(self) -> str | None:
+        """`pairs`, `regions`, `detection` or `grounding`, None without a card."""
+        return None if self.card is None else self.card.get("kind")
+
+    def index(self, shard: int) -> ShardIndex:
+        """The index of one shard; the last few are kept."""
+        if shard in self._indices:
+            self._indices.move_to_end(shard)
+        else:
+            self._indices[shard] = ShardIndex.open(self.shards[shard])
+            if len(self._indices) > _KEPT_INDICES:
+                self._indices.popitem(last=False)
+        return self._indices[shard]
+
+    def read_sample(self, shard: int, i: int) -> Sample:
+        """Sample number `i` of shard number `shard`, both from 0. The image stays encoded.
+
+        Raises:
+            DataError: this sample cannot be used; `reason` is truncated_shard, missing_image, missing_json, bad_json,
+                bad_text, bad_image, or one of `Sample`'s own.
+            IndexError: there is no such number by `counts`.
+        """
+        if not 0 <= i < self.counts[shard]:
+            raise IndexError(f"{self.shards[shard]}: sample {i} of {self.counts[shard]}")
+        index = self.index(shard)
+        if i >= len(index):
+            message = f"{index.path}: expected {self.counts[shard]} samples, the file ends after {len(index)}"
+            raise DataError("truncated_shard", f"{message}; copy it again, or make the set again")
+        key, members = index.entries[i]
+        where = f"{index.path}:{key}"
+        image_format = next((ending for ending in IMAGE_FORMATS if ending in members), None)
+        if image_format is None:
+            raise DataError("missing_image", f"{where}: expected .jpg, .png or .webp, got {sorted(members)}")
+        if "json" not in members and self.kind != "pairs":
+            raise DataError("missing_json", f"{where}: expected a .json member beside the image, got {sorted(members)}")
+        data = _read(index.path, {e: members[e] for e in (image_format, "json", "txt") if e in members})
+        caption, meta = _texts(where, data, image=data[image_format])
+        return Sample.from_json(key, data[image_format], image_format, caption, meta)
+
+
+def _read(path: Path, wanted: Members) -> dict[str, bytes]:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        return {ending: os.pread(handle, size, offset) for ending, (offset, size) in wanted.items()}
+    finally:
+        os.close(handle)
+
+
+def _texts(where: str, data: dict[str, bytes], image: bytes) -> tuple[str, dict[str, Any]]:
+    """Caption and JSON of a sample; a set of pairs may lack the JSON, then the size comes from the image's header."""
+    try:
+        caption = data["txt"].decode().strip() if "txt" in data else None
+    except UnicodeDecodeError as error:
+        raise DataError("bad_text", f"{where}.txt: expected UTF-8 text ({error})") from error
+    if "json" in data:
+        try:
+            meta = json.loads(data["json"])
+        except ValueError as error:
+            raise DataError("bad_json", f"{where}.json: expected JSON ({error})") from error
+        if not isinstance(meta, dict):
+            raise DataError("bad_json", f"{where}.json: expected an object, got {type(meta).__name__}")
+        told = meta.get("caption")
+        return caption if caption is not None else (told if isinstance(told, str) else ""), meta
+    try:
+        with Image.open(io.BytesIO(image)) as header:
+            size = header.size
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise DataError("bad_image", f"{where}: the image's header cannot be read ({error})") from error
+    return caption or "", {"schema": 1, "width": size[0], "height": size[1], "regions": []}

@@ -1,0 +1,174 @@
+"""Service room: a finished folder to hand over, and how to find one.
+
+`export.json` is written last, so that its existence means that the folder is complete.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from transformers import PreTrainedTokenizerBase
+
+from cloc.models.modeling import ClocModel
+from cloc.models.processing import ClocProcessor, image_processor
+from cloc.version import __version__
+
+CARD = "export.json"
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def commit() -> str:
+    """The commit of the kit's own checkout, with `-dirty` where files differ from it; `unknown` without git."""
+    folder = Path(__file__).resolve().parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=folder, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + ("-dirty" if dirty.stdout.strip() else "")
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The `export.json` of a finished export.
+
+    Raises:
+        ValueError: the folder is no finished export of this kit.
+    """
+    path = Path(folder) / CARD
+    if not path.is_file():
+        raise ValueError(f"{folder}: no export ({CARD} is missing); expected a folder such as runs/NAME/export")
+    card = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(card, dict) or card.get("schema") != 1:
+        raise ValueError(f"{path}: expected an object with schema 1; export the run again with this version of the kit")
+    return card
+
+
+def newest_export(runs: Path = Path("runs"), objective: str | None = None) -> Path:
+    """The newest complete export below `runs`, by the time in its card.
+
+    Args:
+        runs: folder of runs.
+        objective: `clip`, `cloc`, ...; None for any but `clip`, which is only the baseline.
+
+    Raises:
+        ValueError: there is none; the message names the command that makes one.
+    """
+    cards = {path.parent: read_card(path.parent) for path in Path(runs).glob(f"*/export/{CARD}")}
+    fits = {f: c for f, c in cards.items() if (c["objective"] != "clip" if objective is None else c["objective"] == objective)}
+    if not fits:
+        wanted = "objective=cloc" if objective is None else f"objective={objective}"
+        raise ValueError(f"{runs}: no finished export with {wanted}; make one with `deepspeed cloc/pretrain.py {wanted}`")
+    return max(fits, key=lambda folder: fits[folder]["time"])
+
+
+def next_free(path: Path) -> Path:
+    """NAME, else NAME-2, NAME-3, ...: the first that does not exist."""
+    number, candidate = 2, path
+    while candidate.exists():
+        candidate = path.with_name(f"{path.name}-{number}")
+        number += 1
+    return candidate
+
+
+def next_numbered(runs: Path, stem: str) -> Path:
+    """runs/STEM-1, runs/STEM-2, ...: the first that does not exist."""
+    number = 1
+    while (Path(runs) / f"{stem}-{number}").exists():
+        number += 1
+    return Path(runs) / f"{stem}-{number}"
+
+
+def save_vision_tower(model: ClocModel, state: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Write the tower as a plain transformers vision model that needs no import of ours.
+
+    The keys carry the `vision_model.` prefix: transformers before 5.6 has that level, later versions map it.
+    """
+    folder.mkdir(parents=True)
+    tower = model.vision.tower
+    inside = "vision.tower."
+    weights = {f"vision_model.{k.removeprefix(inside)}": v for k, v in state.items() if k.startswith(inside)}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    config = {**tower.config.to_dict(), "architectures": [type(tower).__name__]}
+    config = {k: v for k, v in config.items() if not k.startswith("_")}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    image_processor(tower.config.image_size).save_pretrained(folder)
+
+
+def model_card(card: Mapping[str, Any]) -> str:
+    """The README.md of an export."""
+    sources = "\n".join(f"- `{s['path']}` ({s['kind']}, {s['samples']:,} samples){s['note']}" for s in card["data"])
+    return f"""---
+library_name: transformers
+license: {card["licence"]}
+pipeline_tag: image-feature-extraction
+---
+# Vision encoder, objective `{card["objective"]}`
+
+Made by mllm-vision-kit {card["version"]} (commit {card["commit"]}) on {card["time"][:10]}, after {card["steps"]:,} steps
+and {card["samples"]:,} samples from
+
+{sources}
+
+Images are padded to a square with the mean colour and resized to {card["image_size"]} px; boxes are given in pixels of
+the original image. `AutoModel.from_pretrained(folder)` and `AutoProcessor.from_pretrained(folder)` work after
+`import cloc`; `clip_vision_model/` is the tower alone, for code that knows nothing of this kit.
+
+No figure of merit stands here: score the folder with `python benchmarks/run.py --model FOLDER`.
+"""
+
+
+def write_export(
+    model: ClocModel,
+    state: Mapping[str, torch.Tensor],
+    tokenizer: PreTrainedTokenizerBase,
+    run: Path,
+    facts: Mapping[str, Any],
+    data: Sequence[Mapping[str, Any]],
+) -> Path:
+    """Write `run/export`.
+
+    Args:
+        model: the trained model; its own weights may be scattered over ranks.
+        state: the whole weights by name, fp32, on the CPU.
+        tokenizer: its tokenizer.
+        run: the run's folder.
+        facts: objective, steps, samples, licence, seed.
+        data: for each source path, kind, samples and a note for the model card.
+
+    Returns:
+        The folder.
+    """
+    final, temporary = run / "export", run / ".export.part"
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.config.objective = facts["objective"]
+    model.save_pretrained(temporary, state_dict=dict(state))
+    size = model.config.vision_config.tower.image_size
+    processor = ClocProcessor(image_processor(size), tokenizer)
+    processor.save_pretrained(temporary)
+    processor.image_processor.save_pretrained(temporary)
+    save_vision_tower(model, state, temporary / "clip_vision_model")
+    files = {str(p.relative_to(temporary)): sha256_of(p) for p in sorted(temporary.rglob("*")) if p.is_file()}
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    card = {"schema": 1, "time": now, "version": __version__, "commit": commit(), **facts, "image_size": size, "data": list(data)}
+    card |= {"model_sha256": files["model.safetensors"], "files": files}
+    (temporary / "README.md").write_text(model_card(card), encoding="utf-8")
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    part = final / f"{CARD}.part"
+    part.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    part.rename(final / CARD)
+    return final

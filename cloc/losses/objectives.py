@@ -1,0 +1,75 @@
+"""The objectives: which terms a step has, and how they add up (CLOC Eq. 4).
+
+    clip:  L_CLIP
+    cloc:  L_CLIP + lambda (L_CLOC + L_grounding),  lambda = region_weight * images with regions / images
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from cloc.comm import sum_over_ranks
+from cloc.losses.contrastive import contrast
+from cloc.losses.grounding import grounding
+from cloc.structures import Batch, LossReport, Outputs
+
+
+@dataclass(frozen=True, slots=True)
+class RegionTerms:
+    """Settings of the region terms.
+
+    Attributes:
+        filter_threshold: cosine above which another region's text is no negative (CLOC 3.4: 0.9).
+        filter_warmup: steps before the cosine part of the filter starts; identical strings are always filtered.
+    """
+
+    filter_threshold: float = 0.9
+    filter_warmup: int = 0
+
+
+def clip_objective(outputs: Outputs, batch: Batch, step: int) -> LossReport:
+    """L_CLIP alone: images against their captions; images without a caption take no part."""
+    pairs = contrast(outputs.image_embeds[batch.caption_image], outputs.caption_embeds, outputs.logit_scale)
+    images = sum_over_ranks([len(batch.pixel_values), batch.images_with_regions], batch.pixel_values.device)
+    counts = {"images": images[0], "images_with_regions": images[1], "captions": pairs.count}
+    return LossReport({"image_text": pairs.loss}, counts, {"image_text_accuracy": pairs.accuracy})
+
+
+def cloc_objective(outputs: Outputs, batch: Batch, step: int, settings: RegionTerms) -> LossReport:
+    """All three terms of CLOC, unweighted."""
+    image = clip_objective(outputs, batch, step)
+    regions = contrast(
+        outputs.region_embeds,
+        outputs.phrase_embeds[batch.phrase_of_region],
+        outputs.region_logit_scale,
+        batch.phrase_text_id[batch.phrase_of_region],
+        settings.filter_threshold if step >= settings.filter_warmup else None,
+    )
+    boxes, num_grounded = grounding(outputs.grounded_boxes, batch.boxes[batch.boxes_mask][batch.unique_in_image])
+    return LossReport(
+        {**image.terms, "region_text": regions.loss, "grounding": boxes},
+        {**image.counts, "regions": regions.count, "grounded": num_grounded},
+        {**image.gauges, "region_text_accuracy": regions.accuracy, "filtered_negatives": regions.filtered},
+    )
+
+
+Objective = Callable[[Outputs, Batch, int], LossReport]
+
+
+def make_objective(name: str, settings: RegionTerms) -> Objective:
+    """The objective by its config name: `clip` or `cloc`."""
+    if name == "clip":
+        return clip_objective
+    if name == "cloc":
+        return lambda outputs, batch, step: cloc_objective(outputs, batch, step, settings)
+    raise ValueError(f"objective: expected clip or cloc, got {name!r}")
+
+
+def total(report: LossReport, weights: Mapping[str, float]) -> torch.Tensor:
+    """This rank's share of the loss to minimise: lambda is the weight times the share of images with regions."""
+    share = report.counts["images_with_regions"] / max(report.counts["images"], 1)
+    lambdas = {"image_text": 1.0, "region_text": share, "grounding": share}
+    return sum(weights[name] * lambdas[name] * term for name, term in report.terms.items())

@@ -1,0 +1,232 @@
+"""`ClocVisionModel` (tower, projection, Prompter, box head) and `ClocModel` (with the text tower and temperatures).
+
+Letters: B images, M prompts an image, N patch tokens, D width, T text rows, E shared embedding, L text tokens,
+C captions, U different phrases, R regions, G regions that feed the grounding loss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from cloc.models.configuration import ClocConfig, ClocVisionConfig
+from cloc.models.prompter import BoxHead, Prompter
+from cloc.models.tower import check_tower, encode
+from cloc.structures import Outputs
+
+MAX_LOG_SCALE = 4.605170185988092
+"""ln 100: CLIP caps the inverse temperature at 100."""
+
+
+@dataclass
+class ClocVisionOutput(ModelOutput):
+    """One image encoding, from which any number of prompts is answered.
+
+    Attributes:
+        image_embeds: (B, E), unit norm.
+        pooler_output: (B, D) the tower's pooled vector.
+        last_hidden_state: (B, N, D) patch tokens before the tower's final norm, without CLS.
+    """
+
+    image_embeds: torch.Tensor | None = None
+    pooler_output: torch.Tensor | None = None
+    last_hidden_state: torch.Tensor | None = None
+
+
+class ClocPreTrainedModel(PreTrainedModel):
+    """Initialisation shared by both models."""
+
+    config_class = ClocConfig
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            init.normal_(module.weight, std=module.in_features**-0.5)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, Prompter):
+            init.normal_(module.corner_type, std=0.02)
+        elif isinstance(module, ClocModel):
+            init.constant_(module.logit_scale, self.config.logit_scale_init_value)
+            if module.region_logit_scale is not None:
+                init.constant_(module.region_logit_scale, self.config.logit_scale_init_value)
+
+
+class ClocVisionModel(ClocPreTrainedModel):
+    """The image side of CLOC: promptable image embeddings (CLOC section 3.3)."""
+
+    config_class = ClocVisionConfig
+    base_model_prefix = "vision"
+    main_input_name = "pixel_values"
+    # An export holds both sides; loading the image side alone leaves the text side on purpose.
+    _keys_to_ignore_on_load_unexpected = [r"^text\.", r"^text_projection\.", r"logit_scale$"]  # noqa: RUF012
+
+    def __init__(self, config: ClocVisionConfig) -> None:
+        super().__init__(config)
+        check_tower(config.tower)
+        width = config.tower.hidden_size
+        self.tower = AutoModel.from_config(config.tower)
+        self.visual_projection = nn.Linear(width, config.projection_dim, bias=False)
+        self.prompter = self.box_head = None
+        if config.has_prompter:
+            self.prompter = Prompter(
+                width,
+                config.projection_dim,
+                config.prompter_mlp_ratio,
+                config.prompter_pool,
+                config.prompter_token_positions,
+                config.prompter_max_cycles,
+            )
+            self.box_head = BoxHead(width)
+        self.post_init()
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        side = self.config.tower.image_size // self.config.tower.patch_size
+        return side, side
+
+    def forward(self, pixel_values: torch.Tensor) -> ClocVisionOutput:
+        """Encode (B, 3, H, W) normalised images once."""
+        tokens, pooled = encode(self.tower, pixel_values)
+        return ClocVisionOutput(F.normalize(self.visual_projection(pooled), dim=-1), pooled, tokens)
+
+    def prompter_tokens(self, encoded: ClocVisionOutput) -> torch.Tensor:
+        """(B, N, D) image tokens as the Prompter reads them.
+
+        Raises:
+            ValueError: this encoder was trained with the CLIP loss alone and has no Prompter.
+        """
+        if self.prompter is None:
+            raise ValueError(
+                "this encoder has no Prompter (objective clip): it has image embeddings only; "
+                "use an export trained with objective=cloc for regions"
+            )
+        return self.prompter.image_tokens(encoded.last_hidden_state, self.grid)
+
+    def get_region_features(
+        self, pixel_values: torch.Tensor, boxes: torch.Tensor, boxes_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Region embeddings of box prompts, from one image encoding.
+
+        Args:
+            pixel_values: (B, 3, H, W) normalised.
+            boxes: (B, M, 4) xyxy in [0, 1] of the canvas.
+            boxes_mask: (B, M) True where the box is real; other rows come back as zeros.
+
+        Returns:
+            (B, M, E), unit norm where real.
+        """
+        image = self.prompter_tokens(self(pixel_values))
+        embeds = self.prompter.project(self.prompter(self.prompter.box_tokens(boxes), image))
+        return embeds if boxes_mask is None else embeds * boxes_mask.unsqueeze(-1).to(embeds.dtype)
+
+    def ground(self, pixel_values: torch.Tensor, phrases: torch.Tensor) -> torch.Tensor:
+        """One box for each phrase prompt.
+
+        Args:
+            pixel_values: (B, 3, H, W) normalised.
+            phrases: (B, P, E) text features, unit norm.
+
+        Returns:
+            (B, P, 4) xyxy in [0, 1] of the canvas; the processor's `post_process_boxes` turns it into pixels.
+        """
+        return self.box_head(self.prompter(self.prompter.phrase_tokens(phrases), self.prompter_tokens(self(pixel_values))))
+
+
+class ClocModel(ClocPreTrainedModel):
+    """CLIP with promptable image embeddings (CLOC section 3)."""
+
+    base_model_prefix = "cloc"
+
+    def __init__(self, config: ClocConfig) -> None:
+        super().__init__(config)
+        self.vision = ClocVisionModel(config.vision_config)
+        self.text = AutoModel.from_config(config.text_config)
+        self.text_projection = nn.Linear(config.text_config.hidden_size, config.vision_config.projection_dim, bias=False)
+        self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
+        self.region_logit_scale = None
+        if self.has_prompter and not config.share_temperature:
+            self.region_logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
+        self.post_init()
+
+    @property
+    def has_prompter(self) -> bool:
+        """False for an encoder trained with the CLIP loss alone."""
+        return self.config.vision_config.has_prompter
+
+    def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) normalised images to (B, E), unit norm."""
+        return self.vision(pixel_values).image_embeds
+
+    def get_text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """(T, L) token ids, and 1 where a token is real, to (T, E), unit norm."""
+        if len(input_ids) == 0:  # a rank without a text still owes its parameters a (zero) gradient
+            eos = input_ids.new_full((1, 2), self.config.text_config.eos_token_id)
+            return self.get_text_features(eos)[:0]
+        pooled = self.text(input_ids=input_ids, attention_mask=attention_mask).pooler_output
+        return F.normalize(self.text_projection(pooled), dim=-1)
+
+    def get_region_features(
+        self, pixel_values: torch.Tensor, boxes: torch.Tensor, boxes_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """See `ClocVisionModel.get_region_features`."""
+        return self.vision.get_region_features(pixel_values, boxes, boxes_mask)
+
+    def ground(self, pixel_values: torch.Tensor, phrases: torch.Tensor) -> torch.Tensor:
+        """See `ClocVisionModel.ground`."""
+        return self.vision.ground(pixel_values, phrases)
+
+    def scales(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The inverse temperatures of the image-text and of the region-text loss, at most 100."""
+        image = self.logit_scale.clamp(max=MAX_LOG_SCALE).exp()
+        if self.region_logit_scale is None:
+            return image, image
+        return image, self.region_logit_scale.clamp(max=MAX_LOG_SCALE).exp()
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        caption_ids: torch.Tensor,
+        caption_attention: torch.Tensor,
+        boxes: torch.Tensor,
+        boxes_mask: torch.Tensor,
+        phrase_ids: torch.Tensor,
+        phrase_attention: torch.Tensor,
+        phrase_of_region: torch.Tensor,
+        unique_in_image: torch.Tensor,
+    ) -> Outputs:
+        """All features of one training step; the arguments are the fields of `Batch`, which gives their shapes."""
+        encoded = self.vision(pixel_values)
+        scale, region_scale = self.scales()
+        outputs = Outputs(
+            image_embeds=encoded.image_embeds,
+            caption_embeds=self.get_text_features(caption_ids, caption_attention),
+            logit_scale=scale,
+        )
+        if not self.has_prompter:
+            return outputs
+        prompter = self.vision.prompter
+        image = self.vision.prompter_tokens(encoded)
+        phrases = self.get_text_features(phrase_ids, phrase_attention)
+        pooled = prompter(prompter.box_tokens(boxes), image)
+        padded = phrases.new_zeros(*boxes_mask.shape, phrases.shape[-1])
+        padded[boxes_mask] = phrases[phrase_of_region]
+        grounded = self.vision.box_head(prompter(prompter.phrase_tokens(padded), image))
+        outputs.region_embeds = prompter.project(pooled[boxes_mask])
+        outputs.phrase_embeds = phrases
+        outputs.grounded_boxes = grounded[boxes_mask][unique_in_image]
+        outputs.region_logit_scale = region_scale
+        return outputs

@@ -1,0 +1,98 @@
+"""`ClocProcessor`: images, boxes and texts in, tensors out; and boxes back to pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import BatchFeature, LlavaImageProcessor, ProcessorMixin
+
+from cloc.boxes import as_boxes
+from cloc.images import CLIP_MEAN, CLIP_STD, Placement
+
+
+def image_processor(image_size: int) -> LlavaImageProcessor:
+    """The stock processor that does what training does: pad to a square with the mean colour, resize, normalise."""
+    return LlavaImageProcessor(
+        do_pad=True,
+        do_center_crop=False,
+        size={"shortest_edge": image_size},
+        crop_size={"height": image_size, "width": image_size},
+        image_mean=list(CLIP_MEAN),
+        image_std=list(CLIP_STD),
+    )
+
+
+class ClocProcessor(ProcessorMixin):
+    """Image processor and tokenizer, and the one place where a user's boxes change their frame."""
+
+    def __init__(self, image_processor=None, tokenizer=None) -> None:
+        super().__init__(image_processor, tokenizer)
+
+    def __call__(
+        self,
+        images: Image.Image | Sequence[Image.Image] | None = None,
+        text: str | Sequence[str] | None = None,
+        boxes: Sequence[object] | None = None,
+        return_tensors: str = "pt",
+    ) -> BatchFeature:
+        """Prepare images, texts and boxes for `ClocModel`.
+
+        Args:
+            images: one RGB image or several.
+            text: one text or several; padded to the longest, cut at the tokenizer's maximum.
+            boxes: for each image (M, 4) xyxy in pixels of the original image; M may differ.
+            return_tensors: `pt`.
+
+        Returns:
+            `pixel_values` (B, 3, S, S), `input_ids` and `attention_mask` (T, L), `boxes` (B, M, 4) xyxy in [0, 1] of the
+            padded canvas and `boxes_mask` (B, M), each where its input was given.
+
+        Raises:
+            ValueError: boxes without images, another number of box lists than images, or neither images nor text.
+        """
+        if images is None and text is None:
+            raise ValueError("processor: expected images, text or both, got neither")
+        data: dict[str, torch.Tensor] = {}
+        if images is not None:
+            images = [images] if isinstance(images, Image.Image) else list(images)
+            data.update(self.image_processor(images, return_tensors=return_tensors))
+        if text is not None:
+            texts = [text] if isinstance(text, str) else list(text)
+            tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors=return_tensors)
+            data.update(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
+        if boxes is not None:
+            if images is None or len(boxes) != len(images):
+                got = "no images" if images is None else f"{len(images)} images"
+                raise ValueError(f"boxes: expected one (M, 4) list for each image, got {len(boxes)} lists and {got}")
+            data.update(self._place_boxes(images, boxes))
+        return BatchFeature(data, tensor_type=return_tensors)
+
+    @staticmethod
+    def _place_boxes(images: Sequence[Image.Image], boxes: Sequence[object]) -> dict[str, torch.Tensor]:
+        placed = [Placement(i.width, i.height).to_canvas(b) for i, b in zip(images, boxes, strict=True)]
+        widest = max((len(p) for p in placed), default=0)
+        padded = torch.zeros(len(placed), widest, 4)
+        mask = torch.zeros(len(placed), widest, dtype=torch.bool)
+        for row, p in enumerate(placed):
+            padded[row, : len(p)] = torch.from_numpy(p)
+            mask[row, : len(p)] = True
+        return {"boxes": padded, "boxes_mask": mask}
+
+    @staticmethod
+    def post_process_boxes(boxes: torch.Tensor, image_sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        """Boxes of the model back to pixels.
+
+        Args:
+            boxes: (B, P, 4) xyxy in [0, 1] of the canvas.
+            image_sizes: (height, width) in pixels of each original image.
+
+        Returns:
+            For each image (P, 4) xyxy in pixels of the original image, cut at its border.
+        """
+        if len(boxes) != len(image_sizes):
+            raise ValueError(f"image_sizes: expected one (height, width) for each of {len(boxes)} images, got {len(image_sizes)}")
+        rows = boxes.detach().float().cpu().numpy()
+        return [Placement(w, h).to_pixels(as_boxes(row)) for row, (h, w) in zip(rows, image_sizes, strict=True)]

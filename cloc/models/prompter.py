@@ -1,0 +1,149 @@
+"""The Prompter (CLOC section 3.3, Table A): image tokens and a prompt in, one vector out.
+
+A one-layer, single-head transformer encoder over [prompt tokens; image tokens], then an average pool. Image tokens do
+not look at prompts and prompts do not look at each other, so keys and values of the image are computed once and shared
+by every prompt of that image: O(M N) for M prompts and N tokens.
+
+Letters: B images, M prompts an image, P tokens a prompt (2 for a box, 1 for a phrase), N image tokens, D width,
+E shared embedding.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def point_code(points: torch.Tensor, width: int, max_cycles: float) -> torch.Tensor:
+    """Fixed sinusoids of points: half of the width for x, half for y, sine and cosine at geometric frequencies.
+
+    Args:
+        points: (..., 2) x, y in [0, 1] of the canvas.
+        width: D, divisible by 4.
+        max_cycles: highest frequency in cycles over the canvas; the lowest is half a cycle.
+
+    Returns:
+        (..., D) in [-1, 1], in float32.
+    """
+    steps = width // 4
+    ladder = torch.arange(steps, device=points.device, dtype=torch.float32) / max(steps - 1, 1)
+    frequencies = math.pi * (2.0 * max_cycles) ** ladder
+    angles = points.float().unsqueeze(-1) * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)
+
+
+def patch_boxes(grid: tuple[int, int], device: torch.device) -> torch.Tensor:
+    """(N, 4) xyxy in [0, 1] of the canvas: the corners of each patch of a rows x columns grid, row by row."""
+    rows, columns = grid
+    top = torch.arange(rows, device=device, dtype=torch.float32) / rows
+    left = torch.arange(columns, device=device, dtype=torch.float32) / columns
+    y, x = torch.meshgrid(top, left, indexing="ij")
+    return torch.stack([x, y, x + 1 / columns, y + 1 / rows], dim=-1).flatten(0, 1)
+
+
+class Prompter(nn.Module):
+    """Turns box or phrase prompts into vectors of the image.
+
+    Args:
+        width: D, the tower's width.
+        embed_dim: E, width of the text embedding and of the result.
+        mlp_ratio: hidden width of the MLP over D.
+        pool: `prompt` averages the prompt's own output tokens; `all` averages prompt and image tokens (the ablation
+            twin: every prompt then pays for the whole sequence).
+        token_positions: add the code of each patch's corners to the image tokens.
+        max_cycles: highest frequency of the box code.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        embed_dim: int,
+        mlp_ratio: int = 4,
+        pool: str = "prompt",
+        token_positions: bool = True,
+        max_cycles: float = 16.0,
+    ) -> None:
+        super().__init__()
+        if width % 4:
+            raise ValueError(f"Prompter: expected a width divisible by 4 (sine and cosine of x and y), got {width}")
+        self.pool, self.token_positions, self.max_cycles = pool, token_positions, max_cycles
+        self.input_norm = nn.LayerNorm(width)
+        self.corner_type = nn.Parameter(torch.zeros(2, width))
+        self.phrase_in = nn.Linear(embed_dim, width)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.q_proj, self.k_proj = nn.Linear(width, width), nn.Linear(width, width)
+        self.v_proj, self.out_proj = nn.Linear(width, width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, mlp_ratio * width), nn.GELU(), nn.Linear(mlp_ratio * width, width))
+        self.output_norm = nn.LayerNorm(width)
+        self.projection = nn.Linear(width, embed_dim, bias=False)
+
+    def box_tokens(self, boxes: torch.Tensor) -> torch.Tensor:
+        """(..., 4) xyxy in [0, 1] of the canvas to (..., 2, D): one token for each corner."""
+        corners = boxes.unflatten(-1, (2, 2))
+        code = point_code(corners, self.corner_type.shape[1], self.max_cycles)
+        return code.to(self.corner_type.dtype) + self.corner_type
+
+    def phrase_tokens(self, phrases: torch.Tensor) -> torch.Tensor:
+        """(..., E) unit-norm text embeddings to (..., 1, D)."""
+        # A unit vector has entries of about 1/sqrt(E); at that size the layer's bias would drown it.
+        return self.phrase_in(phrases * phrases.shape[-1] ** 0.5).unsqueeze(-2)
+
+    def image_tokens(self, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        """(B, N, D) patch tokens before the tower's final norm to the Prompter's own (B, N, D)."""
+        tokens = self.input_norm(tokens)
+        if self.token_positions:
+            tokens = tokens + self.box_tokens(patch_boxes(grid, tokens.device)).sum(dim=-2)
+        return tokens
+
+    def forward(self, prompts: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """Pooled vectors, before the projection.
+
+        Args:
+            prompts: (B, M, P, D) from `box_tokens` or `phrase_tokens`.
+            image: (B, N, D) from `image_tokens`.
+
+        Returns:
+            (B, M, D).
+        """
+        if self.pool == "all":
+            return self.forward_plain(prompts, image)
+        normed, normed_image = self.norm1(prompts), self.norm1(image)
+        query = self.q_proj(normed) * prompts.shape[-1] ** -0.5
+        at_image = torch.einsum("bmpd,bnd->bmpn", query, self.k_proj(normed_image))
+        at_itself = torch.einsum("bmpd,bmqd->bmpq", query, self.k_proj(normed))
+        weights = torch.cat([at_image, at_itself], dim=-1).float().softmax(dim=-1).to(query.dtype)
+        image_weights, own_weights = weights.split([image.shape[1], prompts.shape[2]], dim=-1)
+        mixed = torch.einsum("bmpn,bnd->bmpd", image_weights, self.v_proj(normed_image))
+        mixed = mixed + torch.einsum("bmpq,bmqd->bmpd", own_weights, self.v_proj(normed))
+        tokens = prompts + self.out_proj(mixed)
+        tokens = tokens + self.mlp(self.norm2(tokens))
+        return self.output_norm(tokens.mean(dim=2))
+
+    def forward_plain(self, prompts: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """The definition: the whole sequence [prompt; image] through the layer, once for each prompt."""
+        _, num_prompts, own, _ = prompts.shape
+        sequence = torch.cat([prompts, image.unsqueeze(1).expand(-1, num_prompts, -1, -1)], dim=2)
+        normed = self.norm1(sequence)
+        mixed = F.scaled_dot_product_attention(self.q_proj(normed), self.k_proj(normed), self.v_proj(normed))
+        sequence = sequence + self.out_proj(mixed)
+        sequence = sequence + self.mlp(self.norm2(sequence))
+        return self.output_norm((sequence if self.pool == "all" else sequence[:, :, :own]).mean(dim=2))
+
+    def project(self, pooled: torch.Tensor) -> torch.Tensor:
+        """(..., D) pooled vectors to (..., E), unit norm."""
+        return F.normalize(self.projection(pooled), dim=-1)
+
+
+class BoxHead(nn.Module):
+    """Two-layer MLP with GELU (CLOC Table A): pooled vector to xyxy in [0, 1] of the canvas."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 4))
+
+    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        """(..., D) to (..., 4)."""
+        return self.layers(pooled).sigmoid()

@@ -1,0 +1,90 @@
+"""Service room: what a run says of itself before it starts, and for its model card."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from cloc import comm
+from cloc.config import Config
+from cloc.data.loader import Source
+
+RENDERED = " - rendered scenes: they show that the method works and say nothing about real photographs"
+
+
+def lines(
+    config: Config,
+    model: nn.Module,
+    sources: Sequence[Source],
+    notes: Sequence[str],
+    folder: Path,
+    first_step: int,
+    device: str,
+    deepspeed: Path | None,
+) -> list[str]:
+    """A few lines: what is trained, on what, and what it costs.
+
+    Raises:
+        ValueError: the disk has no room for the checkpoints.
+    """
+    parameters = sum(p.numel() for p in model.parameters())
+    per_step = config.batch_size * config.train.accumulation
+    needed = parameters * 4 * (3 * (config.train.keep_checkpoints + 1) + 2)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ValueError(f"{folder}: checkpoints and export need {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free")
+    samples = config.steps * per_step
+    held = sum(source.shards.num_samples for source in sources)
+    return [
+        f"run      {folder}" + (f", continued at step {first_step:,}" if first_step else ""),
+        f"train    objective {config.objective}, {parameters / 1e6:.1f} M parameters ({'; '.join(notes)})",
+        f"data     {held:,} samples in {', '.join(str(s.shards.shards[0].parent) for s in sources)}",
+        f"length   {config.steps:,} steps of {per_step} = {samples:,} samples, {samples / held:.2f} passes over the data",
+        f"machine  {comm.world_size()} process(es) on {device}, {config.run.precision}, "
+        f"{f'DeepSpeed ({deepspeed.name})' if deepspeed else 'plain torch'}",
+        f"cost     weights, gradients and moments {parameters * 16 / 2**20:,.0f} MiB a process; "
+        f"disk up to {needed / 2**20:,.0f} MiB",
+    ]
+
+
+def check_resume(state: dict[str, Any], world: int, deepspeed: bool) -> None:
+    """Refuse to continue a checkpoint under other conditions.
+
+    Raises:
+        ValueError: another kind of optimiser state, or DeepSpeed's files with another number of ranks.
+    """
+    if state["deepspeed"] != deepspeed:
+        there, here = ("DeepSpeed", "plain torch") if state["deepspeed"] else ("plain torch", "DeepSpeed")
+        raise ValueError(f"--resume: the checkpoint is from {there}, this run is {here}; start it as before")
+    if deepspeed and state["world"] != world:
+        raise ValueError(f"--resume: DeepSpeed's checkpoint is from {state['world']} ranks, this run has {world}")
+
+
+def facts(config: Config) -> dict[str, Any]:
+    """What the export's card says of the run."""
+    samples = config.steps * config.batch_size * config.train.accumulation
+    head = {"objective": config.objective, "steps": config.steps, "samples": samples}
+    return {**head, "seed": config.run.seed, "licence": config.export.licence}
+
+
+def data_facts(config: Config, sources: Sequence[Source]) -> list[dict[str, Any]]:
+    """What the export's card says of each source."""
+    told = []
+    for entry, source in zip(config.data, sources, strict=True):
+        card = source.shards.card or {}
+        rendered = bool(card.get("rendered")) or entry.path == "scenes"
+        told.append(
+            {
+                "path": entry.path,
+                "name": card.get("name", Path(entry.path).name),
+                "kind": entry.kind,
+                "samples": source.shards.num_samples,
+                "rendered": rendered,
+                "note": RENDERED if rendered else "",
+            }
+        )
+    return told

@@ -1,0 +1,122 @@
+"""The doorbell: parse, preflight, build, train, export.
+
+    deepspeed cloc/pretrain.py                                  the rendered-scenes quickstart
+    deepspeed --num_gpus 2 cloc/pretrain.py --config FILE       several processes
+    python cloc/pretrain.py --config FILE loss.regions_per_image=2
+    torchrun --nproc_per_node 2 cloc/pretrain.py --config FILE
+
+No class is defined here, since nobody can import `__main__`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """The command line: a config, overrides, and what to resume."""
+    parser = argparse.ArgumentParser(
+        prog="cloc/pretrain.py",
+        description="Pre-train a vision encoder with region supervision (CLOC), or the CLIP baseline, and export it.",
+        epilog="Start it with `deepspeed`, `torchrun` or plain `python`. Every field of the config can be overridden: "
+        "python cloc/pretrain.py --config configs/quickstart.yaml objective=clip run.name=clip train.samples=8000",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="config fields to change, such as optim.lr=1e-3")
+    parser.add_argument("--config", default="configs/quickstart.yaml", help="YAML file (default: %(default)s, rendered scenes)")
+    parser.add_argument(
+        "--resume",
+        metavar="auto|FOLDER",
+        help="continue a killed run: auto takes the newest unfinished one of equal config, FOLDER that one",
+    )
+    parser.add_argument("--runs", default="runs", type=Path, help="folder of runs (default: %(default)s)")
+    parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # the deepspeed launcher adds it
+    return parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train and export; 0 when finished, 143 when asked to stop before the end."""
+    import torch
+
+    from cloc import build, comm, engine, preflight, runs
+    from cloc.checkpoint import read_state
+    from cloc.config import load_config
+    from cloc.export import write_export
+    from cloc.metering import Meter
+    from cloc.optim import learning_rate
+
+    # 1. what to do
+    config = load_config(options.config, options.overrides)
+    device = config.run.device if config.run.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    deepspeed = build.deepspeed_file(config, launched=options.local_rank is not None)
+    comm.join(device, deepspeed is not None)
+    torch.use_deterministic_algorithms(True)
+
+    # 2. build
+    sources = build.make_sources(config)
+    tokenizer = build.make_tokenizer(config)
+    model, notes = build.make_model(config, tokenizer)
+    folder, checkpoint = runs.open_run(options.runs, config, options.resume)
+    stepper = build.make_stepper(config, model.to(device), deepspeed)
+    first_step = 0
+    if checkpoint is not None:
+        state = read_state(checkpoint)
+        preflight.check_resume(state, comm.world_size(), deepspeed is not None)
+        torch.set_num_threads(state["threads"])  # sums in another order would not be bit for bit the same
+        stepper.load(checkpoint)
+        first_step = state["step"]
+    batches = build.make_batches(config, sources, tokenizer, first_step)
+    workers = build.num_workers(config)
+
+    # 3. say what will happen
+    if comm.is_main():
+        print("\n".join(preflight.lines(config, model, sources, notes, folder, first_step, device, deepspeed)), flush=True)
+
+    # 4. train
+    state = {"world": comm.world_size(), "threads": torch.get_num_threads(), "deepspeed": deepspeed is not None}
+    optim, train = config.optim, config.train
+    rate = partial(learning_rate, steps=config.steps, peak=optim.lr, warmup=optim.warmup_steps)
+    plan = engine.Plan(
+        folder, config.steps, first_step, train.accumulation, config.run.seed, rate,
+        train.checkpoint_every, train.keep_checkpoints, state,
+    )  # fmt: skip
+    meter = Meter(folder, config.steps, first_step, train.log_every, quiet=not comm.is_main())
+    losses = build.make_losses(config, stepper)
+    finished = engine.train(stepper, build.make_loader(batches, workers), losses, meter, plan)
+    meter.close()
+
+    # 5. hand over
+    weights = stepper.weights()
+    if comm.is_main() and finished:
+        facts = preflight.facts(config)
+        export = write_export(model, weights, tokenizer, folder, facts, preflight.data_facts(config, sources))
+        print(f"export: {export}")
+        if meter.skipped:
+            print("skipped or left out, by reason: " + ", ".join(f"{k} {v}" for k, v in sorted(meter.skipped.items())))
+    elif comm.is_main():
+        print(f"stopped on request; go on with --resume {folder}")
+    comm.leave()
+    return 0 if finished else 143
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns the exit status."""
+    options = parse_arguments(arguments)
+    try:
+        return run(options)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except FloatingPointError as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,86 @@
+"""The folder of a run. Never overwritten; found again for `--resume`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from cloc import comm
+from cloc.checkpoint import newest
+from cloc.config import Config, dump_config, parse_config
+from cloc.export import CARD, next_free
+
+CONFIG = "config.yaml"
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run's export is complete."""
+    return (folder / "export" / CARD).is_file()
+
+
+def read_config(folder: Path) -> Config:
+    """The resolved config of a run.
+
+    Raises:
+        ValueError: the folder is no run.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise ValueError(f"--resume {folder}: no run ({CONFIG} is missing); expected auto or a folder such as runs/NAME")
+    return parse_config(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+
+
+def new_run(runs: Path, config: Config) -> Path:
+    """Make runs/NAME, or the next free NAME-N, with the resolved config inside."""
+    folder = next_free(runs / config.run.name)
+    folder.mkdir(parents=True)
+    (folder / CONFIG).write_text(dump_config(config), encoding="utf-8")
+    return folder
+
+
+def find_run(runs: Path, config: Config, resume: str) -> tuple[Path, Path | None]:
+    """The run to continue and its newest checkpoint (None: from the start).
+
+    Args:
+        runs: folder of runs.
+        config: of this call; a run must have an equal one.
+        resume: `auto` for the newest unfinished run, else a run's folder.
+
+    Raises:
+        ValueError: there is no such run, its config differs, or it is finished.
+    """
+    if resume == "auto":
+        unfinished = [p.parent for p in runs.glob(f"*/{CONFIG}") if not is_finished(p.parent)]
+        equal = [folder for folder in unfinished if read_config(folder) == config]
+        if not equal:
+            raise ValueError(f"--resume auto: no unfinished run of this config under {runs}/; start one without --resume")
+        folder = max(equal, key=lambda f: (f / CONFIG).stat().st_mtime)
+    else:
+        folder = Path(resume)
+        theirs, ours = read_config(folder).model_dump(), config.model_dump()
+        if theirs != ours:
+            different = [name for name in ours if ours[name] != theirs[name]]
+            raise ValueError(f"--resume {folder}: its config differs in {', '.join(different)}; use its own config.yaml")
+        if is_finished(folder):
+            raise ValueError(f"--resume {folder}: the run is finished; its export is {folder / 'export'}")
+    return folder, newest(folder / "checkpoints")
+
+
+def open_run(runs: Path, config: Config, resume: str | None) -> tuple[Path, Path | None]:
+    """The run's folder and the checkpoint to continue from; the main rank decides for all.
+
+    Raises:
+        ValueError: on every rank, where there is nothing to resume.
+    """
+    found: object = None
+    if comm.is_main():
+        try:
+            found = (new_run(runs, config), None) if resume is None else find_run(runs, config, resume)
+        except ValueError as error:
+            found = str(error)
+    found = comm.from_main(found)
+    if isinstance(found, str):
+        raise ValueError(found)
+    assert isinstance(found, tuple)
+    return found

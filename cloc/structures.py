@@ -1,0 +1,246 @@
+"""What travels between the rooms. Each noun proves itself once, when it is made; nobody re-checks it afterwards.
+
+`Region` and `Sample` live on disk's side of the door (xyxy pixels of the original image); `Batch` and `Outputs` live
+inside (xyxy in [0, 1] of the model canvas). Letters: B images, C captions, M regions an image (padded), R regions
+in all, U different phrases, T text tokens, E shared embedding, G regions that feed the grounding loss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from transformers.utils import ModelOutput
+
+from cloc.text import canonical
+
+
+class DataError(ValueError):
+    """One sample or region that cannot be used. `reason` is the short name under which it is counted."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A box and its phrase.
+
+    Attributes:
+        box: xyxy, pixels of the original image; finite, with a positive width and height.
+        phrase: the text of the region, not empty.
+        score: confidence in [0, 1] where a model made the box, else None.
+        extras: the other fields of the shard format (`category_id`, `mask`, `crowd`, `span`), kept as they came.
+    """
+
+    box: Box
+    phrase: str
+    score: float | None = None
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.box) != 4 or not all(isinstance(v, (int, float)) for v in self.box):
+            raise DataError("bad_box", f"box: expected four numbers [x0, y0, x1, y1] in pixels, got {self.box!r}")
+        if not all(math.isfinite(v) for v in self.box):
+            raise DataError("nan_box", f"box: expected finite numbers, got {self.box!r}")
+        x0, y0, x1, y1 = self.box
+        if x1 <= x0 or y1 <= y0:
+            raise DataError("empty_box", f"box: expected x1 > x0 and y1 > y0 (xyxy pixels), got {self.box!r}")
+        if not isinstance(self.phrase, str) or not canonical(self.phrase):
+            raise DataError("empty_phrase", f"phrase: expected a text, got {self.phrase!r}")
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> Region:
+        """Read one entry of `regions` of a shard's KEY.json.
+
+        Raises:
+            DataError: the entry has no usable box or phrase.
+        """
+        if not isinstance(entry, Mapping) or "box" not in entry or "phrase" not in entry:
+            raise DataError("bad_region", f"region: expected an object with 'box' and 'phrase', got {entry!r}")
+        extras = {k: v for k, v in entry.items() if k not in ("box", "phrase", "score")}
+        box = entry["box"]
+        box = tuple(box) if isinstance(box, (list, tuple)) else (math.nan,)
+        return cls(box=box, phrase=entry["phrase"], score=entry.get("score"), extras=extras)
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry of `regions` in a shard's KEY.json."""
+        score = {} if self.score is None else {"score": self.score}
+        return {"box": list(self.box), "phrase": self.phrase, **score, **self.extras}
+
+    def inside(self, width: int, height: int) -> Region:
+        """The region cut at the border of its image.
+
+        Raises:
+            DataError: no part of the box lies inside.
+        """
+        x0, y0, x1, y1 = self.box
+        cut = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
+        if cut == self.box:
+            return self
+        if cut[2] <= cut[0] or cut[3] <= cut[1]:
+            raise DataError("box_outside", f"box {self.box!r} lies outside its image of {width} x {height} pixels")
+        return replace(self, box=cut)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image with its caption and regions, as it lies in a shard.
+
+    Attributes:
+        key: name inside the shard, without a dot.
+        image: the encoded image, never re-encoded.
+        image_format: file ending of `image`: jpg, png or webp.
+        width, height: pixels.
+        caption: text of the whole image; empty where there is none.
+        regions: usable regions, cut at the image's border.
+        extras: the other fields of KEY.json, kept as they came.
+        dropped: regions left out or cut, counted by reason.
+    """
+
+    key: str
+    image: bytes
+    image_format: str
+    width: int
+    height: int
+    caption: str
+    regions: tuple[Region, ...]
+    extras: Mapping[str, Any] = field(default_factory=dict)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        if "." in self.key or not self.key:
+            raise DataError("bad_key", f"key: expected a name without a dot (WebDataset splits there), got {self.key!r}")
+        if self.image_format not in ("jpg", "png", "webp"):
+            raise DataError("bad_image_format", f"image format: expected jpg, png or webp, got {self.image_format!r}")
+        if not (isinstance(self.width, int) and isinstance(self.height, int)) or min(self.width, self.height) < 1:
+            raise DataError("bad_size", f"{self.key}: expected width and height in pixels, got {self.width}x{self.height}")
+
+    @classmethod
+    def from_json(cls, key: str, image: bytes, image_format: str, caption: str, meta: Mapping[str, Any]) -> Sample:
+        """Build a sample from the members of a shard; unusable regions are left out and counted in `dropped`."""
+        if not isinstance(meta, Mapping) or "width" not in meta or "height" not in meta:
+            raise DataError("bad_json", f"{key}.json: expected an object with 'width', 'height' and 'regions'")
+        if meta.get("schema") != 1:
+            raise DataError("bad_schema", f"{key}.json: expected schema 1, got {meta.get('schema')!r}")
+        regions, dropped = [], Counter[str]()
+        for entry in meta.get("regions", ()):
+            try:
+                region = Region.from_json(entry)
+                kept = region.inside(meta["width"], meta["height"])
+            except DataError as error:
+                dropped[error.reason] += 1
+                continue
+            if kept is not region:
+                dropped["box_cut_at_border"] += 1
+            regions.append(kept)
+        known = ("schema", "width", "height", "caption", "regions")
+        extras = {k: v for k, v in meta.items() if k not in known}
+        return cls(key, image, image_format, meta["width"], meta["height"], caption, tuple(regions), extras, dropped)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of KEY.json, schema 1."""
+        head = {"schema": 1, "width": self.width, "height": self.height, "caption": self.caption}
+        return {**head, "regions": [region.to_json() for region in self.regions], **self.extras}
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one rank gets for one step. All boxes are xyxy in [0, 1] of the model canvas.
+
+    Attributes:
+        pixel_values: (B, 3, H, W) float32, normalised.
+        caption_ids, caption_attention: (C, T) token ids of the captions and 1 where a token is real.
+        caption_image: (C,) which image a caption belongs to; images without a caption do not occur.
+        boxes: (B, M, 4); rows beyond an image's regions are zero.
+        boxes_mask: (B, M) bool, True where there is a region. Row-major over True gives the R regions.
+        phrase_ids, phrase_attention: (U, T) token ids of the different phrases of this batch.
+        phrase_of_region: (R,) row of `phrase_ids` for each region.
+        phrase_text_id: (U,) int64, equal for equal strings on every rank.
+        unique_in_image: (R,) bool, the phrase stands for one region of its image only, so it can feed grounding.
+        keys: the samples' keys, for messages.
+        skipped: samples and regions left out so far in this batch, by reason.
+    """
+
+    pixel_values: torch.Tensor
+    caption_ids: torch.Tensor
+    caption_attention: torch.Tensor
+    caption_image: torch.Tensor
+    boxes: torch.Tensor
+    boxes_mask: torch.Tensor
+    phrase_ids: torch.Tensor
+    phrase_attention: torch.Tensor
+    phrase_of_region: torch.Tensor
+    phrase_text_id: torch.Tensor
+    unique_in_image: torch.Tensor
+    keys: tuple[str, ...] = ()
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        images, regions = self.pixel_values.shape[0], int(self.boxes_mask.sum())
+        if self.boxes.shape != (*self.boxes_mask.shape, 4) or self.boxes.shape[0] != images:
+            raise ValueError(f"boxes: expected ({images}, M, 4), got {tuple(self.boxes.shape)}")
+        if len(self.phrase_of_region) != regions or len(self.unique_in_image) != regions:
+            raise ValueError(f"phrase_of_region: expected {regions} rows, got {len(self.phrase_of_region)}")
+        if len(self.caption_ids) != len(self.caption_image):
+            raise ValueError(f"caption_ids: expected {len(self.caption_image)} rows, got {len(self.caption_ids)}")
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        moved = {
+            f.name: getattr(self, f.name).to(device, non_blocking=True)
+            for f in fields(self)
+            if isinstance(getattr(self, f.name), torch.Tensor)
+        }
+        return replace(self, **moved)
+
+    @property
+    def images_with_regions(self) -> int:
+        """How many images of this batch have at least one region."""
+        return int(self.boxes_mask.any(dim=1).sum())
+
+
+@dataclass
+class Outputs(ModelOutput):
+    """What the model returns for one step: features and scales, no loss. Embeddings have unit norm.
+
+    Attributes:
+        image_embeds: (B, E).
+        caption_embeds: (C, E).
+        region_embeds: (R, E) of the box prompts, None for the objective `clip`.
+        phrase_embeds: (U, E) of the different phrases.
+        grounded_boxes: (G, 4) xyxy in [0, 1] of the canvas, one for each region whose phrase is unique in its image.
+        logit_scale, region_logit_scale: scalars, already exponentiated and capped.
+    """
+
+    image_embeds: torch.Tensor | None = None
+    caption_embeds: torch.Tensor | None = None
+    region_embeds: torch.Tensor | None = None
+    phrase_embeds: torch.Tensor | None = None
+    grounded_boxes: torch.Tensor | None = None
+    logit_scale: torch.Tensor | None = None
+    region_logit_scale: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LossReport:
+    """Named, unweighted losses of one step.
+
+    Attributes:
+        terms: this rank's share of each term: a local sum divided by the global count, so that the sum over ranks is
+            the term.
+        counts: the global counts that the terms were divided by, and those that weights need.
+        gauges: this rank's share of figures that are only logged (in-batch accuracy, share of filtered negatives).
+    """
+
+    terms: Mapping[str, torch.Tensor]
+    counts: Mapping[str, float]
+    gauges: Mapping[str, torch.Tensor] = field(default_factory=dict)
