@@ -1,0 +1,32 @@
+# Two commands on a fresh machine: `make quickstart` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help install quickstart test lint
+
+help:
+	@echo "make quickstart   make .venv, install, train CLIP and CLOC on rendered scenes, swap, score (about 15 minutes)"
+	@echo "make test         make .venv if need be and run all tests"
+	@echo "make lint         ruff, types and import contracts"
+
+install: $(BIN)/.installed
+
+$(BIN)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v in ((3, 11), (3, 12)) else f"Python 3.11 or 3.12 is needed, {sys.executable} is {v[0]}.{v[1]}; run: make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -m pip install -q -e '.[dev]'
+	@touch $@
+
+quickstart: install
+	$(BIN)/python -m cloc.data.scenes --out data/scenes
+	$(BIN)/deepspeed cloc/pretrain.py objective=clip run.name=clip
+	$(BIN)/deepspeed cloc/pretrain.py
+	$(BIN)/python -m mllm_bridge.swap --encoder cloc
+	$(BIN)/python benchmarks/run.py region_recognition region_retrieval refcoco lvis --data data --model cloc --against clip --out runs/quickstart
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

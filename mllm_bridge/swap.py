@@ -1,0 +1,208 @@
+"""Put another vision tower into an MLLM: `python -m mllm_bridge.swap --mllm HOST --encoder cloc`.
+
+In: a host (folder or hub name) and an encoder. Out: a folder that any transformers installation loads, with tower,
+projector, config and processor that agree. Nothing is declared done, and no folder appears, before it is verified.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils.logging import disable_progress_bar
+
+from cloc.export import next_numbered
+from mllm_bridge.encoders import Encoder, load_encoder
+from mllm_bridge.folders import appearing, require_free
+from mllm_bridge.hosts import DEFAULT, FAMILIES
+from mllm_bridge.hosts.family import FeatureLayer
+from mllm_bridge.plan import Host, Plan, make_plan, open_host
+from mllm_bridge.report import SwapReport
+from mllm_bridge.tiny import make_tiny
+from mllm_bridge.verify import verify
+from mllm_bridge.weights import combined_hash, read, tensor_hash, weight_map
+from mllm_bridge.writing import write_host
+
+FROM_CARD = ("objective", "time", "commit", "version", "model_sha256", "steps", "samples")
+"""What the report takes over from an export's card."""
+
+
+def swap(
+    mllm: str | Path | None = None,
+    encoder: str | Path = "cloc",
+    out: str | Path | None = None,
+    *,
+    keep_projector: bool = False,
+    feature_layer: FeatureLayer | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    runs: Path = Path("runs"),
+    say: Callable[[str], None] = lambda line: None,
+) -> SwapReport:
+    """Put an encoder into a host, verify the result, and write it.
+
+    Args:
+        mllm: folder or hub name of the host; None makes a tiny one with random weights in `runs`.
+        encoder: `cloc` for the newest export in `runs`, or a folder or hub name.
+        out: folder to write, must not exist or be empty; None takes the next free `swap-N` in `runs`.
+        keep_projector: leave the projector as it is; the new tower must have the width of the old one.
+        feature_layer: hidden state (or several) that the host reads; None keeps the host's own.
+        device: where the host runs for the proof: `auto`, or a torch device.
+        seed: of the new projector's random weights.
+        runs: folder with the runs.
+        say: takes each line of the progress.
+
+    Returns:
+        What changed and what was verified.
+
+    Raises:
+        ValueError: host and encoder do not fit, or cannot be read; the message says what to do.
+        VerifyError: the result does not agree with itself; nothing is left on disk.
+    """
+    target, device = Path(out) if out is not None else next_numbered(runs, "swap"), _device(device)
+    require_free(target)
+    chosen = load_encoder(encoder, runs)
+    say(f"encoder: {chosen.folder}{_origin(chosen)}\n{_indented(chosen.facts.describe())}")
+    if mllm is None:
+        mllm = make_tiny(runs / f"tiny-{DEFAULT.model_type}")
+        say("host: none was named, so a tiny one with random weights is made here")
+    host = open_host(mllm)
+    say(f"host: {host.folder}, family {host.family.model_type}")
+    plan = make_plan(host, chosen, keep_projector, feature_layer)
+    with appearing(target) as folder:
+        say("writing weights, config and processor")
+        write_host(folder, host, plan, chosen, None if keep_projector else seed)
+        checks = verify(folder, chosen, host=host.folder, keep_projector=keep_projector, device=device, say=say)
+        report = _report(target, str(mllm), str(encoder), host, plan, chosen, None if keep_projector else seed)
+        report = replace(report, checks=tuple(checks))
+        report.save(folder)
+    for line in report.lines():
+        say(line)
+    return report
+
+
+def _report(
+    target: Path, mllm: str, asked: str, host: Host, plan: Plan, encoder: Encoder, seed: int | None
+) -> SwapReport:
+    return SwapReport(
+        out=target,
+        mllm=mllm,
+        family=host.family.model_type,
+        encoder=asked,
+        encoder_folder=str(encoder.folder),
+        export=None if encoder.card is None else {key: encoder.card.get(key) for key in FROM_CARD},
+        tower_before=_tower_before(host),
+        tower_after={**encoder.facts.to_json(), **_hashed(encoder.hashes)},
+        projector=_projector(host, plan, encoder, seed),
+        changes=plan.changes,
+        left_behind=encoder.left_behind,
+    )
+
+
+def _hashed(hashes: dict[str, str]) -> dict[str, Any]:
+    return {"tensors": len(hashes), "sha256": combined_hash(hashes)}
+
+
+def _tower_before(host: Host) -> dict[str, Any]:
+    places = weight_map(host.folder)
+    tensors = read({key: places[key] for key in host.tower.keys})
+    hashes = {host.tower.name(key): tensor_hash(value) for key, value in tensors}
+    return {"model_type": host.config.get("vision_config", {}).get("model_type"), **_hashed(hashes)}
+
+
+def _projector(host: Host, plan: Plan, encoder: Encoder, seed: int | None) -> dict[str, Any]:
+    before, after = host.family.projector_width(host.config), host.family.projector_input(encoder.facts, plan.layer)
+    return {"kept": seed is None, "width_before": before, "width_after": after, "seed": seed}
+
+
+def _origin(encoder: Encoder) -> str:
+    return f" (objective {encoder.card.get('objective')}, {encoder.card.get('time')})" if encoder.card else ""
+
+
+def _indented(text: str) -> str:
+    return "\n".join("  " + line for line in text.splitlines())
+
+
+def _device(name: str) -> str:
+    """The device's name; `auto` is the accelerator where there is one.
+
+    Raises:
+        ValueError: torch knows no such device, or it is not there.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device: {name!r} cannot be used here ({error}); pass cpu, or leave it out") from error
+    return name
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mllm_bridge.swap",
+        description="Put another vision encoder into an MLLM. Tower, projector, config and processor of the result "
+        "agree, and that is verified before the result appears. The new projector is random and needs training.",
+        epilog="Bare, it puts the newest export of this kit into a tiny host with random weights, made on the spot. "
+        f"Families of hosts: {', '.join(sorted(FAMILIES))}.",
+    )
+    parser.add_argument(
+        "--mllm", metavar="HOST", help="the MLLM: a folder or hub name (default: a tiny one, made here)"
+    )
+    parser.add_argument(
+        "--encoder",
+        default="cloc",
+        help="`cloc` for the newest export in runs/ (default), an export folder (runs/NAME/export), or the folder or "
+        "hub name of a CLIP or SigLIP model",
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", help="folder to write, new or empty (default: the next free runs/swap-N)"
+    )
+    parser.add_argument(
+        "--keep-projector",
+        action="store_true",
+        help="leave the projector as it is (only for a tower of the same width)",
+    )
+    parser.add_argument(
+        "--feature-layer",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="hidden state of the tower that the host reads, or several (default: as the host has it)",
+    )
+    parser.add_argument("--device", default="auto", help="where the host runs for the proof (default: auto)")
+    parser.add_argument("--seed", type=int, default=0, help="of the new projector's random weights (default: 0)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 when the swap is verified and written, 2 for a mistake of the user's."""
+    asked = parse(arguments)
+    layers = asked.feature_layer
+    disable_progress_bar()
+    try:
+        report = swap(
+            asked.mllm,
+            asked.encoder,
+            asked.out,
+            keep_projector=asked.keep_projector,
+            feature_layer=layers[0] if layers is not None and len(layers) == 1 else layers,
+            device=asked.device,
+            seed=asked.seed,
+            say=lambda line: print(line, flush=True),
+        )
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"written: {report.out} (swap_report.json and README.md lie in it)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

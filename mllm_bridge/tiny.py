@@ -1,0 +1,94 @@
+"""A tiny host with random weights, made on the spot: what the bare swap and the tests put a tower into."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
+from transformers import CLIPImageProcessor, CLIPVisionConfig, LlamaConfig, PreTrainedTokenizerFast
+
+from cloc.text import clip_tokenizer
+from mllm_bridge.folders import appearing
+from mllm_bridge.hosts import DEFAULT
+from mllm_bridge.hosts.family import HostFamily
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] }}: {% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}IMAGE\n{% else %}{{ part['text'] }}{% endif %}{% endfor %}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+MAX_TOKENS = 2048
+
+
+def tiny_tokenizer(image_token: str = DEFAULT.image_token) -> PreTrainedTokenizerFast:
+    """CLIP's vocabulary for a causal language model: a start token in front, none behind, the image token added."""
+    backend = Tokenizer.from_str(clip_tokenizer().backend_tokenizer.to_str())
+    start = backend.token_to_id(START)
+    backend.post_processor = TemplateProcessing(
+        single=f"{START} $A", pair=f"{START} $A $B", special_tokens=[(START, start)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token=START,
+        eos_token=END,
+        pad_token=END,
+        unk_token=END,
+        additional_special_tokens=[image_token],
+        model_max_length=MAX_TOKENS,
+    )
+
+
+def make_tiny(out: Path, *, family: HostFamily = DEFAULT, seed: int = 0, layers: int = 3, width: int = 32) -> Path:
+    """Write a tiny host: a CLIP tower of 32 px that crops as the stock models do, and a Llama of two layers.
+
+    Args:
+        out: folder to make; if it already holds a host it is left as it is.
+        family: which family of hosts.
+        seed: of the random weights; the same seed gives the same weights, and no global state is touched.
+        layers: depth of the tower.
+        width: of tower and language model.
+
+    Returns:
+        `out`.
+
+    Raises:
+        ValueError: `out` holds something else.
+    """
+    if (out / "config.json").is_file():
+        return out
+    tokenizer = tiny_tokenizer(family.image_token)
+    tower = CLIPVisionConfig(
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=8,
+        projection_dim=width,
+    )
+    text = LlamaConfig(
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=MAX_TOKENS,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    stock = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, processor = family.build_tiny(
+            tower, text, tokenizer, stock, CHAT_TEMPLATE.replace("IMAGE", family.image_token)
+        )
+    with appearing(out) as folder:
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+    return out

@@ -1,0 +1,79 @@
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+import mllm_bridge
+from mllm_bridge.hosts import DEFAULT, FAMILIES
+from mllm_bridge.pictures import SIZES, pictures
+from mllm_bridge.tiny import make_tiny, tiny_tokenizer
+
+
+def test_tokenizer_has_the_image_token_last_and_no_end_token_behind():
+    tokenizer = tiny_tokenizer()
+    ids = tokenizer("<image>Hello World").input_ids
+    assert tokenizer.convert_tokens_to_ids("<image>") == len(tokenizer) - 1 == ids[1]
+    assert ids[0] == tokenizer.bos_token_id
+    assert ids[-1] != tokenizer.eos_token_id
+
+
+def test_tiny_host_is_the_same_for_the_same_seed_and_touches_no_global_state(tmp_path, host_folder):
+    state = torch.random.get_rng_state()
+    again = make_tiny(tmp_path / "again")
+    other = make_tiny(tmp_path / "other", seed=1)
+    assert torch.equal(state, torch.random.get_rng_state())
+    first, second, third = (load_file(folder / "model.safetensors") for folder in (host_folder, again, other))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert not torch.equal(
+        first["vision_tower.embeddings.class_embedding"], third["vision_tower.embeddings.class_embedding"]
+    )
+
+
+def test_tiny_host_speaks_by_its_chat_template(host_folder):
+    processor = AutoProcessor.from_pretrained(host_folder)
+    model = AutoModelForImageTextToText.from_pretrained(host_folder).eval()
+    turn = {
+        "role": "user",
+        "content": [{"type": "image", "image": pictures()["1:3"]}, {"type": "text", "text": "what?"}],
+    }
+    inputs = processor.apply_chat_template(
+        [turn], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    assert int((inputs["input_ids"] == processor.image_token_id).sum()) == 16
+    made = model.generate(**inputs, max_new_tokens=3, do_sample=False)
+    assert made.shape[1] > inputs["input_ids"].shape[1]
+
+
+def test_pictures_are_the_same_each_time_and_of_the_sizes_announced():
+    assert {name: picture.size for name, picture in pictures().items()} == SIZES
+    assert pictures()["2:1"].tobytes() == pictures.__wrapped__()["2:1"].tobytes()
+
+
+def test_fresh_projector_depends_on_its_seed_alone(host_folder):
+    config = DEFAULT.model_class.config_class(**json.loads((host_folder / "config.json").read_text()))
+    first, again, other = (DEFAULT.make_projector(config, seed) for seed in (0, 0, 1))
+    assert {name: tuple(value.shape) for name, value in first.items()} == {
+        "linear_1.weight": (32, 32),
+        "linear_1.bias": (32,),
+        "linear_2.weight": (32, 32),
+        "linear_2.bias": (32,),
+    }
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["linear_1.weight"], other["linear_1.weight"])
+    assert first["linear_1.bias"].abs().sum() == 0
+    assert 0.015 < float(first["linear_1.weight"].std()) < 0.025
+
+
+def test_no_family_is_named_outside_its_own_description():
+    room = Path(mllm_bridge.__file__).parent
+    for path in room.rglob("*.py"):
+        if path.parent.name != "hosts":
+            named = [name for name in FAMILIES if name in path.read_text().lower()]
+            assert not named, f"{path.name} names {named}"
+
+
+def test_registry_goes_by_model_type():
+    assert FAMILIES[DEFAULT.model_type] is DEFAULT
+    assert all(name == family.model_type for name, family in FAMILIES.items())

@@ -1,0 +1,115 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mllm_bridge.weights import combined_hash, find_part, read, tensor_hash, weight_map, write_replaced
+
+PREFIXES = ("model.vision_tower.", "vision_tower.")
+
+
+@pytest.mark.parametrize("prefix", ["vision_tower.", "model.vision_tower."])
+@pytest.mark.parametrize("level", ["", "vision_model."])
+def test_part_is_found_in_each_layout(prefix, level):
+    keys = [f"{prefix}{level}embeddings.weight", f"{prefix}{level}norm.bias", "language_model.weight"]
+    part = find_part(keys, PREFIXES)
+    assert part.prefix == prefix + level
+    assert [part.name(key) for key in part.keys] == ["embeddings.weight", "norm.bias"]
+
+
+def test_part_that_is_not_there():
+    assert find_part(["language_model.weight"], PREFIXES) is None
+
+
+def test_hash_sees_type_shape_and_bytes():
+    tensor = torch.arange(6, dtype=torch.float32)
+    others = [tensor.reshape(2, 3), tensor.to(torch.bfloat16), tensor + 1]
+    hashes = {tensor_hash(value) for value in [tensor, *others]}
+    assert len(hashes) == 4
+    assert tensor_hash(tensor.clone()) == tensor_hash(tensor)
+    assert tensor_hash(torch.tensor(1.0)) != tensor_hash(torch.tensor([1.0]))
+
+
+def test_combined_hash_does_not_depend_on_order():
+    assert (
+        combined_hash({"a": "1", "b": "2"})
+        == combined_hash({"b": "2", "a": "1"})
+        != combined_hash({"a": "2", "b": "1"})
+    )
+
+
+def _sharded(folder):
+    folder.mkdir()
+    shards = {
+        "model-1.safetensors": {"language_model.a": torch.ones(3, dtype=torch.bfloat16)},
+        "model-2.safetensors": {"vision_tower.x": torch.zeros(2), "language_model.b": torch.full((2,), 7.0)},
+        "model-3.safetensors": {"vision_tower.y": torch.zeros(4)},
+    }
+    for name, tensors in shards.items():
+        save_file(tensors, folder / name, metadata={"format": "pt"})
+    named = {key: name for name, tensors in shards.items() for key in tensors}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": named}))
+    return folder
+
+
+def test_shards_are_rewritten_only_where_a_part_goes(tmp_path):
+    host, out = _sharded(tmp_path / "host"), tmp_path / "out"
+    out.mkdir()
+    new = {"tower": {"vision_tower.z": torch.full((5,), 2.0)}}
+    write_replaced(host, out, {"vision_tower.x": "tower", "vision_tower.y": "tower"}, new)
+    places = weight_map(out)
+    assert {key: place.name for key, place in places.items()} == {
+        "language_model.a": "model-1.safetensors",
+        "language_model.b": "model-2.safetensors",
+        "vision_tower.z": "model-2.safetensors",
+    }
+    assert (out / "model-1.safetensors").read_bytes() == (host / "model-1.safetensors").read_bytes()
+    assert not (out / "model-3.safetensors").exists()
+    tensors = dict(read(places))
+    assert torch.equal(tensors["language_model.b"], torch.full((2,), 7.0))
+    assert torch.equal(tensors["vision_tower.z"], torch.full((5,), 2.0))
+    assert (
+        json.loads((out / "model.safetensors.index.json").read_text())["metadata"]["total_size"]
+        == 3 * 2 + 2 * 4 + 5 * 4
+    )
+
+
+def test_index_that_names_a_missing_file(tmp_path):
+    host = _sharded(tmp_path / "host")
+    (host / "model-3.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"index.json names model-3.safetensors, which is not there"):
+        weight_map(host)
+
+
+def test_index_that_names_a_key_no_file_holds(tmp_path):
+    host = _sharded(tmp_path / "host")
+    save_file({"other": torch.zeros(1)}, host / "model-3.safetensors")
+    with pytest.raises(ValueError, match=r"names vision_tower.y \(and 0 more\), which no file holds"):
+        weight_map(host)
+
+
+def test_file_cut_in_half(tmp_path):
+    save_file({"a": torch.zeros(100)}, tmp_path / "model.safetensors")
+    whole = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"model.safetensors cannot be read as safetensors .* is it complete"):
+        weight_map(tmp_path)
+
+
+def test_folder_without_safetensors(tmp_path):
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"pickled weights are never loaded"):
+        weight_map(tmp_path)
+
+
+def test_single_file_host_stays_a_single_file(tmp_path):
+    save_file({"a": torch.ones(2), "vision_tower.x": torch.zeros(1)}, tmp_path / "model.safetensors")
+    out = tmp_path / "out"
+    out.mkdir()
+    write_replaced(tmp_path, out, {"vision_tower.x": "tower"}, {"tower": {"vision_tower.x": torch.ones(3)}})
+    assert {key: value.numel() for key, value in load_file(out / "model.safetensors").items()} == {
+        "a": 2,
+        "vision_tower.x": 3,
+    }
+    assert not (out / "model.safetensors.index.json").exists()
