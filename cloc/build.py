@@ -12,8 +12,8 @@ from transformers import CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig, Pre
 from cloc import comm
 from cloc.config import REPOSITORY, Config
 from cloc.data.loader import Source, StepBatches, make_loader
-from cloc.data.scenes import WorldSpec, ensure_scenes
-from cloc.data.shards import CARD, ShardSet
+from cloc.data.scenes import WORLD_CARD, WorldSpec, ensure_scenes
+from cloc.data.shards import ShardSet
 from cloc.engine import Losses
 from cloc.losses.objectives import RegionTerms, make_objective, total
 from cloc.models import start
@@ -42,7 +42,7 @@ def make_sources(config: Config) -> list[Source]:
         ValueError: a path holds no shards.
     """
     if any(entry.path == SCENES for entry in config.data):
-        if comm.is_main() and not (data_root() / SCENES / "train" / CARD).is_file():
+        if comm.is_main() and not (data_root() / SCENES / WORLD_CARD).is_file():
             ensure_scenes(data_root() / SCENES, WorldSpec())
         comm.barrier()
     paths = [data_root() / SCENES / "train" if entry.path == SCENES else entry.path for entry in config.data]
@@ -121,7 +121,9 @@ def make_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> tuple[Cloc
     return model, notes or ["all weights from scratch"]
 
 
-def make_batches(config: Config, sources: list[Source], tokenizer: PreTrainedTokenizerBase, first_step: int) -> StepBatches:
+def make_batches(
+    config: Config, sources: list[Source], tokenizer: PreTrainedTokenizerBase, first_step: int
+) -> StepBatches:
     """The batches of this rank from an optimiser step on."""
     each = config.train.accumulation
     return StepBatches(

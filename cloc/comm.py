@@ -61,7 +61,7 @@ class _GatherRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: torch.Tensor) -> torch.Tensor:
-        grad = grad.contiguous()
+        grad = grad.clone(memory_format=torch.contiguous_format)  # the sum below is in place, and autograd may share grad
         dist.all_reduce(grad)
         start = sum(ctx.counts[: dist.get_rank()])
         return grad[start : start + ctx.counts[dist.get_rank()]]

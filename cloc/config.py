@@ -25,11 +25,15 @@ class Strict(BaseModel):
 class RunConfig(Strict):
     """Where and how the run takes place."""
 
-    name: str = Field("run", pattern=r"^[A-Za-z0-9._-]+$", description="folder under runs/; a taken name becomes NAME-2")
+    name: str = Field(
+        "run", pattern=r"^[A-Za-z0-9._-]+$", description="folder under runs/; a taken name becomes NAME-2"
+    )
     seed: int = Field(0, ge=0, description="decides initial weights, the order of samples and every draw")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where there is one")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast; weights and losses stay fp32")
-    workers: int | Literal["auto"] = Field("auto", description="loading processes a rank; auto: cores / ranks - 1, at most 4")
+    workers: int | Literal["auto"] = Field(
+        "auto", description="loading processes a rank; auto: cores / ranks - 1, at most 4"
+    )
 
 
 class DataConfig(Strict):
@@ -94,7 +98,9 @@ class LossConfig(Strict):
     region_text: float = Field(1.0, ge=0, description="weight of L_CLOC, times the share of images with regions")
     grounding: float = Field(1.0, ge=0, description="weight of L_grounding, times the share of images with regions")
     regions_per_image: int = Field(4, ge=1, description="M, regions drawn an image and step")
-    filter_threshold: float = Field(0.9, gt=0, le=1, description="texts closer than this are no negatives of each other")
+    filter_threshold: float = Field(
+        0.9, gt=0, le=1, description="texts closer than this are no negatives of each other"
+    )
     filter_warmup: int = Field(0, ge=0, description="steps before the cosine filter starts; equal strings always go")
 
 
@@ -120,7 +126,9 @@ class TrainConfig(Strict):
     accumulation: int = Field(1, ge=1, description="batches a step; each has its own negatives")
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = Field(2, ge=1)
-    deepspeed: str = Field("auto", description="a DeepSpeed JSON; none; auto: ZeRO 1 under the deepspeed launcher, else none")
+    deepspeed: str = Field(
+        "auto", description="a DeepSpeed JSON; none; auto: ZeRO 1 under the deepspeed launcher, else none"
+    )
     log_every: int = Field(20, ge=1, description="steps between lines on the console; metrics.jsonl has every step")
 
     @model_validator(mode="after")
@@ -225,7 +233,9 @@ def _explain(raw: dict[str, Any], error: Any) -> str:
     location = [str(part) for part in error["loc"]]
     name = ".".join(location) or "config"
     if error["type"] != "extra_forbidden":
-        return f"{name}: {error['msg']}" + (f" (got {error['input']!r})" if location and error["type"] != "missing" else "")
+        return f"{name}: {error['msg']}" + (
+            f" (got {error['input']!r})" if location and error["type"] != "missing" else ""
+        )
     fields = _fields_at(error["loc"][:-1])
     near = difflib.get_close_matches(location[-1], fields, n=1, cutoff=0.0)
     return f"{name}: unknown key; the nearest known one is {'.'.join([*location[:-1], near[0]])!r}"
@@ -236,7 +246,8 @@ def _fields_at(location: Sequence[str | int]) -> list[str]:
     for part in location:
         if isinstance(part, str):
             annotation = DataConfig if part == "data" else model.model_fields[part].annotation
-            assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+            assert isinstance(annotation, type)
+            assert issubclass(annotation, BaseModel)
             model = annotation
     return list(model.model_fields)
 

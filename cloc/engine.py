@@ -103,7 +103,11 @@ def reduce_figures(
     names = [*report.terms, *report.gauges]
     values = [float(value.detach()) for value in (*report.terms.values(), *report.gauges.values())]
     *summed, loss, stops = comm.sum_over_ranks([*values, float(share.detach()), float(stop)], device)
-    figures = {"loss": loss, **dict(zip(names, summed, strict=True)), **{f"num_{k}": v for k, v in report.counts.items()}}
+    figures = {
+        "loss": loss,
+        **dict(zip(names, summed, strict=True)),
+        **{f"num_{k}": v for k, v in report.counts.items()},
+    }
     return figures, report.counts["images"], stops > 0
 
 

@@ -36,7 +36,9 @@ def commit() -> str:
     folder = Path(__file__).resolve().parent
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
-        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=folder, capture_output=True, text=True, check=True)
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=folder, capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head.stdout.strip() + ("-dirty" if dirty.stdout.strip() else "")
@@ -68,10 +70,16 @@ def newest_export(runs: Path = Path("runs"), objective: str | None = None) -> Pa
         ValueError: there is none; the message names the command that makes one.
     """
     cards = {path.parent: read_card(path.parent) for path in Path(runs).glob(f"*/export/{CARD}")}
-    fits = {f: c for f, c in cards.items() if (c["objective"] != "clip" if objective is None else c["objective"] == objective)}
+    fits = {
+        f: c
+        for f, c in cards.items()
+        if (c["objective"] != "clip" if objective is None else c["objective"] == objective)
+    }
     if not fits:
         wanted = "objective=cloc" if objective is None else f"objective={objective}"
-        raise ValueError(f"{runs}: no finished export with {wanted}; make one with `deepspeed cloc/pretrain.py {wanted}`")
+        raise ValueError(
+            f"{runs}: no finished export with {wanted}; make one with `deepspeed cloc/pretrain.py {wanted}`"
+        )
     return max(fits, key=lambda folder: fits[folder]["time"])
 
 
@@ -118,14 +126,14 @@ pipeline_tag: image-feature-extraction
 ---
 # Vision encoder, objective `{card["objective"]}`
 
-Made by mllm-vision-kit {card["version"]} (commit {card["commit"]}) on {card["time"][:10]}, after {card["steps"]:,} steps
-and {card["samples"]:,} samples from
+Made by mllm-vision-kit {card["version"]} (commit {card["commit"]}) on {card["time"][:10]}, after
+{card["steps"]:,} steps and {card["samples"]:,} samples from
 
 {sources}
 
 Images are padded to a square with the mean colour and resized to {card["image_size"]} px; boxes are given in pixels of
 the original image. `AutoModel.from_pretrained(folder)` and `AutoProcessor.from_pretrained(folder)` work after
-`import cloc`; `clip_vision_model/` is the tower alone, for code that knows nothing of this kit.
+`import cloc`; `{card["tower"]}/` is the tower alone, for code that knows nothing of this kit.
 
 No figure of merit stands here: score the folder with `python benchmarks/run.py --model FOLDER`.
 """
@@ -160,10 +168,19 @@ def write_export(
     processor = ClocProcessor(image_processor(size), tokenizer)
     processor.save_pretrained(temporary)
     processor.image_processor.save_pretrained(temporary)
-    save_vision_tower(model, state, temporary / "clip_vision_model")
+    save_vision_tower(model, state, temporary / model.vision.tower.config.model_type)
     files = {str(p.relative_to(temporary)): sha256_of(p) for p in sorted(temporary.rglob("*")) if p.is_file()}
     now = datetime.datetime.now(datetime.UTC).isoformat()
-    card = {"schema": 1, "time": now, "version": __version__, "commit": commit(), **facts, "image_size": size, "data": list(data)}
+    card = {
+        "schema": 1,
+        "time": now,
+        "version": __version__,
+        "commit": commit(),
+        **facts,
+        "image_size": size,
+        "tower": model.vision.tower.config.model_type,
+        "data": list(data),
+    }
     card |= {"model_sha256": files["model.safetensors"], "files": files}
     (temporary / "README.md").write_text(model_card(card), encoding="utf-8")
     shutil.rmtree(final, ignore_errors=True)

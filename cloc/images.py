@@ -13,7 +13,7 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from cloc.boxes import FloatArray, as_boxes
 
@@ -74,7 +74,7 @@ def decode(data: bytes) -> Image.Image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"image claims {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read")
             return image.convert("RGB")
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombWarning) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ValueError(f"image cannot be decoded: {error}") from error
 
 

@@ -36,14 +36,16 @@ def lines(
     needed = parameters * 4 * (3 * (config.train.keep_checkpoints + 1) + 2)
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise ValueError(f"{folder}: checkpoints and export need {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free")
+        raise ValueError(
+            f"{folder}: checkpoints and export need {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
+        )
     samples = config.steps * per_step
     held = sum(source.shards.num_samples for source in sources)
     return [
         f"run      {folder}" + (f", continued at step {first_step:,}" if first_step else ""),
         f"train    objective {config.objective}, {parameters / 1e6:.1f} M parameters ({'; '.join(notes)})",
         f"data     {held:,} samples in {', '.join(str(s.shards.shards[0].parent) for s in sources)}",
-        f"length   {config.steps:,} steps of {per_step} = {samples:,} samples, {samples / held:.2f} passes over the data",
+        f"length   {config.steps:,} steps of {per_step} = {samples:,} samples, {samples / held:.2f} passes over them",
         f"machine  {comm.world_size()} process(es) on {device}, {config.run.precision}, "
         f"{f'DeepSpeed ({deepspeed.name})' if deepspeed else 'plain torch'}",
         f"cost     weights, gradients and moments {parameters * 16 / 2**20:,.0f} MiB a process; "

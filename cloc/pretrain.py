@@ -28,8 +28,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         epilog="Start it with `deepspeed`, `torchrun` or plain `python`. Every field of the config can be overridden: "
         "python cloc/pretrain.py --config configs/quickstart.yaml objective=clip run.name=clip train.samples=8000",
     )
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="config fields to change, such as optim.lr=1e-3")
-    parser.add_argument("--config", default="configs/quickstart.yaml", help="YAML file (default: %(default)s, rendered scenes)")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="config fields to change, such as optim.lr=1e-3"
+    )
+    parser.add_argument(
+        "--config", default="configs/quickstart.yaml", help="YAML file (default: %(default)s, rendered scenes)"
+    )
     parser.add_argument(
         "--resume",
         metavar="auto|FOLDER",
@@ -76,7 +80,9 @@ def run(options: argparse.Namespace) -> int:
 
     # 3. say what will happen
     if comm.is_main():
-        print("\n".join(preflight.lines(config, model, sources, notes, folder, first_step, device, deepspeed)), flush=True)
+        print(
+            "\n".join(preflight.lines(config, model, sources, notes, folder, first_step, device, deepspeed)), flush=True
+        )
 
     # 4. train
     state = {"world": comm.world_size(), "threads": torch.get_num_threads(), "deepspeed": deepspeed is not None}

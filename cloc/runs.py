@@ -27,7 +27,9 @@ def read_config(folder: Path) -> Config:
     """
     path = folder / CONFIG
     if not path.is_file():
-        raise ValueError(f"--resume {folder}: no run ({CONFIG} is missing); expected auto or a folder such as runs/NAME")
+        raise ValueError(
+            f"--resume {folder}: no run ({CONFIG} is missing); expected auto or a folder such as runs/NAME"
+        )
     return parse_config(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
 
 
@@ -54,14 +56,18 @@ def find_run(runs: Path, config: Config, resume: str) -> tuple[Path, Path | None
         unfinished = [p.parent for p in runs.glob(f"*/{CONFIG}") if not is_finished(p.parent)]
         equal = [folder for folder in unfinished if read_config(folder) == config]
         if not equal:
-            raise ValueError(f"--resume auto: no unfinished run of this config under {runs}/; start one without --resume")
+            raise ValueError(
+                f"--resume auto: no unfinished run of this config under {runs}/; start one without --resume"
+            )
         folder = max(equal, key=lambda f: (f / CONFIG).stat().st_mtime)
     else:
         folder = Path(resume)
         theirs, ours = read_config(folder).model_dump(), config.model_dump()
         if theirs != ours:
             different = [name for name in ours if ours[name] != theirs[name]]
-            raise ValueError(f"--resume {folder}: its config differs in {', '.join(different)}; use its own config.yaml")
+            raise ValueError(
+                f"--resume {folder}: its config differs in {', '.join(different)}; use its own config.yaml"
+            )
         if is_finished(folder):
             raise ValueError(f"--resume {folder}: the run is finished; its export is {folder / 'export'}")
     return folder, newest(folder / "checkpoints")

@@ -144,7 +144,9 @@ class DeepSpeedStepper:
         }
         clash = sorted(set(settings) & set(ours))
         if clash:
-            raise ValueError(f"train.deepspeed: {clash[0]!r} is set by the run's config; remove it from the DeepSpeed file")
+            raise ValueError(
+                f"train.deepspeed: {clash[0]!r} is set by the run's config; remove it from the DeepSpeed file"
+            )
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
             model=model, optimizer=optimizer, config={**settings, **ours}, dist_init_required=False
         )
@@ -176,7 +178,9 @@ class DeepSpeedStepper:
         """See `Stepper`."""
         path, _ = self.engine.load_checkpoint(str(folder), tag="deepspeed")
         if path is None:
-            raise ValueError(f"{folder}: expected DeepSpeed's files in deepspeed/; was the run started without DeepSpeed?")
+            raise ValueError(
+                f"{folder}: expected DeepSpeed's files in deepspeed/; was the run started without DeepSpeed?"
+            )
 
     def weights(self) -> dict[str, torch.Tensor]:
         """See `Stepper`; under ZeRO 3 every parameter is gathered once."""
@@ -202,9 +206,10 @@ def read_deepspeed(path: Path) -> dict[str, Any]:
         ValueError: the file is missing or no JSON object.
     """
     if not path.is_file():
-        raise ValueError(f"train.deepspeed: {path} is no file; known: configs/deepspeed/zero{{0,1,2,3}}.json, none, auto")
+        raise ValueError(
+            f"train.deepspeed: {path} is no file; known: configs/deepspeed/zero{{0,1,2,3}}.json, none, auto"
+        )
     settings = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(settings, dict):
         raise ValueError(f"train.deepspeed: {path}: expected a JSON object, got {type(settings).__name__}")
     return settings
-

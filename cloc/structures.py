@@ -118,11 +118,15 @@ class Sample:
 
     def __post_init__(self) -> None:
         if "." in self.key or not self.key:
-            raise DataError("bad_key", f"key: expected a name without a dot (WebDataset splits there), got {self.key!r}")
+            raise DataError(
+                "bad_key", f"key: expected a name without a dot (WebDataset splits there), got {self.key!r}"
+            )
         if self.image_format not in ("jpg", "png", "webp"):
             raise DataError("bad_image_format", f"image format: expected jpg, png or webp, got {self.image_format!r}")
         if not (isinstance(self.width, int) and isinstance(self.height, int)) or min(self.width, self.height) < 1:
-            raise DataError("bad_size", f"{self.key}: expected width and height in pixels, got {self.width}x{self.height}")
+            raise DataError(
+                "bad_size", f"{self.key}: expected width and height in pixels, got {self.width}x{self.height}"
+            )
 
     @classmethod
     def from_json(cls, key: str, image: bytes, image_format: str, caption: str, meta: Mapping[str, Any]) -> Sample:

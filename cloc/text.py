@@ -1,4 +1,4 @@
-"""Ground floor: the tokenizer. CLIP's byte-pair vocabulary, which ships inside open_clip, as a transformers tokenizer."""
+"""Ground floor: the tokenizer. CLIP's byte-pair vocabulary, which ships inside open_clip, for transformers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The objectives: which terms a step has, and how they add up (CLOC Eq. 4).
 
-    clip:  L_CLIP
-    cloc:  L_CLIP + lambda (L_CLOC + L_grounding),  lambda = region_weight * images with regions / images
+clip:  L_CLIP
+cloc:  L_CLIP + lambda (L_CLOC + L_grounding),  lambda = region_weight * images with regions / images
 """
 
 from __future__ import annotations

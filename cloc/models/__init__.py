@@ -1,1 +1,1 @@
-"""Sealed room: the transformers classes and the parts they are made of. Knows neither data, losses nor the run's config."""
+"""Sealed room: the transformers classes and their parts. Knows neither data, losses nor the run's config."""

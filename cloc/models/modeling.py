@@ -143,7 +143,9 @@ class ClocVisionModel(ClocPreTrainedModel):
         Returns:
             (B, P, 4) xyxy in [0, 1] of the canvas; the processor's `post_process_boxes` turns it into pixels.
         """
-        return self.box_head(self.prompter(self.prompter.phrase_tokens(phrases), self.prompter_tokens(self(pixel_values))))
+        return self.box_head(
+            self.prompter(self.prompter.phrase_tokens(phrases), self.prompter_tokens(self(pixel_values)))
+        )
 
 
 class ClocModel(ClocPreTrainedModel):
@@ -155,11 +157,14 @@ class ClocModel(ClocPreTrainedModel):
         super().__init__(config)
         self.vision = ClocVisionModel(config.vision_config)
         self.text = AutoModel.from_config(config.text_config)
-        self.text_projection = nn.Linear(config.text_config.hidden_size, config.vision_config.projection_dim, bias=False)
-        self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
+        self.text_projection = nn.Linear(
+            config.text_config.hidden_size, config.vision_config.projection_dim, bias=False
+        )
+        # One entry and not none: DeepSpeed's broadcast refuses parameters without a dimension.
+        self.logit_scale = nn.Parameter(torch.tensor([float(config.logit_scale_init_value)]))
         self.region_logit_scale = None
         if self.has_prompter and not config.share_temperature:
-            self.region_logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
+            self.region_logit_scale = nn.Parameter(torch.tensor([float(config.logit_scale_init_value)]))
         self.post_init()
 
     @property
@@ -191,10 +196,10 @@ class ClocModel(ClocPreTrainedModel):
 
     def scales(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The inverse temperatures of the image-text and of the region-text loss, at most 100."""
-        image = self.logit_scale.clamp(max=MAX_LOG_SCALE).exp()
+        image = self.logit_scale.clamp(max=MAX_LOG_SCALE).exp()[0]
         if self.region_logit_scale is None:
             return image, image
-        return image, self.region_logit_scale.clamp(max=MAX_LOG_SCALE).exp()
+        return image, self.region_logit_scale.clamp(max=MAX_LOG_SCALE).exp()[0]
 
     def forward(
         self,

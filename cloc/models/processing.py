@@ -47,8 +47,8 @@ class ClocProcessor(ProcessorMixin):
             return_tensors: `pt`.
 
         Returns:
-            `pixel_values` (B, 3, S, S), `input_ids` and `attention_mask` (T, L), `boxes` (B, M, 4) xyxy in [0, 1] of the
-            padded canvas and `boxes_mask` (B, M), each where its input was given.
+            `pixel_values` (B, 3, S, S), `input_ids` and `attention_mask` (T, L), `boxes` (B, M, 4) xyxy in [0, 1] of
+            the padded canvas and `boxes_mask` (B, M), each where its input was given.
 
         Raises:
             ValueError: boxes without images, another number of box lists than images, or neither images nor text.
@@ -93,6 +93,8 @@ class ClocProcessor(ProcessorMixin):
             For each image (P, 4) xyxy in pixels of the original image, cut at its border.
         """
         if len(boxes) != len(image_sizes):
-            raise ValueError(f"image_sizes: expected one (height, width) for each of {len(boxes)} images, got {len(image_sizes)}")
+            raise ValueError(
+                f"image_sizes: expected one (height, width) for each of {len(boxes)} images, got {len(image_sizes)}"
+            )
         rows = boxes.detach().float().cpu().numpy()
         return [Placement(w, h).to_pixels(as_boxes(row)) for row, (h, w) in zip(rows, image_sizes, strict=True)]

@@ -114,7 +114,8 @@ class Prompter(nn.Module):
         query = self.q_proj(normed) * prompts.shape[-1] ** -0.5
         at_image = torch.einsum("bmpd,bnd->bmpn", query, self.k_proj(normed_image))
         at_itself = torch.einsum("bmpd,bmqd->bmpq", query, self.k_proj(normed))
-        weights = torch.cat([at_image, at_itself], dim=-1).float().softmax(dim=-1).to(query.dtype)
+        scores = torch.cat([at_image, at_itself], dim=-1)
+        weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(query.dtype)
         image_weights, own_weights = weights.split([image.shape[1], prompts.shape[2]], dim=-1)
         mixed = torch.einsum("bmpn,bnd->bmpd", image_weights, self.v_proj(normed_image))
         mixed = mixed + torch.einsum("bmpq,bmqd->bmpd", own_weights, self.v_proj(normed))

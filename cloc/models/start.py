@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import torch
-from transformers import AutoConfig, AutoModel, CLIPModel, CLIPTextModel, CLIPVisionModel, PreTrainedConfig, SiglipVisionModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    CLIPModel,
+    CLIPTextModel,
+    CLIPVisionModel,
+    PreTrainedConfig,
+    SiglipVisionModel,
+)
 
 from cloc.models.modeling import ClocModel, ClocVisionModel
 from cloc.models.tower import PREFIX_TOKENS
@@ -19,7 +27,9 @@ def tower_config(source: str) -> PreTrainedConfig:
     for name in ("vision_config", "tower"):
         config = getattr(config, name, config)
     if config.model_type not in PREFIX_TOKENS:
-        raise ValueError(f"model.vision.source {source}: expected one of {sorted(PREFIX_TOKENS)}, got {config.model_type!r}")
+        raise ValueError(
+            f"model.vision.source {source}: expected one of {sorted(PREFIX_TOKENS)}, got {config.model_type!r}"
+        )
     return config
 
 
@@ -37,7 +47,9 @@ def _whole(cls: type, source: str) -> torch.nn.Module:
     model, report = cls.from_pretrained(source, output_loading_info=True)
     if report["missing_keys"]:
         first = sorted(report["missing_keys"])[0]
-        raise ValueError(f"{source}: {len(report['missing_keys'])} weights of {cls.__name__} are missing (first: {first})")
+        raise ValueError(
+            f"{source}: {len(report['missing_keys'])} weights of {cls.__name__} are missing (first: {first})"
+        )
     return model
 
 
@@ -71,7 +83,7 @@ def _start_projections(model: ClocModel, source: str, names: tuple[str, ...]) ->
     for name in names:
         key = name if name == "logit_scale" else f"{name}.weight"
         their_key = key.removeprefix("vision.") if kind == "clip" else key
-        if theirs[their_key].shape == mine[key].shape:
+        if theirs[their_key].numel() == 1 or theirs[their_key].shape == mine[key].shape:
             mine[key].copy_(theirs[their_key])
             notes.append(f"{name} from {source}")
         else:

@@ -4,13 +4,14 @@ In come a `WorldSpec` and a scene's number, out come `Scene`s, shards for traini
 evaluation. It shows that the methods work; it says nothing about real photographs.
 """
 
-from cloc.data.scenes.build import ensure_scenes
+from cloc.data.scenes.build import WORLD_CARD, ensure_scenes, read_world
 from cloc.data.scenes.expressions import SceneExpression
 from cloc.data.scenes.render import Scene, SceneObject, render_scene
 from cloc.data.scenes.world import SPLITS, SceneCategory, WorldSpec, categories
 
 __all__ = [
     "SPLITS",
+    "WORLD_CARD",
     "Scene",
     "SceneCategory",
     "SceneExpression",
@@ -18,5 +19,6 @@ __all__ = [
     "WorldSpec",
     "categories",
     "ensure_scenes",
+    "read_world",
     "render_scene",
 ]

@@ -15,6 +15,8 @@ from cloc.data.shards.card import already_made
 
 WORLD_CARD = "world.json"
 EVALUATION_PARTS = ("coco", "lvis", "refcoco")
+MARK = "RENDERED.txt"
+"""In each evaluation folder of ours: tells a reader what the pictures are, and us that the folder may be replaced."""
 
 
 def ensure_scenes(out: Path, spec: WorldSpec, workers: int = 2, progress: bool = True) -> Path:
@@ -38,13 +40,14 @@ def ensure_scenes(out: Path, spec: WorldSpec, workers: int = 2, progress: bool =
     train, made = out / "train", spec.made()
     if _whole(out, made) and already_made(train, made):
         return train
-    _refuse_strangers(out, train)
+    _refuse_strangers(out)
     card = already_made(train, made) or write_training(spec, train, workers, progress)
     parts = out / ".evaluation.part"
     shutil.rmtree(parts, ignore_errors=True)
     counts = {"coco": write_coco_and_lvis(spec, parts, card["categories"], progress)}
     counts["refcoco"] = write_refcoco(spec, parts, progress)
     for name in EVALUATION_PARTS:
+        (parts / name / MARK).write_text("Rendered scenes of this kit, no photographs.\n", encoding="utf-8")
         shutil.rmtree(out / name, ignore_errors=True)  # of an interrupted run: the world's card was not there yet
         os.replace(parts / name, out / name)
     parts.rmdir()
@@ -83,11 +86,9 @@ def _whole(out: Path, made: dict[str, Any]) -> bool:
     return all((out / name).is_dir() for name in EVALUATION_PARTS)
 
 
-def _refuse_strangers(out: Path, train: Path) -> None:
-    """Evaluation files that no interrupted run of ours can have left are someone's own."""
-    if (out / WORLD_CARD).exists() or (train / "dataset.json").exists():
-        return
-    strangers = [name for name in EVALUATION_PARTS if (out / name).exists()]
+def _refuse_strangers(out: Path) -> None:
+    """Evaluation folders without our mark are someone's own."""
+    strangers = [name for name in EVALUATION_PARTS if (out / name).exists() and not (out / name / MARK).is_file()]
     if strangers:
         raise ValueError(
             f"{out} already holds {', '.join(strangers)}, which this program did not write; "

@@ -38,6 +38,17 @@ def _categories(spec: WorldSpec) -> list[dict[str, Any]]:
     return [{"id": c.id, "name": c.name, "supercategory": "sprite", "caption_only": c.caption_only} for c in known]
 
 
+def _lvis_category(entry: dict[str, Any]) -> dict[str, Any]:
+    """A category of the training card as LVIS writes one."""
+    same = ("id", "name", "frequency", "image_count", "instance_count", "caption_only")
+    return {
+        **{field: entry[field] for field in same},
+        "synset": f"{entry['name'].replace(' ', '_')}.n.01",
+        "def": entry["definition"],
+        "synonyms": [entry["name"]],
+    }
+
+
 def _image(scene: Scene, file_name: str, **more: Any) -> dict[str, Any]:
     side = scene.image.width
     return {"id": scene.index + 1, "file_name": file_name, "width": side, "height": side, "license": 1, **more}
@@ -114,20 +125,7 @@ def write_coco_and_lvis(
         "licenses": licences,
         "images": lvis_images,
         "annotations": [{k: v for k, v in entry.items() if k != "iscrowd"} for entry in annotations],
-        "categories": [
-            {
-                "id": entry["id"],
-                "name": entry["name"],
-                "synset": f"{entry['name'].replace(' ', '_')}.n.01",
-                "def": entry["definition"],
-                "synonyms": [entry["name"]],
-                "frequency": entry["frequency"],
-                "image_count": entry["image_count"],
-                "instance_count": entry["instance_count"],
-                "caption_only": entry["caption_only"],
-            }
-            for entry in listed
-        ],
+        "categories": [_lvis_category(entry) for entry in listed],
     }
     _dump(root / "lvis/lvis_v1_val.json", lvis)
     return Counter(images=len(images), boxes=len(annotations))

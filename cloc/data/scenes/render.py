@@ -18,7 +18,6 @@ from cloc.structures import Box
 
 _OVERSAMPLING = 4
 _TINT = 22
-_HALF_COVERED = [255 if value >= 128 else 0 for value in range(256)]
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def _draw(
         colour = sprite_set(sprites)[thing.sprite].colour
         tinted = tuple(min(max(value + shift, 0), 255) for value, shift in zip(colour, tint, strict=True))
         image.paste(tinted, (*corner, corner[0] + mask.width, corner[1] + mask.height), mask)
-        solid = mask.point(_HALF_COVERED)
+        solid = mask.convert("1", dither=Image.Dither.NONE)  # at least half covered
         for below, (left, top) in drawn:  # what lies below is hidden where this one is
             offset = (corner[0] - left, corner[1] - top)
             if -mask.width < offset[0] < below.width and -mask.height < offset[1] < below.height:

@@ -12,6 +12,7 @@ import os
 import re
 import tarfile
 from collections import Counter, OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,26 +76,32 @@ def _scan(path: Path, dropped: Counter[str]) -> list[tuple[str, int, int]]:
     """(name, offset, size) of every whole file in a tar; the first broken header ends it and is counted."""
     if not path.is_file():
         raise ValueError(f"{path}: expected a shard, found no file; check the path, or make the set again")
-    length, found = path.stat().st_size, []
-    try:
-        with tarfile.open(path, "r:") as tar:
-            while (member := tar.next()) is not None:
-                tar.members.clear()  # else the library keeps every header
-                if member.offset_data + member.size > length:
-                    raise tarfile.ReadError("unexpected end of data")
-                if member.isfile():
-                    found.append((member.name, member.offset_data, member.size))
-            with path.open("rb") as file:
-                file.seek(tar.offset)
-                if file.read(512) != bytes(
-                    512
-                ):  # the library takes a cut header for the end; a whole tar ends in zeros
-                    raise tarfile.ReadError("unexpected end of data")
-    except tarfile.ReadError as error:
-        if not found:
+    length, found, tail = path.stat().st_size, [], b""
+    if length:
+        try:
+            tar = tarfile.open(path, "r:")
+        except tarfile.ReadError as error:
             raise ValueError(f"{path}: expected an uncompressed tar, got a file that is none ({error})") from error
+        with tar, path.open("rb") as file:
+            found = list(_whole_files(tar, length))
+            file.seek(tar.offset)
+            tail = file.read(tarfile.BLOCKSIZE)
+    if tail != bytes(
+        tarfile.BLOCKSIZE
+    ):  # a whole tar ends in zeros; the library takes a cut header for the end as well
         dropped["truncated_shard"] += 1
     return found
+
+
+def _whole_files(tar: tarfile.TarFile, length: int) -> Iterator[tuple[str, int, int]]:
+    """(name, offset, size) up to the first member that the file of `length` bytes does not hold whole."""
+    try:
+        while (member := tar.next()) is not None and member.offset_data + member.size <= length:
+            tar.members.clear()  # else the library keeps every header
+            if member.isfile():
+                yield member.name, member.offset_data, member.size
+    except tarfile.ReadError:
+        return  # the file ends before the next header; the caller sees that no zeros end it
 
 
 class ShardSet:

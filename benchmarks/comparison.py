@@ -1,0 +1,99 @@
+"""A beside B: for each figure the difference and its paired 95 % interval.
+
+A side with several readings (a CLIP-only encoder on regions) stands with the best of them, chosen for each figure on
+the evaluation set itself, which flatters that side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from benchmarks.metrics.intervals import Difference, paired_difference
+from benchmarks.rows import Row
+from benchmarks.session import Result
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One figure of both sides.
+
+    Attributes:
+        a, b: the side's best result; without a value where the side cannot.
+        readings_a, readings_b: how many readings with a value it was the best of.
+        difference: A minus B, None where one side has no value.
+        row: the difference as a row of results.json; it says why where there is none.
+    """
+
+    a: Result
+    b: Result
+    readings_a: int
+    readings_b: int
+    difference: Difference | None
+    row: Row
+
+
+def compare(results: Sequence[Result]) -> list[Compared]:
+    """Compare sides 0 and 1 wherever both were measured on the same examples, in the order of side 0.
+
+    Figures that are no mean over examples (speeds) have no pairs and are left alone.
+    """
+    compared = []
+    for key in dict.fromkeys(result.key for result in results if result.side == 0):
+        sides = [[r for r in results if r.key == key and r.side == side] for side in (0, 1)]
+        pairable = all(r.tally is not None or r.row.value is None for side in sides for r in side)
+        if all(sides) and pairable:
+            compared.append(_pair(*sides))
+    return compared
+
+
+def one_sided(compared: Sequence[Compared]) -> list[Row]:
+    """What only one side could be measured on, or neither: its best row, with the reason why there is no difference."""
+    rows = []
+    for one in compared:
+        if one.difference is None:
+            shown = one.b.row if one.a.row.value is None and one.b.row.value is not None else one.a.row
+            rows.append(replace(shown, reason=one.row.reason))
+    return rows
+
+
+def best_of(results: Sequence[Result]) -> tuple[Result, int]:
+    """The result of highest value, and among how many with a value; the first one where none has a value."""
+    valued = [result for result in results if result.row.value is not None]
+    if not valued:
+        return results[0], 0
+    return max(valued, key=lambda result: result.row.value), len(valued)
+
+
+def reading(result: Result, count: int) -> str:
+    """`clip-crop (best of 3)`."""
+    return result.row.predictor if count < 2 else f"{result.row.predictor} (best of {count})"
+
+
+def _pair(side_a: Sequence[Result], side_b: Sequence[Result]) -> Compared:
+    (a, count_a), (b, count_b) = best_of(side_a), best_of(side_b)
+    named_a, named_b = reading(a, count_a), reading(b, count_b)
+    difference, reason, value = None, None, None
+    if a.tally is not None and b.tally is not None:
+        difference = paired_difference(a.tally, b.tally, a.row.seed)
+        value = difference.value
+        reason = a.row.reason
+    else:
+        lacking = a if a.row.value is None else b
+        both = a.row.value is None and b.row.value is None and a.row.reason == b.row.reason
+        reason = lacking.row.reason if both else f"{lacking.row.model}: {lacking.row.reason}"
+    row = replace(
+        a.row,
+        metric=f"{a.row.metric}_difference",
+        protocol=f"{a.row.protocol}: {named_a} minus {named_b}",
+        value=value,
+        ci95=difference.ci95 if difference else None,
+        chance=None,
+        constant=None,
+        model=f"{a.row.model} minus {b.row.model}",
+        predictor=f"{named_a} minus {named_b}",
+        model_sha256=f"{a.row.model_sha256} minus {b.row.model_sha256}",
+        seconds=round(a.row.seconds + b.row.seconds, 3),
+        reason=reason,
+    )
+    return Compared(a, b, count_a, count_b, difference, row)

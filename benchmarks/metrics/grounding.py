@@ -1,0 +1,79 @@
+"""Figures of boxes: share above an IoU, and what the best constant box would reach.
+
+IoU is of continuous xyxy boxes, without the refer toolkit's extra pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloc.boxes import as_boxes, iou
+
+MAX_CONSTANTS = 512
+_BLOCK = 64
+
+
+def hits_at(ious: object, threshold: float) -> NDArray[np.float64]:
+    """(K,) 1.0 where the IoU reaches the threshold (equal counts as right), else 0.0."""
+    return (np.asarray(ious) >= threshold).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class ConstantBox:
+    """What answers that do not look at the image reach.
+
+    Attributes:
+        best: the best figure of any one constant box tried, chosen on the evaluation set itself: an upper bound.
+        drawn: the mean figure of a box drawn at random from the set's boxes on other images; None with one image.
+    """
+
+    best: float
+    drawn: float | None
+
+
+def constants_tried(count: int) -> NDArray[np.int64]:
+    """Rows of the K referents that are tried as constant answers: all, or `MAX_CONSTANTS` evenly spaced ones."""
+    return np.unique(np.linspace(0, count - 1, min(MAX_CONSTANTS, count)).round().astype(np.int64))
+
+
+def constant_ious(boxes_xyxy: object, extents_xyxy: object) -> NDArray[np.float64]:
+    """IoU of constant boxes with every referent.
+
+    The constants are the referents of `constants_tried` and, as the last row, the mean of all referents.
+
+    Args:
+        boxes_xyxy: (K, 4) referents in [0, 1] of the canvas.
+        extents_xyxy: (K, 4) where each image lies on its canvas; an answer is cut at the image's border first.
+
+    Returns:
+        (T + 1, K).
+    """
+    boxes, extents = as_boxes(boxes_xyxy), as_boxes(extents_xyxy)
+    if len(boxes) == 0:
+        raise ValueError("constant boxes: expected at least one referent, got none")
+    constants = np.concatenate([boxes[constants_tried(len(boxes))], boxes.mean(axis=0, keepdims=True)])
+    result = np.empty((len(constants), len(boxes)))
+    kinds, which = np.unique(extents, axis=0, return_inverse=True)
+    for kind, extent in enumerate(kinds):
+        columns = np.flatnonzero(which.ravel() == kind)
+        low, high = np.tile(extent[:2], 2), np.tile(extent[2:], 2)
+        cut = np.clip(constants, low, high)
+        for start in range(0, len(constants), _BLOCK):
+            result[start : start + _BLOCK, columns] = iou(cut[start : start + _BLOCK], boxes[columns])
+    return result
+
+
+def constant_box(values: object, image_ids: object) -> ConstantBox:
+    """Sum up what constant boxes reach.
+
+    Args:
+        values: (T + 1, K) figures made of `constant_ious`.
+        image_ids: (K,) image of each referent: a drawn box must not come from the image it answers for.
+    """
+    figures, images = np.asarray(values, dtype=np.float64), np.asarray(image_ids)
+    foreign = images[constants_tried(len(images))][:, None] != images[None]
+    drawn = (figures[:-1] * foreign).sum() / foreign.sum() if foreign.any() else None
+    return ConstantBox(best=float(figures.mean(axis=1).max()), drawn=None if drawn is None else float(drawn))

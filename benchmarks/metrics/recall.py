@@ -1,0 +1,59 @@
+"""Recall@k of retrieval, with duplicates merged or every pair on its own, and the chance of both.
+
+Letters: Q queries, N pool entries.
+"""
+
+from __future__ import annotations
+
+from math import comb
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def merged_hits(similarity: object, right: object, k: int) -> NDArray[np.float64]:
+    """(Q,) 1.0 where one of the k best entries is right; any number of entries of a row may be right.
+
+    Args:
+        similarity: (Q, N), higher is nearer.
+        right: (Q, N) bool, at least one True a row.
+        k: how many entries are looked at. Equal similarities count against the query.
+    """
+    scores, positive = _checked(similarity, right)
+    best = np.where(positive, scores, -np.inf).max(axis=1, keepdims=True)
+    ahead = ((scores >= best) & ~positive).sum(axis=1)
+    return (ahead < k).astype(np.float64)
+
+
+def single_hits(similarity: object, target: object, k: int) -> NDArray[np.float64]:
+    """(Q,) how surely the one right entry is among the k best.
+
+    Entries with exactly the target's similarity (texts that occur twice) share its place: the value is then the
+    share of their orders in which the target is among the first k, between 0 and 1.
+
+    Args:
+        similarity: (Q, N).
+        target: (Q,) column of the right entry.
+        k: how many entries are looked at.
+    """
+    scores = np.asarray(similarity)
+    own = scores[np.arange(len(scores)), np.asarray(target)][:, None]
+    ahead, tied = (scores > own).sum(axis=1), (scores == own).sum(axis=1)
+    return np.clip((k - ahead) / tied, 0.0, 1.0)
+
+
+def merged_chance(num_right: int, pool: int, k: int) -> float:
+    """The chance that k entries drawn from a pool hold at least one of the right ones."""
+    if not 1 <= num_right <= pool:
+        raise ValueError(f"merged chance: expected 1 to {pool} right entries, got {num_right}")
+    drawn = min(k, pool)
+    return 1.0 - comb(pool - num_right, drawn) / comb(pool, drawn)
+
+
+def _checked(similarity: object, right: object) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+    scores, positive = np.asarray(similarity), np.asarray(right, dtype=bool)
+    if scores.shape != positive.shape or scores.ndim != 2:
+        raise ValueError(f"recall: expected two (Q, N) arrays, got {scores.shape} and {positive.shape}")
+    if not positive.any(axis=1).all():
+        raise ValueError("recall: expected at least one right entry for each query, got a query with none")
+    return scores, positive

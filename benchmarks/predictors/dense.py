@@ -1,0 +1,83 @@
+"""Two readings of a CLIP-only encoder on regions, from one dense encoding of the image.
+
+Every patch token of the last layer is put through the tower's final norm and the visual projection, as CLIP does with
+CLS alone; RoI-Align averages the grid inside each box (torchvision, 1 x 1 output, aligned, one sample a cell), and the
+mean is brought to unit norm. `clip-roialign` reads the layer's output, `clip-value` the value path of its attention
+(MaskCLIP, arXiv 2112.01071): layer norm, value and output projection of the layer's input, no residual, no MLP.
+
+Letters: B images, N patch tokens, D width, E shared embedding, S side of the patch grid, K boxes of one image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from torch.nn import functional as F
+from torchvision.ops import roi_align
+
+from benchmarks.predictors.contract import Boxes, Embeddings
+from benchmarks.predictors.encoder import EncoderReading, by_image
+
+
+class RoiAlignReading(EncoderReading):
+    """RoI-Align on the projected patch tokens of the last layer."""
+
+    name = "clip-roialign"
+
+    def tokens(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(B, N, D) patch tokens after the final norm."""
+        outputs = self.model.vision.tower(pixel_values=pixel_values)
+        patches = _patches(outputs.last_hidden_state, self.side)
+        return patches if self._tower_norms_all else self.model.vision.tower.post_layernorm(patches)
+
+    @property
+    def side(self) -> int:
+        """S."""
+        config = self.model.vision.tower.config
+        return config.image_size // config.patch_size
+
+    @property
+    def _tower_norms_all(self) -> bool:
+        # CLIP norms CLS only; SigLIP's last_hidden_state comes normed.
+        return self.model.vision.tower.config.model_type == "siglip_vision_model"
+
+    @torch.inference_mode()
+    def encode_regions(self, images: Sequence[Image.Image], boxes_xyxy: Sequence[Boxes]) -> list[Embeddings]:
+        """See `Predictor.encode_regions`."""
+        found: list[Embeddings] = []
+        for batch in self.prepared(images, boxes_xyxy):
+            dense = self.model.vision.visual_projection(self.tokens(batch["pixel_values"]))
+            grid = dense.transpose(1, 2).unflatten(2, (self.side, self.side))
+            pooled = roi_align(grid, _by_image_rows(batch, self.side), output_size=1, aligned=True).flatten(1)
+            embeds = pooled.new_zeros(*batch["boxes_mask"].shape, pooled.shape[1])
+            embeds[batch["boxes_mask"]] = F.normalize(pooled, dim=-1)
+            found += by_image(embeds, batch["boxes_mask"])
+        return found
+
+
+class ValueReading(RoiAlignReading):
+    """RoI-Align on the projected value path of the last layer."""
+
+    name = "clip-value"
+
+    def tokens(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(B, N, D) value path of the last layer's attention, after the final norm."""
+        tower = self.model.vision.tower
+        outputs = tower(pixel_values=pixel_values, output_hidden_states=True)
+        layer = tower.encoder.layers[-1]
+        entering = _patches(outputs.hidden_states[-2], self.side)
+        values = layer.self_attn.out_proj(layer.self_attn.v_proj(layer.layer_norm1(entering)))
+        return tower.post_layernorm(values)
+
+
+def _patches(tokens: torch.Tensor, side: int) -> torch.Tensor:
+    """(B, N, D) without the tokens that stand before the patches."""
+    return tokens[:, tokens.shape[1] - side * side :]
+
+
+def _by_image_rows(batch: dict[str, torch.Tensor], side: int) -> torch.Tensor:
+    """(R, 5) rows of RoI-Align, boxes in cells of the grid, in the row-major order of the mask."""
+    images = batch["boxes_mask"].nonzero()[:, :1].to(batch["boxes"].dtype)
+    return torch.cat([images, batch["boxes"][batch["boxes_mask"]] * side], dim=1)

@@ -1,0 +1,58 @@
+"""Where a figure comes from: commit, versions, machine."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from cloc.export import commit
+
+PACKAGES = ("mllm-vision-kit", "torch", "torchvision", "transformers", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The part of a row that is the same for the whole run.
+
+    Attributes:
+        commit: of the kit's repository, with `-dirty` where files differ from it; `unknown` outside a repository.
+        versions: by package.
+        machine: processor, cores and threads in use.
+        seed: of the bootstrap.
+    """
+
+    commit: str
+    versions: dict[str, str]
+    machine: str
+    seed: int
+
+
+def provenance(device: str, seed: int) -> Provenance:
+    """Look around once at the start of a run."""
+    return Provenance(commit(), _versions(), _machine(device), seed)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _machine(device: str) -> str:
+    import torch
+
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        cpu = names[0] if names else cpu
+    where = torch.cuda.get_device_name(device) if device.startswith("cuda") else "CPU"
+    return f"{cpu}, {torch.get_num_threads()} threads, {where}"

@@ -1,0 +1,109 @@
+"""What a result is: one row a metric, and the file they are kept in."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+SCHEMA = 1
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One metric of one predictor on one split, with everything that is needed to trust or doubt it.
+
+    Attributes:
+        task: name of the task.
+        dataset: name of the data set; rendered ones begin with `scenes-`.
+        data: `real` or `rendered`; None where no data was found.
+        split: official split, with the group of examples after a slash where the split is divided.
+        protocol: everything that changes the number, in one string.
+        metric: name of the figure, for example `top1`; a comparison's ends in `_difference`.
+        value: the figure, None where there is none; then `reason` says why.
+        num_examples: examples that the figure is a mean over.
+        num_skipped: examples of the split that could not be used; `reason` counts them by cause.
+        ci95: 95 % interval, None where too few images would carry it.
+        chance: what blind guessing reaches.
+        constant: what the best constant answer reaches.
+        model: name of the run or folder; `A minus B` in a comparison.
+        predictor: how the model was read.
+        model_sha256: of the export's model.safetensors, or of the file that says what was measured.
+        commit: of this kit.
+        versions: of the kit and the packages that change numbers.
+        machine: processor and number of threads.
+        seed: of the bootstrap.
+        seconds: wall time of the task on this data set with this predictor.
+        reason: why there is no value, or what was skipped.
+    """
+
+    task: str
+    dataset: str
+    data: Literal["real", "rendered"] | None
+    split: str
+    protocol: str
+    metric: str
+    value: float | None
+    num_examples: int = 0
+    num_skipped: int = 0
+    ci95: tuple[float, float] | None = None
+    chance: float | None = None
+    constant: float | None = None
+    model: str
+    predictor: str
+    model_sha256: str | None
+    commit: str
+    versions: Mapping[str, str]
+    machine: str
+    seed: int
+    seconds: float
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.value is None and not self.reason:
+            raise ValueError(f"row {self.task}/{self.metric}: a row without a value needs a reason")
+        if self.value is not None and not math.isfinite(self.value):
+            raise ValueError(f"row {self.task}/{self.metric}: expected a finite value, got {self.value}")
+
+
+FIELDS = tuple(field.name for field in fields(Row))
+
+
+def write_rows(rows: Iterable[Row], folder: Path) -> Path:
+    """Write `results.json` into a folder, whole or not at all. Returns its path."""
+    path = folder / RESULTS
+    text = json.dumps({"schema": SCHEMA, "rows": [asdict(row) for row in rows]}, indent=1, allow_nan=False)
+    partial = path.with_suffix(".partial")
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read a `results.json`.
+
+    Raises:
+        ValueError: the file is no result of this room.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: expected a results file of benchmarks/run.py, got no JSON ({error})") from error
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA or not isinstance(content.get("rows"), list):
+        raise ValueError(
+            f'{path}: expected a results file of benchmarks/run.py ({{"schema": {SCHEMA}, "rows": [...]}})'
+        )
+    return [_row(entry, path) for entry in content["rows"]]
+
+
+def _row(entry: object, path: Path) -> Row:
+    if not isinstance(entry, dict) or not set(FIELDS) <= set(entry):
+        missing = sorted(set(FIELDS) - set(entry)) if isinstance(entry, dict) else list(FIELDS)
+        raise ValueError(f"{path}: a row lacks {missing}")
+    known = {name: entry[name] for name in FIELDS}  # fields that later versions add are left alone
+    known["ci95"] = None if known["ci95"] is None else tuple(known["ci95"])
+    return Row(**known)

@@ -1,0 +1,162 @@
+"""One run: every task on every data set that is there, with every reading of every model; scores become rows."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.metrics.intervals import interval
+from benchmarks.metrics.tally import Tally
+from benchmarks.predictors.contract import Predictor
+from benchmarks.provenance import Provenance
+from benchmarks.roots import FoundSet
+from benchmarks.rows import Row
+from benchmarks.tasks.contract import Measured, Options, Score, Task
+
+NO_MODEL = "none"
+KEPT = "box_cut_at_border"
+"""Readers count this too, but such a box stays in."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the models of a run and its readings.
+
+    Attributes:
+        label: name of the model, as in `Row.model`.
+        sha256: of its weights.
+        predictors: its readings; none where no model was given.
+    """
+
+    label: str
+    sha256: str | None
+    predictors: Sequence[Predictor]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A row, and the sums behind it that a comparison needs.
+
+    Attributes:
+        row: the row.
+        tally: None where the row is no mean over examples.
+        side: index of the model in the run.
+    """
+
+    row: Row
+    tally: Tally | None
+    side: int
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What two rows share when they measure the same thing."""
+        row = self.row
+        return row.task, row.dataset, str(row.data), row.split, row.protocol, row.metric
+
+
+@dataclass(frozen=True)
+class Session:
+    """What stays the same for a run.
+
+    Attributes:
+        roots: where data is looked for, real first.
+        sides: the model, and the one it is compared with if there is one.
+        provenance: for the rows.
+        options: for the tasks.
+        folder: where predictions go.
+    """
+
+    roots: Sequence[Path]
+    sides: Sequence[Side]
+    provenance: Provenance
+    options: Options
+    folder: Path
+
+    def run(self, tasks: Sequence[Task]) -> list[Result]:
+        """Check every metric on made-up rows first, then measure."""
+        for task in tasks:
+            task.self_check()
+        return [result for task in tasks for result in self._task(task)]
+
+    def _task(self, task: Task) -> list[Result]:
+        found = task.find(self.roots)
+        if not found:
+            places = ", ".join(str(place) for place in task.places(self.roots))
+            return [self._nothing(task, f"no data found; looked for {places}; needs {task.needs}")]
+        results: list[Result] = []
+        for one in found:
+            dataset = one.load()
+            results += self._dataset(task, one, dataset)
+        return results
+
+    def _dataset(self, task: Task, found: FoundSet, dataset: Any) -> list[Result]:
+        if not found.needs_model:
+            return self._measure(task, found, dataset, Side(NO_MODEL, None, ()), None, 0)
+        results: list[Result] = []
+        for index, side in enumerate(self.sides):
+            if not side.predictors:
+                results.append(self._nothing(task, "no model was given and no finished export was found"))
+            for predictor in side.predictors:
+                results += self._measure(task, found, dataset, side, predictor, index)
+        return results
+
+    def _measure(
+        self, task: Task, found: FoundSet, dataset: Any, side: Side, predictor: Predictor | None, index: int
+    ) -> list[Result]:
+        start = time.perf_counter()
+        measured = task.run(predictor, dataset, found, self.options)
+        seconds = time.perf_counter() - start
+        name = NO_MODEL if predictor is None else predictor.name
+        if measured.predictions:
+            parts = (task.name, measured.dataset, found.split, side.label, name)
+            self._write_predictions("-".join(dict.fromkeys(parts)), index, measured)
+        return [
+            Result(self._row(task.name, measured, score, side, name, seconds), score.tally, index)
+            for score in measured.scores
+        ]
+
+    def _row(self, task: str, measured: Measured, score: Score, side: Side, predictor: str, seconds: float) -> Row:
+        tally, seed = score.tally, self.provenance.seed
+        skipped = Counter({k: v for k, v in score.skipped.items() if v and k != KEPT})
+        told = "skipped: " + "; ".join(f"{count:,} {why}" for why, count in sorted(skipped.items())) if skipped else ""
+        return Row(
+            task=task,
+            dataset=measured.dataset,
+            data="rendered" if measured.rendered else "real",
+            split=score.split,
+            protocol=score.protocol,
+            metric=score.metric,
+            value=score.value if tally is None else tally.value(),
+            num_examples=score.num_examples if tally is None else tally.num_examples,
+            num_skipped=skipped.total(),
+            ci95=None if tally is None else interval(tally, seed),
+            chance=score.chance,
+            constant=score.constant,
+            model=side.label,
+            predictor=predictor,
+            model_sha256=side.sha256,
+            commit=self.provenance.commit,
+            versions=self.provenance.versions,
+            machine=self.provenance.machine,
+            seed=seed,
+            seconds=round(seconds, 3),
+            reason="; ".join(part for part in (score.reason, told) if part) or None,
+        )
+
+    def _nothing(self, task: Task, reason: str) -> Result:
+        blank = Measured(task.name, False, [])
+        side = self.sides[0]
+        row = self._row(task.name, blank, Score("none", "none", "none", reason=reason), side, NO_MODEL, 0.0)
+        return Result(replace(row, data=None), None, 0)
+
+    def _write_predictions(self, name: str, index: int, measured: Measured) -> None:
+        folder = self.folder / "predictions"
+        folder.mkdir(parents=True, exist_ok=True)
+        suffix = f"-{index + 1}" if len({side.label for side in self.sides}) < len(self.sides) else ""
+        lines = (json.dumps(line, allow_nan=False) for line in measured.predictions)
+        (folder / f"{name}{suffix}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")

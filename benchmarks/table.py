@@ -1,0 +1,119 @@
+"""The table that is printed: one block a task and data set, one line a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from benchmarks.comparison import Compared, reading
+from benchmarks.rows import Row
+
+RENDERED = "rendered scenes: says nothing about real photographs"
+CLEAR = "*"
+LEGEND = f"[low, high]: 95 % interval, bootstrap over images; {CLEAR}: the interval of the difference is clear of 0"
+_WORDS = ("split", "protocol", "metric", "read by", "A read by", "B read by", "")
+"""Columns that are set to the left; figures are set to the right."""
+
+
+def single_table(rows: Sequence[Row]) -> str:
+    """Figures of one model (or several, one line each)."""
+    several = len({row.model for row in rows}) > 1
+    head = ["split", "protocol", "read by", "metric", "value", "95 %", "chance", "constant", "examples", "skipped"]
+    lines = [
+        [
+            row.split,
+            row.protocol,
+            f"{row.model}: {row.predictor}" if several else row.predictor,
+            row.metric,
+            number(row.value),
+            interval_text(row.ci95),
+            number(row.chance),
+            number(row.constant),
+            f"{row.num_examples:,}",
+            f"{row.num_skipped:,}",
+        ]
+        for row in rows
+    ]
+    return _blocks(head, rows, lines)
+
+
+def comparison_table(compared: Sequence[Compared]) -> str:
+    """Both models, the difference and its interval; empty without a comparison."""
+    rows = [one.a.row for one in compared]
+    head = ["split", "protocol", "metric", "A", "B", "B read by", "A - B", "95 %", "", "chance", "constant", "examples"]
+    lines = [
+        [
+            one.a.row.split,
+            one.a.row.protocol,
+            one.a.row.metric,
+            number(one.a.row.value),
+            number(one.b.row.value),
+            reading(one.b, one.readings_b),
+            f"{one.difference.value:+.3f}",
+            interval_text(one.difference.ci95, sign=True),
+            CLEAR if one.difference.clear_of_zero else "",
+            number(one.a.row.chance),
+            number(one.a.row.constant),
+            f"{one.a.row.num_examples:,}",
+        ]
+        for one in compared
+    ]
+    if any(one.readings_a > 1 for one in compared):
+        for cells, one in zip([head, *lines], [None, *compared], strict=True):
+            cells.insert(4, "A read by" if one is None else reading(one.a, one.readings_a))
+    if not compared:
+        return ""
+    read = "" if compared[0].readings_a > 1 else f" ({rows[0].predictor})"
+    return f"\nA = {rows[0].model}{read}   B = {compared[0].b.row.model}\n{_blocks(head, rows, lines)}\n"
+
+
+def number(value: float | None) -> str:
+    """Three decimals for shares, fewer for large figures, a dash for none."""
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
+
+
+def interval_text(bounds: tuple[float, float] | None, sign: bool = False) -> str:
+    """`[0.701, 0.779]`, a dash for none."""
+    if bounds is None:
+        return "-"
+    low, high = (f"{bound:+.3f}" if sign else f"{bound:.3f}" for bound in bounds)
+    return f"[{low}, {high}]"
+
+
+def _blocks(head: list[str], rows: Sequence[Row], lines: list[list[str]]) -> str:
+    """A title where the task or data set changes, aligned columns, and below each block what it lacks and why."""
+    texts: list[str] = []
+    pairs = list(zip(rows, lines, strict=True))
+    for (task, dataset, data), block in groupby(pairs, key=lambda pair: (pair[0].task, pair[0].dataset, pair[0].data)):
+        members = list(block)
+        note = f" ({RENDERED})" if data == "rendered" else ""
+        texts += ["", f"{task} on {dataset}, {data}{note}" if data else f"{task}: no data"]
+        if data:
+            shown = [head, *(line for _, line in members)]
+            widths = [max(len(line[column]) for line in shown) for column in range(len(head))]
+            texts += [_aligned(head, line, widths) for line in shown]
+        texts += _reasons([row for row, _ in members])
+    return "\n".join(texts)
+
+
+def _reasons(rows: Sequence[Row]) -> list[str]:
+    """Each reason once, after the splits (and figures, where there is none) that it explains, if not all."""
+    about: dict[str, list[str]] = {}
+    for row in rows:
+        if row.reason:
+            label = row.split if row.value is not None else f"{row.split} {row.metric}"
+            about.setdefault(row.reason, []).append(label)
+    return [
+        f"  {reason}" if len(labels) == len(rows) else f"  {', '.join(dict.fromkeys(labels))}: {reason}"
+        for reason, labels in about.items()
+    ]
+
+
+def _aligned(head: list[str], cells: list[str], widths: list[int]) -> str:
+    padded = [
+        cell.ljust(width) if name in _WORDS else cell.rjust(width)
+        for name, cell, width in zip(head, cells, widths, strict=True)
+    ]
+    return "  " + "  ".join(padded).rstrip()

@@ -1,0 +1,115 @@
+"""What a task offers, and what it hands back: scores that still hold their sums, and one line an example."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from benchmarks.metrics.tally import Tally
+from benchmarks.predictors.contract import Predictor
+from benchmarks.roots import FoundSet
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says about a run.
+
+    Attributes:
+        limit: only the first so many images of each split; None for all. The protocol then says so.
+        photos_at_once: photos held in memory at a time.
+        progress: whether bars are drawn.
+    """
+
+    limit: int | None = None
+    photos_at_once: int = 64
+    progress: bool = True
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric before it becomes a row.
+
+    Attributes:
+        split, protocol, metric: as in `Row`.
+        tally: its sums by image; None where it is no mean over examples, or cannot be had.
+        value: only where there is no tally: the figure itself.
+        num_examples: only where there is no tally.
+        skipped: examples left out, by reason.
+        chance, constant: as in `Row`.
+        reason: why there is no figure.
+    """
+
+    split: str
+    protocol: str
+    metric: str
+    tally: Tally | None = None
+    value: float | None = None
+    num_examples: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    chance: float | None = None
+    constant: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one task found on one data set with one predictor.
+
+    Attributes:
+        dataset: its name; rendered ones begin with `scenes-`.
+        rendered: whether its file says that it is rendered.
+        scores: all metrics, also those that this predictor cannot do.
+        predictions: one JSON object an example, enough to score again.
+    """
+
+    dataset: str
+    rendered: bool
+    scores: list[Score]
+    predictions: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Task(Protocol):
+    """One benchmark."""
+
+    name: str
+    needs: str
+    bare: bool
+    """Whether a run without task names includes it."""
+
+    def find(self, roots: Sequence[Path]) -> list[FoundSet]:
+        """The data sets that are there, in the order of the roots."""
+
+    def places(self, roots: Sequence[Path]) -> list[Path]:
+        """Where `find` looks."""
+
+    def self_check(self) -> None:
+        """Score a few made-up rows, so that a broken metric shows before a long inference.
+
+        Raises:
+            RuntimeError: a metric does not give what it must.
+        """
+
+    def run(self, predictor: Predictor, dataset: Any, found: FoundSet, options: Options) -> Measured:
+        """Predict and score; `dataset` is what `found.load` returned."""
+
+
+def name_of(dataset: str, rendered: bool) -> str:
+    """A rendered set never carries the bare name of a real one."""
+    return f"scenes-{dataset}" if rendered else dataset
+
+
+def with_limit(protocol: str, options: Options) -> str:
+    """The protocol, saying so where only the first images were scored."""
+    return protocol if options.limit is None else f"{protocol}/first-{options.limit}-images"
+
+
+def expect(what: str, got: object, wanted: object) -> None:
+    """One line of a self-check."""
+    if got != wanted:
+        raise RuntimeError(
+            f"self-check of {what}: made-up rows gave {got} instead of {wanted}; the metric is broken on this "
+            f"installation (NumPy or SciPy changed?), nothing was measured"
+        )

@@ -1,0 +1,79 @@
+"""`lvis`: detection where the export has heads, else region recognition on LVIS files, by frequency of the category.
+
+The protocol says which: ids that begin with `regions/` are no detection figures. Names are asked for with underscores
+turned into blanks, nothing else. Frequencies are LVIS's own: r, c and f by the number of training images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.predictors.contract import Predictor
+from benchmarks.roots import FoundSet
+from benchmarks.tasks.contract import Measured, Options, Score, name_of
+from benchmarks.tasks.region_recognition import check_recognition
+from benchmarks.tasks.regions import recognise, recognition_scores
+from cloc.data.formats.annotated import AnnotatedSet, Category
+from cloc.data.formats.lvis import read_lvis
+
+PROTOCOL = "regions/gt-box/no-template/underscores-as-blanks"
+FREQUENCIES = ("r", "c", "f")
+
+FILES = (
+    ("lvis", "val", "lvis_v1_val.json"),
+    ("lvis", "minival", "lvis_v1_minival.json"),
+    ("lvis", "minival", "lvis_v1_minival_inserted_image_name.json"),
+    ("lvis-v0.5-mini", "val", "lvis_v0.5_val_mini.json"),
+    ("lvis-v1-style-mini", "val", "lvis_v1_style_from_coco_val.json"),
+)
+"""Data set, split and file name. The sample files are no LVIS v1 and never carry its name."""
+
+
+class Lvis:
+    """LVIS by frequency group."""
+
+    name = "lvis"
+    needs = "lvis/lvis_v1_val.json or lvis_v1_minival.json, and the photos in coco/val2017/ and coco/train2017/"
+    bare = True
+
+    def places(self, roots: Sequence[Path]) -> list[Path]:
+        """See `Task.places`."""
+        return [root / "lvis" / name for root in roots for _, _, name in FILES]
+
+    def find(self, roots: Sequence[Path]) -> list[FoundSet]:
+        """See `Task.find`."""
+        found = []
+        for root in roots:
+            photos = [root / "coco" / "val2017", root / "coco" / "train2017"]
+            here: dict[tuple[str, str], FoundSet] = {}  # minival is known by two file names
+            for dataset, split, name in FILES:
+                file = root / "lvis" / name
+                if file.is_file():
+                    load = partial(read_lvis, file, photos, dataset)
+                    here.setdefault((dataset, split), FoundSet(dataset, split, file, load))
+            found += here.values()
+        return found
+
+    def self_check(self) -> None:
+        """See `Task.self_check`."""
+        check_recognition(self.name)
+
+    def run(self, predictor: Predictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> Measured:
+        """See `Task.run`."""
+        answers = recognise(predictor, dataset, spoken_name, options)
+        frequency = np.array([category.frequency or "" for category in answers.categories])
+        groups = {f"{found.split}/all": None, **{f"{found.split}/{kind}": frequency == kind for kind in FREQUENCIES}}
+        scores = recognition_scores(answers, groups, PROTOCOL, options)
+        scores.append(
+            Score(found.split, "lvis-ap300", "AP", reason="no detection heads: region recognition is reported instead")
+        )
+        return Measured(name_of(found.dataset, dataset.rendered), dataset.rendered, scores, answers.lines())
+
+
+def spoken_name(category: Category) -> str:
+    """`fire_extinguisher` as one would write it."""
+    return category.name.replace("_", " ")

@@ -1,0 +1,144 @@
+"""`refcoco`, `refcoco+`, `refcocog`: which object does an expression mean? Two protocols for an encoder alone.
+
+`candidates`: of the image's annotated objects (crowds left out) the one whose region embedding is nearest to the
+expression; right where its IoU with the referent is at least 0.5. Chance is the share of candidates that would be
+right; constant is to take the largest object.
+
+`phrase-box`: the box that the phrase prompt gives. Coordinates: xyxy pixels of the original image, cut at its border,
+no extra pixel. Constant is the best constant box on the canvas, sought on the evaluation set among the referents'
+own boxes and their mean, so an upper bound; chance is the box of a referent drawn from the other images.
+
+Expressions by name alone and relational ones have splits of their own where the file says which is which.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.metrics.grounding import constant_box, constant_ious, hits_at
+from benchmarks.metrics.tally import Tally
+from benchmarks.predictors.contract import Predictor
+from benchmarks.roots import FoundSet
+from benchmarks.tasks.contract import Measured, Options, Score, expect, name_of, with_limit
+from benchmarks.tasks.photos import why_none
+from benchmarks.tasks.referring import Referred, refer
+from cloc.data.formats.refcoco import ReferringSet, read_refcoco, refcoco_splits
+from cloc.images import Placement
+
+CANDIDATES = "candidates/nearest-region"
+PHRASE_BOX = "phrase-box/xyxy-pixels"
+METRICS = {
+    "acc@0.5": partial(hits_at, threshold=0.5),
+    "acc@0.75": partial(hits_at, threshold=0.75),
+    "mean_iou": np.asarray,
+}
+NO_OBJECTS = "no annotated object on the image"
+
+
+class RefCoco:
+    """One of the three RefCOCO sets, every split of it that is there but `train`."""
+
+    bare = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.needs = f"refcoco/{name}/refs(*).p, instances.json, photos in refcoco/images/mscoco/images/train2014/"
+
+    def places(self, roots: Sequence[Path]) -> list[Path]:
+        """See `Task.places`."""
+        return [root / "refcoco" / self.name for root in roots]
+
+    def find(self, roots: Sequence[Path]) -> list[FoundSet]:
+        """See `Task.find`."""
+        found = []
+        for root in roots:
+            folder = root / "refcoco"
+            splits = refcoco_splits(folder, self.name) if folder.is_dir() else ()
+            for split in splits:
+                if split != "train":
+                    load = partial(read_refcoco, folder, self.name, split)
+                    found.append(FoundSet(self.name, split, folder / self.name, load))
+        return found
+
+    def self_check(self) -> None:
+        """See `Task.self_check`."""
+        ious = np.array([1.0, 0.6, 0.2])
+        expect(f"{self.name}: acc@0.5", Tally.of([1, 2, 3], METRICS["acc@0.5"](ious)).value(), 2 / 3)
+        expect(f"{self.name}: acc@0.75", Tally.of([1, 2, 3], METRICS["acc@0.75"](ious)).value(), 1 / 3)
+        boxes = np.array([[0.0, 0.0, 0.5, 0.5]] * 3)
+        blind = constant_ious(boxes, np.array([[0.0, 0.0, 1.0, 1.0]] * 3))
+        constant = constant_box(METRICS["acc@0.5"](blind), [1, 2, 3])
+        expect(f"{self.name}: constant box of equal referents", (constant.best, constant.drawn), (1.0, 1.0))
+
+    def run(self, predictor: Predictor, dataset: ReferringSet, found: FoundSet, options: Options) -> Measured:
+        """See `Task.run`."""
+        answers = refer(predictor, dataset, options)
+        scores = []
+        for split, inside in groups_of(answers, found.split).items():
+            dropped = Counter(dataset.dropped) if inside.all() else Counter()
+            scores += candidate_scores(answers, split, inside, dropped, options)
+            scores += box_scores(answers, split, inside, dropped, options, predictor.cannot_ground)
+        return Measured(name_of(found.dataset, dataset.rendered), dataset.rendered, scores, answers.lines())
+
+
+def groups_of(answers: Referred, split: str) -> dict[str, np.ndarray]:
+    """Split name to a mask of its expressions: one for each kind that the file names, and all."""
+    kinds = np.array([expression.kind or "" for expression in answers.expressions], dtype=np.str_)
+    everything = np.ones(len(kinds), dtype=bool)
+    named = [kind for kind in ("name", "relational") if (kinds == kind).any()]
+    if not named:
+        return {split: everything}
+    return {**{f"{split}/{kind}": kinds == kind for kind in named}, f"{split}/all": everything}
+
+
+def candidate_scores(
+    answers: Referred, split: str, inside: np.ndarray, dropped: Counter[str], options: Options
+) -> list[Score]:
+    """acc@0.5 of the nearest annotated object."""
+    protocol, usable = with_limit(CANDIDATES, options), answers.skips == ""
+    scored = inside & usable & answers.has_candidates
+    skipped = dropped + Counter(answers.skips[inside & ~usable].tolist())
+    without = int((inside & usable & ~answers.has_candidates).sum())
+    skipped += Counter({NO_OBJECTS: without})
+    if not scored.any():
+        why = NO_OBJECTS if without else why_none(answers.photos_skipped, answers.images)
+        return [Score(split, protocol, "acc@0.5", skipped=skipped, reason=why)]
+    tally = Tally.of(answers.image_ids[scored], hits_at(answers.chosen_iou[scored], 0.5))
+    chance, constant = float(answers.right_share[scored].mean()), float(answers.largest_is_right[scored].mean())
+    return [Score(split, protocol, "acc@0.5", tally, skipped=skipped, chance=chance, constant=constant)]
+
+
+def box_scores(
+    answers: Referred,
+    split: str,
+    inside: np.ndarray,
+    dropped: Counter[str],
+    options: Options,
+    cannot: str | None,
+) -> list[Score]:
+    """acc@0.5, acc@0.75 and mean IoU of the phrase-prompted box."""
+    protocol, scored = with_limit(PHRASE_BOX, options), inside & (answers.skips == "")
+    skipped = dropped + Counter(answers.skips[inside & ~scored].tolist())
+    if cannot or not scored.any():
+        why = cannot or why_none(answers.photos_skipped, answers.images)
+        return [Score(split, protocol, metric, skipped=skipped, reason=why) for metric in METRICS]
+    rows = np.flatnonzero(scored)
+    known = {image.image_id: Placement(image.width, image.height) for image in answers.images}
+    places = [known[image_id] for image_id in answers.image_ids[rows].tolist()]
+    told = [answers.expressions[row].box_xyxy for row in rows]
+    referents = [place.to_canvas([box])[0] for place, box in zip(places, told, strict=True)]
+    extents = [place.to_canvas([[0, 0, place.width, place.height]])[0] for place in places]
+    blind = constant_ious(referents, extents)
+    scores = []
+    for metric, value_of in METRICS.items():
+        constant = constant_box(value_of(blind), answers.image_ids[rows])
+        tally = Tally.of(answers.image_ids[rows], value_of(answers.box_iou[rows]))
+        scores.append(
+            Score(split, protocol, metric, tally, skipped=skipped, chance=constant.drawn, constant=constant.best)
+        )
+    return scores

@@ -1,0 +1,141 @@
+"""Ask a predictor what every expression means: the nearest annotated object, and the phrase-prompted box.
+
+Letters: X expressions.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.predictors.contract import Predictor
+from benchmarks.tasks.contract import Options
+from benchmarks.tasks.photos import limited, photo_batches
+from cloc.boxes import area, iou, paired_iou
+from cloc.data.formats.annotated import AnnotatedImage
+from cloc.data.formats.refcoco import Expression, ReferringSet
+
+RIGHT_IOU = 0.5
+
+
+@dataclass(frozen=True)
+class Referred:
+    """The answers to X expressions.
+
+    Attributes:
+        expressions: what was asked, ordered by image.
+        images: the images that were asked for.
+        image_ids: (X,).
+        skips: (X,) why an expression has no answer, empty text where it has one.
+        has_candidates: (X,) bool, the image has at least one annotated object.
+        chosen: (X,) annotation id of the nearest object, -1 where there is none, and
+        chosen_iou: (X,) its IoU with the referent.
+        right_share: (X,) share of the candidates with an IoU of at least 0.5 with the referent.
+        largest_is_right: (X,) bool, for the candidate of the largest area.
+        boxes_xyxy: (X, 4) phrase-prompted boxes, pixels; NaN where the predictor has none.
+        box_iou: (X,) their IoU with the referent.
+        photos_skipped: reason by image id.
+    """
+
+    expressions: Sequence[Expression]
+    images: Sequence[AnnotatedImage]
+    image_ids: NDArray[np.int64]
+    skips: NDArray[np.str_]
+    has_candidates: NDArray[np.bool_]
+    chosen: NDArray[np.int64]
+    chosen_iou: NDArray[np.float64]
+    right_share: NDArray[np.float64]
+    largest_is_right: NDArray[np.bool_]
+    boxes_xyxy: NDArray[np.float64]
+    box_iou: NDArray[np.float64]
+    photos_skipped: Mapping[int, str]
+
+    def lines(self) -> list[dict[str, Any]]:
+        """One JSON object an expression; `pred_bbox_xyxy` is the phrase-prompted box in pixels."""
+        lines = []
+        for row, asked in enumerate(self.expressions):
+            line: dict[str, Any] = {"image_id": asked.image_id, "sent_id": asked.sent_id, "expression": asked.text}
+            if self.skips[row]:
+                lines.append({**line, "skipped": str(self.skips[row])})
+                continue
+            if self.has_candidates[row]:
+                line["chosen_annotation_id"] = int(self.chosen[row])
+                line["chosen_iou"] = round(float(self.chosen_iou[row]), 6)
+            if np.isfinite(self.boxes_xyxy[row]).all():
+                line["pred_bbox_xyxy"] = [round(float(v), 3) for v in self.boxes_xyxy[row]]
+                line["iou"] = round(float(self.box_iou[row]), 6)
+            lines.append(line)
+        return lines
+
+
+def refer(predictor: Predictor, dataset: ReferringSet, options: Options) -> Referred:
+    """Ask for every expression of the split, image by image."""
+    by_image: dict[int, list[Expression]] = defaultdict(list)
+    for expression in dataset.expressions:
+        by_image[expression.image_id].append(expression)
+    images = limited([dataset.images[image_id] for image_id in by_image], options)
+    asked = [expression for image in images for expression in by_image[image.image_id]]
+    counts = [len(by_image[image.image_id]) for image in images]
+    first = dict(zip([image.image_id for image in images], np.cumsum(counts) - counts, strict=True))
+    distinct = sorted({expression.text for expression in asked})
+    texts = dict(zip(distinct, predictor.encode_texts(distinct), strict=True))
+    skipped: dict[int, str] = {}
+    answers = _blank(asked, images, skipped)
+    for kept, photos in photo_batches(images, options, f"{predictor.name} on {dataset.name}", skipped):
+        objects = [image.boxes_xyxy[~image.crowd] for image in kept]
+        regions = predictor.encode_regions(photos, objects)
+        phrases = [[expression.text for expression in by_image[image.image_id]] for image in kept]
+        boxes = [None] * len(kept) if predictor.cannot_ground else predictor.ground(photos, phrases)
+        for image, candidates, embeds, found in zip(kept, objects, regions, boxes, strict=True):
+            rows = first[image.image_id] + np.arange(len(by_image[image.image_id]))
+            referents = np.array([expression.box_xyxy for expression in by_image[image.image_id]])
+            if len(candidates):
+                nearest = (np.stack([texts[asked[row].text] for row in rows]) @ embeds.T).argmax(axis=1)
+                _note_candidates(answers, rows, image.annotation_ids[~image.crowd], candidates, nearest, referents)
+            if found is not None:
+                answers.boxes_xyxy[rows] = found
+                answers.box_iou[rows] = paired_iou(found, referents)
+    answers.skips[:] = [skipped.get(expression.image_id, "") for expression in asked]
+    return answers
+
+
+def _blank(asked: list[Expression], images: list[AnnotatedImage], skipped: dict[int, str]) -> Referred:
+    """Answers to be filled in."""
+    count = len(asked)
+    return Referred(
+        expressions=asked,
+        images=images,
+        image_ids=np.array([expression.image_id for expression in asked], dtype=np.int64),
+        skips=np.full(count, "", dtype="U64"),
+        has_candidates=np.zeros(count, dtype=bool),
+        chosen=np.full(count, -1, dtype=np.int64),
+        chosen_iou=np.zeros(count),
+        right_share=np.zeros(count),
+        largest_is_right=np.zeros(count, dtype=bool),
+        boxes_xyxy=np.full((count, 4), np.nan),
+        box_iou=np.zeros(count),
+        photos_skipped=skipped,
+    )
+
+
+def _note_candidates(
+    answers: Referred,
+    rows: NDArray[np.int64],
+    annotation_ids: NDArray[np.int64],
+    candidates_xyxy: NDArray[np.float64],
+    nearest: NDArray[np.int64],
+    referents_xyxy: NDArray[np.float64],
+) -> None:
+    """Write down what one image's candidates give for its expressions."""
+    overlap = iou(referents_xyxy, candidates_xyxy)
+    right = overlap >= RIGHT_IOU
+    answers.has_candidates[rows] = True
+    answers.chosen[rows] = annotation_ids[nearest]
+    answers.chosen_iou[rows] = overlap[np.arange(len(rows)), nearest]
+    answers.right_share[rows] = right.mean(axis=1)
+    answers.largest_is_right[rows] = right[:, area(candidates_xyxy).argmax()]

@@ -1,0 +1,76 @@
+"""`region_recognition`: which of the classes is in a ground-truth box? COCO layout (CLOC section 5.2, RecCOCO)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.metrics.accuracy import top1, top1_hits
+from benchmarks.metrics.intervals import interval
+from benchmarks.metrics.tally import Tally
+from benchmarks.predictors.contract import Predictor
+from benchmarks.roots import FoundSet, coco_files
+from benchmarks.tasks.contract import Measured, Options, expect, name_of
+from benchmarks.tasks.regions import recognise, recognition_scores
+from cloc.data.formats.annotated import AnnotatedSet, Category
+from cloc.data.formats.coco import read_coco
+
+PROTOCOL = "gt-box/no-template"
+
+
+class RegionRecognition:
+    """Top-1 and class mean over ground-truth boxes of COCO val2017."""
+
+    name = "region_recognition"
+    needs = "coco/annotations/instances_val2017.json and the photos in coco/val2017/"
+    bare = True
+
+    def places(self, roots: Sequence[Path]) -> list[Path]:
+        """See `Task.places`."""
+        return [file for file, _ in coco_files(roots)]
+
+    def find(self, roots: Sequence[Path]) -> list[FoundSet]:
+        """See `Task.find`."""
+        return [
+            FoundSet("coco", "val", file, partial(read_coco, file, images))
+            for file, images in coco_files(roots)
+            if file.is_file()
+        ]
+
+    def self_check(self) -> None:
+        """See `Task.self_check`."""
+        check_recognition(self.name)
+
+    def run(self, predictor: Predictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> Measured:
+        """See `Task.run`. Categories that never have a box in training get rows of their own."""
+        answers = recognise(predictor, dataset, class_name, options)
+        only = np.array([category.caption_only for category in answers.categories], dtype=bool)
+        groups = {found.split: None}
+        if only.any():
+            groups = {
+                f"{found.split}/boxed": ~only,
+                f"{found.split}/caption-only": only,
+                f"{found.split}/all": None,
+            }
+        scores = recognition_scores(answers, groups, PROTOCOL, options)
+        return Measured(name_of(found.dataset, dataset.rendered), dataset.rendered, scores, answers.lines())
+
+
+def class_name(category: Category) -> str:
+    """The bare name: no template is put around it."""
+    return category.name
+
+
+def check_recognition(what: str) -> None:
+    """Three boxes of two classes on three images, of which the last is wrong."""
+    classes = np.array([0, 0, 1])
+    hits = top1_hits(top1(np.array([[0.9, 0.1], [0.8, 0.3], [0.6, 0.5]])), classes)
+    plain, by_class = Tally.of([1, 2, 3], hits), Tally.of([1, 2, 3], hits, classes)
+    expect(f"{what}: top1", plain.value(), 2 / 3)
+    expect(f"{what}: class_mean", by_class.value(), 0.5)
+    expect(f"{what}: perfect answers", Tally.of([1, 2, 3], np.ones(3), classes).value(), 1.0)
+    spread = interval(Tally.of(np.arange(12), np.tile([0.0, 1.0], 6), np.arange(12) % 3))
+    expect(f"{what}: interval", spread is not None and spread[0] < 0.5 < spread[1], True)

@@ -1,0 +1,188 @@
+"""`region_retrieval`: from a region to its text and back, recall@1/5/10 (CLOC section 5.2, there on GRIT).
+
+The pool is one region for each different text of each image: the one with the lowest annotation id. Texts repeat across
+images, and the paper does not say how it counts that, so both ways are given: `merged` counts any entry with the same
+text as right (candidates of region-to-text are the different texts), `plain` only the pair itself, repeated texts
+sharing their place in the ranking. Letters: N pool entries, U different texts, E shared embedding.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.metrics.recall import merged_chance, merged_hits, single_hits
+from benchmarks.metrics.tally import Tally
+from benchmarks.predictors.contract import Predictor
+from benchmarks.roots import FoundSet, coco_files
+from benchmarks.tasks.contract import Measured, Options, Score, expect, name_of, with_limit
+from benchmarks.tasks.photos import limited, photo_batches, why_none
+from cloc.data.formats.annotated import AnnotatedImage, AnnotatedSet
+from cloc.data.formats.coco import read_coco
+from cloc.text import canonical
+
+KS = (1, 5, 10)
+DIRECTIONS = ("region-to-text", "text-to-region")
+COUNTINGS = ("merged", "plain")
+_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What is searched.
+
+    Attributes:
+        image_ids, annotation_ids: (N,).
+        texts: U different texts.
+        text_of: (N,) row of `texts`.
+        regions: (N, E) unit norm, and
+        embeds: (U, E) of the texts.
+    """
+
+    image_ids: NDArray[np.int64]
+    annotation_ids: NDArray[np.int64]
+    texts: list[str]
+    text_of: NDArray[np.int64]
+    regions: NDArray[np.float32]
+    embeds: NDArray[np.float32]
+
+
+class RegionRetrieval:
+    """Recall of regions and texts in both directions, on COCO val2017's boxes and class names."""
+
+    name = "region_retrieval"
+    needs = "coco/annotations/instances_val2017.json and the photos in coco/val2017/"
+    bare = True
+
+    def places(self, roots: Sequence[Path]) -> list[Path]:
+        """See `Task.places`."""
+        return [file for file, _ in coco_files(roots)]
+
+    def find(self, roots: Sequence[Path]) -> list[FoundSet]:
+        """See `Task.find`."""
+        return [
+            FoundSet("coco", "val", file, partial(read_coco, file, images))
+            for file, images in coco_files(roots)
+            if file.is_file()
+        ]
+
+    def self_check(self) -> None:
+        """See `Task.self_check`. Two regions carry one text, a third another one."""
+        texts, regions = np.eye(2), np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        pool = Pool(np.arange(3), np.arange(3), ["a", "b"], np.array([0, 0, 1]), regions, texts)
+        expect("region_retrieval: merged", recalls(pool, "region-to-text", "merged", 1).tolist(), [1.0, 1.0, 1.0])
+        expect("region_retrieval: plain", recalls(pool, "region-to-text", "plain", 1).tolist(), [0.5, 0.5, 1.0])
+        expect("region_retrieval: back", recalls(pool, "text-to-region", "merged", 1).tolist(), [1.0, 1.0, 1.0])
+        expect("region_retrieval: chance", chance(pool, "text-to-region", "plain", 1), 1 / 3)
+
+    def run(self, predictor: Predictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> Measured:
+        """See `Task.run`."""
+        images, photos_skipped = limited(dataset.images, options), {}
+        pool, skipped = build_pool(predictor, dataset, images, options, photos_skipped)
+        scores, lines = [], []
+        if len(pool.regions):
+            lines = [
+                {"image_id": int(image), "annotation_id": int(annotation), "text": pool.texts[text]}
+                for image, annotation, text in zip(pool.image_ids, pool.annotation_ids, pool.text_of, strict=True)
+            ]
+        for direction in DIRECTIONS:
+            for counting in COUNTINGS:
+                protocol = with_limit(f"one-per-text-and-image/{counting}/{direction}", options)
+                for k in KS:
+                    metric = f"recall@{k}"
+                    if not len(pool.regions):
+                        why = why_none(photos_skipped, images)
+                        scores.append(Score(found.split, protocol, metric, skipped=skipped, reason=why))
+                        continue
+                    hits = recalls(pool, direction, counting, k)
+                    for line, hit in zip(lines, hits, strict=True):
+                        line[f"{direction}/{counting}/{metric}"] = round(float(hit), 5)
+                    guess = chance(pool, direction, counting, k)
+                    tally = Tally.of(pool.image_ids, hits)
+                    scores.append(Score(found.split, protocol, metric, tally, skipped=skipped, chance=guess))
+        return Measured(name_of(found.dataset, dataset.rendered), dataset.rendered, scores, lines)
+
+
+def chosen_regions(image: AnnotatedImage, texts: dict[int, str]) -> list[int]:
+    """Rows of an image's boxes that enter the pool: for each text the one of lowest annotation id, no crowds."""
+    first: dict[str, int] = {}
+    for row in np.argsort(image.annotation_ids, kind="stable").tolist():
+        if not image.crowd[row]:
+            first.setdefault(texts[int(image.category_ids[row])], row)
+    return sorted(first.values())
+
+
+def build_pool(
+    predictor: Predictor,
+    dataset: AnnotatedSet,
+    images: list[AnnotatedImage],
+    options: Options,
+    photos_skipped: dict[int, str],
+) -> tuple[Pool, Counter[str]]:
+    """Encode the pool; what could not enter it is counted by reason."""
+    texts = {category.id: canonical(category.name) for category in dataset.categories.values()}
+    rows = {image.image_id: chosen_regions(image, texts) for image in images}
+    image_ids, annotation_ids, phrases, regions = [], [], [], []
+    for kept, photos in photo_batches(images, options, f"{predictor.name} on {dataset.name}", photos_skipped):
+        boxes = [image.boxes_xyxy[rows[image.image_id]] for image in kept]
+        regions += predictor.encode_regions(photos, boxes)
+        for image in kept:
+            for row in rows[image.image_id]:
+                image_ids.append(image.image_id)
+                annotation_ids.append(int(image.annotation_ids[row]))
+                phrases.append(texts[int(image.category_ids[row])])
+    distinct = sorted(set(phrases))
+    column = {text: index for index, text in enumerate(distinct)}
+    embeds = predictor.encode_texts(distinct)
+    pool = Pool(
+        image_ids=np.array(image_ids, dtype=np.int64),
+        annotation_ids=np.array(annotation_ids, dtype=np.int64),
+        texts=distinct,
+        text_of=np.array([column[phrase] for phrase in phrases], dtype=np.int64),
+        regions=np.concatenate(regions) if regions else embeds,
+        embeds=embeds,
+    )
+    skipped = Counter(dataset.dropped)
+    for image in images:
+        skipped["crowd"] += int(image.crowd.sum())
+        if image.image_id in photos_skipped:
+            skipped[photos_skipped[image.image_id]] += len(rows[image.image_id])
+    return pool, +skipped
+
+
+def recalls(pool: Pool, direction: str, counting: str, k: int) -> NDArray[np.float64]:
+    """(N,) the value of every pool entry as a query, in blocks so that memory stays flat."""
+    parts = []
+    by_text = pool.embeds[pool.text_of]
+    for start in range(0, len(pool.text_of), _BLOCK):
+        asked = slice(start, start + _BLOCK)
+        own = pool.text_of[asked]
+        queries = pool.regions[asked] if direction == "region-to-text" else by_text[asked]
+        if counting == "merged" and direction == "region-to-text":
+            right = own[:, None] == np.arange(len(pool.texts))[None]
+            parts.append(merged_hits(queries @ pool.embeds.T, right, k))
+        elif counting == "merged":
+            parts.append(merged_hits(queries @ pool.regions.T, own[:, None] == pool.text_of[None], k))
+        elif direction == "region-to-text":
+            # One product for each different text, spread out afterwards: equal texts must tie to the last bit.
+            similarity = (queries @ pool.embeds.T)[:, pool.text_of]
+            parts.append(single_hits(similarity, np.arange(start, start + len(own)), k))
+        else:
+            parts.append(single_hits(queries @ pool.regions.T, np.arange(start, start + len(own)), k))
+    return np.concatenate(parts)
+
+
+def chance(pool: Pool, direction: str, counting: str, k: int) -> float:
+    """Mean over the queries of the chance that k entries drawn at random hold a right one."""
+    if counting == "plain":
+        return min(k / len(pool.text_of), 1.0)
+    if direction == "region-to-text":
+        return merged_chance(1, len(pool.texts), k)
+    occurs = np.bincount(pool.text_of)
+    return float(np.mean([merged_chance(int(occurs[text]), len(pool.text_of), k) for text in pool.text_of]))

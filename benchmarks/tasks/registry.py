@@ -1,0 +1,40 @@
+"""The tasks by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from benchmarks.tasks.contract import Task
+from benchmarks.tasks.lvis import Lvis
+from benchmarks.tasks.refcoco import RefCoco
+from benchmarks.tasks.region_recognition import RegionRecognition
+from benchmarks.tasks.region_retrieval import RegionRetrieval
+from benchmarks.tasks.speed import Speed
+
+TASKS: tuple[Task, ...] = (
+    RegionRecognition(),
+    RegionRetrieval(),
+    RefCoco("refcoco"),
+    RefCoco("refcoco+"),
+    RefCoco("refcocog"),
+    Lvis(),
+    Speed(),
+)
+
+
+def tasks_named(names: Sequence[str]) -> list[Task]:
+    """The tasks asked for, each once, in the order asked; without names all but those that must be asked for.
+
+    Raises:
+        ValueError: a name is unknown; the nearest known one is given.
+    """
+    known = {task.name: task for task in TASKS}
+    if not names:
+        return [task for task in TASKS if task.bare]
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"task {name!r} is unknown; {hint}known tasks: {', '.join(known)}")
+    return [known[name] for name in dict.fromkeys(names)]

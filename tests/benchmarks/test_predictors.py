@@ -1,0 +1,174 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from benchmarks.predictors.crop import cut_out
+from benchmarks.predictors.loading import label_of, load_model
+from benchmarks.predictors.readings import readings_of
+
+WHOLE = np.array([[0.0, 0.0, 40.0, 40.0]])
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(0)
+    return [Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8)) for h, w in ((40, 40), (20, 40), (33, 10))]
+
+
+@pytest.fixture(scope="module")
+def boxes():
+    return [np.array([[0, 0, 40, 40], [4.0, 6.5, 21.0, 39.0]]), np.zeros((0, 4)), np.array([[1.0, 2.0, 9.0, 30.0]])]
+
+
+@pytest.fixture(scope="module")
+def readings(exports):
+    found = [*readings_of(load_model(exports["cloc"])), *readings_of(load_model(exports["clip"]))]
+    return {reading.name: reading for reading in found}
+
+
+def test_a_prompter_is_read_one_way_and_a_clip_encoder_three_ways(readings):
+    assert list(readings) == ["prompter", "clip-roialign", "clip-value", "clip-crop"]
+    assert [name for name, reading in readings.items() if reading.cannot_ground is None] == ["prompter"]
+
+
+@pytest.mark.parametrize("name", ["prompter", "clip-roialign", "clip-value", "clip-crop"])
+def test_regions_are_unit_vectors_and_do_not_depend_on_the_batch(name, readings, images, boxes):
+    reading = readings[name]
+    together = reading.encode_regions(images, boxes)
+    assert [rows.shape for rows in together] == [(2, 12), (0, 12), (1, 12)]
+    assert np.linalg.norm(np.concatenate(together), axis=1) == pytest.approx(np.ones(3), abs=1e-5)
+    for image, some, rows in zip(images, boxes, together, strict=True):
+        assert reading.encode_regions([image], [some])[0] == pytest.approx(rows, abs=1e-5)
+    assert not np.allclose(together[0][0], together[0][1], atol=1e-3)
+
+
+def test_texts_are_encoded_as_they_are(readings):
+    reading = readings["clip-crop"]
+    rows = reading.encode_texts(["red circle", "a photo of a red circle", "red circle"])
+    assert rows.shape == (3, 12)
+    assert np.array_equal(rows[0], rows[2])
+    assert not np.allclose(rows[0], rows[1], atol=1e-3)
+    assert reading.encode_texts([]).shape == (0, 12)
+
+
+def test_images_are_encoded_whole(readings, images):
+    reading = readings["clip-crop"]
+    rows = reading.encode_images(images)
+    assert rows.shape == (3, 12)
+    assert reading.encode_regions(images[:1], [WHOLE])[0] == pytest.approx(rows[:1], abs=1e-5)
+    assert reading.encode_images([]).shape == (0, 12)
+
+
+def test_prompter_reads_what_the_model_gives(readings, images):
+    reading = readings["prompter"]
+    pixels = reading.processor(images=images[:1])["pixel_values"]
+    with torch.inference_mode():
+        expected = reading.model.get_region_features(pixels, torch.tensor([[[0.0, 0.0, 1.0, 1.0]]]))
+    assert reading.encode_regions(images[:1], [WHOLE])[0] == pytest.approx(expected[0].numpy(), abs=1e-6)
+
+
+def test_ground_gives_one_box_a_phrase_inside_the_image(readings, images):
+    found = readings["prompter"].ground(images, [["red", "blue"], ["blue"], []])
+    assert [boxes.shape for boxes in found] == [(2, 4), (1, 4), (0, 4)]
+    assert (found[1] >= 0).all()
+    assert (found[1][:, [1, 3]] <= 20).all()  # that image is 20 pixels high
+    alone = readings["prompter"].ground(images[:1], [["blue"]])
+    assert alone[0][0] == pytest.approx(found[0][1], abs=1e-3)
+
+
+def test_clip_readings_refuse_to_ground(readings, images):
+    with pytest.raises(ValueError, match="clip-value: a CLIP-only encoder has no phrase prompt"):
+        readings["clip-value"].ground(images, [["red"]] * 3)
+
+
+def test_roialign_of_the_whole_image_is_the_mean_of_its_projected_tokens(readings, images):
+    reading = readings["clip-roialign"]
+    vision = reading.model.vision
+    pixels = reading.processor(images=images[:1])["pixel_values"]
+    with torch.inference_mode():
+        tokens = vision.tower(pixel_values=pixels).last_hidden_state[:, 1:]
+        dense = vision.visual_projection(vision.tower.post_layernorm(tokens))
+    expected = F.normalize(dense.mean(dim=1), dim=-1).numpy()
+    assert reading.encode_regions(images[:1], [WHOLE])[0] == pytest.approx(expected, abs=1e-5)
+    # the box of one cell reads that patch alone: the second of the first row
+    cell = reading.encode_regions(images[:1], [np.array([[25.0, 5.0, 35.0, 15.0]])])[0]
+    inside = np.array([[20.0, 0.0, 40.0, 20.0]])
+    assert reading.encode_regions(images[:1], [inside])[0] == pytest.approx(cell, abs=1e-5)
+    assert cell == pytest.approx(F.normalize(dense[:, 1], dim=-1).numpy(), abs=1e-5)
+
+
+def test_value_reading_is_what_attention_to_oneself_would_give(readings, images):
+    """With an attention that looks at its own token only, the layer adds exactly the value path to its input."""
+    reading = readings["clip-value"]
+    tower = reading.model.vision.tower
+    layer, pixels = tower.encoder.layers[-1], reading.processor(images=images[:1])["pixel_values"]
+    with torch.inference_mode():
+        entering = tower(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
+        only_self = torch.full((5, 5), float("-inf")).fill_diagonal_(0.0)[None, None]
+        attended, _ = layer.self_attn(layer.layer_norm1(entering), attention_mask=only_self)
+        expected = tower.post_layernorm(attended[:, 1:])
+        found = reading.tokens(pixels)
+    assert found.numpy() == pytest.approx(expected.numpy(), abs=1e-5)
+
+
+def test_crop_reading_encodes_the_cut_out_image(readings, images):
+    reading = readings["clip-crop"]
+    crop = images[0].crop((4, 6, 21, 39))
+    with torch.inference_mode():
+        expected = reading.model.get_image_features(reading.processor(images=[crop])["pixel_values"]).numpy()
+    assert reading.encode_regions(images[:1], [np.array([[4.2, 6.5, 20.9, 38.1]])])[0] == pytest.approx(
+        expected, abs=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("box", "size"),
+    [
+        ([4.0, 4.0, 8.0, 10.0], (4, 6)),  # whole pixels
+        ([4.5, 4.5, 4.6, 4.6], (1, 1)),  # less than a pixel
+        ([39.9, 39.9, 40.0, 40.0], (1, 1)),  # the last pixel
+        ([40.0, 40.0, 40.0, 40.0], (1, 1)),  # on the border
+        ([-3.0, -3.0, 60.0, 60.0], (40, 40)),  # beyond it
+    ],
+)
+def test_cut_out(images, box, size):
+    assert cut_out(images[0], np.array(box)).size == size
+
+
+def test_a_run_may_be_named_instead_of_its_export(exports):
+    loaded = load_model(exports["clip"].parent)
+    assert (loaded.label, loaded.sha256, loaded.objective) == ("clip", "clip0", "clip")
+    assert label_of(exports["clip"]) == "clip"
+
+
+def test_no_export(tmp_path):
+    with pytest.raises(ValueError, match=r"a folder with config\.json\), found none; train one with"):
+        load_model(tmp_path)
+
+
+def test_an_unfinished_export_is_refused(tmp_path, exports):
+    copy = shutil.copytree(exports["clip"], tmp_path / "export")
+    (copy / "export.json").unlink()
+    with pytest.raises(ValueError, match=r"export\.json is missing"):
+        load_model(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("has_prompter", True, "missing keys: "),  # the file holds no Prompter
+        ("projection_dim", 6, "mismatched keys: "),
+    ],
+)
+def test_weights_that_do_not_fill_the_model_are_refused(tmp_path, exports, name, value, message):
+    copy = shutil.copytree(exports["clip"], tmp_path / "export")
+    config = json.loads((copy / "config.json").read_text())
+    config["vision_config"][name] = value
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=f"do not fill the model exactly .{message}"):
+        load_model(copy)

@@ -1,0 +1,370 @@
+"""The embedded world: what scenes promise, and that the files on disk are these scenes."""
+
+import hashlib
+import json
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cloc.boxes import area, iou
+from cloc.data.formats import read_coco, read_lvis, read_refcoco
+from cloc.data.scenes import WorldSpec, categories, ensure_scenes, render_scene
+from cloc.data.scenes.__main__ import main
+from cloc.data.scenes.captions import with_article
+from cloc.data.scenes.layout import Placed
+from cloc.data.scenes.render import _draw
+from cloc.data.scenes.training import frequency, training_sample
+from cloc.data.shards import ShardSet
+
+SPEC = WorldSpec()
+TINY = WorldSpec(train=50, val=6, refcoco=12, size=48, shard_size=20)
+
+
+def scenes(split, count, size=64):
+    return (render_scene(SPEC, index, split, size) for index in range(count))
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    out = tmp_path_factory.mktemp("world") / "scenes"
+    ensure_scenes(out, TINY, workers=1, progress=False)
+    return out
+
+
+def test_a_scene_is_a_pure_function_of_seed_split_and_index():
+    first, again = render_scene(SPEC, 7, "val"), render_scene(SPEC, 7, "val")
+    assert first.image.tobytes() == again.image.tobytes()
+    assert (first.objects, first.caption, first.expressions) == (again.objects, again.caption, again.expressions)
+    others = [render_scene(SPEC, 7, "train"), render_scene(SPEC, 8, "val"), render_scene(WorldSpec(seed=1), 7, "val")]
+    assert all(first.image.tobytes() != other.image.tobytes() for other in others)
+    more = render_scene(WorldSpec(train=3, val=9), 7, "val")
+    assert more.image.tobytes() == first.image.tobytes()
+
+
+def test_counts_sides_overlap_and_twins_keep_the_rules():
+    size, counts, twins, everything = 256, Counter(), 0, 200
+    for scene in scenes("train", everything, size):
+        counts[len(scene.objects)] += 1
+        twins += max(Counter(thing.name for thing in scene.objects).values()) > 1
+        boxes_xyxy = np.array([thing.box_xyxy for thing in scene.objects])
+        sides = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).max(axis=1) / size
+        # a covered corner or an edge between two pixels changes a side by a little
+        assert sides.min() > 0.15 - 0.02
+        assert sides.max() < 0.60 + 0.01
+        assert boxes_xyxy.min() >= 0
+        assert boxes_xyxy.max() <= size
+        overlap = iou(boxes_xyxy, boxes_xyxy) - np.eye(len(boxes_xyxy))
+        assert overlap.max() < 0.05 + 0.01
+        low = np.maximum(boxes_xyxy[:, None, :2], boxes_xyxy[None, :, :2])
+        high = np.minimum(boxes_xyxy[:, None, 2:], boxes_xyxy[None, :, 2:])
+        shared = np.clip(high - low, 0, None).prod(axis=2) * (1 - np.eye(len(boxes_xyxy)))
+        assert (shared / area(boxes_xyxy)[:, None]).max() < 0.10 + 0.02
+    assert set(counts) == {2, 3, 4, 5}
+    assert twins >= 0.30 * everything
+
+
+def test_boxes_are_tight_around_what_can_be_seen():
+    checked = 0
+    for scene in scenes("val", 40, 224):
+        pixels = np.asarray(scene.image).astype(int)
+        coloured = pixels.max(axis=2) - pixels.min(axis=2) > 75  # the background is muted
+        boxes_xyxy = np.array([thing.box_xyxy for thing in scene.objects]).astype(int)
+        for number, (x0, y0, x1, y1) in enumerate(boxes_xyxy):
+            wide = np.array([[x0 - 4, y0 - 4, x1 + 4, y1 + 4]])
+            if iou(wide, np.delete(boxes_xyxy, number, axis=0)).any():
+                continue  # another object's pixels lie near
+            left, top = max(x0 - 4, 0), max(y0 - 4, 0)
+            rows, columns = np.nonzero(coloured[top : y1 + 4, left : x1 + 4])
+            seen = (left + columns.min(), top + rows.min(), left + columns.max() + 1, top + rows.max() + 1)
+            assert np.abs(np.array(seen) - (x0, y0, x1, y1)).max() <= 1
+            drawn = scene.objects[number].area
+            assert abs(len(rows) - drawn) <= 0.1 * drawn
+            checked += 1
+    assert checked > 40
+
+
+def test_what_is_covered_does_not_count_as_visible():
+    def square(x0, y0, x1, y1):
+        return Placed(1, np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]), None, (x0, y0, x1, y1))
+
+    below, above = square(0.1, 0.2, 0.5, 0.6), square(0.4, 0.1, 0.9, 0.7)
+    seen = _draw(Image.new("RGB", (100, 100)), (below, above), "shapes", np.random.default_rng(0))
+    assert seen == [((10, 20, 40, 60), 30 * 40), ((40, 10, 90, 70), 50 * 60)]
+
+
+def test_sizes_agree_between_resolutions():
+    for index in range(20):
+        small, large = render_scene(SPEC, index, "val", 96), render_scene(SPEC, index, "val", 384)
+        assert [thing.name for thing in small.objects] == [thing.name for thing in large.objects]
+        for a, b in zip(small.objects, large.objects, strict=True):
+            assert np.abs(np.array(a.box_xyxy) * 4 - b.box_xyxy).max() <= 8
+
+
+def test_caption_only_categories_leave_every_colour_and_shape_with_boxes():
+    known = categories()
+    held_out = [category.name.split() for category in known if category.caption_only]
+    boxed = [category.name.split() for category in known if not category.caption_only]
+    assert len(known) == 32
+    assert len(held_out) == 4
+    for part in (0, 1):
+        assert len({name[part] for name in held_out}) == 4
+        assert {name[part] for name in boxed} == {category.name.split()[part] for category in known}
+
+
+def test_training_regions_never_show_caption_only_categories_but_captions_name_them():
+    held_out = {category.name for category in categories() if category.caption_only}
+    in_captions, relational, eligible = set(), 0, 0
+    for scene in scenes("train", 300, 48):
+        sample = training_sample(SPEC, scene)
+        texts = [region.phrase for region in sample.regions]
+        assert not [text for text in texts for name in held_out if name in text]
+        in_captions |= {name for name in held_out if name in scene.caption}
+        plain = [region for region in sample.regions if "category_id" in region.extras]
+        assert [region.phrase for region in plain] == [t.name for t in scene.objects if t.name not in held_out]
+        relational += len(sample.regions) - len(plain)
+        eligible += len(
+            {
+                e.object_index
+                for e in scene.expressions
+                if e.kind == "relational" and scene.objects[e.object_index].name not in held_out
+            }
+        )
+    assert in_captions == held_out
+    assert relational == pytest.approx(SPEC.expression_share * eligible, rel=0.3)
+
+
+def test_captions_are_true_and_name_at_most_half_of_the_objects():
+    templates = set()
+    for scene in scenes("train", 200, 48):
+        names = {thing.name for thing in scene.objects}
+        told = [category.name for category in categories() if category.name in scene.caption]
+        assert set(told) <= names
+        assert 1 <= len(told) <= math.ceil(len(scene.objects) / 2)
+        assert all(scene.caption.count(name) == 1 and with_article(name) in scene.caption for name in told)
+        templates.add(scene.caption.split()[0])
+    assert len(templates) >= 4
+
+
+WORDS = {
+    "left": (0, -1), "leftmost": (0, -1), "right": (0, 1), "rightmost": (0, 1), "upper": (1, -1), "topmost": (1, -1),
+    "lower": (1, 1), "lowest": (1, 1), "larger": (2, 1), "largest": (2, 1), "smaller": (2, -1), "smallest": (2, -1),
+}  # fmt: skip
+RELATIONS = {"left of": (0, -1), "right of": (0, 1), "above": (1, -1), "below": (1, 1)}
+
+
+def refer(text, names, boxes_xyxy):
+    """Objects that a text can mean, read from its words alone: a list of indices."""
+
+    def measure(index, axis):
+        x0, y0, x1, y1 = boxes_xyxy[index]
+        return ((x0 + x1) / 2, (y0 + y1) / 2, (x1 - x0) * (y1 - y0))[axis]
+
+    def called(name):
+        return [index for index, other in enumerate(names) if other == name]
+
+    if text in names:
+        return called(text)
+    words = text.removeprefix("the ")
+    for relation, (axis, sign) in RELATIONS.items():
+        if f" {relation} the " in words:
+            name, neighbour = words.split(f" {relation} the ")
+            there = called(neighbour)
+            assert len(there) == 1
+            return [i for i in called(name) if sign * (measure(i, axis) - measure(there[0], axis)) > 0]
+    word, name = words.split(" ", 1)
+    axis, sign = WORDS[word]
+    assert (len(called(name)) == 2) == (not word.endswith("most") and not word.endswith("est"))
+    best = max(sign * measure(i, axis) for i in called(name))
+    return [i for i in called(name) if sign * measure(i, axis) == best]
+
+
+def test_expressions_can_be_resolved_from_their_text_alone():
+    kinds, words = Counter(), Counter()
+    for scene in scenes("refcoco", 400, 96):
+        names = [thing.name for thing in scene.objects]
+        boxes_xyxy = [thing.box_xyxy for thing in scene.objects]
+        for expression in scene.expressions:
+            assert refer(expression.text, names, boxes_xyxy) == [expression.object_index], expression
+            alone = names.count(names[expression.object_index]) == 1
+            assert expression.kind == ("name" if alone else "relational")
+            kinds[expression.kind] += 1
+            words.update(expression.text.split())
+    assert min(kinds.values()) > 200
+    assert all(words[word] for word in ("left", "right", "upper", "lower", "larger", "smaller", "above", "below", "of"))
+
+
+def test_places_in_expressions_are_clear_by_a_tenth_of_the_side():
+    seen = 0
+    for scene in scenes("refcoco", 300, 100):
+        for expression in scene.expressions:
+            words = expression.text.split()
+            if expression.kind == "relational" and words[1] in ("left", "upper"):
+                axis, own = (0, 1)[words[1] == "upper"], scene.objects[expression.object_index]
+                rivals = [thing for thing in scene.objects if thing.name == own.name and thing is not own]
+                for rival in rivals:
+                    ahead = sum(rival.box_xyxy[axis::2]) / 2 - sum(own.box_xyxy[axis::2]) / 2
+                    assert ahead >= 10
+                    seen += 1
+    assert seen > 30
+
+
+def test_shards_hold_the_scenes_and_the_card_says_how_they_were_made(world):
+    shards = ShardSet.open(world / "train")
+    assert shards.counts == (20, 20, 10)
+    sample, scene = shards.read_sample(1, 3), render_scene(TINY, 23, "train")
+    assert sample.caption == scene.caption
+    assert [region.box for region in sample.regions] == [r.box for r in training_sample(TINY, scene).regions]
+    assert sample.dropped == Counter()
+    card = shards.card
+    assert card["rendered"] is True
+    assert card["made"]["train"] == 50
+    listed = {entry["name"]: entry for entry in card["categories"]}
+    found = Counter(
+        region.phrase
+        for shard, count in enumerate(shards.counts)
+        for i in range(count)
+        for region in shards.read_sample(shard, i).regions
+        if "category_id" in region.extras
+    )
+    assert {name: entry["instance_count"] for name, entry in listed.items() if entry["instance_count"]} == dict(found)
+    assert card["counts"]["regions"] == sum(found.values()) + card["relational_regions"]
+
+
+def test_evaluation_files_read_like_the_official_ones_and_hold_the_scenes(world):
+    coco = read_coco(
+        world / "coco/annotations/instances_val2017.json",
+        world / "coco/val2017",
+        world / "coco/annotations/captions_val2017.json",
+    )
+    lvis = read_lvis(world / "lvis/lvis_v1_val.json", [world / "coco/val2017"])
+    assert coco.rendered
+    assert lvis.rendered
+    assert not coco.dropped + lvis.dropped
+    for index, (image, other) in enumerate(zip(coco.images, lvis.images, strict=True)):
+        scene = render_scene(TINY, index, "val")
+        assert image.image_id == other.image_id == index + 1
+        assert image.path == other.path
+        assert image.path.is_file()
+        assert image.captions == (scene.caption,)
+        assert image.boxes_xyxy.tolist() == other.boxes_xyxy.tolist() == [list(t.box_xyxy) for t in scene.objects]
+        assert image.category_ids.tolist() == [t.category_id for t in scene.objects]
+        assert other.neg_category_ids
+        assert not other.neg_category_ids & set(other.category_ids.tolist())
+    caption_only = {i for i, category in lvis.categories.items() if category.caption_only}
+    assert len(caption_only) == 4
+    assert all(lvis.categories[i].frequency == "r" for i in caption_only)
+
+
+def test_official_packages_load_the_evaluation_files(world):
+    from lvis import LVIS
+    from pycocotools.coco import COCO
+
+    assert len(COCO(str(world / "coco/annotations/instances_val2017.json")).getImgIds()) == TINY.val
+    assert len(LVIS(str(world / "lvis/lvis_v1_val.json")).get_img_ids()) == TINY.val
+
+
+def test_refcoco_files_hold_unambiguous_expressions_and_split_off_the_caption_only_categories(tmp_path):
+    out = tmp_path / "scenes"
+    ensure_scenes(out, WorldSpec(train=10, val=2, refcoco=60, size=48), workers=1, progress=False)
+    for split in ("val", "testA", "testB"):
+        found = read_refcoco(out / "refcoco", "refcoco", split)
+        assert found.rendered
+        assert found.expressions
+        assert not found.dropped
+        known = {category.id: category for category in categories()}
+        for expression in found.expressions:
+            image = found.images[expression.image_id]
+            assert image.path.is_file()
+            names = [known[i].name for i in image.category_ids.tolist()]
+            referent = refer(expression.text, names, image.boxes_xyxy.tolist())
+            assert image.annotation_ids[referent].tolist() == [expression.annotation_id]
+            assert known[image.category_ids[referent[0]]].caption_only == (split == "testB")
+            assert expression.kind in ("name", "relational")
+
+
+def test_pickle_and_json_refs_are_equal(world):
+    from cloc.data.formats.plain_pickle import load_plain_pickle
+
+    folder = world / "refcoco/refcoco"
+    assert load_plain_pickle(folder / "refs(unc).p", "refs") == json.loads((folder / "refs(unc).json").read_text())
+
+
+def test_files_do_not_depend_on_the_number_of_workers(world, tmp_path):
+    ensure_scenes(tmp_path / "scenes", TINY, workers=3, progress=False)
+    assert digests(tmp_path / "scenes") == digests(world)
+
+
+def test_a_world_that_is_there_is_left_alone_and_another_one_is_refused(world):
+    before = {path: path.stat().st_mtime_ns for path in world.rglob("*")}
+    assert ensure_scenes(world, TINY, workers=1, progress=False) == world / "train"
+    assert {path: path.stat().st_mtime_ns for path in world.rglob("*")} == before
+    with pytest.raises(ValueError, match=r"other parameters \(train 50 there, 60 asked\).*another --out"):
+        ensure_scenes(world, WorldSpec(train=60, val=6, refcoco=12, size=48, shard_size=20), progress=False)
+    assert {path: path.stat().st_mtime_ns for path in world.rglob("*")} == before
+
+
+def test_an_interrupted_run_is_completed_to_the_same_files(world, tmp_path):
+    out = tmp_path / "scenes"
+    (out / ".train.part").mkdir(parents=True)
+    (out / ".train.part/000000.tar").write_bytes(b"half")
+    ensure_scenes(out, TINY, workers=1, progress=False)
+    (out / "world.json").unlink()
+    (out / "lvis/lvis_v1_val.json").write_text("{")
+    ensure_scenes(out, TINY, workers=1, progress=False)
+    assert digests(out) == digests(world)
+
+
+def test_files_of_others_are_not_replaced(tmp_path):
+    (tmp_path / "coco").mkdir()
+    with pytest.raises(ValueError, match="already holds coco, which this program did not write"):
+        ensure_scenes(tmp_path, TINY, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sprites": "emojis"}, r"sprites: expected one of the known sets \(shapes\), got 'emojis'"),
+        ({"train": 0}, "train: expected at least 1 scene, got 0"),
+        ({"size": 8}, "size: expected 32 to 2048 pixels, got 8"),
+        ({"caption_only": 32}, "caption_only: expected 0 to 31"),
+        ({"max_objects": 1}, "min_objects: expected 1 to max_objects"),
+    ],
+)
+def test_impossible_worlds_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        WorldSpec(**change)
+
+
+def test_unknown_split_and_objects_without_room_are_refused():
+    with pytest.raises(ValueError, match="split: expected one of train, val, refcoco, got 'test'"):
+        render_scene(SPEC, 0, "test")
+    crowded = WorldSpec(min_objects=8, max_objects=8, min_side=0.6, max_side=0.6)
+    with pytest.raises(ValueError, match="do not fit with little overlap"):
+        render_scene(crowded, 0, "train")
+
+
+def test_a_tail_makes_some_categories_rare():
+    tailed = WorldSpec(tail=1.0)
+    counts = Counter(thing.name for i in range(300) for thing in render_scene(tailed, i, "train", 32).objects)
+    ordered = [count for _, count in counts.most_common()]
+    assert ordered[0] > 5 * ordered[-1]
+    assert [frequency(count) for count in (0, 10, 11, 100, 101)] == ["r", "r", "c", "c", "f"]
+
+
+def test_the_command_reports_what_it_made_and_names_a_mistake(tmp_path, capsys):
+    flags = ["--out", str(tmp_path / "w"), "--train", "4", "--val", "2", "--refcoco", "2", "--size", "32"]
+    assert main([*flags, "--workers", "1"]) == 0
+    assert "train: 4 samples, 4 captions" in capsys.readouterr().out
+    assert main([*flags, "--sprites", "cats"]) == 2
+    assert "error: sprites: expected one of the known sets (shapes), got 'cats'" in capsys.readouterr().err
+    assert main([*flags, "--seed", "5", "--workers", "1"]) == 2
+    assert "seed 0 there, 5 asked" in capsys.readouterr().err
