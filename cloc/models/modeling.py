@@ -16,7 +16,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from cloc.models.configuration import ClocConfig, ClocVisionConfig
-from cloc.models.prompter import BoxHead, Prompter
+from cloc.models.prompter import BoxHead, ImageTokens, Prompter
 from cloc.models.tower import check_tower, encode
 from cloc.structures import Outputs
 
@@ -103,8 +103,8 @@ class ClocVisionModel(ClocPreTrainedModel):
         tokens, pooled = encode(self.tower, pixel_values)
         return ClocVisionOutput(F.normalize(self.visual_projection(pooled), dim=-1), pooled, tokens)
 
-    def prompter_tokens(self, encoded: ClocVisionOutput) -> torch.Tensor:
-        """(B, N, D) image tokens as the Prompter reads them.
+    def prompter_tokens(self, encoded: ClocVisionOutput) -> ImageTokens:
+        """The image as the Prompter reads it.
 
         Raises:
             ValueError: this encoder was trained with the CLIP loss alone and has no Prompter.

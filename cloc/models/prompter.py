@@ -11,6 +11,7 @@ E shared embedding.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -42,6 +43,19 @@ def patch_boxes(grid: tuple[int, int], device: torch.device) -> torch.Tensor:
     left = torch.arange(columns, device=device, dtype=torch.float32) / columns
     y, x = torch.meshgrid(top, left, indexing="ij")
     return torch.stack([x, y, x + 1 / columns, y + 1 / rows], dim=-1).flatten(0, 1)
+
+
+class ImageTokens(NamedTuple):
+    """What the Prompter keeps of an image; computed once and shared by all prompts.
+
+    Attributes:
+        tokens: (B, N, D) patch tokens after the input norm, with their position code.
+        keys, values: (B, N, D).
+    """
+
+    tokens: torch.Tensor
+    keys: torch.Tensor
+    values: torch.Tensor
 
 
 class Prompter(nn.Module):
@@ -91,42 +105,43 @@ class Prompter(nn.Module):
         # A unit vector has entries of about 1/sqrt(E); at that size the layer's bias would drown it.
         return self.phrase_in(phrases * phrases.shape[-1] ** 0.5).unsqueeze(-2)
 
-    def image_tokens(self, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """(B, N, D) patch tokens before the tower's final norm to the Prompter's own (B, N, D)."""
+    def image_tokens(self, tokens: torch.Tensor, grid: tuple[int, int]) -> ImageTokens:
+        """Read (B, N, D) patch tokens, taken before the tower's final norm, of a rows x columns grid."""
         tokens = self.input_norm(tokens)
         if self.token_positions:
             tokens = tokens + self.box_tokens(patch_boxes(grid, tokens.device)).sum(dim=-2)
-        return tokens
+        normed = self.norm1(tokens)
+        return ImageTokens(tokens, self.k_proj(normed), self.v_proj(normed))
 
-    def forward(self, prompts: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    def forward(self, prompts: torch.Tensor, image: ImageTokens) -> torch.Tensor:
         """Pooled vectors, before the projection.
 
         Args:
             prompts: (B, M, P, D) from `box_tokens` or `phrase_tokens`.
-            image: (B, N, D) from `image_tokens`.
+            image: from `image_tokens`.
 
         Returns:
             (B, M, D).
         """
         if self.pool == "all":
             return self.forward_plain(prompts, image)
-        normed, normed_image = self.norm1(prompts), self.norm1(image)
+        normed = self.norm1(prompts)
         query = self.q_proj(normed) * prompts.shape[-1] ** -0.5
-        at_image = torch.einsum("bmpd,bnd->bmpn", query, self.k_proj(normed_image))
+        at_image = torch.einsum("bmpd,bnd->bmpn", query, image.keys)
         at_itself = torch.einsum("bmpd,bmqd->bmpq", query, self.k_proj(normed))
         scores = torch.cat([at_image, at_itself], dim=-1)
         weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(query.dtype)
-        image_weights, own_weights = weights.split([image.shape[1], prompts.shape[2]], dim=-1)
-        mixed = torch.einsum("bmpn,bnd->bmpd", image_weights, self.v_proj(normed_image))
+        image_weights, own_weights = weights.split([image.keys.shape[1], prompts.shape[2]], dim=-1)
+        mixed = torch.einsum("bmpn,bnd->bmpd", image_weights, image.values)
         mixed = mixed + torch.einsum("bmpq,bmqd->bmpd", own_weights, self.v_proj(normed))
         tokens = prompts + self.out_proj(mixed)
         tokens = tokens + self.mlp(self.norm2(tokens))
         return self.output_norm(tokens.mean(dim=2))
 
-    def forward_plain(self, prompts: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    def forward_plain(self, prompts: torch.Tensor, image: ImageTokens) -> torch.Tensor:
         """The definition: the whole sequence [prompt; image] through the layer, once for each prompt."""
         _, num_prompts, own, _ = prompts.shape
-        sequence = torch.cat([prompts, image.unsqueeze(1).expand(-1, num_prompts, -1, -1)], dim=2)
+        sequence = torch.cat([prompts, image.tokens.unsqueeze(1).expand(-1, num_prompts, -1, -1)], dim=2)
         normed = self.norm1(sequence)
         mixed = F.scaled_dot_product_attention(self.q_proj(normed), self.k_proj(normed), self.v_proj(normed))
         sequence = sequence + self.out_proj(mixed)

@@ -1,0 +1,212 @@
+"""What the tests of the core share: a tiny rendered world, a tiny config, hand-made samples, and several processes."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """The last lines of a run: how many tests were skipped, by reason."""
+    reasons = Counter(str(report.longrepr[-1]).removeprefix("Skipped: ") for report in _skipped(terminalreporter))
+    terminalreporter.write_line(f"skipped: {sum(reasons.values())}")
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.write_line(f"  {count:4d}  {reason}")
+
+
+def _skipped(terminalreporter) -> list:
+    return [report for report in terminalreporter.stats.get("skipped", []) if isinstance(report.longrepr, tuple)]
+
+
+@pytest.fixture(scope="session")
+def sample_data() -> Path:
+    """The folder of sample photos: $CLOC_SAMPLE_DATA, else `shared/data` beside the checkout."""
+    folder = Path(os.environ.get("CLOC_SAMPLE_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (folder / "coco").is_dir():
+        pytest.skip("no sample photos: set CLOC_SAMPLE_DATA to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def spine_world(tmp_path_factory) -> Path:
+    """A data root with a rendered world of 64 small scenes in four shards."""
+    from cloc.data.scenes import WorldSpec, ensure_scenes
+
+    root = tmp_path_factory.mktemp("spine") / "data"
+    spec = WorldSpec(train=64, val=6, refcoco=6, size=48, shard_size=18)
+    ensure_scenes(root / "scenes", spec, workers=1, progress=False)
+    return root
+
+
+@pytest.fixture(scope="session")
+def spine_shards(spine_world) -> Path:
+    """The training shards of the tiny world."""
+    return spine_world / "scenes" / "train"
+
+
+@pytest.fixture
+def spine_raw(spine_shards) -> Callable[..., dict]:
+    """Makes a tiny run's config as plain data; keyword arguments `a__b=c` change one field."""
+
+    def make(**changes: object) -> dict:
+        raw = {
+            "run": {"name": "tiny", "workers": 0, "device": "cpu"},
+            "data": [{"path": str(spine_shards), "batch_size": 8}],
+            "model": {
+                "embed_dim": 16,
+                "vision": {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "heads": 2},
+                "text": {"width": 16, "layers": 1, "heads": 2, "context": 16},
+            },
+            "optim": {"lr": 1e-3, "warmup_steps": 2},
+            "loss": {"regions_per_image": 3},
+            "train": {"steps": 6, "checkpoint_every": 100, "log_every": 2},
+        }
+        for name, value in changes.items():
+            *parents, last = name.split("__")
+            place = raw
+            for part in parents:
+                place = place.setdefault(part, {})
+            place[last] = value
+        return raw
+
+    return make
+
+
+@pytest.fixture
+def spine_config(spine_raw) -> Callable[..., object]:
+    """The same as a checked `Config`."""
+    from cloc.config import parse_config
+
+    return lambda **changes: parse_config(spine_raw(**changes))
+
+
+@pytest.fixture
+def spine_model(spine_config) -> Callable[..., object]:
+    """Makes a tiny `ClocModel` with random weights."""
+    from cloc import build
+
+    def make(**changes: object):
+        config = spine_config(**changes)
+        return build.make_model(config, build.make_tokenizer(config))[0]
+
+    return make
+
+
+@pytest.fixture
+def spine_export(spine_config, tmp_path) -> Callable[..., Path]:
+    """Makes a finished export of an untrained tiny model."""
+    from cloc import build
+    from cloc.export import write_export
+
+    def make(name: str = "tiny", **changes: object) -> Path:
+        config = spine_config(**changes)
+        tokenizer = build.make_tokenizer(config)
+        model = build.make_model(config, tokenizer)[0]
+        state = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        facts = {"objective": config.objective, "steps": 0, "samples": 0, "seed": 0, "licence": "unknown"}
+        data = [{"path": "scenes", "name": "scenes", "kind": "regions", "samples": 64, "rendered": True, "note": ""}]
+        run = tmp_path / "runs" / name
+        run.mkdir(parents=True)
+        return write_export(model, state, tokenizer, run, facts, data)
+
+    return make
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    """A smooth colour picture, so that a resize has something to agree on."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def spine_picture() -> Callable[..., Image.Image]:
+    """Makes a smooth colour picture of a given size."""
+    return picture
+
+
+@pytest.fixture
+def spine_sample() -> Callable[..., object]:
+    """Makes a `Sample` by hand: regions as (box, phrase) pairs."""
+    from cloc.structures import Sample
+
+    def make(key="a", size=(40, 30), regions=(), caption="a caption", kind="PNG", seed=0, **extras):
+        buffer = io.BytesIO()
+        picture(*size, seed=seed).save(buffer, kind)
+        entries = [{"box": list(box), "phrase": phrase} for box, phrase in regions]
+        meta = {"schema": 1, "width": size[0], "height": size[1], "caption": caption, "regions": entries, **extras}
+        ending = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}[kind]
+        return Sample.from_json(key, buffer.getvalue(), ending, caption, meta)
+
+    return make
+
+
+def _one_rank(rank: int, world: int, port: int, work: Callable, out: Path, env: dict[str, str]) -> None:
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
+    os.environ.update({k: str(v) for k, v in place.items()})
+    os.environ.update(env, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), OMP_NUM_THREADS="1")
+    torch.set_num_threads(1)
+    try:
+        torch.save({"result": work(rank)}, out / f"{rank}.pt")
+    except BaseException:
+        torch.save({"error": traceback.format_exc()}, out / f"{rank}.pt")
+        raise
+
+
+@pytest.fixture
+def spine_ranks(tmp_path) -> Callable[..., list]:
+    """Runs `work(rank)` in several forked processes and returns what each returned."""
+    calls = []
+
+    def run(world: int, work: Callable, seconds: float = 90, **env: str) -> list:
+        out = tmp_path / f"ranks-{len(calls)}"
+        out.mkdir()
+        calls.append(out)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        context = torch.multiprocessing.get_context("fork")
+        ranks = [context.Process(target=_one_rank, args=(r, world, port, work, out, env)) for r in range(world)]
+        for process in ranks:
+            process.start()
+        for process in ranks:
+            process.join(seconds)
+        late = [process for process in ranks if process.is_alive()]
+        for process in late:
+            process.kill()
+        found = [torch.load(out / f"{r}.pt") if (out / f"{r}.pt").exists() else {} for r in range(world)]
+        wrong = [f"rank {r}: {f.get('error', 'no answer')}" for r, f in enumerate(found) if "result" not in f]
+        assert not wrong, "\n".join(wrong)
+        return [f["result"] for f in found]
+
+    return run
+
+
+@pytest.fixture
+def spine_group(spine_ranks) -> Callable[..., list]:
+    """The same inside a gloo process group."""
+
+    def run(world: int, work: Callable) -> list:
+        def inside(rank: int):
+            torch.distributed.init_process_group("gloo")
+            try:
+                return work(rank)
+            finally:
+                torch.distributed.destroy_process_group()
+
+        return spine_ranks(world, inside)
+
+    return run
