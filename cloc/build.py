@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig, PreTrainedTokenizerBase, SiglipVisionConfig
 
 from cloc import comm
 from cloc.config import REPOSITORY, Config
-from cloc.data.loader import Source, StepBatches, make_loader
+from cloc.data.loader import Source, StepBatches, check_sources, make_loader
 from cloc.data.scenes import WORLD_CARD, WorldSpec, ensure_scenes
 from cloc.data.shards import ShardSet
 from cloc.engine import Losses
@@ -20,7 +21,7 @@ from cloc.models import start
 from cloc.models.configuration import ClocConfig, ClocVisionConfig
 from cloc.models.modeling import ClocModel
 from cloc.optim import make_adamw, parameter_groups
-from cloc.stepper import DeepSpeedStepper, Stepper, TorchStepper, read_deepspeed
+from cloc.stepper import DeepSpeedStepper, Stepper, TorchStepper
 from cloc.structures import Batch, LossReport
 from cloc.text import load_tokenizer
 
@@ -46,7 +47,12 @@ def make_sources(config: Config) -> list[Source]:
             ensure_scenes(data_root() / SCENES, WorldSpec())
         comm.barrier()
     paths = [data_root() / SCENES / "train" if entry.path == SCENES else entry.path for entry in config.data]
-    return [Source(ShardSet.open(p), entry.batch_size) for p, entry in zip(paths, config.data, strict=True)]
+    sources = [
+        Source(ShardSet.open(path, entry.kind), entry.batch_size)
+        for path, entry in zip(paths, config.data, strict=True)
+    ]
+    check_sources(sources, comm.world_size())
+    return sources
 
 
 def make_tokenizer(config: Config) -> PreTrainedTokenizerBase:
@@ -111,14 +117,28 @@ def make_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> tuple[Cloc
         share_temperature=config.model.share_temperature,
         objective=config.objective,
     )
-    torch.manual_seed(config.run.seed)
-    model = ClocModel(model_config)
+    model = scratch_model(model_config, config.run.seed)
+    if config.model.vision.position_init == "sincos":
+        torch.manual_seed(config.run.seed)
+        start.sincos_start(model)
     notes = []
     if config.model.vision.source is not None:
         notes += start.start_vision(model, config.model.vision.source)
     if config.model.text.source is not None:
         notes += start.start_text(model, config.model.text.source)
     return model, notes or ["all weights from scratch"]
+
+
+def scratch_model(model_config: ClocConfig, seed: int) -> ClocModel:
+    """A model whose towers start alike with and without a Prompter, so that objectives are compared from one start."""
+    torch.manual_seed(seed)
+    model = ClocModel(model_config)
+    if model_config.vision_config.has_prompter:
+        plain = ClocConfig(**model_config.to_dict())
+        plain.vision_config.has_prompter = False
+        torch.manual_seed(seed)
+        model.load_state_dict(ClocModel(plain).state_dict(), strict=False)
+    return model
 
 
 def make_batches(
@@ -155,8 +175,20 @@ def deepspeed_file(config: Config, launched: bool) -> Path | None:
     return next((path for path in (Path(name), REPOSITORY / name) if path.is_file()), Path(name))
 
 
-def make_stepper(config: Config, model: ClocModel, deepspeed: Path | None) -> Stepper:
-    """Plain torch or DeepSpeed around the model."""
+def find_device(config: Config) -> str:
+    """`cpu` or `cuda`.
+
+    Raises:
+        ValueError: cuda is asked for and there is none.
+    """
+    there = torch.cuda.is_available()
+    if config.run.device == "cuda" and not there:
+        raise ValueError("run.device=cuda: this torch sees no CUDA device; use run.device=auto or cpu")
+    return "cuda" if there and config.run.device != "cpu" else "cpu"
+
+
+def make_stepper(config: Config, model: ClocModel, deepspeed: dict[str, Any] | None) -> Stepper:
+    """Plain torch, or DeepSpeed with the given settings, around the model."""
     optim, accumulation = config.optim, config.train.accumulation
     scales = {
         "vision.prompter.": optim.prompter_lr_scale,
@@ -169,7 +201,7 @@ def make_stepper(config: Config, model: ClocModel, deepspeed: Path | None) -> St
     if deepspeed is None:
         return TorchStepper(model, adamw, accumulation, optim.clip_grad_norm, bf16)
     micro = config.batch_size // comm.world_size()
-    return DeepSpeedStepper(model, adamw, read_deepspeed(deepspeed), micro, accumulation, optim.clip_grad_norm, bf16)
+    return DeepSpeedStepper(model, adamw, deepspeed, micro, accumulation, optim.clip_grad_norm, bf16)
 
 
 def make_losses(config: Config, stepper: Stepper) -> Losses:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -61,7 +62,7 @@ class _GatherRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: torch.Tensor) -> torch.Tensor:
-        grad = grad.clone(memory_format=torch.contiguous_format)  # the sum below is in place, and autograd may share grad
+        grad = grad.clone(memory_format=torch.contiguous_format)  # summed in place, and autograd may share it
         dist.all_reduce(grad)
         start = sum(ctx.counts[: dist.get_rank()])
         return grad[start : start + ctx.counts[dist.get_rank()]]
@@ -84,6 +85,11 @@ def gather_rows(rows: torch.Tensor) -> tuple[torch.Tensor, int]:
     return _GatherRows.apply(rows), sum(counts[: dist.get_rank()])
 
 
+def at_least_fp32(values: torch.Tensor) -> torch.Tensor:
+    """Half precision to float32; float64 stays, so that gradients can be checked in it."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def sum_over_ranks(values: Sequence[float], device: torch.device | str = "cpu") -> list[float]:
     """Element-wise sum of numbers over all ranks, in float64."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
@@ -91,6 +97,15 @@ def sum_over_ranks(values: Sequence[float], device: torch.device | str = "cpu") 
     tensor = torch.tensor(list(values), dtype=torch.float64, device=device)
     dist.all_reduce(tensor)
     return tensor.tolist()
+
+
+def add_counters(counter: Counter[str]) -> Counter[str]:
+    """The sum of every rank's counter. Names are exchanged only where a rank has any."""
+    if sum_over_ranks([len(counter)])[0] == 0 or not dist.is_initialized() or dist.get_world_size() == 1:
+        return counter
+    all_of_them: list[Counter[str]] = [Counter()] * dist.get_world_size()
+    dist.all_gather_object(all_of_them, counter)
+    return sum(all_of_them, Counter())
 
 
 def join(device: str, deepspeed: bool) -> None:

@@ -56,6 +56,10 @@ class VisionConfig(Strict):
     heads: int = Field(12, ge=1)
     mlp_ratio: float = Field(4.0, gt=0)
     hidden_act: str = Field("gelu", description="activation of the MLP; OpenAI's weights use quick_gelu")
+    position_init: Literal["sincos", "normal"] = Field(
+        "sincos",
+        description="how positions start from scratch; the paper is silent, small runs learn faster with sincos",
+    )
 
 
 class TextConfig(Strict):
@@ -187,7 +191,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
             is named), or a value does not fit.
     """
     file = find_config(path)
-    raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    raw = _yaml(file.read_text(encoding="utf-8"), str(file))
     if not isinstance(raw, dict):
         raise ValueError(f"{file}: expected a mapping with keys such as data and train, got {type(raw).__name__}")
     for override in overrides:
@@ -203,6 +207,13 @@ def parse_config(raw: dict[str, Any], where: str = "config") -> Config:
         raise ValueError("\n".join(f"{where}: {_explain(raw, e)}" for e in error.errors())) from None
 
 
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where}: expected YAML; {' '.join(str(error).split())}") from None
+
+
 def _apply(raw: dict[str, Any], override: str) -> None:
     name, equals, value = override.partition("=")
     if not equals or not name:
@@ -216,7 +227,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
             if not isinstance(place.get(part), (dict, list)):
                 place[part] = {}
             place = place[part]
-    parsed = yaml.safe_load(value) if value else None
+    parsed = _yaml(value, f"override {override!r}") if value else None
     if isinstance(place, list):
         place[_position(place, last, override)] = parsed
     else:

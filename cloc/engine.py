@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -49,10 +50,14 @@ class Plan:
 class Stop:
     """Becomes true at SIGTERM or Ctrl-C, so that the loop saves and ends after the step it is in."""
 
-    def __init__(self) -> None:
+    def __enter__(self) -> Stop:
         self.asked = False
-        for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, self._ask)
+        self._before = {name: signal.signal(name, self._ask) for name in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, handler in self._before.items():
+            signal.signal(name, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
@@ -67,52 +72,50 @@ def train(stepper: Stepper, batches: Iterable[Batch], losses: Losses, meter: Met
     Raises:
         FloatingPointError: a loss or gradient is not finite; the message names the step and the samples.
     """
-    stop, stream = Stop(), iter(batches)
-    for step in range(plan.first_step, plan.steps):
-        torch.manual_seed(plan.seed * 1_000_003 + step)
-        figures: dict[str, float] = {}
-        samples, skipped = 0.0, {}
-        for _ in range(plan.accumulation):
-            batch = next(stream)
-            report, share = losses(batch.to(stepper.device), step)
-            stepper.backward(share)
-            local, samples_here, stopping = reduce_figures(report, share, stop.asked, stepper.device)
-            check_finite(local, batch, step)
-            for name, value in local.items():
-                figures[name] = figures.get(name, 0.0) + value / plan.accumulation
-            samples += samples_here
-            for reason, count in batch.skipped.items():
-                skipped[reason] = skipped.get(reason, 0) + count
-        rate = plan.rate(step)
-        figures |= {"learning_rate": rate, "gradient_norm": stepper.step(rate)}
-        if not math.isfinite(figures["gradient_norm"]):
-            raise FloatingPointError(f"step {step}: the gradient norm is {figures['gradient_norm']}; lower optim.lr")
-        meter.step(step, figures, int(samples), skipped)
-        done = step + 1
-        if done == plan.steps or done % plan.checkpoint_every == 0 or stopping:
-            save(stepper, plan, done)
-        if stopping and done < plan.steps:
-            return False
+    with Stop() as stop:
+        stream = iter(batches)
+        for step in range(plan.first_step, plan.steps):
+            torch.manual_seed(plan.seed * 1_000_003 + step)
+            figures, skipped, samples, stopping = Counter[str](), Counter[str](), 0.0, False
+            for _ in range(plan.accumulation):
+                batch = next(stream)
+                report, share = losses(batch.to(stepper.device), step)
+                stepper.backward(share)
+                local, stopping = reduce_figures(report, share, stop.asked, stepper.device)
+                check_figures(local, report, batch, step)
+                for name, value in local.items():
+                    figures[name] += value / plan.accumulation
+                samples += report.counts["images"]
+                skipped.update(comm.add_counters(batch.skipped))
+            rate = plan.rate(step)
+            norm = stepper.step(rate)
+            if not math.isfinite(norm):
+                raise FloatingPointError(f"step {step}: the gradient norm is {norm}; lower optim.lr")
+            meter.step(step, {**figures, "learning_rate": rate, "gradient_norm": norm}, int(samples), skipped)
+            done = step + 1
+            if done == plan.steps or done % plan.checkpoint_every == 0 or stopping:
+                save(stepper, plan, done)
+            if stopping and done < plan.steps:
+                return False
     return True
 
 
 def reduce_figures(
     report: LossReport, share: torch.Tensor, stop: bool, device: torch.device
-) -> tuple[dict[str, float], float, bool]:
+) -> tuple[dict[str, float], bool]:
     """Sum what is logged over the ranks, in one exchange; also whether any rank was asked to stop."""
     names = [*report.terms, *report.gauges]
     values = [float(value.detach()) for value in (*report.terms.values(), *report.gauges.values())]
     *summed, loss, stops = comm.sum_over_ranks([*values, float(share.detach()), float(stop)], device)
-    figures = {
-        "loss": loss,
-        **dict(zip(names, summed, strict=True)),
-        **{f"num_{k}": v for k, v in report.counts.items()},
-    }
-    return figures, report.counts["images"], stops > 0
+    counts = {f"num_{name}": float(count) for name, count in report.counts.items()}
+    return {"loss": loss, **dict(zip(names, summed, strict=True)), **counts}, stops > 0
 
 
-def check_finite(figures: dict[str, float], batch: Batch, step: int) -> None:
-    """Stop a run whose losses have left the numbers."""
+def check_figures(figures: Mapping[str, float], report: LossReport, batch: Batch, step: int) -> None:
+    """Stop a run whose losses have left the numbers, or whose batch holds no usable sample on any rank."""
+    if report.counts["images"] == 0:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(batch.skipped.items()))
+        raise ValueError(f"step {step}: not one usable sample in the whole batch ({reasons}); look at the data")
     wrong = {name: value for name, value in figures.items() if not math.isfinite(value)}
     if wrong:
         shown = ", ".join(batch.keys[:8]) + (", ..." if len(batch.keys) > 8 else "")

@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,12 @@ def newest_export(runs: Path = Path("runs"), objective: str | None = None) -> Pa
     Raises:
         ValueError: there is none; the message names the command that makes one.
     """
-    cards = {path.parent: read_card(path.parent) for path in Path(runs).glob(f"*/export/{CARD}")}
+    cards = {}
+    for path in Path(runs).glob(f"*/export/{CARD}"):
+        try:
+            cards[path.parent] = read_card(path.parent)
+        except ValueError as error:
+            print(f"warning: left out: {error}", file=sys.stderr)
     fits = {
         f: c
         for f, c in cards.items()

@@ -23,7 +23,7 @@ def parameter_groups(model: nn.Module, weight_decay: float, lr_scales: Mapping[s
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        decay = 0.0 if parameter.ndim < 2 or "corner_type" in name else weight_decay
+        decay = 0.0 if parameter.ndim < 2 or "position_embedding" in name or "corner_type" in name else weight_decay
         scale = next((value for prefix, value in lr_scales.items() if name.startswith(prefix)), 1.0)
         group = groups.setdefault((decay, scale), {"params": [], "weight_decay": decay, "lr_scale": scale})
         group["params"].append(parameter)

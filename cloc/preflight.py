@@ -16,6 +16,28 @@ from cloc.data.loader import Source
 RENDERED = " - rendered scenes: they show that the method works and say nothing about real photographs"
 
 
+def check(config: Config, model: nn.Module, sources: Sequence[Source]) -> None:
+    """Refuse what cannot end well, before a folder is made.
+
+    Raises:
+        ValueError: there is no region to train on, or the disk has no room for the checkpoints.
+    """
+    counts = [(source.shards.card or {}).get("counts", {}).get("regions") for source in sources]
+    if config.objective != "clip" and all(count == 0 for count in counts):
+        raise ValueError(f"objective {config.objective}: all cards say 0 regions; use objective=clip or add regions")
+    needed, free = disk_bytes(config, model), shutil.disk_usage(Path.cwd()).free
+    if free < needed:
+        raise ValueError(
+            f"disk: checkpoints and export need {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free; "
+            "make room or lower train.keep_checkpoints"
+        )
+
+
+def disk_bytes(config: Config, model: nn.Module) -> int:
+    """What a run may take on disk: weights and two moments a checkpoint, one more while it is written, two exports."""
+    return sum(p.numel() for p in model.parameters()) * 4 * (3 * (config.train.keep_checkpoints + 1) + 2)
+
+
 def lines(
     config: Config,
     model: nn.Module,
@@ -26,21 +48,10 @@ def lines(
     device: str,
     deepspeed: Path | None,
 ) -> list[str]:
-    """A few lines: what is trained, on what, and what it costs.
-
-    Raises:
-        ValueError: the disk has no room for the checkpoints.
-    """
+    """A few lines: what is trained, on what, and what it costs."""
     parameters = sum(p.numel() for p in model.parameters())
     per_step = config.batch_size * config.train.accumulation
-    needed = parameters * 4 * (3 * (config.train.keep_checkpoints + 1) + 2)
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise ValueError(
-            f"{folder}: checkpoints and export need {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
-        )
-    samples = config.steps * per_step
-    held = sum(source.shards.num_samples for source in sources)
+    samples, held = config.steps * per_step, sum(source.shards.num_samples for source in sources)
     return [
         f"run      {folder}" + (f", continued at step {first_step:,}" if first_step else ""),
         f"train    objective {config.objective}, {parameters / 1e6:.1f} M parameters ({'; '.join(notes)})",
@@ -49,7 +60,7 @@ def lines(
         f"machine  {comm.world_size()} process(es) on {device}, {config.run.precision}, "
         f"{f'DeepSpeed ({deepspeed.name})' if deepspeed else 'plain torch'}",
         f"cost     weights, gradients and moments {parameters * 16 / 2**20:,.0f} MiB a process; "
-        f"disk up to {needed / 2**20:,.0f} MiB",
+        f"disk up to {disk_bytes(config, model) / 2**20:,.0f} MiB",
     ]
 
 

@@ -15,6 +15,10 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cloc.stepper import Stepper
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -49,16 +53,17 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from cloc import build, comm, engine, preflight, runs
-    from cloc.checkpoint import read_state
     from cloc.config import load_config
     from cloc.export import write_export
     from cloc.metering import Meter
     from cloc.optim import learning_rate
+    from cloc.stepper import read_deepspeed
 
     # 1. what to do
     config = load_config(options.config, options.overrides)
-    device = config.run.device if config.run.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    device = build.find_device(config)
     deepspeed = build.deepspeed_file(config, launched=options.local_rank is not None)
+    settings = None if deepspeed is None else read_deepspeed(deepspeed)
     comm.join(device, deepspeed is not None)
     torch.use_deterministic_algorithms(True)
 
@@ -66,23 +71,16 @@ def run(options: argparse.Namespace) -> int:
     sources = build.make_sources(config)
     tokenizer = build.make_tokenizer(config)
     model, notes = build.make_model(config, tokenizer)
+    stepper = build.make_stepper(config, model.to(device), settings)
+    preflight.check(config, model, sources)
     folder, checkpoint = runs.open_run(options.runs, config, options.resume)
-    stepper = build.make_stepper(config, model.to(device), deepspeed)
-    first_step = 0
-    if checkpoint is not None:
-        state = read_state(checkpoint)
-        preflight.check_resume(state, comm.world_size(), deepspeed is not None)
-        torch.set_num_threads(state["threads"])  # sums in another order would not be bit for bit the same
-        stepper.load(checkpoint)
-        first_step = state["step"]
-    batches = build.make_batches(config, sources, tokenizer, first_step)
-    workers = build.num_workers(config)
+    first_step = 0 if checkpoint is None else load(stepper, checkpoint, deepspeed is not None)
+    batches = build.make_loader(build.make_batches(config, sources, tokenizer, first_step), build.num_workers(config))
 
     # 3. say what will happen
     if comm.is_main():
-        print(
-            "\n".join(preflight.lines(config, model, sources, notes, folder, first_step, device, deepspeed)), flush=True
-        )
+        for line in preflight.lines(config, model, sources, notes, folder, first_step, device, deepspeed):
+            print(line, flush=True)
 
     # 4. train
     state = {"world": comm.world_size(), "threads": torch.get_num_threads(), "deepspeed": deepspeed is not None}
@@ -93,8 +91,7 @@ def run(options: argparse.Namespace) -> int:
         train.checkpoint_every, train.keep_checkpoints, state,
     )  # fmt: skip
     meter = Meter(folder, config.steps, first_step, train.log_every, quiet=not comm.is_main())
-    losses = build.make_losses(config, stepper)
-    finished = engine.train(stepper, build.make_loader(batches, workers), losses, meter, plan)
+    finished = engine.train(stepper, batches, build.make_losses(config, stepper), meter, plan)
     meter.close()
 
     # 5. hand over
@@ -109,6 +106,20 @@ def run(options: argparse.Namespace) -> int:
         print(f"stopped on request; go on with --resume {folder}")
     comm.leave()
     return 0 if finished else 143
+
+
+def load(stepper: Stepper, checkpoint: Path, deepspeed: bool) -> int:
+    """Go on from a checkpoint; returns its step."""
+    import torch
+
+    from cloc import comm, preflight
+    from cloc.checkpoint import read_state
+
+    state = read_state(checkpoint)
+    preflight.check_resume(state, comm.world_size(), deepspeed)
+    torch.set_num_threads(state["threads"])  # sums in another order would not be bit for bit the same
+    stepper.load(checkpoint)
+    return state["step"]
 
 
 def main(arguments: list[str]) -> int:

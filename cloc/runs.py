@@ -54,7 +54,7 @@ def find_run(runs: Path, config: Config, resume: str) -> tuple[Path, Path | None
     """
     if resume == "auto":
         unfinished = [p.parent for p in runs.glob(f"*/{CONFIG}") if not is_finished(p.parent)]
-        equal = [folder for folder in unfinished if read_config(folder) == config]
+        equal = [folder for folder in unfinished if _has_config(folder, config)]
         if not equal:
             raise ValueError(
                 f"--resume auto: no unfinished run of this config under {runs}/; start one without --resume"
@@ -71,6 +71,13 @@ def find_run(runs: Path, config: Config, resume: str) -> tuple[Path, Path | None
         if is_finished(folder):
             raise ValueError(f"--resume {folder}: the run is finished; its export is {folder / 'export'}")
     return folder, newest(folder / "checkpoints")
+
+
+def _has_config(folder: Path, config: Config) -> bool:
+    try:
+        return read_config(folder) == config
+    except (ValueError, yaml.YAMLError):
+        return False  # from another version of the kit, or cut short: not a run of this config
 
 
 def open_run(runs: Path, config: Config, resume: str | None) -> tuple[Path, Path | None]:

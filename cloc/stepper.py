@@ -165,9 +165,17 @@ class DeepSpeedStepper:
     def step(self, rate: float) -> float:
         """See `Stepper`."""
         set_rate(self.optimizer, rate)
+        plain = self._plain_norm()
         self.engine.step()
         norm = self.engine.get_global_grad_norm()
-        return float(norm) if norm is not None else float("nan")
+        return float(norm if norm is not None else plain)
+
+    def _plain_norm(self) -> float | torch.Tensor:
+        """The gradient norm before the clip, which DeepSpeed does not tell without ZeRO."""
+        if self.engine.zero_optimization_stage() > 0:
+            return float("nan")
+        norms = [p.grad.norm() for p in self.engine.module.parameters() if p.grad is not None]
+        return torch.linalg.vector_norm(torch.stack(norms))
 
     def save(self, folder: Path) -> None:
         """See `Stepper`."""

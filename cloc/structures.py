@@ -30,6 +30,11 @@ class DataError(ValueError):
 Box = tuple[float, float, float, float]
 
 
+def _is_text(value: object) -> bool:
+    """A string without half a surrogate pair, which JSON lets through and no tokenizer takes."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
 @dataclass(frozen=True, slots=True)
 class Region:
     """A box and its phrase.
@@ -54,7 +59,7 @@ class Region:
         x0, y0, x1, y1 = self.box
         if x1 <= x0 or y1 <= y0:
             raise DataError("empty_box", f"box: expected x1 > x0 and y1 > y0 (xyxy pixels), got {self.box!r}")
-        if not isinstance(self.phrase, str) or not canonical(self.phrase):
+        if not _is_text(self.phrase) or not canonical(self.phrase):
             raise DataError("empty_phrase", f"phrase: expected a text, got {self.phrase!r}")
 
     @classmethod
@@ -135,6 +140,11 @@ class Sample:
             raise DataError("bad_json", f"{key}.json: expected an object with 'width', 'height' and 'regions'")
         if meta.get("schema") != 1:
             raise DataError("bad_schema", f"{key}.json: expected schema 1, got {meta.get('schema')!r}")
+        for name in ("regions", "captions"):
+            if not isinstance(meta.get(name, []), list):
+                raise DataError("bad_json", f"{key}.json: expected a list in {name!r}, got {meta[name]!r}")
+        if not all(_is_text(text) for text in (caption, *meta.get("captions", ()))):
+            raise DataError("bad_text", f"{key}: expected captions that are UTF-8 texts")
         regions, dropped = [], Counter[str]()
         for entry in meta.get("regions", ()):
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import hashlib
 import re
@@ -51,5 +52,5 @@ def clip_tokenizer() -> CLIPTokenizer:
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """`clip` for the built-in vocabulary, else a transformers folder or hub name."""
-    return clip_tokenizer() if name == "clip" else AutoTokenizer.from_pretrained(name)
+    """`clip` for the built-in vocabulary, else a transformers folder or hub name; the caller's own copy."""
+    return copy.deepcopy(clip_tokenizer()) if name == "clip" else AutoTokenizer.from_pretrained(name)

@@ -6,6 +6,7 @@ source's share of the global batch; rank r takes every world-th of them. Workers
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -80,7 +81,6 @@ class StepBatches(IterableDataset):
         last_step: int,
     ) -> None:
         super().__init__()
-        check_sources(sources, world)
         self.sources, self.tokenizer = tuple(sources), tokenizer
         self.image_size, self.max_regions, self.seed = image_size, max_regions, seed
         self.rank, self.world, self.first_step, self.last_step = rank, world, first_step, last_step
@@ -107,8 +107,11 @@ class StepBatches(IterableDataset):
             yield self.batch(step)
 
 
-def _one_thread(_: int) -> None:
+def _start_worker(_: int) -> None:
+    """A worker takes one core, and leaves SIGTERM and Ctrl-C to its parent, which saves and then ends it."""
     torch.set_num_threads(1)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, signal.SIG_IGN)
 
 
 def make_loader(batches: StepBatches, workers: int) -> DataLoader:
@@ -118,7 +121,7 @@ def make_loader(batches: StepBatches, workers: int) -> DataLoader:
         batch_size=None,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_one_thread if workers else None,
+        worker_init_fn=_start_worker if workers else None,
         multiprocessing_context="fork" if workers else None,
         pin_memory=torch.cuda.is_available(),
     )

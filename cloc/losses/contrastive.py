@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from cloc.comm import gather_rows, sum_over_ranks
+from cloc.comm import at_least_fp32, gather_rows, sum_over_ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,9 @@ def contrast(
     all_texts, _ = gather_rows(texts)
     target = torch.arange(len(rows), device=rows.device) + start
     drop = similar_texts(texts, all_texts, target, text_ids, threshold)
-    to_text = (scale * rows.float() @ all_texts.float().T).masked_fill(drop, float("-inf"))
-    to_row = (scale * texts.float() @ all_rows.float().T).masked_fill(drop, float("-inf"))
+    rows, texts, all_rows, all_texts = (at_least_fp32(x) for x in (rows, texts, all_rows, all_texts))
+    to_text = (scale * rows @ all_texts.T).masked_fill(drop, float("-inf"))
+    to_row = (scale * texts @ all_rows.T).masked_fill(drop, float("-inf"))
     loss = F.cross_entropy(to_text, target, reduction="sum") + F.cross_entropy(to_row, target, reduction="sum")
     right = (to_text.detach().argmax(dim=1) == target).sum() if len(rows) else target.sum()
     return Contrast(loss / (2 * count), count, right / count, drop.sum() / max(count * (count - 1), 1))
@@ -81,7 +82,7 @@ def similar_texts(
     if text_ids is not None:
         drop |= text_ids[:, None] == gather_rows(text_ids)[0][None, :]
     if threshold is not None:
-        drop |= texts.float() @ all_texts.float().T > threshold
+        drop |= at_least_fp32(texts) @ at_least_fp32(all_texts).T > threshold
     drop[torch.arange(len(texts), device=texts.device), target] = False
     return drop
 

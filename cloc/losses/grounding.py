@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from cloc.comm import sum_over_ranks
+from cloc.comm import at_least_fp32, sum_over_ranks
 
 
 def grounding(predicted: torch.Tensor, boxes: torch.Tensor) -> tuple[torch.Tensor, int]:
@@ -23,4 +23,4 @@ def grounding(predicted: torch.Tensor, boxes: torch.Tensor) -> tuple[torch.Tenso
     if predicted.shape != boxes.shape:
         raise ValueError(f"grounding: expected predictions of shape {tuple(boxes.shape)}, got {tuple(predicted.shape)}")
     count = int(sum_over_ranks([len(boxes)], boxes.device)[0])
-    return (predicted.float() - boxes.float()).square().sum() / (4 * max(count, 1)), count
+    return (at_least_fp32(predicted) - at_least_fp32(boxes)).square().sum() / (4 * max(count, 1)), count

@@ -100,6 +100,9 @@ class ClocVisionModel(ClocPreTrainedModel):
 
     def forward(self, pixel_values: torch.Tensor) -> ClocVisionOutput:
         """Encode (B, 3, H, W) normalised images once."""
+        if len(pixel_values) == 0:  # a rank without an image still owes its parameters a (zero) gradient
+            one = self(pixel_values.new_zeros(1, *pixel_values.shape[1:]))
+            return ClocVisionOutput(one.image_embeds[:0], one.pooler_output[:0], one.last_hidden_state[:0])
         tokens, pooled = encode(self.tower, pixel_values)
         return ClocVisionOutput(F.normalize(self.visual_projection(pooled), dim=-1), pooled, tokens)
 
@@ -143,9 +146,8 @@ class ClocVisionModel(ClocPreTrainedModel):
         Returns:
             (B, P, 4) xyxy in [0, 1] of the canvas; the processor's `post_process_boxes` turns it into pixels.
         """
-        return self.box_head(
-            self.prompter(self.prompter.phrase_tokens(phrases), self.prompter_tokens(self(pixel_values)))
-        )
+        image = self.prompter_tokens(self(pixel_values))
+        return self.box_head(self.prompter(self.prompter.phrase_tokens(phrases), image))
 
 
 class ClocModel(ClocPreTrainedModel):

@@ -14,7 +14,24 @@ from transformers import (
 )
 
 from cloc.models.modeling import ClocModel, ClocVisionModel
+from cloc.models.prompter import patch_boxes, point_code
 from cloc.models.tower import PREFIX_TOKENS
+
+
+@torch.no_grad()
+def sincos_start(model: ClocModel) -> None:
+    """Start a tower from scratch with positions that already say where a patch lies (sine and cosine of its centre).
+
+    They stay learnable and the tower stays a plain CLIP or SigLIP tower. Patch embeddings start at unit scale beside
+    them; with transformers' own start a position is a fourteenth of a patch's content, and small runs learn slower.
+    """
+    embeddings = model.vision.tower.embeddings
+    patch, positions = embeddings.patch_embedding.weight, embeddings.position_embedding.weight
+    patch.normal_(std=patch[0].numel() ** -0.5)
+    boxes = patch_boxes(model.vision.grid, positions.device)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    positions.zero_()
+    positions[-len(centres) :] = 0.5 * point_code(centres, positions.shape[1], model.vision.grid[0] / 2)
 
 
 def tower_config(source: str) -> PreTrainedConfig:
@@ -23,7 +40,7 @@ def tower_config(source: str) -> PreTrainedConfig:
     Raises:
         ValueError: `source` holds no vision tower that is known.
     """
-    config = AutoConfig.from_pretrained(source)
+    config = _config(source)
     for name in ("vision_config", "tower"):
         config = getattr(config, name, config)
     if config.model_type not in PREFIX_TOKENS:
@@ -35,16 +52,26 @@ def tower_config(source: str) -> PreTrainedConfig:
 
 def text_config(source: str) -> PreTrainedConfig:
     """The CLIP text tower's config inside `source`."""
-    config = AutoConfig.from_pretrained(source)
+    config = _config(source)
     config = getattr(config, "text_config", config)
     if config.model_type != "clip_text_model":
         raise ValueError(f"model.text.source {source}: expected a clip_text_model, got {config.model_type!r}")
     return config
 
 
+def _config(source: str) -> PreTrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except (OSError, KeyError) as error:
+        raise ValueError(
+            f"starting weights {source}: no transformers folder with a config.json, and not to be had by that name "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+
+
 def _whole(cls: type, source: str) -> torch.nn.Module:
     """Load a tower and account for every key of its own."""
-    model, report = cls.from_pretrained(source, output_loading_info=True)
+    model, report = cls.from_pretrained(source, output_loading_info=True, use_safetensors=True)
     if report["missing_keys"]:
         first = sorted(report["missing_keys"])[0]
         raise ValueError(
@@ -55,7 +82,7 @@ def _whole(cls: type, source: str) -> torch.nn.Module:
 
 def start_vision(model: ClocModel, source: str) -> list[str]:
     """Copy the vision tower of `source` into the model; returns what was loaded, for the log."""
-    if AutoConfig.from_pretrained(source).model_type in ("cloc", "cloc_vision_model"):
+    if _config(source).model_type in ("cloc", "cloc_vision_model"):
         tower = _whole(ClocVisionModel, source).tower
     else:
         style = model.vision.tower.config.model_type
@@ -66,7 +93,7 @@ def start_vision(model: ClocModel, source: str) -> list[str]:
 
 def start_text(model: ClocModel, source: str) -> list[str]:
     """Copy the text tower of `source` into the model; returns what was loaded, for the log."""
-    whole = AutoConfig.from_pretrained(source).model_type == "cloc"
+    whole = _config(source).model_type == "cloc"
     text = AutoModel.from_pretrained(source).text if whole else _whole(CLIPTextModel, source)
     model.text.load_state_dict(text.state_dict())
     return [f"text tower from {source}", *_start_projections(model, source, ("text_projection", "logit_scale"))]
@@ -75,7 +102,7 @@ def start_text(model: ClocModel, source: str) -> list[str]:
 @torch.no_grad()
 def _start_projections(model: ClocModel, source: str, names: tuple[str, ...]) -> list[str]:
     """Projections and temperature come along from a whole CLIP (or export) of the same shared width."""
-    kind = AutoConfig.from_pretrained(source).model_type
+    kind = _config(source).model_type
     if kind not in ("clip", "cloc"):
         return [f"{', '.join(names)} new: {source} ({kind}) holds none"]
     other = CLIPModel.from_pretrained(source) if kind == "clip" else ClocModel.from_pretrained(source)

@@ -24,7 +24,7 @@ from cloc.structures import DataError, Sample
 
 IMAGE_FORMATS = ("jpg", "png", "webp")
 _NAME = re.compile(r"^((?:.*/)?[^./]+)\.([^/]+)$")
-_KEPT_INDICES = 4
+_KEPT_INDICES = 64
 
 Members = dict[str, tuple[int, int]]
 
@@ -111,15 +111,23 @@ class ShardSet:
         shards: paths, in order.
         counts: samples in each: what the card says, else what was found in the tar.
         card: the content of `dataset.json`, None where there is none.
+        kind: `pairs`, `regions`, `detection` or `grounding`: what the card says, else what `open` was told.
     """
 
-    def __init__(self, shards: tuple[Path, ...], counts: tuple[int, ...], card: dict[str, Any] | None) -> None:
+    def __init__(
+        self, shards: tuple[Path, ...], counts: tuple[int, ...], card: dict[str, Any] | None, kind: str | None = None
+    ) -> None:
         self.shards, self.counts, self.card = shards, counts, card
+        self.kind = kind if card is None else card.get("kind", kind)
         self._indices: OrderedDict[int, ShardIndex] = OrderedDict()
 
     @classmethod
-    def open(cls, source: Path | str) -> ShardSet:
+    def open(cls, source: Path | str, kind: str | None = None) -> ShardSet:
         """Open a folder of shards (with or without a card) or a pattern such as `folder/*.tar`.
+
+        Args:
+            source: the folder or pattern.
+            kind: what shards without a card hold; `pairs` may lack the JSON.
 
         Raises:
             ValueError: there is no shard, or a shard that the card names is missing.
@@ -145,17 +153,12 @@ class ShardSet:
             )
         told = {entry["file"]: int(entry["samples"]) for entry in (card or {}).get("shards", ())}
         counts = tuple(told[path.name] if path.name in told else len(ShardIndex.open(path)) for path in shards)
-        return cls(tuple(shards), counts, card)
+        return cls(tuple(shards), counts, card, kind)
 
     @property
     def num_samples(self) -> int:
         """Samples in all shards, by `counts`."""
         return sum(self.counts)
-
-    @property
-    def kind(self) -> str | None:
-        """`pairs`, `regions`, `detection` or `grounding`, None without a card."""
-        return None if self.card is None else self.card.get("kind")
 
     def index(self, shard: int) -> ShardIndex:
         """The index of one shard; the last few are kept."""
