@@ -45,7 +45,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--runs", default="runs", type=Path, help="folder of runs (default: %(default)s)")
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # the deepspeed launcher adds it
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)  # overrides may stand before and after options
 
 
 def run(options: argparse.Namespace) -> int:
@@ -66,6 +66,8 @@ def run(options: argparse.Namespace) -> int:
     settings = None if deepspeed is None else read_deepspeed(deepspeed)
     comm.join(device, deepspeed is not None)
     torch.use_deterministic_algorithms(True)
+    # Else every torch.empty is filled: DeepSpeed's 2 GiB bucket, each step. Nothing here reads what it has not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False
 
     # 2. build
     sources = build.make_sources(config)

@@ -1,0 +1,137 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cloc.config import REPOSITORY, dump_config, find_config, load_config, parse_config
+
+SMALL = {"data": [{"path": "a"}, {"path": "b", "batch_size": 8}], "train": {"steps": 5}}
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A small config on disk."""
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(SMALL))
+    return str(path)
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_committed_config_parses(path):
+    config = load_config(str(path))
+    assert config.steps >= 1
+    assert config.run.name
+
+
+def test_defaults_are_the_papers_where_it_speaks(file):
+    config = load_config(file)
+    assert (config.loss.regions_per_image, config.loss.image_text) == (4, 1.0)
+    assert (config.optim.beta1, config.optim.beta2, config.optim.weight_decay) == (0.9, 0.98, 0.2)
+    assert (config.objective, config.batch_size, config.steps) == ("cloc", 40, 5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"trian": {}}, r"trian: unknown key; the nearest known one is 'train'"),
+        ({"loss": {"region_per_image": 2}}, r"loss\.region_per_image: .* 'loss\.regions_per_image'"),
+        ({"model": {"vision": {"patchsize": 2}}}, r"model\.vision\.patchsize: .* 'model\.vision\.patch_size'"),
+        ({"data": [{"path": "a", "batchsize": 2}]}, r"data\.0\.batchsize: .* 'data\.0\.batch_size'"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(changes, told):
+    with pytest.raises(ValueError, match=told):
+        parse_config({**SMALL, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"train": {}}, r"train: .*exactly one of train\.steps and train\.samples"),
+        ({"train": {"steps": 1, "samples": 2}}, r"train: .*exactly one of train\.steps and train\.samples"),
+        ({"train": {"steps": 0}}, r"train\.steps: .*greater than or equal to 1 \(got 0\)"),
+        ({"data": []}, r"data: .*at least 1 item"),
+        ({"data": [{}]}, r"data\.0\.path: Field required"),
+        ({"run": {"name": "a/b"}}, r"run\.name: .*\(got 'a/b'\)"),
+        ({"objective": "clop"}, r"objective: Input should be 'clip' or 'cloc' \(got 'clop'\)"),
+        ({"loss": {"filter_threshold": 1.5}}, r"loss\.filter_threshold: .*\(got 1\.5\)"),
+        ({"model": "big"}, r"model: .*\(got 'big'\)"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named(changes, told):
+    with pytest.raises(ValueError, match=told):
+        parse_config({**SMALL, **changes}, "FILE")
+
+
+def test_all_mistakes_are_told_at_once():
+    with pytest.raises(ValueError, match=r"(?s)FILE: objective.*\nFILE: train\.steps"):
+        parse_config({**SMALL, "objective": "x", "train": {"steps": -1}}, "FILE")
+
+
+def test_overrides_change_one_field(file):
+    overrides = [
+        "loss.regions_per_image=2", "optim.lr=1e-3", "data.1.path=c", "model.vision.source=some/name",
+        "objective=clip", "train.steps=", "train.samples=41", "model.share_temperature=true",
+    ]  # fmt: skip
+    config = load_config(file, overrides)
+    assert config.loss.regions_per_image == 2
+    assert config.optim.lr == pytest.approx(1e-3)  # PyYAML reads 1e-3 as text
+    assert [source.path for source in config.data] == ["a", "c"]
+    assert config.model.vision.source == "some/name"
+    assert config.model.share_temperature is True
+    assert config.objective == "clip"
+    assert config.steps == 2  # 41 samples in batches of 40
+
+
+def test_numbers_that_yaml_reads_as_text_work_in_a_file(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("data: [{path: a}]\ntrain: {steps: 5}\noptim: {lr: 1e-3, eps: 1e-8}\n")
+    config = load_config(str(path))
+    assert (config.optim.lr, config.optim.eps) == (1e-3, 1e-8)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("loss.regions_per_image", r"override 'loss\.regions_per_image': expected KEY=VALUE"),
+        ("=3", r"override '=3': expected KEY=VALUE"),
+        ("data.2.path=c", r"override 'data\.2\.path=c': expected a position from 0 to 1, got '2'"),
+        ("data.first.path=c", r"expected a position from 0 to 1, got 'first'"),
+        ("loss.filter=1", r"loss\.filter: unknown key; the nearest known one is 'loss\.filter_"),
+        ("optim.lr=[1", r"override 'optim\.lr=\[1': expected YAML"),
+    ],
+)
+def test_a_malformed_override_is_refused(override, told, file):
+    with pytest.raises(ValueError, match=told):
+        load_config(file, [override])
+
+
+def test_a_file_that_is_missing_or_no_mapping_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"config nowhere\.yaml: no such file; known: .*configs/quickstart\.yaml"):
+        load_config("nowhere.yaml")
+    (tmp_path / "list.yaml").write_text("[1, 2]")
+    with pytest.raises(ValueError, match=r"list\.yaml: expected a mapping .* got list"):
+        load_config(str(tmp_path / "list.yaml"))
+    (tmp_path / "broken.yaml").write_text("a: [1,\nb: {")
+    with pytest.raises(ValueError, match=r"broken\.yaml: expected YAML"):
+        load_config(str(tmp_path / "broken.yaml"))
+
+
+def test_a_config_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_config("configs/quickstart.yaml") == REPOSITORY / "configs/quickstart.yaml"
+    Path("configs").mkdir()
+    Path("configs/quickstart.yaml").write_text("{}")
+    assert find_config("configs/quickstart.yaml") == Path("configs/quickstart.yaml")
+
+
+def test_a_written_config_is_read_back_equal_and_values_are_frozen(file):
+    config = load_config(file, ["optim.lr=3e-4"])
+    assert parse_config(yaml.safe_load(dump_config(config))) == config
+    with pytest.raises(ValueError, match="frozen"):
+        config.optim.lr = 1.0
+
+
+def test_samples_are_rounded_up_to_whole_steps():
+    config = parse_config({**SMALL, "train": {"samples": 161, "accumulation": 2}})
+    assert config.steps == 3

@@ -1,0 +1,55 @@
+import pytest
+
+from cloc.text import MAX_TOKENS, canonical, clip_tokenizer, load_tokenizer, text_id
+
+TEXTS = [
+    "a photo of a cat",
+    "Two DOGS,  playing\n\ton grass!",
+    "don't stop: 3.14 / 100% naïve café",
+    "日本語 и русский 🐈",
+    "",
+    "word " * 200,
+]
+
+
+def test_canonical_lowers_and_collapses_blanks():
+    assert canonical("  A  Red\n\tCat ") == "a red cat"
+    assert canonical(" \n") == ""
+
+
+def test_text_ids_are_equal_for_equal_strings_only_and_fit_an_int64():
+    assert text_id("A red  cat ") == text_id("a red cat")
+    assert text_id("a red cat") != text_id("a red hat")
+    ids = {text_id(f"phrase {i}") for i in range(2000)}
+    assert len(ids) == 2000
+    assert all(0 <= one < 2**63 for one in ids)
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
+def test_tokens_are_those_of_open_clip(text):
+    """open_clip reads the same vocabulary with code of its own."""
+    import open_clip
+
+    theirs = open_clip.get_tokenizer("ViT-B-32")([text])[0].tolist()
+    ours = clip_tokenizer()([text], truncation=True)["input_ids"][0]
+    last = theirs.index(49407)
+    assert ours == theirs[: last + 1]
+    assert len(ours) <= MAX_TOKENS
+
+
+def test_the_vocabulary_has_clips_size_and_marks():
+    tokenizer = clip_tokenizer()
+    assert len(tokenizer) == 49408
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id) == (49406, 49407)
+
+
+def test_a_loaded_tokenizer_is_the_callers_own():
+    own = load_tokenizer("clip")
+    own.model_max_length = 5
+    assert load_tokenizer("clip").model_max_length == clip_tokenizer().model_max_length == MAX_TOKENS
+
+
+def test_a_tokenizer_loads_from_a_folder(tmp_path):
+    clip_tokenizer().save_pretrained(tmp_path)
+    again = load_tokenizer(str(tmp_path))
+    assert again(TEXTS[1])["input_ids"] == clip_tokenizer()(TEXTS[1])["input_ids"]
