@@ -57,6 +57,6 @@ def roots(root: Path) -> tuple[Path, Path]:
     return root, root / "scenes"
 
 
-def coco_files(where: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """(annotation file, image folder) of COCO val2017 in each root, there or not."""
-    return [(root / "coco" / "annotations" / "instances_val2017.json", root / "coco" / "val2017") for root in where]
+def coco_files(where: Sequence[Path], split: str = "val2017") -> list[tuple[Path, Path]]:
+    """(annotation file, image folder) of a split of COCO in each root, there or not."""
+    return [(root / "coco" / "annotations" / f"instances_{split}.json", root / "coco" / split) for root in where]

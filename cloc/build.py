@@ -14,7 +14,7 @@ from cloc import comm
 from cloc.config import REPOSITORY, Config
 from cloc.data.loader import Source, StepBatches, check_sources, make_loader
 from cloc.data.scenes import WORLD_CARD, WorldSpec, ensure_scenes
-from cloc.data.shards import ShardSet
+from cloc.data.tables import open_samples
 from cloc.engine import Losses
 from cloc.losses.objectives import RegionTerms, make_objective, total
 from cloc.models import start
@@ -48,7 +48,7 @@ def make_sources(config: Config) -> list[Source]:
         comm.barrier()
     paths = [data_root() / SCENES / "train" if entry.path == SCENES else entry.path for entry in config.data]
     sources = [
-        Source(ShardSet.open(path, entry.kind), entry.batch_size)
+        Source(open_samples(path, entry.kind), entry.batch_size)
         for path, entry in zip(paths, config.data, strict=True)
     ]
     check_sources(sources, comm.world_size())

@@ -39,7 +39,7 @@ class RunConfig(Strict):
 class DataConfig(Strict):
     """One source of training samples."""
 
-    path: str = Field(description="folder or pattern of shards; the word `scenes`: the rendered world, made if missing")
+    path: str = Field(description="shards, Parquet or a saved dataset; `scenes`: the rendered world, made if missing")
     kind: Literal["pairs", "regions"] = Field("regions", description="what the shards hold: pairs have no regions")
     batch_size: int = Field(32, ge=1, description="samples a step takes from it, over all ranks")
 

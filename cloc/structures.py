@@ -54,7 +54,7 @@ class Region:
     def __post_init__(self) -> None:
         if len(self.box) != 4 or not all(isinstance(v, (int, float)) for v in self.box):
             raise DataError("bad_box", f"box: expected four numbers [x0, y0, x1, y1] in pixels, got {self.box!r}")
-        if not all(math.isfinite(v) for v in self.box):
+        if not all(abs(v) < math.inf for v in self.box):  # isfinite refuses huge integers with an error of its own
             raise DataError("nan_box", f"box: expected finite numbers, got {self.box!r}")
         x0, y0, x1, y1 = self.box
         if x1 <= x0 or y1 <= y0:
@@ -138,6 +138,8 @@ class Sample:
         """Build a sample from the members of a shard; unusable regions are left out and counted in `dropped`."""
         if not isinstance(meta, Mapping) or "width" not in meta or "height" not in meta:
             raise DataError("bad_json", f"{key}.json: expected an object with 'width', 'height' and 'regions'")
+        if not (isinstance(meta["width"], int) and isinstance(meta["height"], int)):
+            raise DataError("bad_size", f"{key}.json: expected width and height in pixels, got {meta['width']!r}")
         if meta.get("schema") != 1:
             raise DataError("bad_schema", f"{key}.json: expected schema 1, got {meta.get('schema')!r}")
         for name in ("regions", "captions"):

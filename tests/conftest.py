@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch starts: tiny models, and forks must find no thread pool
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ import torch
 from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+ONE_THREAD = max(2, len(os.sched_getaffinity(0)))
+"""As LOCAL_WORLD_SIZE: each process takes one core, so that tests do not wait for threads on a busy machine."""
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
@@ -140,22 +143,22 @@ def spine_picture() -> Callable[..., Image.Image]:
 
 @pytest.fixture
 def spine_sample() -> Callable[..., object]:
-    """Makes a `Sample` by hand: regions as (box, phrase) pairs."""
+    """Makes a `Sample` by hand: regions as (box, phrase) pairs; `meta` replaces fields of its KEY.json."""
     from cloc.structures import Sample
 
-    def make(key="a", size=(40, 30), regions=(), caption="a caption", kind="PNG", seed=0, **extras):
+    def make(key="a", size=(40, 30), regions=(), caption="a caption", kind="PNG", seed=0, meta=None, **extras):
         buffer = io.BytesIO()
         picture(*size, seed=seed).save(buffer, kind)
         entries = [{"box": list(box), "phrase": phrase} for box, phrase in regions]
-        meta = {"schema": 1, "width": size[0], "height": size[1], "caption": caption, "regions": entries, **extras}
+        told = {"schema": 1, "width": size[0], "height": size[1], "caption": caption, "regions": entries, **extras}
         ending = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}[kind]
-        return Sample.from_json(key, buffer.getvalue(), ending, caption, meta)
+        return Sample.from_json(key, buffer.getvalue(), ending, caption, {**told, **(meta or {})})
 
     return make
 
 
 def _one_rank(rank: int, world: int, port: int, work: Callable, out: Path, env: dict[str, str]) -> None:
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": ONE_THREAD}
     os.environ.update({k: str(v) for k, v in place.items()})
     os.environ.update(env, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), OMP_NUM_THREADS="1")
     torch.set_num_threads(1)

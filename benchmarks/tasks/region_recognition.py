@@ -25,18 +25,24 @@ class RegionRecognition:
     """Top-1 and class mean over ground-truth boxes of COCO val2017."""
 
     name = "region_recognition"
-    needs = "coco/annotations/instances_val2017.json and the photos in coco/val2017/"
+    files = "val2017"
+    split = "val"
     bare = True
+
+    @property
+    def needs(self) -> str:
+        """See `Task.needs`."""
+        return f"coco/annotations/instances_{self.files}.json and the photos in coco/{self.files}/"
 
     def places(self, roots: Sequence[Path]) -> list[Path]:
         """See `Task.places`."""
-        return [file for file, _ in coco_files(roots)]
+        return [file for file, _ in coco_files(roots, self.files)]
 
     def find(self, roots: Sequence[Path]) -> list[FoundSet]:
         """See `Task.find`."""
         return [
-            FoundSet("coco", "val", file, partial(read_coco, file, images))
-            for file, images in coco_files(roots)
+            FoundSet("coco", self.split, file, partial(read_coco, file, images))
+            for file, images in coco_files(roots, self.files)
             if file.is_file()
         ]
 
@@ -57,6 +63,15 @@ class RegionRecognition:
             }
         scores = recognition_scores(answers, groups, PROTOCOL, options)
         return Measured(name_of(found.dataset, dataset.rendered), dataset.rendered, scores, answers.lines())
+
+
+class RegionFit(RegionRecognition):
+    """The same on COCO train2017: how well a model fits what it was trained on. No evaluation; only when asked for."""
+
+    name = "region_fit"
+    files = "train2017"
+    split = "train (a fit, no evaluation)"
+    bare = False
 
 
 def class_name(category: Category) -> str:

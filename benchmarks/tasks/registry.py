@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from benchmarks.tasks.contract import Task
 from benchmarks.tasks.lvis import Lvis
 from benchmarks.tasks.refcoco import RefCoco
-from benchmarks.tasks.region_recognition import RegionRecognition
+from benchmarks.tasks.region_recognition import RegionFit, RegionRecognition
 from benchmarks.tasks.region_retrieval import RegionRetrieval
 from benchmarks.tasks.speed import Speed
 
@@ -19,6 +19,7 @@ TASKS: tuple[Task, ...] = (
     RefCoco("refcoco+"),
     RefCoco("refcocog"),
     Lvis(),
+    RegionFit(),
     Speed(),
 )
 

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from cloc.data.collate import Prepared, collate, prepare
 from cloc.data.order import Order
 from cloc.data.shards import ShardSet
+from cloc.data.tables import TableSet
 from cloc.structures import Batch, DataError
 
 
@@ -26,11 +27,11 @@ class Source:
     """One set of shards and its share of the global batch.
 
     Attributes:
-        shards: the opened set.
+        shards: the opened set of shards, or table.
         batch_size: samples a step takes from it, over all ranks.
     """
 
-    shards: ShardSet
+    shards: ShardSet | TableSet
     batch_size: int
 
 

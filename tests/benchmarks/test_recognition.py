@@ -8,7 +8,7 @@ from benchmarks.metrics.intervals import interval
 from benchmarks.tasks import region_recognition
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.lvis import Lvis
-from benchmarks.tasks.region_recognition import RegionRecognition
+from benchmarks.tasks.region_recognition import RegionFit, RegionRecognition
 
 QUIET = Options(progress=False)
 TASK = RegionRecognition()
@@ -178,3 +178,13 @@ def test_self_check_catches_a_broken_metric(monkeypatch):
     monkeypatch.setattr(region_recognition, "top1_hits", lambda predicted, classes: np.ones(len(classes)))
     with pytest.raises(RuntimeError, match=r"self-check of region_recognition: top1: made-up rows gave 1\.0"):
         TASK.self_check()
+
+
+def test_a_fit_reads_the_training_split_and_says_so(root, colours):
+    assert RegionFit().find([root]) == []  # only val2017 is there
+    annotations = root / "coco" / "annotations"
+    (annotations / "instances_train2017.json").write_text((annotations / "instances_val2017.json").read_text())
+    (root / "coco" / "train2017").symlink_to(root / "coco" / "val2017")
+    measured = measure(root, colours.Reader(), RegionFit())
+    assert values(measured)["train (a fit, no evaluation)", "top1"] == 1.0
+    assert not RegionFit.bare

@@ -74,4 +74,4 @@ def test_join_shares_the_cores_among_the_ranks(spine_ranks):
         return found
 
     cores = len(os.sched_getaffinity(0))
-    assert spine_ranks(2, work) == [(0, 2, max(1, cores // 2)), (1, 2, max(1, cores // 2))]
+    assert spine_ranks(2, work, LOCAL_WORLD_SIZE="2") == [(0, 2, max(1, cores // 2)), (1, 2, max(1, cores // 2))]

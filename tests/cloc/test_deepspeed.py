@@ -1,7 +1,8 @@
-"""Two ranks under DeepSpeed's launcher against one process on plain torch, on the same global batches."""
+"""Two ranks under DeepSpeed against one process on plain torch, on the same global batches."""
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,36 +10,60 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cloc import pretrain
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 STEPS = 20
+FIGURES = ("loss", "image_text", "region_text", "grounding", "gradient_norm")
+pytestmark = pytest.mark.multiprocess
 
 
 @pytest.fixture
-def train(spine_raw, tmp_path):
-    """Trains in subprocesses, as a user does; returns the lines of metrics.jsonl."""
+def arguments(spine_raw, tmp_path):
+    """The command line of a tiny run of 20 steps."""
 
-    def run(name, command, **changes):
+    def make(name, **changes):
         file = tmp_path / f"{name}.yaml"
-        file.write_text(yaml.safe_dump(spine_raw(run__name=name, train__steps=STEPS, **changes)))
-        binaries = Path(sys.executable).parent
-        env = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-        call = [*command, str(REPOSITORY / "cloc/pretrain.py"), "--config", str(file), "--runs", str(tmp_path / "runs")]
-        done = subprocess.run(call, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        return [json.loads(line) for line in (tmp_path / "runs" / name / "metrics.jsonl").read_text().splitlines()]
+        raw = spine_raw(run__name=name, train__steps=STEPS, model__vision__layers=1, **changes)
+        file.write_text(yaml.safe_dump(raw))
+        return ["--config", str(file), "--runs", str(tmp_path / "runs")]
 
-    return run
+    return make
 
 
-@pytest.mark.multiprocess
-def test_zero_0_1_and_2_on_two_ranks_give_the_losses_of_one_process(train, tmp_path):
-    deepspeed = str(Path(sys.executable).parent / "deepspeed")
-    one = train("one", [sys.executable])
-    for stage, port in ((0, 29611), (1, 29612), (2, 29613)):
-        command = [deepspeed, "--master_port", str(port + os.getpid() % 5000), "--num_gpus", "2"]
-        two = train(f"zero{stage}", command, train__deepspeed=f"configs/deepspeed/zero{stage}.json")
-        assert len(one) == len(two) == STEPS
-        for a, b in zip(one, two, strict=True):
-            for name in ("loss", "image_text", "region_text", "grounding", "gradient_norm"):
-                assert b[name] == pytest.approx(a[name], rel=1e-4), (stage, a["step"], name)
-        assert (tmp_path / "runs" / f"zero{stage}" / "export" / "export.json").is_file()
+@pytest.fixture
+def figures(tmp_path):
+    """What a finished run has logged, step by step."""
+
+    def read(name):
+        assert (tmp_path / "runs" / name / "export" / "export.json").is_file()
+        entries = [json.loads(line) for line in (tmp_path / "runs" / name / "metrics.jsonl").read_text().splitlines()]
+        return [[entry[figure] for figure in FIGURES] for entry in entries]
+
+    return read
+
+
+def launch(arguments, folder):
+    """As a user does: through the launcher, which finds its programs beside the interpreter."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    binaries = Path(sys.executable).parent
+    env = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}"}
+    call = [str(binaries / "deepspeed"), "--master_port", str(port), "--num_gpus", "2"]
+    command = [*call, str(REPOSITORY / "cloc/pretrain.py"), *arguments]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_zero_0_1_and_2_on_two_ranks_give_the_losses_of_one_process(arguments, figures, spine_ranks, tmp_path):
+    spine_ranks(1, lambda rank: pretrain.main(arguments("one")))
+    one = figures("one")
+    assert len(one) == STEPS
+    launch(arguments("zero1"), tmp_path)  # the launcher's own choice is ZeRO 1
+    for stage in (0, 2):
+        asked = arguments(f"zero{stage}", train__deepspeed=f"configs/deepspeed/zero{stage}.json")
+        assert spine_ranks(2, lambda rank, asked=asked: pretrain.main(asked), seconds=200) == [0, 0]
+    for stage in (0, 1, 2):
+        for step, (expected, found) in enumerate(zip(one, figures(f"zero{stage}"), strict=True)):
+            assert found == pytest.approx(expected, rel=1e-4), (stage, step, FIGURES)

@@ -155,7 +155,8 @@ def test_broken_images_are_refused_with_a_reason(spine_sample):
     ("meta", "message"),
     [
         ({"regions": None}, "regions"),
-        ({"regions": {"box": [0, 0, 1, 1]}}, "region"),
+        ({"regions": {"box": [0, 0, 1, 1]}}, "regions"),
+        ({"width": 10.5, "regions": [{"box": [0, 0, 1, 1], "phrase": "a"}]}, "width"),
         ({"width": "wide", "regions": [{"box": [0, 0, 1, 1], "phrase": "a"}]}, "width"),
         ({"width": None, "regions": [{"box": [0, 0, 1, 1], "phrase": "a"}]}, "width"),
         ({"captions": None}, "caption"),
@@ -169,7 +170,7 @@ def test_one_malformed_json_does_not_end_a_run(meta, message, spine_sample):
     """Whatever stands in one KEY.json, the sample or the region is left out and counted."""
     told = ""
     try:
-        skipped = batch(ready(spine_sample(**meta))).skipped
+        skipped = batch(ready(spine_sample(meta=meta))).skipped
     except DataError as error:
         skipped, told = {error.reason: 1}, str(error)
     assert sum(skipped.values()) == 1

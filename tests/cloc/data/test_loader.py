@@ -118,7 +118,7 @@ def test_a_missing_json_is_counted(spine_sample, tmp_path):
 
 def test_more_ranks_than_the_batch_can_serve_is_refused(sources):
     with pytest.raises(ValueError, match="batch_size 6 does not divide among 4 ranks; use a multiple of 4, such as 8"):
-        batches(sources, world=4)
+        check_sources(sources, 4)
 
 
 def test_more_samples_a_step_than_the_shards_hold_is_refused(spine_shards):

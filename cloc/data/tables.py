@@ -1,0 +1,109 @@
+"""Local Arrow and Parquet through `datasets`, read like shards: memory-mapped rows, the image never re-encoded.
+
+Columns: `image` (encoded bytes, or datasets' Image), `caption` or `captions`, `regions` (a list of {box, phrase} or
+the same as JSON text), and where they are known `key`, `width`, `height`. Boxes are xyxy pixels, as in a shard.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from cloc.data.shards import ShardSet
+from cloc.structures import DataError, Sample
+
+ROWS = 1000
+"""Rows that are shuffled as one shard."""
+
+_FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+
+
+def open_samples(path: Path | str, kind: str | None = None) -> ShardSet | TableSet:
+    """Open whatever lies there: shards, a folder of `Dataset.save_to_disk`, or Parquet (a file or a folder of them).
+
+    Raises:
+        ValueError: there is nothing that can be read.
+    """
+    place = Path(path)
+    parquet = [place] if place.suffix == ".parquet" else sorted(place.glob("*.parquet")) if place.is_dir() else []
+    if parquet or (place / "state.json").is_file():
+        return TableSet(place, parquet)
+    return ShardSet.open(path, kind)
+
+
+class TableSet:
+    """Rows of a table, in virtual shards of `ROWS`; the same verbs as `ShardSet`.
+
+    Attributes:
+        shards: the table's path, once for each virtual shard.
+        counts: rows in each.
+        card: None, a table has no card.
+    """
+
+    card = None
+
+    def __init__(self, place: Path, parquet: list[Path]) -> None:
+        import datasets
+
+        if parquet:
+            rows = datasets.Dataset.from_parquet([str(file) for file in parquet])
+        else:
+            rows = datasets.load_from_disk(str(place))
+        if not isinstance(rows, datasets.Dataset):
+            raise ValueError(
+                f"{place}: expected one split, got {sorted(rows)}; give the folder of one, such as {place}/train"
+            )
+        if "image" not in rows.column_names:
+            raise ValueError(f"{place}: expected a column 'image' with encoded images, got {rows.column_names}")
+        if isinstance(rows.features["image"], datasets.Image):
+            rows = rows.cast_column("image", datasets.Image(decode=False))
+        self._rows = rows
+        self.counts = tuple(min(ROWS, len(rows) - first) for first in range(0, len(rows), ROWS))
+        self.shards = (place / place.name,) * len(self.counts)
+
+    @property
+    def num_samples(self) -> int:
+        """Rows in all."""
+        return len(self._rows)
+
+    def read_sample(self, shard: int, i: int) -> Sample:
+        """Row `i` of virtual shard `shard`, both from 0.
+
+        Raises:
+            DataError: the row cannot be used.
+        """
+        number = shard * ROWS + i
+        row = self._rows[number]
+        image = row["image"]["bytes"] if isinstance(row["image"], Mapping) else row["image"]
+        if not isinstance(image, bytes):
+            raise DataError(
+                "missing_image", f"row {number}: expected encoded bytes in 'image', got {type(image).__name__}"
+            )
+        image_format, size = _header(image, number)
+        captions = [c for c in row.get("captions") or [] if c]
+        caption = row.get("caption") or (captions[0] if captions else "")
+        meta = {"schema": 1, "width": row.get("width") or size[0], "height": row.get("height") or size[1]}
+        meta |= {"regions": _regions(row.get("regions"), number), **({"captions": captions} if captions else {})}
+        return Sample.from_json(str(row.get("key") or f"{number:09d}"), image, image_format, caption, meta)
+
+
+def _header(image: bytes, number: int) -> tuple[str, tuple[int, int]]:
+    try:
+        with Image.open(io.BytesIO(image)) as header:
+            return _FORMATS.get(header.format or "", str(header.format)), header.size
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise DataError("bad_image", f"row {number}: the image's header cannot be read ({error})") from error
+
+
+def _regions(value: Any, number: int) -> list[Any]:
+    if not isinstance(value, str):
+        return value or []
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise DataError("bad_json", f"row {number}: expected JSON in 'regions' ({error})") from error
