@@ -1,6 +1,8 @@
 # Two commands on a fresh machine: `make quickstart` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+# One ninja for every start: DeepSpeed compiles its shared-memory op again whenever another one comes first.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help install quickstart test lint
 
@@ -24,6 +26,9 @@ quickstart: install
 	$(BIN)/deepspeed cloc/pretrain.py
 	$(BIN)/python -m mllm_bridge.swap --encoder cloc
 	$(BIN)/python benchmarks/run.py region_recognition region_retrieval refcoco lvis --data data --model cloc --against clip --out runs/quickstart
+	@echo
+	@echo "rows and predictions: runs/quickstart/results.json     exports: runs/clip*/export, runs/cloc*/export"
+	@echo "the swapped LLaVA: runs/swap-*     next: source .venv/bin/activate, then the three commands of README.md"
 
 test: install
 	$(BIN)/python -m pytest
