@@ -54,7 +54,10 @@ def read_card(folder: Path) -> dict[str, Any]:
     path = Path(folder) / CARD
     if not path.is_file():
         raise ValueError(f"{folder}: no export ({CARD} is missing); expected a folder such as runs/NAME/export")
-    card = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: expected a JSON card, got text that cannot be read ({error})") from error
     if not isinstance(card, dict) or card.get("schema") != 1:
         raise ValueError(f"{path}: expected an object with schema 1; export the run again with this version of the kit")
     return card

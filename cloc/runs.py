@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from cloc import comm
 from cloc.checkpoint import newest
-from cloc.config import Config, dump_config, parse_config
+from cloc.config import Config, dump_config, load_config
 from cloc.export import CARD, next_free
 
 CONFIG = "config.yaml"
@@ -30,7 +28,7 @@ def read_config(folder: Path) -> Config:
         raise ValueError(
             f"--resume {folder}: no run ({CONFIG} is missing); expected auto or a folder such as runs/NAME"
         )
-    return parse_config(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    return load_config(str(path))
 
 
 def new_run(runs: Path, config: Config) -> Path:
@@ -76,7 +74,7 @@ def find_run(runs: Path, config: Config, resume: str) -> tuple[Path, Path | None
 def _has_config(folder: Path, config: Config) -> bool:
     try:
         return read_config(folder) == config
-    except (ValueError, yaml.YAMLError):
+    except ValueError:
         return False  # from another version of the kit, or cut short: not a run of this config
 
 

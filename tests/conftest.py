@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import os
 import socket
+import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+# As in an activated environment: another ninja than the environment's would compile DeepSpeed's op anew each time.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch starts: tiny models, and forks must find no thread pool
 

@@ -71,7 +71,10 @@ def _config(source: str) -> PreTrainedConfig:
 
 def _whole(cls: type, source: str) -> torch.nn.Module:
     """Load a tower and account for every key of its own."""
-    model, report = cls.from_pretrained(source, output_loading_info=True, use_safetensors=True)
+    try:
+        model, report = cls.from_pretrained(source, output_loading_info=True, use_safetensors=True)
+    except OSError as error:
+        raise ValueError(f"starting weights {source}: {str(error).splitlines()[0]}") from error
     if report["missing_keys"]:
         first = sorted(report["missing_keys"])[0]
         raise ValueError(

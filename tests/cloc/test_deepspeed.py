@@ -1,7 +1,6 @@
 """Two ranks under DeepSpeed against one process on plain torch, on the same global batches."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -44,15 +43,13 @@ def figures(tmp_path):
 
 
 def launch(arguments, folder):
-    """As a user does: through the launcher, which finds its programs beside the interpreter."""
+    """As a user does, through the launcher."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    binaries = Path(sys.executable).parent
-    env = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}"}
-    call = [str(binaries / "deepspeed"), "--master_port", str(port), "--num_gpus", "2"]
+    call = [str(Path(sys.executable).parent / "deepspeed"), "--master_port", str(port), "--num_gpus", "2"]
     command = [*call, str(REPOSITORY / "cloc/pretrain.py"), *arguments]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 

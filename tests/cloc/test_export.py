@@ -40,7 +40,7 @@ def test_the_plain_tower_carries_the_old_prefix_and_the_same_weights(spine_expor
             for key in keys:
                 ours = whole.get_tensor("vision.tower." + key.removeprefix("vision_model."))
                 assert torch.equal(tower.get_tensor(key), ours)
-            assert len(keys) == sum(key.startswith("vision.tower.") for key in whole.keys())  # noqa: SIM118
+            assert len(keys) == sum(key.startswith("vision.tower.") for key in whole.keys())
 
 
 def test_an_export_loads_through_the_auto_classes(spine_export, spine_picture):

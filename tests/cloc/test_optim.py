@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -14,7 +15,7 @@ def test_the_rate_rises_linearly_and_falls_as_a_cosine_to_zero():
     assert rates[85] == pytest.approx(0.5e-3 * (1 + math.cos(0.75 * math.pi)))
     assert rates[110] == pytest.approx(0.0)
     assert max(rates) == pytest.approx(1e-3)
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
 
 
 def test_the_rate_without_warmup_and_with_a_warmup_longer_than_the_run():

@@ -81,7 +81,7 @@ def test_the_lines_say_what_how_long_and_at_what_cost(parts):
 def test_other_conditions_than_the_checkpoints_are_refused():
     preflight.check_resume({"deepspeed": False, "world": 2}, 1, deepspeed=False)  # plain torch: any number of ranks
     preflight.check_resume({"deepspeed": True, "world": 2}, 2, deepspeed=True)
-    with pytest.raises(ValueError, match="the checkpoint is from DeepSpeed, this run is plain torch; start it as before"):
+    with pytest.raises(ValueError, match="is from DeepSpeed, this run is plain torch; start it as before"):
         preflight.check_resume({"deepspeed": True, "world": 1}, 1, deepspeed=False)
     with pytest.raises(ValueError, match="from plain torch, this run is DeepSpeed"):
         preflight.check_resume({"deepspeed": False, "world": 1}, 1, deepspeed=True)

@@ -56,7 +56,7 @@ def test_runs_that_cannot_be_read_are_passed_over(spine_config, tmp_path):
 
 def test_nothing_to_resume_is_said(spine_config, tmp_path):
     config = spine_config()
-    with pytest.raises(ValueError, match=r"--resume auto: no unfinished run of this config under .*; start one without"):
+    with pytest.raises(ValueError, match=r"--resume auto: no unfinished run of this config under .*; start one"):
         runs.find_run(tmp_path, config, "auto")
     with pytest.raises(ValueError, match=r"--resume .*nowhere: no run \(config\.yaml is missing\); expected auto or"):
         runs.find_run(tmp_path, config, str(tmp_path / "nowhere"))

@@ -12,24 +12,19 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cloc import pretrain
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 STEPS = 30
+FIGURES = ("loss", "image_text", "region_text", "grounding", "gradient_norm")
 
 
 @pytest.fixture
-def launch(spine_raw, tmp_path):
-    """Starts the training command in a process of its own."""
+def arguments(spine_raw, tmp_path):
+    """The command line of a tiny run, with a loading process of its own."""
     changes = {"train__steps": STEPS, "train__checkpoint_every": 7, "run__workers": 1}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(spine_raw(**changes)))
-    command = [sys.executable, str(REPOSITORY / "cloc/pretrain.py"), "--config", str(tmp_path / "config.yaml")]
-
-    def start(runs, *more):
-        env = {**os.environ, "OMP_NUM_THREADS": "1"}
-        log = (tmp_path / "log.txt").open("a")
-        call = [*command, "--runs", str(runs), *more]
-        return subprocess.Popen(call, cwd=tmp_path, env=env, stdout=log, stderr=log, start_new_session=True)
-
-    return start
+    return lambda runs, *more: ["--config", str(tmp_path / "config.yaml"), "--runs", str(runs), *more]
 
 
 def lines(runs):
@@ -37,25 +32,32 @@ def lines(runs):
     return file.read_text().splitlines() if file.exists() else []
 
 
-@pytest.mark.multiprocess
-def test_killed_and_resumed_ends_with_the_same_weights(launch, tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    straight = launch(whole)
-    victim, when = launch(killed), random.randrange(8, STEPS - 2)
-    for _ in range(6000):
-        if len(lines(killed)) >= when or victim.poll() is not None:
+def killed_at(when, command, runs, log):
+    """Start the command as a user does and kill it, workers and all, once `when` steps are logged."""
+    env = {**os.environ, "LOCAL_WORLD_SIZE": str(max(2, len(os.sched_getaffinity(0))))}  # one thread, as the forks have
+    script = [sys.executable, str(REPOSITORY / "cloc/pretrain.py"), *command]
+    with log.open("w") as file:
+        victim = subprocess.Popen(script, env=env, stdout=file, stderr=file, start_new_session=True)
+    for _ in range(24000):
+        if len(lines(runs)) >= when or victim.poll() is not None:
             break
         time.sleep(0.005)
     os.killpg(victim.pid, signal.SIGKILL)
     victim.wait()
-    assert not (killed / "tiny" / "export").exists(), f"the run ended before it was killed at step {when}"
-    assert launch(killed, "--resume", "auto").wait(120) == 0, (tmp_path / "log.txt").read_text()[-2000:]
-    assert straight.wait(120) == 0
+    assert when <= len(lines(runs)), log.read_text()[-2000:]
+    assert not (runs / "tiny" / "export").exists(), f"the run ended before it was killed at step {when}"
+
+
+@pytest.mark.multiprocess
+def test_killed_and_resumed_ends_with_the_same_weights(arguments, spine_ranks, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    killed_at(random.randrange(8, STEPS - 2), arguments(killed), killed, tmp_path / "log.txt")
+    for command in (arguments(killed, "--resume", "auto"), arguments(whole)):
+        assert spine_ranks(1, lambda rank, command=command: pretrain.main(command)) == [0]
 
     cards = [json.loads((runs / "tiny" / "export" / "export.json").read_text()) for runs in (whole, killed)]
     assert cards[0]["model_sha256"] == cards[1]["model_sha256"]
     one, two = ([json.loads(line) for line in lines(runs)] for runs in (whole, killed))
     assert [entry["step"] for entry in two] == list(range(STEPS))
-    figures = ("loss", "image_text", "region_text", "grounding", "gradient_norm")
-    assert [[e[f] for f in figures] for e in one] == [[e[f] for f in figures] for e in two]
+    assert [[e[f] for f in FIGURES] for e in one] == [[e[f] for f in FIGURES] for e in two]
     assert [path.name for path in killed.iterdir()] == ["tiny"]
