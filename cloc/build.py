@@ -48,8 +48,7 @@ def make_sources(config: Config) -> list[Source]:
         comm.barrier()
     paths = [data_root() / SCENES / "train" if entry.path == SCENES else entry.path for entry in config.data]
     sources = [
-        Source(open_samples(path, entry.kind), entry.batch_size)
-        for path, entry in zip(paths, config.data, strict=True)
+        Source(open_samples(path, entry.kind), entry.batch_size) for path, entry in zip(paths, config.data, strict=True)
     ]
     check_sources(sources, comm.world_size())
     return sources
@@ -83,7 +82,14 @@ def make_text_config(config: Config, tokenizer: PreTrainedTokenizerBase) -> PreT
     """The text tower's config: from the starting weights, else from the run's numbers."""
     text = config.model.text
     if text.source is not None:
-        return start.text_config(text.source)
+        theirs = start.text_config(text.source)
+        if theirs.max_position_embeddings < text.context or theirs.vocab_size < len(tokenizer):
+            raise ValueError(
+                f"model.text.source {text.source}: has {theirs.max_position_embeddings} positions and "
+                f"{theirs.vocab_size} tokens, the run asks for {text.context} and {len(tokenizer)}; "
+                f"set model.text.context={theirs.max_position_embeddings}, or its own model.text.tokenizer"
+            )
+        return theirs
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=text.width,

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -131,6 +133,8 @@ def join(device: str, deepspeed: bool) -> None:
     if deepspeed:
         import deepspeed as ds
 
+        # It compiles an op with the first ninja on PATH, and again whenever that is another one.
+        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         ds.init_distributed(dist_backend="nccl" if device == "cuda" else "gloo", verbose=False)
 
 

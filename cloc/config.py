@@ -223,15 +223,19 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     for part in parents:
         if isinstance(place, list):
             place = place[_position(place, part, override)]
-        else:
+        elif isinstance(place, dict):
             if not isinstance(place.get(part), (dict, list)):
                 place[part] = {}
             place = place[part]
+        else:
+            raise ValueError(f"override {override!r}: expected fields at {part!r}, got {place!r}")
     parsed = _yaml(value, f"override {override!r}") if value else None
     if isinstance(place, list):
         place[_position(place, last, override)] = parsed
-    else:
+    elif isinstance(place, dict):
         place[last] = parsed
+    else:
+        raise ValueError(f"override {override!r}: expected fields at {last!r}, got {place!r}")
 
 
 def _position(items: list[Any], part: str, override: str) -> int:

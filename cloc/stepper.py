@@ -217,7 +217,10 @@ def read_deepspeed(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"train.deepspeed: {path} is no file; known: configs/deepspeed/zero{{0,1,2,3}}.json, none, auto"
         )
-    settings = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"train.deepspeed: {path}: expected JSON ({error})") from error
     if not isinstance(settings, dict):
         raise ValueError(f"train.deepspeed: {path}: expected a JSON object, got {type(settings).__name__}")
     return settings

@@ -52,5 +52,15 @@ def clip_tokenizer() -> CLIPTokenizer:
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """`clip` for the built-in vocabulary, else a transformers folder or hub name; the caller's own copy."""
-    return copy.deepcopy(clip_tokenizer()) if name == "clip" else AutoTokenizer.from_pretrained(name)
+    """`clip` for the built-in vocabulary, else a transformers folder or hub name; the caller's own copy.
+
+    Raises:
+        ValueError: there is no tokenizer of that name.
+    """
+    if name == "clip":
+        return copy.deepcopy(clip_tokenizer())
+    try:
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"tokenizer {name}: expected clip, a transformers folder or a hub name ({reason})") from error

@@ -104,6 +104,7 @@ COMMANDS = (
 )
 
 
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_explains_itself(command, monkeypatch, capsys):
     """Run as `__main__` in this process, which has the heavy imports behind it."""
