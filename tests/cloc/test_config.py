@@ -135,3 +135,12 @@ def test_a_written_config_is_read_back_equal_and_values_are_frozen(file):
 def test_samples_are_rounded_up_to_whole_steps():
     config = parse_config({**SMALL, "train": {"samples": 161, "accumulation": 2}})
     assert config.steps == 3
+
+
+def test_an_override_inside_something_without_fields_is_refused(tmp_path):
+    path = tmp_path / "flat.yaml"
+    path.write_text("data: [photos]\ntrain: {steps: 1}\n")
+    with pytest.raises(ValueError, match=r"override 'data\.0\.path=x': expected fields at 'path', got 'photos'"):
+        load_config(str(path), ["data.0.path=x"])
+    with pytest.raises(ValueError, match=r"expected fields at 'b', got 'photos'"):
+        load_config(str(path), ["data.0.b.c=x"])

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from cloc import pretrain
+from cloc.stepper import read_deepspeed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STEPS = 20
@@ -64,3 +65,11 @@ def test_zero_0_1_and_2_on_two_ranks_give_the_losses_of_one_process(arguments, f
     for stage in (0, 1, 2):
         for step, (expected, found) in enumerate(zip(one, figures(f"zero{stage}"), strict=True)):
             assert found == pytest.approx(expected, rel=1e-4), (stage, step, FIGURES)
+
+
+@pytest.mark.parametrize(("text", "told"), [("{", r"expected JSON"), ("[1]", r"expected a JSON object, got list")])
+def test_a_malformed_deepspeed_file_is_named(text, told, tmp_path):
+    path = tmp_path / "zero.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"train\.deepspeed: .*zero\.json: {told}"):
+        read_deepspeed(path)

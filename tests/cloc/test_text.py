@@ -53,3 +53,8 @@ def test_a_tokenizer_loads_from_a_folder(tmp_path):
     clip_tokenizer().save_pretrained(tmp_path)
     again = load_tokenizer(str(tmp_path))
     assert again(TEXTS[1])["input_ids"] == clip_tokenizer()(TEXTS[1])["input_ids"]
+
+
+def test_a_name_without_a_tokenizer_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"expected clip, a transformers folder or a hub name"):
+        load_tokenizer(str(tmp_path))

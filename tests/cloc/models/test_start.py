@@ -158,3 +158,8 @@ def test_normal_positions_are_transformers_own(made):
     model = made(model__vision__position_init="normal")[0]
     weight = model.vision.tower.embeddings.position_embedding.weight.detach()
     assert float(weight.std()) == pytest.approx(0.02, rel=0.2)
+
+
+def test_a_text_tower_that_is_too_short_is_refused(made, clip_folder):
+    with pytest.raises(ValueError, match=r"has 16 positions and 49408 tokens, the run asks for 32"):
+        made(model__text={"source": clip_folder, "context": 32})
