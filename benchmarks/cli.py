@@ -11,6 +11,8 @@ from benchmarks.roots import data_root, near, roots
 from benchmarks.rows import RESULTS, read_rows
 
 DESCRIPTION = "Score an export of this kit on regions: recognition, retrieval, referring, LVIS."
+DETECTION = ("lvis-ap300", "lvis-ap-unlimited", "lvis-fixed-ap", "coco-ap100")
+"""Protocols of `--protocol`, written out so that `--help` loads no evaluator."""
 RESERVED = {"cloc": None, "clip": "clip"}
 """Words for the newest export under runs/, with the objective to ask for; None: any but the baseline."""
 
@@ -20,6 +22,9 @@ examples:
   python benchmarks/run.py refcoco lvis                 two tasks
   python benchmarks/run.py --list                       tasks, what each needs, and whether it was found
   python benchmarks/run.py --model cloc --against clip  A beside B, with the 95 % interval of the difference
+
+  python benchmarks/run.py --predictions FILE --annotations FILE
+                                                        score a file of answers alone (COCO, LVIS, grounding)
 
 data is looked for in the official layouts under --data, else $CLOC_DATA, else data/, and under scenes/ in it
 (rendered scenes; `python -m cloc.data.scenes` makes them). results go to runs/bench-N: results.json holds one row a
@@ -49,7 +54,36 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--batch-size", type=positive, default=64, metavar="N", help="images or crops at a time (64)")
     made.add_argument("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one, else cpu)")
     made.add_argument("--list", action="store_true", help="list the tasks, what they need and what was found")
+    scoring_options(made.add_argument_group("scoring a file of predictions, with no model"))
     return made
+
+
+def scoring_options(group: argparse._ArgumentGroup) -> None:
+    """The options of `--predictions`."""
+    group.add_argument(
+        "--predictions",
+        metavar="FILE",
+        help="COCO results (JSON list of image_id, category_id, bbox xywh, score), or JSON lines of image_id, sent_id, "
+        "pred_bbox_xyxy",
+    )
+    group.add_argument(
+        "--annotations",
+        metavar="FILE",
+        help="COCO's or LVIS's annotation file, or JSON lines of image_id, sent_id, bbox (xyxy)",
+    )
+    group.add_argument(
+        "--protocol",
+        action="append",
+        metavar="ID",
+        choices=DETECTION,
+        help=f"of a detection file, can be repeated: {', '.join(DETECTION)} (default: all that fit)",
+    )
+    group.add_argument(
+        "--fixed-ap-k", type=positive, metavar="N", help="detections a category for lvis-fixed-ap (10,000)"
+    )
+    group.add_argument(
+        "--plus-one", action="store_true", help="grounding: boxes hold their end pixels, as the refer toolkit counts"
+    )
 
 
 def positive(text: str) -> int:
@@ -63,10 +97,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit code: 0, or 2 after a message about a mistake in what was asked."""
     given = parser().parse_args(arguments)
     try:
+        if scoring(given):
+            return score_predictions(given)
         return listing(given) if given.list else score(given)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def scoring(given: argparse.Namespace) -> bool:
+    """Whether a predictions file is to be scored.
+
+    Raises:
+        ValueError: one of the two files is missing, or options of both ways are mixed.
+    """
+    asked = [name for name in ("protocol", "fixed_ap_k", "plus_one") if getattr(given, name)]
+    if not given.predictions or not given.annotations:
+        if given.predictions or given.annotations or asked:
+            raise ValueError("expected both --predictions FILE and --annotations FILE; see --help")
+        return False
+    mixed = [name for name in ("tasks", "model", "against", "data", "limit", "list") if getattr(given, name)]
+    if mixed:
+        name = "TASK" if mixed[0] == "tasks" else f"--{mixed[0]}"
+        raise ValueError(f"--predictions scores a file with no model and no task; leave out {name}")
+    return True
+
+
+def score_predictions(given: argparse.Namespace) -> int:
+    """Score a file, print the table, write the results; loads no torch."""
+    from benchmarks.rows import write_rows
+    from benchmarks.scoring.command import Asked, score_files
+    from benchmarks.scoring.summary import summary
+
+    files = Path(given.predictions), Path(given.annotations)
+    for file in files:
+        if given.out and Path(given.out).resolve() in file.resolve().parents:
+            raise ValueError(f"--out: {given.out} holds {file}, which is to be scored; give another folder")
+    rows = score_files(Asked(*files, given.protocol or (), given.fixed_ap_k, given.plus_one))
+    path = write_rows(rows, out_folder(given.out))
+    print(f"{summary(rows)}\n\nresults: {path}")
+    return 0
 
 
 def listing(given: argparse.Namespace) -> int:
@@ -180,9 +250,9 @@ def out_folder(named: str | None) -> Path:
     Raises:
         ValueError: the folder holds another program's results.json, or is a file.
     """
-    from cloc.export import next_numbered
+    from benchmarks.scoring.origin import numbered
 
-    folder = Path(named) if named else next_numbered(near("runs"), "bench")
+    folder = Path(named) if named else numbered(near("runs"), "bench")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out: expected a folder, got the file {folder}")
     if (folder / RESULTS).is_file():

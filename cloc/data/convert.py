@@ -13,6 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from cloc.data.convert_coco import convert_coco
+from cloc.data.convert_grit import convert_grit
+from cloc.data.convert_lvis import convert_lvis
+from cloc.data.convert_odvg import convert_odvg
+from cloc.data.convert_pairs import convert_pairs
+from cloc.data.convert_refcoco import convert_refcoco
+from cloc.data.formats.grit import PHRASES
 from cloc.data.shards import CARD
 
 
@@ -31,14 +37,114 @@ def _coco_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--captions", type=Path, metavar="FILE", help="captions_*.json; without it no image has a caption"
     )
-    parser.add_argument("--name", default="coco", help="name of the set in its card (default: %(default)s)")
+    _name_argument(parser, "coco")
 
 
 def _run_coco(args: argparse.Namespace) -> dict[str, Any]:
     return convert_coco(args.images, args.instances, args.out, args.captions, args.name, args.shard_size, args.licence)
 
 
-FORMATS = {"coco": _Format("COCO instances and captions, 2014 or 2017", _coco_arguments, _run_coco)}
+def _lvis_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--images",
+        type=Path,
+        required=True,
+        nargs="+",
+        metavar="DIR",
+        help="folders of the photos: COCO's train2017, val2017, or both",
+    )
+    parser.add_argument("--annotations", type=Path, required=True, metavar="FILE", help="lvis_v1_*.json")
+    _name_argument(parser, "lvis")
+
+
+def _run_lvis(args: argparse.Namespace) -> dict[str, Any]:
+    return convert_lvis(args.images, args.annotations, args.out, args.name, args.shard_size, args.licence)
+
+
+def _refcoco_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--root",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder that holds refcoco/refs(unc).p and instances.json, or annotations_only/REC_*.jsonl",
+    )
+    parser.add_argument("--dataset", default="refcoco", choices=("refcoco", "refcoco+", "refcocog"))
+    parser.add_argument("--split", default="train", help="train, val, testA, testB or test (default: %(default)s)")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder of the photos (default: ROOT/images/mscoco/images/train2014, then ROOT/../coco/train2014)",
+    )
+    parser.add_argument(
+        "--allow-evaluation-split", action="store_true", help="convert a split that benchmarks are scored on"
+    )
+
+
+def _run_refcoco(args: argparse.Namespace) -> dict[str, Any]:
+    return convert_refcoco(
+        args.root,
+        args.dataset,
+        args.out,
+        args.split,
+        args.images,
+        args.allow_evaluation_split,
+        args.shard_size,
+        args.licence,
+    )
+
+
+def _odvg_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of the photos")
+    parser.add_argument("--annotations", type=Path, required=True, metavar="FILE", help="*.jsonl, one image a line")
+    _name_argument(parser, "odvg")
+
+
+def _run_odvg(args: argparse.Namespace) -> dict[str, Any]:
+    return convert_odvg(args.images, args.annotations, args.out, args.name, args.shard_size, args.licence)
+
+
+def _grit_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--images", type=Path, required=True, metavar="DIR", help="folder with KEY.jpg, or KEY[:5]/KEY.jpg"
+    )
+    parser.add_argument(
+        "--rows", type=Path, required=True, nargs="+", metavar="FILE", help=".parquet files, or JSON lines"
+    )
+    parser.add_argument(
+        "--phrases", default="both", choices=("both", *PHRASES), help="which boxes to take (default: %(default)s)"
+    )
+    _name_argument(parser, "grit")
+
+
+def _run_grit(args: argparse.Namespace) -> dict[str, Any]:
+    return convert_grit(args.images, args.rows, args.out, args.phrases, args.name, args.shard_size, args.licence)
+
+
+def _pairs_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--images", type=Path, required=True, metavar="DIR", help="folder of KEY.jpg and KEY.txt, or of tars of them"
+    )
+    _name_argument(parser, "pairs")
+
+
+def _run_pairs(args: argparse.Namespace) -> dict[str, Any]:
+    return convert_pairs(args.images, args.out, args.name, args.shard_size, args.licence)
+
+
+def _name_argument(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--name", default=default, help="name of the set in its card (default: %(default)s)")
+
+
+FORMATS = {
+    "coco": _Format("COCO instances and captions, 2014 or 2017", _coco_arguments, _run_coco),
+    "lvis": _Format("LVIS v1 or v0.5, as detection data", _lvis_arguments, _run_lvis),
+    "odvg": _Format("ODVG JSON lines (Grounding DINO): detection or grounding rows", _odvg_arguments, _run_odvg),
+    "grit": _Format("GRIT (Kosmos-2): captions with boxes for their phrases", _grit_arguments, _run_grit),
+    "pairs": _Format("photos with a text beside each, or img2dataset's tars", _pairs_arguments, _run_pairs),
+    "refcoco": _Format("RefCOCO, RefCOCO+ or RefCOCOg: boxes with expressions", _refcoco_arguments, _run_refcoco),
+}
 
 
 def _parser() -> argparse.ArgumentParser:

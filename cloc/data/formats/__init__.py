@@ -1,12 +1,14 @@
 """Data room: one reader for each official layout, shared by converters and benchmarks.
 
-In come the published files as they are, out come `AnnotatedSet` and `ReferringSet` with xyxy pixels of the original
-images. What cannot be used is left out and counted by reason.
+In come the published files as they are, out come `AnnotatedSet` and `ReferringSet` (read whole) or rows (read one at a
+time), with xyxy pixels of the original images. What cannot be used is left out and counted by reason.
 """
 
 from cloc.data.formats.annotated import AnnotatedImage, AnnotatedSet, Category
 from cloc.data.formats.coco import read_coco
+from cloc.data.formats.grit import GritRow, read_grit
 from cloc.data.formats.lvis import read_lvis
+from cloc.data.formats.odvg import OdvgRow, read_odvg
 from cloc.data.formats.refcoco import Expression, ReferringSet, read_refcoco, refcoco_splits
 
 __all__ = [
@@ -14,9 +16,13 @@ __all__ = [
     "AnnotatedSet",
     "Category",
     "Expression",
+    "GritRow",
+    "OdvgRow",
     "ReferringSet",
     "read_coco",
+    "read_grit",
     "read_lvis",
+    "read_odvg",
     "read_refcoco",
     "refcoco_splits",
 ]

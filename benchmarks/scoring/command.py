@@ -1,0 +1,181 @@
+"""`--predictions FILE --annotations FILE`: recognise the kind of file, score it, print a table, write results.json."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.metrics import coco_ap, lvis_ap
+from benchmarks.metrics.intervals import interval
+from benchmarks.metrics.overlap import answer_iou
+from benchmarks.metrics.tally import Tally
+from benchmarks.rows import Row
+from benchmarks.scoring.detections import is_lvis, read_detections, read_truth
+from benchmarks.scoring.expressions import read_grounding
+from benchmarks.scoring.origin import checkout, digest, machine, versions
+from benchmarks.scoring.reading import read_any
+
+GROUNDING, PLUS_ONE = "phrase-box/xyxy", "phrase-box/xyxy-plus-one"
+PROTOCOLS = {"lvis": lvis_ap.PROTOCOLS, "coco": coco_ap.PROTOCOLS, "grounding": (GROUNDING, PLUS_ONE)}
+DETECTION_PROTOCOLS = (*lvis_ap.PROTOCOLS, *coco_ap.PROTOCOLS)
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asked for.
+
+    Attributes:
+        predictions: a COCO results file, or grounding answers as JSON lines.
+        annotations: a COCO, LVIS or grounding annotation file.
+        protocols: detection protocols; none for all that fit the annotation file.
+        fixed_k: detections a category over the set for `lvis-fixed-ap`; None for its default.
+        plus_one: the pixel convention of grounding boxes.
+    """
+
+    predictions: Path
+    annotations: Path
+    protocols: Sequence[str] = ()
+    fixed_k: int | None = None
+    plus_one: bool = False
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """A figure before it becomes a row."""
+
+    protocol: str
+    metric: str
+    value: float | None
+    ci95: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """All figures of a file and what is the same for them."""
+
+    task: str
+    split: str
+    rendered: bool
+    num_examples: int
+    skipped: Counter[str]
+    notes: Counter[str]
+    figures: list[_Figure]
+
+
+def score_files(asked: Asked) -> list[Row]:
+    """Score a file of predictions; what the annotation file holds says how.
+
+    Raises:
+        ValueError: a file is missing, of no known layout or wrong, or an option does not fit the annotation file.
+    """
+    start = time.perf_counter()
+    annotations = read_any(asked.annotations, "--annotations")
+    kind = _kind(annotations, asked.annotations)
+    _check_options(asked, kind)
+    predictions = read_any(asked.predictions, "--predictions")
+    scored = (_grounding if kind == "grounding" else _detection)(annotations, predictions, asked, kind)
+    seconds = round(time.perf_counter() - start, 3)
+    told = _told("skipped", scored.skipped) + _told("noted", scored.notes)
+    shared = {"commit": checkout(), "versions": versions(), "machine": machine()}
+    sha256 = digest(asked.predictions)
+    return [
+        Row(
+            task=scored.task,
+            dataset=("scenes-" if scored.rendered else "") + asked.annotations.stem,
+            data="rendered" if scored.rendered else "real",
+            split=scored.split,
+            protocol=figure.protocol,
+            metric=figure.metric,
+            value=figure.value,
+            num_examples=scored.num_examples,
+            num_skipped=scored.skipped.total(),
+            ci95=figure.ci95,
+            model=asked.predictions.stem,
+            predictor="predictions",
+            model_sha256=sha256,
+            **shared,
+            seed=SEED,
+            seconds=seconds,
+            reason="; ".join([*([] if figure.value is not None else ["no annotation is of this kind"]), *told]) or None,
+        )
+        for figure in scored.figures
+    ]
+
+
+def _kind(content: Any, path: Path) -> str:
+    if isinstance(content, dict) and all(isinstance(content.get(n), list) for n in ("images", "categories")):
+        if not isinstance(content.get("annotations"), list):
+            raise ValueError(f"--annotations: expected the list annotations in {path}, found none")
+        if not all(isinstance(one, dict) for name in ("images", "categories") for one in content[name]):
+            raise ValueError(f"--annotations: expected objects in images and categories of {path}")
+        return "lvis" if is_lvis(content) else "coco"
+    first = content[0] if isinstance(content, list) and content else content
+    if isinstance(first, dict) and "sent_id" in first and "bbox" in first:
+        return "grounding"
+    raise ValueError(
+        f"--annotations: no known layout in {path}; expected COCO's or LVIS's JSON (images, annotations, categories) "
+        "or JSON lines with image_id, sent_id and bbox (xyxy)"
+    )
+
+
+def _check_options(asked: Asked, kind: str) -> None:
+    wrong = [name for name in asked.protocols if name not in PROTOCOLS[kind]]
+    if wrong:
+        fits = ", ".join(PROTOCOLS[kind]) if kind != "grounding" else "none (grounding has --plus-one)"
+        raise ValueError(f"--protocol {wrong[0]}: does not fit {asked.annotations} ({kind}); fitting: {fits}")
+    if asked.fixed_k is not None and (kind != "lvis" or (asked.protocols and lvis_ap.FIXED not in asked.protocols)):
+        raise ValueError(f"--fixed-ap-k: belongs to {lvis_ap.FIXED} on an LVIS annotation file, which is not asked for")
+    if asked.plus_one and kind != "grounding":
+        raise ValueError(f"--plus-one: belongs to grounding; {asked.annotations} is a {kind} annotation file")
+
+
+def _detection(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _Scored:
+    truth = read_truth(annotations)
+    detections, skipped = read_detections(predictions, truth)
+    fixed_k = lvis_ap.FIXED_K if asked.fixed_k is None else asked.fixed_k
+    figures = []
+    for protocol in dict.fromkeys(asked.protocols or PROTOCOLS[kind]):
+        if kind == "coco":
+            values = coco_ap.coco_ap(truth, detections)
+        else:
+            values = lvis_ap.lvis_ap(truth, detections, protocol, fixed_k)
+        named = f"{protocol}-k{fixed_k}" if protocol == lvis_ap.FIXED and fixed_k != lvis_ap.FIXED_K else protocol
+        figures += [_Figure(named, metric, value) for metric, value in values.items()]
+    silent = len(truth.image_ids) - len(set(detections.images.tolist()))
+    info = annotations.get("info")
+    return _Scored(
+        task=kind,
+        split="all",
+        rendered=isinstance(info, dict) and info.get("rendered") is True,
+        num_examples=len(truth.image_ids),
+        skipped=skipped,
+        notes=Counter({f"of {len(truth.image_ids):,} images without a prediction": silent}),
+        figures=figures,
+    )
+
+
+def _grounding(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _Scored:
+    read = read_grounding(annotations, predictions)
+    ious = answer_iou(read.answers_xyxy, read.references_xyxy, asked.plus_one)
+    values = {"acc@0.5": (ious >= 0.5) * 1.0, "acc@0.75": (ious >= 0.75) * 1.0, "mean_iou": ious}
+    tallies = {metric: Tally.of(read.image_ids, each) for metric, each in values.items()}
+    protocol = PLUS_ONE if asked.plus_one else GROUNDING
+    return _Scored(
+        task=kind,
+        split=read.split,
+        rendered=read.rendered,
+        num_examples=len(ious),
+        skipped=read.skipped,
+        notes=read.notes,
+        figures=[_Figure(protocol, m, float(values[m].mean()), interval(t, SEED)) for m, t in tallies.items()],
+    )
+
+
+def _told(word: str, counts: Counter[str]) -> list[str]:
+    parts = [f"{count:,} {why}" for why, count in sorted(counts.items()) if count]
+    return [f"{word}: {'; '.join(parts)}"] if parts else []

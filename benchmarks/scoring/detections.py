@@ -1,0 +1,150 @@
+"""COCO and LVIS annotation files and COCO results files as arrays, checked at the door.
+
+Letters: G annotated boxes, D predicted boxes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.metrics.detection import Detections, DetectionTruth
+from benchmarks.scoring.reading import Entry, boxes, different, entries_of, integers, numbers
+
+TRUTH, ANSWERS = "annotations", "predictions"
+_FEDERATED = ("neg_category_ids", "not_exhaustive_category_ids")
+
+
+def is_lvis(content: dict[str, Any]) -> bool:
+    """Whether an annotation file is LVIS's: a category has a frequency, or an image lists absent categories."""
+    return any("frequency" in one for one in content["categories"]) or any(
+        name in one for one in content["images"] for name in _FEDERATED
+    )
+
+
+def read_truth(content: dict[str, Any]) -> DetectionTruth:
+    """The annotations of a file in COCO's or LVIS's layout.
+
+    Raises:
+        ValueError: a field is missing or wrong, an id occurs twice, an annotation is of no image or category of the
+            file, or an LVIS image does not say which categories are absent or not exhaustive.
+    """
+    images = entries_of(content["images"], "images")
+    categories = entries_of(content["categories"], "categories")
+    annotations = entries_of(content["annotations"], "annotations")
+    image_ids, category_ids = integers(images, "id", "images"), integers(categories, "id", "categories")
+    for ids, what in ((image_ids, "images"), (category_ids, "categories")):
+        if not len(ids):
+            raise ValueError(f"{TRUTH}: expected at least one entry in {what}, got none")
+        different(ids, "id", what)
+    frequencies, pairs = _federation(images, categories, is_lvis(content))
+    by_image, by_category = np.argsort(image_ids), np.argsort(category_ids)
+    sizes = np.stack([integers(images, side, "images") for side in ("width", "height")], axis=1)
+    image_ids, category_ids = image_ids[by_image], category_ids[by_category]
+    return DetectionTruth(
+        image_ids=image_ids,
+        sizes=sizes[by_image],
+        category_ids=category_ids,
+        frequencies=frequencies[by_category],
+        images=_known(annotations, "image_id", image_ids),
+        categories=_known(annotations, "category_id", category_ids),
+        boxes_xywh=boxes(annotations, "bbox", "annotations"),
+        areas=numbers(annotations, "area", "annotations"),
+        ignored=np.array([bool(one.get("ignore", 0)) for one in annotations], dtype=bool),
+        crowd=np.array([bool(one.get("iscrowd", 0)) for one in annotations], dtype=bool),
+        negative_pairs=_numbered(pairs[0], image_ids, category_ids),
+        open_pairs=_numbered(pairs[1], image_ids, category_ids),
+    )
+
+
+def read_detections(content: Any, truth: DetectionTruth) -> tuple[Detections, Counter[str]]:
+    """A COCO results file: a list of image_id, category_id, bbox (xywh pixels) and score.
+
+    Returns:
+        the detections that can be scored, and the others counted by reason.
+
+    Raises:
+        ValueError: a field is missing, NaN or wrong, an id occurs twice, boxes are xyxy, or not one detection is of an
+            image and a category of the annotation file.
+    """
+    entries = entries_of(content, ANSWERS) if content else []
+    named = [entry for entry in entries if "id" in entry]
+    different(integers(named, "id", ANSWERS), "id", ANSWERS)
+    images, categories = integers(entries, "image_id", ANSWERS), integers(entries, "category_id", ANSWERS)
+    boxes_xywh, scores = boxes(entries, "bbox", ANSWERS), numbers(entries, "score", ANSWERS)
+    image, there = _found(images, truth.image_ids)
+    category, named_there = _found(categories, truth.category_ids)
+    skipped = Counter(unknown_image=int((~there).sum()), unknown_category=int((there & ~named_there).sum()))
+    kept = there & named_there
+    if entries and not kept.any():
+        raise ValueError(
+            f"{ANSWERS}: none of {len(entries):,} is of an image and a category of the annotation file (first: image "
+            f"{images[0]}, category {categories[0]}); is it the annotation file of another split or version?"
+        )
+    _check_xywh(boxes_xywh[kept], truth.sizes[image[kept]])
+    return Detections(image[kept], category[kept], boxes_xywh[kept], scores[kept]), skipped
+
+
+def _check_xywh(boxes_xywh: NDArray[np.float64], sizes: NDArray[np.int64]) -> None:
+    """Refuse negative sides, and boxes of which most end outside their image while all make sense as xyxy."""
+    negative = np.flatnonzero((boxes_xywh[:, 2:] < 0).any(axis=1))
+    if negative.size:
+        raise ValueError(
+            f"{ANSWERS}: expected bbox as x, y, width, height, got {boxes_xywh[negative[0]].tolist()} with a negative "
+            f"side ({negative.size:,} such); corners (xyxy) must be turned into x0, y0, x1 - x0, y1 - y0"
+        )
+    beyond = (boxes_xywh[:, :2] + boxes_xywh[:, 2:] > sizes + 1).any(axis=1)
+    corners = (boxes_xywh[:, 2:] >= boxes_xywh[:, :2]).all(axis=1) & (boxes_xywh[:, 2:] <= sizes + 1).all(axis=1)
+    if beyond.sum() * 2 > len(beyond) and corners.all():
+        raise ValueError(
+            f"{ANSWERS}: expected bbox as x, y, width, height, but {beyond.sum():,} of {len(beyond):,} boxes end "
+            "outside their image and all of them fit as corners (xyxy); turn them into x0, y0, x1 - x0, y1 - y0"
+        )
+
+
+def _federation(
+    images: list[Entry], categories: list[Entry], lvis: bool
+) -> tuple[NDArray[np.str_], list[list[tuple[int, int]]]]:
+    """Each category's frequency, and for both of `_FEDERATED` the (image id, category id) pairs."""
+    if not lvis:
+        return np.full(len(categories), "", dtype="<U1"), [[], []]
+    for place, one in enumerate(categories):
+        if one.get("frequency") not in ("r", "c", "f"):
+            raise ValueError(f"categories[{place}]: expected frequency r, c or f, got {one.get('frequency')!r}")
+    for place, one in enumerate(images):
+        for name in _FEDERATED:
+            if not isinstance(one.get(name), list):
+                raise ValueError(
+                    f"images[{place}]: expected the list {name} of an LVIS file, got {one.get(name)!r}; without it "
+                    "false detections cannot be told from unannotated ones"
+                )
+    pairs = [[(one["id"], category) for one in images for category in one[name]] for name in _FEDERATED]
+    return np.array([one["frequency"] for one in categories], dtype="<U1"), pairs
+
+
+def _numbered(
+    pairs: list[tuple[int, int]], image_ids: NDArray[np.int64], category_ids: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Pairs as c * I + i; a category that the file does not have cannot be predicted either."""
+    given = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    category, known = _found(given[:, 1], category_ids)
+    return (category * len(image_ids) + np.searchsorted(image_ids, given[:, 0]))[known]
+
+
+def _known(annotations: list[Entry], name: str, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    values = integers(annotations, name, "annotations")
+    places, there = _found(values, ids)
+    if not there.all():
+        place = np.flatnonzero(~there)[0]
+        raise ValueError(f"annotations[{place}]: expected {name} of this file, got {values[place]}")
+    return places
+
+
+def _found(values: NDArray[np.int64], ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Places in the sorted `ids` (0 where it is not there), and whether it is there."""
+    places = np.minimum(np.searchsorted(ids, values), len(ids) - 1)
+    there = ids[places] == values
+    return np.where(there, places, 0), there

@@ -1,0 +1,111 @@
+"""Grounding files: one expression a line with its box, one answer a line with the predicted box; xyxy pixels.
+
+Letter: X expressions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.scoring.reading import boxes, different, entries_of, integers
+
+TRUTH, ANSWERS = "annotations", "predictions"
+ANSWER = "pred_bbox_xyxy"
+
+
+@dataclass(frozen=True, eq=False)
+class Grounding:
+    """Expressions and their answers, in the order of the annotation file.
+
+    Attributes:
+        image_ids: (X,) image of each expression.
+        references_xyxy: (X, 4) annotated boxes.
+        answers_xyxy: (X, 4) predicted boxes, NaN where there is none: it counts as wrong.
+        split: the file's one split, else `all`.
+        rendered: whether the file says that its images are rendered.
+        skipped: answers that belong to no expression.
+        notes: what else is to be said, counted by reason; these stay in the figures.
+    """
+
+    image_ids: NDArray[np.int64]
+    references_xyxy: NDArray[np.float64]
+    answers_xyxy: NDArray[np.float64]
+    split: str
+    rendered: bool
+    skipped: Counter[str]
+    notes: Counter[str]
+
+
+def read_grounding(annotations: Any, predictions: Any) -> Grounding:
+    """Join expressions (image_id, sent_id, bbox) and answers (image_id, sent_id, pred_bbox_xyxy) by sent_id.
+
+    An answer without a box, and an expression without an answer, count as wrong.
+
+    Raises:
+        ValueError: a field is missing or wrong, a sent_id occurs twice, an answer names another image than the
+            annotation, most boxes end before they start, or no answer belongs to any expression.
+    """
+    truth = entries_of(annotations, TRUTH)
+    if not truth:
+        raise ValueError(f"{TRUTH}: expected one expression a line, got an empty file")
+    answers = entries_of(predictions, ANSWERS) if predictions else []
+    sentences, asked = integers(truth, "sent_id", TRUTH), integers(answers, "sent_id", ANSWERS)
+    different(sentences, "sent_id", TRUTH)
+    different(asked, "sent_id", ANSWERS)
+    image_ids, answered_images = integers(truth, "image_id", TRUTH), integers(answers, "image_id", ANSWERS)
+    place = {sentence: row for row, sentence in enumerate(sentences.tolist())}
+    rows = np.array([place.get(sentence, -1) for sentence in asked.tolist()], dtype=np.int64)
+    known = rows >= 0
+    if len(rows) and not known.any():
+        raise ValueError(
+            f"{ANSWERS}: none of {len(rows):,} sent_id is in the annotation file (first: {asked[0]}); is it the file "
+            "of another data set or split?"
+        )
+    other = np.flatnonzero(known & (image_ids[rows] != answered_images))
+    if other.size:
+        raise ValueError(
+            f"{ANSWERS}[{other[0]}]: expected image_id {image_ids[rows[other[0]]]} for sent_id {asked[other[0]]}, "
+            f"got {answered_images[other[0]]}; are these the answers to another data set?"
+        )
+    with_box = np.array([answer.get(ANSWER) is not None for answer in answers], dtype=bool)
+    found = np.full((len(answers), 4), np.nan)
+    found[with_box] = boxes([answer for answer in answers if answer.get(ANSWER) is not None], ANSWER, ANSWERS)
+    backwards = _backwards(found[known])
+    answers_xyxy = np.full((len(truth), 4), np.nan)
+    answers_xyxy[rows[known]] = found[known]
+    splits = {str(entry["split"]) for entry in truth if "split" in entry}
+    return Grounding(
+        image_ids=image_ids,
+        references_xyxy=boxes(truth, "bbox", TRUTH),
+        answers_xyxy=answers_xyxy,
+        split=splits.pop() if len(splits) == 1 else "all",
+        rendered=all(entry.get("rendered") is True for entry in truth),
+        skipped=Counter(unknown_sent_id=int((~known).sum())),
+        notes=Counter(
+            {
+                "expressions without an answer, counted as wrong": len(truth) - int(known.sum()),
+                "answers without a box, counted as wrong": int((known & ~with_box).sum()),
+                "boxes that end before they start, counted as wrong": backwards,
+            }
+        ),
+    )
+
+
+def _backwards(boxes_xyxy: NDArray[np.float64]) -> int:
+    """How many boxes end before they start.
+
+    Raises:
+        ValueError: most do.
+    """
+    count = int((boxes_xyxy[:, 2:] < boxes_xyxy[:, :2]).any(axis=1).sum())
+    if count * 2 > len(boxes_xyxy):
+        raise ValueError(
+            f"{ANSWERS}: expected {ANSWER} as x0, y0, x1, y1 in pixels, but {count:,} of {len(boxes_xyxy):,} boxes end "
+            "before they start; x, y, width, height must be turned into corners"
+        )
+    return count

@@ -1,0 +1,56 @@
+"""Where a scored file comes from and goes to: digests, versions, the next free folder; all without torch.
+
+`cloc.export` has the like for exports, behind a front door that loads torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from benchmarks.roots import SOURCE
+
+PACKAGES = ("mllm-vision-kit", "numpy", "scipy", "pycocotools")
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checkout() -> str:
+    """The kit's commit, with `-dirty` where files differ from it; `unknown` without git."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def versions() -> dict[str, str]:
+    """Of the kit and of what computes the figures."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def machine() -> str:
+    """The processor; figures do not depend on it."""
+    return f"{platform.processor() or platform.machine()}, CPU"
+
+
+def numbered(runs: Path, stem: str) -> Path:
+    """runs/STEM-1, runs/STEM-2, ...: the first that does not exist."""
+    number = 1
+    while (runs / f"{stem}-{number}").exists():
+        number += 1
+    return runs / f"{stem}-{number}"

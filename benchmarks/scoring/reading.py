@@ -1,0 +1,112 @@
+"""Opens JSON and JSON lines, and takes columns of numbers out of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Entry = dict[str, Any]
+
+
+def read_any(path: Path, what: str) -> Any:
+    """A JSON value, or a list of objects where the file holds one a line.
+
+    Raises:
+        ValueError: the file is missing or is neither.
+    """
+    if not path.is_file():
+        raise ValueError(f"{what}: expected a file, found none at {path}")
+    raw = path.read_bytes()
+    try:
+        return json.loads(raw)
+    except ValueError as whole:
+        lines = [line for line in raw.splitlines() if line.strip()]
+        try:
+            entries = [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise ValueError(f"{what}: expected JSON or JSON lines, got neither in {path} ({whole})") from error
+        return entries
+
+
+def entries_of(content: Any, what: str) -> list[Entry]:
+    """The content as a list of objects; a file of one line reads as one object.
+
+    Raises:
+        ValueError: it is no such list.
+    """
+    entries = [content] if isinstance(content, dict) else content
+    if not isinstance(entries, list):
+        raise ValueError(f"{what}: expected a list of objects or one object a line, got {type(content).__name__}")
+    for place, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise ValueError(f"{what}[{place}]: expected an object, got {entry!r}")
+    return entries
+
+
+def integers(entries: Sequence[Entry], name: str, what: str) -> NDArray[np.int64]:
+    """(K,) whole numbers of one field.
+
+    Raises:
+        ValueError: one is missing or no whole number.
+    """
+    values = [entry.get(name) for entry in entries]
+    for place, value in enumerate(values):
+        if type(value) is not int:
+            raise ValueError(f"{what}[{place}]: expected a whole number {name}, got {value!r}")
+    return np.array(values, dtype=np.int64)
+
+
+def numbers(entries: Sequence[Entry], name: str, what: str) -> NDArray[np.float64]:
+    """(K,) finite numbers of one field.
+
+    Raises:
+        ValueError: one is missing, no number, NaN or infinite.
+    """
+    values = [entry.get(name) for entry in entries]
+    for place, value in enumerate(values):
+        if type(value) not in (int, float):
+            raise ValueError(f"{what}[{place}]: expected a number {name}, got {value!r}")
+    return _finite(np.array(values, dtype=np.float64), name, what)
+
+
+def boxes(entries: Sequence[Entry], name: str, what: str) -> NDArray[np.float64]:
+    """(K, 4) finite numbers of one field.
+
+    Raises:
+        ValueError: one is missing, not four numbers, NaN or infinite.
+    """
+    values = [entry.get(name) for entry in entries]
+    for place, value in enumerate(values):
+        if type(value) is not list or len(value) != 4 or not all(type(part) in (int, float) for part in value):
+            raise ValueError(f"{what}[{place}]: expected four numbers {name}, got {value!r}")
+    return _finite(np.array(values, dtype=np.float64).reshape(-1, 4), name, what)
+
+
+def different(ids: NDArray[np.int64], name: str, what: str) -> None:
+    """Check that no id occurs twice.
+
+    Raises:
+        ValueError: one does.
+    """
+    values, counts = np.unique(ids, return_counts=True)
+    if (counts > 1).any():
+        twice = values[counts > 1]
+        raise ValueError(
+            f"{what}: expected each {name} once, got {twice[0]} {counts[counts > 1][0]} times "
+            f"({len(twice):,} such); was the file written twice?"
+        )
+
+
+def _finite(values: NDArray[np.float64], name: str, what: str) -> NDArray[np.float64]:
+    rows = np.flatnonzero(~np.isfinite(values if values.ndim == 1 else values.sum(axis=1)))
+    if rows.size:
+        raise ValueError(
+            f"{what}[{rows[0]}]: expected a finite {name}, got {values[rows[0]].tolist()} ({rows.size:,} such); "
+            "predict these again or leave them out"
+        )
+    return values

@@ -1,0 +1,99 @@
+"""Image-text pairs: a folder of photos with a `.txt` beside each, or the tars that img2dataset writes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloc.data.shards import ShardIndex
+
+_IMAGES = ("jpg", "jpeg", "png", "webp")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One photo and its text, both as they lie there.
+
+    Attributes:
+        name: path inside the folder without the ending; in a tar `TAR/KEY`.
+        image: the encoded photo, None where there is a text alone.
+        text: the bytes of the `.txt`, None where there is none.
+    """
+
+    name: str
+    image: bytes | None
+    text: bytes | None
+
+
+def pair_files(folder: Path) -> list[Path]:
+    """The tars at the top of a folder, or else all photos and texts in it, sorted by name.
+
+    Raises:
+        ValueError: there is neither, or both.
+    """
+    tars = sorted(folder.glob("*.tar"))
+    loose = sorted(path for path in folder.rglob("*") if _ending(path) in (*_IMAGES, "txt") and path.is_file())
+    if tars and loose:
+        raise ValueError(
+            f"{folder}: expected either tars or loose photos, got {len(tars)} tars and loose files (first: "
+            f"{loose[0].relative_to(folder)}); put one of them in a folder of its own"
+        )
+    if not tars and not loose:
+        raise ValueError(f"{folder}: expected KEY.jpg (png, webp) with KEY.txt, or tars of them; found none")
+    return tars or loose
+
+
+def listing_hash(folder: Path, files: list[Path]) -> str:
+    """A hash of names and sizes: tells whether a folder is still the one that was converted, without reading it all."""
+    lines = (f"{path.relative_to(folder).as_posix()}\t{path.stat().st_size}\n" for path in files)
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def read_pairs(folder: Path, files: list[Path], dropped: Counter[str]) -> Iterator[Pair]:
+    """The pairs in the order of their names; in a tar in the order of its members.
+
+    Args:
+        folder: that was given to `pair_files`.
+        files: what `pair_files` found.
+        dropped: gets what a tar loses: bad_name (climbs out of the folder), duplicate_member, truncated_shard.
+
+    Raises:
+        ValueError: a `.tar` is none.
+    """
+    if files[0].suffix == ".tar":
+        for file in files:
+            yield from _in_tar(file, dropped)
+        return
+    groups: dict[str, dict[str, Path]] = {}
+    for path in files:
+        members = groups.setdefault(path.relative_to(folder).with_suffix("").as_posix(), {})
+        kind = "text" if _ending(path) == "txt" else "image"
+        dropped["duplicate_member"] += kind in members
+        members.setdefault(kind, path)
+    for name, members in groups.items():
+        image, text = (members[kind].read_bytes() if kind in members else None for kind in ("image", "text"))
+        yield Pair(name, image, text)
+
+
+def _in_tar(file: Path, dropped: Counter[str]) -> Iterator[Pair]:
+    index = ShardIndex.open(file)
+    dropped.update(index.dropped)
+    with file.open("rb") as tar:
+        for key, members in index.entries:
+            found: dict[str, bytes] = {}
+            for ending in (*_IMAGES, "txt"):
+                if ending in members:
+                    offset, size = members[ending]
+                    tar.seek(offset)
+                    found.setdefault("text" if ending == "txt" else "image", tar.read(size))
+            if found:  # img2dataset leaves a .json alone where a download failed
+                yield Pair(f"{file.stem}/{key}", found.get("image"), found.get("text"))
+            else:
+                dropped["image_missing"] += 1
+
+
+def _ending(path: Path) -> str:
+    return path.suffix.lower().removeprefix(".")
