@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ from transformers import CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig, Pre
 
 from cloc import comm
 from cloc.config import REPOSITORY, Config
-from cloc.data.loader import Source, StepBatches, check_sources, make_loader
+from cloc.data.loader import Source, StepBatches, check_sources
 from cloc.data.scenes import WORLD_CARD, WorldSpec, ensure_scenes
 from cloc.data.tables import open_samples
 from cloc.engine import Losses
-from cloc.losses.objectives import RegionTerms, make_objective, total
+from cloc.losses.objectives import Objective, RegionTerms, make_objective, total
 from cloc.models import start
 from cloc.models.configuration import ClocConfig, ClocVisionConfig
 from cloc.models.modeling import ClocModel
@@ -24,8 +25,6 @@ from cloc.optim import make_adamw, parameter_groups
 from cloc.stepper import DeepSpeedStepper, Stepper, TorchStepper
 from cloc.structures import Batch, LossReport
 from cloc.text import load_tokenizer
-
-__all__ = ["make_loader"]
 
 SCENES = "scenes"
 """The reserved word for the rendered world in `data.path`."""
@@ -218,7 +217,9 @@ def make_losses(config: Config, stepper: Stepper) -> Losses:
     return partial(_losses, stepper=stepper, objective=objective, weights=weights)
 
 
-def _losses(batch: Batch, step: int, *, stepper: Stepper, objective, weights) -> tuple[LossReport, torch.Tensor]:
+def _losses(
+    batch: Batch, step: int, *, stepper: Stepper, objective: Objective, weights: Mapping[str, float]
+) -> tuple[LossReport, torch.Tensor]:
     outputs = stepper.forward(
         pixel_values=batch.pixel_values,
         caption_ids=batch.caption_ids,

@@ -54,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
 
     from cloc import build, comm, engine, preflight, runs
     from cloc.config import load_config
+    from cloc.data.loader import make_loader
     from cloc.export import write_export
     from cloc.metering import Meter
     from cloc.optim import learning_rate
@@ -77,12 +78,12 @@ def run(options: argparse.Namespace) -> int:
     preflight.check(config, model, sources)
     folder, checkpoint = runs.open_run(options.runs, config, options.resume)
     first_step = 0 if checkpoint is None else load(stepper, checkpoint, deepspeed is not None)
-    batches = build.make_loader(build.make_batches(config, sources, tokenizer, first_step), build.num_workers(config))
+    batches = make_loader(build.make_batches(config, sources, tokenizer, first_step), build.num_workers(config))
 
     # 3. say what will happen
     if comm.is_main():
-        for line in preflight.lines(config, model, sources, notes, folder, first_step, device, deepspeed):
-            print(line, flush=True)
+        said = preflight.lines(config, model, sources, notes, folder, first_step, device, deepspeed)
+        print(*said, sep="\n", flush=True)
 
     # 4. train
     state = {"world": comm.world_size(), "threads": torch.get_num_threads(), "deepspeed": deepspeed is not None}
@@ -99,9 +100,8 @@ def run(options: argparse.Namespace) -> int:
     # 5. hand over
     weights = stepper.weights()
     if comm.is_main() and finished:
-        facts = preflight.facts(config)
-        export = write_export(model, weights, tokenizer, folder, facts, preflight.data_facts(config, sources))
-        print(f"export: {export}")
+        facts, data = preflight.facts(config), preflight.data_facts(config, sources)
+        print(f"export: {write_export(model, weights, tokenizer, folder, facts, data)}")
         if meter.skipped:
             print("skipped or left out, by reason: " + ", ".join(f"{k} {v}" for k, v in sorted(meter.skipped.items())))
     elif comm.is_main():
