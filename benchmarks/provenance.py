@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from benchmarks.scoring.origin import versions
 from cloc.export import commit
 
 PACKAGES = ("mllm-vision-kit", "torch", "torchvision", "transformers", "numpy", "pillow")
@@ -31,17 +31,7 @@ class Provenance:
 
 def provenance(device: str, seed: int) -> Provenance:
     """Look around once at the start of a run."""
-    return Provenance(commit(), _versions(), _machine(device), seed)
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    return Provenance(commit(), versions(PACKAGES), _machine(device), seed)
 
 
 def _machine(device: str) -> str:

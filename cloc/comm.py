@@ -101,9 +101,12 @@ def sum_over_ranks(values: Sequence[float], device: torch.device | str = "cpu") 
     return tensor.tolist()
 
 
-def add_counters(counter: Counter[str]) -> Counter[str]:
-    """The sum of every rank's counter. Names are exchanged only where a rank has any."""
-    if sum_over_ranks([len(counter)])[0] == 0 or not dist.is_initialized() or dist.get_world_size() == 1:
+def add_counters(counter: Counter[str], device: torch.device | str = "cpu") -> Counter[str]:
+    """The sum of every rank's counter. Names are exchanged only where a rank has any.
+
+    `device` is the one that the process group speaks over: NCCL takes no tensor of the CPU.
+    """
+    if sum_over_ranks([len(counter)], device)[0] == 0 or not dist.is_initialized() or dist.get_world_size() == 1:
         return counter
     all_of_them: list[Counter[str]] = [Counter()] * dist.get_world_size()
     dist.all_gather_object(all_of_them, counter)

@@ -86,7 +86,7 @@ def train(stepper: Stepper, batches: Iterable[Batch], losses: Losses, meter: Met
                 for name, value in local.items():
                     figures[name] += value / plan.accumulation
                 samples += report.counts["images"]
-                skipped.update(comm.add_counters(batch.skipped))
+                skipped.update(comm.add_counters(batch.skipped, stepper.device))
             rate = plan.rate(step)
             norm = stepper.step(rate)
             if not math.isfinite(norm):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -32,10 +33,10 @@ def checkout() -> str:
     return done.stdout.strip()
 
 
-def versions() -> dict[str, str]:
-    """Of the kit and of what computes the figures."""
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Of Python, the kit, and what computes the figures."""
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in packages:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
