@@ -1,15 +1,19 @@
 """Data room: the embedded world. Scenes composed of sprites, with boxes, names, captions and referring expressions.
 
-In come a `WorldSpec` and a scene's number, out come `Scene`s, shards for training, and COCO, LVIS and RefCOCO files for
-evaluation. It shows that the methods work; it says nothing about real photographs.
+In come a `WorldSpec` and a scene's number, out come `Scene`s, shards for training (regions, detection, grounding,
+pairs), COCO, LVIS and RefCOCO files for evaluation, and conversations in LLaVA's layout. It shows that the methods
+work; it says nothing about real photographs.
 """
 
 from cloc.data.scenes.build import WORLD_CARD, ensure_scenes, read_world
+from cloc.data.scenes.cast import SceneCategory
 from cloc.data.scenes.expressions import SceneExpression
+from cloc.data.scenes.presets import PRESETS, preset
 from cloc.data.scenes.render import Scene, SceneObject, render_scene
-from cloc.data.scenes.world import SPLITS, SceneCategory, WorldSpec, categories
+from cloc.data.scenes.world import SPLITS, WorldSpec, categories
 
 __all__ = [
+    "PRESETS",
     "SPLITS",
     "WORLD_CARD",
     "Scene",
@@ -19,6 +23,7 @@ __all__ = [
     "WorldSpec",
     "categories",
     "ensure_scenes",
+    "preset",
     "read_world",
     "render_scene",
 ]

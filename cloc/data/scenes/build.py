@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from cloc.data.scenes.evaluation import write_coco_and_lvis, write_refcoco
-from cloc.data.scenes.training import LICENCE, write_training
+from cloc.data.scenes.listing import listing, listing_of_card
+from cloc.data.scenes.llava import LLAVA, write_conversations
+from cloc.data.scenes.training import LICENCE, write_folder
+from cloc.data.scenes.wing import SHUFFLED, plans_of, shuffle_captions, shuffled_is_made
 from cloc.data.scenes.world import WorldSpec
 from cloc.data.shards.card import already_made
 
@@ -29,40 +32,51 @@ def ensure_scenes(out: Path, spec: WorldSpec, workers: int = 2, progress: bool =
         progress: show bars.
 
     Returns:
-        The folder of the training shards, `out/train`.
+        The folder of the training shards, `out/train`; `out` where the world has no such folder.
 
     Raises:
         ValueError: `out` holds a world with other parameters, or files of another kind; nothing is overwritten.
     """
     if workers < 1:
         raise ValueError(f"workers: expected at least 1, got {workers}")
-    out = Path(out)
-    train, made = out / "train", spec.made()
-    if _whole(out, made) and already_made(train, made):
-        return train
-    _refuse_strangers(out)
-    card = already_made(train, made) or write_training(spec, train, workers, progress)
+    out, made = Path(out), spec.made()
+    if not (_whole(out, spec) and _training_is_made(out, spec)):
+        _refuse_strangers(out, spec)
+        _make(out, spec, made, workers, progress)
+    return out / "train" if spec.train > 0 else out
+
+
+def _make(out: Path, spec: WorldSpec, made: dict[str, Any], workers: int, progress: bool) -> None:
+    cards = {
+        plan.name: already_made(out / plan.name, made) or write_folder(spec, plan, out / plan.name, workers, progress)
+        for plan in plans_of(spec)
+    }
+    if spec.shuffle_captions and not shuffled_is_made(spec, out / SHUFFLED):
+        shuffle_captions(spec, out / "pairs", out / SHUFFLED)
     parts = out / ".evaluation.part"
     shutil.rmtree(parts, ignore_errors=True)
-    counts = {"coco": write_coco_and_lvis(spec, parts, card["categories"], progress)}
+    boxes = cards.get("detection", cards.get("train"))  # LVIS counts the images that detectors are trained on
+    listed = listing(spec, {}, {}) if boxes is None else listing_of_card(spec, boxes)
+    counts = {"coco": write_coco_and_lvis(spec, parts, listed, progress)}
     counts["refcoco"] = write_refcoco(spec, parts, progress)
-    for name in EVALUATION_PARTS:
+    if spec.conversations > 0:
+        counts[LLAVA] = write_conversations(spec, parts, progress)
+    for name in _parts(spec):
         (parts / name / MARK).write_text("Rendered scenes of this kit, no photographs.\n", encoding="utf-8")
         shutil.rmtree(out / name, ignore_errors=True)  # of an interrupted run: the world's card was not there yet
         os.replace(parts / name, out / name)
     parts.rmdir()
-    listed = {name: dict(sorted(count.items())) for name, count in counts.items()}
     world = {
         "schema": 1,
         "rendered": True,
         "licence": LICENCE,
         "made": made,
-        "counts": {"train": card["counts"], **listed},
+        "counts": {name: card["counts"] for name, card in cards.items()}
+        | {name: dict(sorted(count.items())) for name, count in counts.items()},
     }
     temporary = out / f"{WORLD_CARD}.part"
     temporary.write_text(json.dumps(world, indent=1) + "\n", encoding="utf-8")
     temporary.replace(out / WORLD_CARD)
-    return train
 
 
 def read_world(out: Path) -> dict[str, Any] | None:
@@ -71,24 +85,40 @@ def read_world(out: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def _whole(out: Path, made: dict[str, Any]) -> bool:
+def _parts(spec: WorldSpec) -> tuple[str, ...]:
+    """The folders beside the training shards."""
+    return (*EVALUATION_PARTS, LLAVA) if spec.conversations > 0 else EVALUATION_PARTS
+
+
+def _whole(out: Path, spec: WorldSpec) -> bool:
     """Whether `out` is a whole world made this way."""
     world = read_world(out)
     if world is None:
         return False
-    there = world.get("made", {})
+    there, made = world.get("made", {}), spec.made()
     if there != made:
-        different = [f"{k} {there.get(k)!r} there, {made.get(k)!r} asked" for k in made if there.get(k) != made.get(k)]
+        usual = WorldSpec()  # what a card does not name has its default
+        different = [
+            f"{k} {there.get(k, getattr(usual, k, None))!r} there, {made.get(k, getattr(usual, k, None))!r} asked"
+            for k in dict.fromkeys((*made, *there))
+            if there.get(k) != made.get(k)
+        ]
         raise ValueError(
             f"{out} holds a world with other parameters ({'; '.join(different)}); it is not overwritten: "
             "give another --out, or remove the folder"
         )
-    return all((out / name).is_dir() for name in EVALUATION_PARTS)
+    return all((out / name).is_dir() for name in _parts(spec))
 
 
-def _refuse_strangers(out: Path) -> None:
+def _training_is_made(out: Path, spec: WorldSpec) -> bool:
+    """Whether each folder of training shards is there."""
+    names = [plan.name for plan in plans_of(spec)] + [SHUFFLED] * spec.shuffle_captions
+    return all(already_made(out / name, spec.made()) for name in names)
+
+
+def _refuse_strangers(out: Path, spec: WorldSpec) -> None:
     """Evaluation folders without our mark are someone's own."""
-    strangers = [name for name in EVALUATION_PARTS if (out / name).exists() and not (out / name / MARK).is_file()]
+    strangers = [name for name in _parts(spec) if (out / name).exists() and not (out / name / MARK).is_file()]
     if strangers:
         raise ValueError(
             f"{out} already holds {', '.join(strangers)}, which this program did not write; "

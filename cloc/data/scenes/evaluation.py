@@ -34,7 +34,7 @@ def _info(what: str) -> dict[str, Any]:
 
 
 def _categories(spec: WorldSpec) -> list[dict[str, Any]]:
-    known = categories(spec.sprites, spec.caption_only)
+    known = categories(spec)
     return [{"id": c.id, "name": c.name, "supercategory": "sprite", "caption_only": c.caption_only} for c in known]
 
 

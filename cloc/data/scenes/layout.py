@@ -1,7 +1,7 @@
 """Where the objects of a scene lie, in [0, 1] of its side: the same at every resolution.
 
-The rule of little overlap: no two boxes have an IoU above `MAX_IOU`, and no box is covered by another to more than
-`MAX_COVERED` of its area.
+The rule of overlap: no two boxes have an IoU above `max_iou`, and no box is covered by another to more than
+`max_covered` of its area (fields of the world; by default there is little).
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cloc.data.scenes.sprites import sprite_set
-from cloc.data.scenes.world import WorldSpec, category_odds
+from cloc.data.scenes.sprites import Sprite
+from cloc.data.scenes.world import WorldSpec, cast_of, odds_of
 
-MAX_IOU = 0.05
-MAX_COVERED = 0.10
-MAX_TILT = math.radians(12.0)
 _PLACES = 24
 _RESTARTS = 200
 
@@ -26,31 +23,48 @@ class Placed:
     """One object: which sprite, its corners and hole in [0, 1] of the scene, and its box there.
 
     Attributes:
-        sprite: number in the sprite set.
+        sprite: place in the world's cast.
         outline, hole: (K, 2) x and y.
         box_xyxy: (4,) around the outline, before anything covers it.
+        turn, shift: (2, 2) and (2,); `point @ turn + shift` takes a point of the sprite to the scene.
     """
 
     sprite: int
     outline: np.ndarray
     hole: np.ndarray | None
     box_xyxy: tuple[float, float, float, float]
+    turn: np.ndarray
+    shift: np.ndarray
 
 
-def lay_out(spec: WorldSpec, rng: np.random.Generator) -> tuple[Placed, ...]:
-    """Draw the objects of one scene, the largest first (later ones cover earlier ones).
+@dataclass(frozen=True)
+class _Turned:
+    """A sprite turned and centred, its longer side 1, and how it came there."""
+
+    outline: np.ndarray
+    hole: np.ndarray | None
+    extent: np.ndarray
+    turn: np.ndarray
+    middle: np.ndarray
+    longest: float
+
+
+def lay_out(spec: WorldSpec, split: str, rng: np.random.Generator) -> tuple[Placed, ...]:
+    """Draw the objects of one scene of a split, the largest first (later ones cover earlier ones).
 
     Raises:
         ValueError: the objects do not fit, because the spec asks for many large ones.
     """
     count = int(rng.integers(spec.min_objects, spec.max_objects + 1))
-    kinds = np.searchsorted(category_odds(spec.sprites, spec.tail), rng.random(count))
+    kinds = np.searchsorted(odds_of(spec, split), rng.random(count))
     if count > 1 and rng.random() < spec.twin_share:
         kinds[1] = kinds[0]
-    tilts = rng.uniform(-MAX_TILT, MAX_TILT, count)
-    shapes = [_tilted(spec.sprites, int(kind), float(tilt)) for kind, tilt in zip(kinds, tilts, strict=True)]
+    most = math.radians(spec.rotation)
+    tilts = rng.uniform(-most, most, count)
+    cast = cast_of(spec).sprites
+    shapes = [_tilted(cast[int(kind)], float(tilt)) for kind, tilt in zip(kinds, tilts, strict=True)]
     for _ in range(_RESTARTS):
-        placed = _place(spec, rng, [extent for _, _, extent in shapes])
+        placed = _place(spec, rng, [shape.extent for shape in shapes])
         if placed is not None:
             break
     else:
@@ -60,23 +74,24 @@ def lay_out(spec: WorldSpec, rng: np.random.Generator) -> tuple[Placed, ...]:
         )
     objects = []
     for number, (centre, scale) in placed:
-        outline, hole, extent = shapes[number]
-        outline = outline * scale + centre
-        hole = None if hole is None else hole * scale + centre
-        low, high = centre - extent * scale / 2, centre + extent * scale / 2
-        objects.append(Placed(int(kinds[number]), outline, hole, (*low.tolist(), *high.tolist())))
+        shape = shapes[number]
+        outline = shape.outline * scale + centre
+        hole = None if shape.hole is None else shape.hole * scale + centre
+        low, high = centre - shape.extent * scale / 2, centre + shape.extent * scale / 2
+        unit = scale / shape.longest
+        turn, shift = shape.turn * unit, centre - shape.middle * unit
+        objects.append(Placed(int(kinds[number]), outline, hole, (*low.tolist(), *high.tolist()), turn, shift))
     return tuple(objects)
 
 
-def _tilted(sprites: str, kind: int, tilt: float) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """Outline and hole turned by `tilt` (radians), centred, the longer side 1; and the (2,) width and height."""
-    sprite = sprite_set(sprites)[kind]
+def _tilted(sprite: Sprite, tilt: float) -> _Turned:
+    """A sprite turned by `tilt` (radians)."""
     turn = np.array([[math.cos(tilt), math.sin(tilt)], [-math.sin(tilt), math.cos(tilt)]])
     outline = sprite.outline @ turn
     low, high = outline.min(axis=0), outline.max(axis=0)
     middle, longest = (low + high) / 2, (high - low).max()
     hole = None if sprite.hole is None else (sprite.hole @ turn - middle) / longest
-    return (outline - middle) / longest, hole, (high - low) / longest
+    return _Turned((outline - middle) / longest, hole, (high - low) / longest, turn, middle, float(longest))
 
 
 def _place(
@@ -94,7 +109,7 @@ def _place(
         half = extents[number] * side / 2
         centres = half + rng.random((_PLACES, 2)) * (1.0 - 2 * half)
         candidates = np.concatenate([centres - half, centres + half], axis=1)
-        free = np.flatnonzero(_little_overlap(candidates, boxes))
+        free = np.flatnonzero(_little_overlap(candidates, boxes, spec))
         if len(free) == 0:
             return None
         boxes = np.concatenate([boxes, candidates[free[:1]]])
@@ -102,7 +117,7 @@ def _place(
     return placed
 
 
-def _little_overlap(candidates_xyxy: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
+def _little_overlap(candidates_xyxy: np.ndarray, boxes_xyxy: np.ndarray, spec: WorldSpec) -> np.ndarray:
     """(P,) which candidates (all of one size) keep the rule with all (K, 4) boxes."""
     if len(boxes_xyxy) == 0:
         return np.ones(len(candidates_xyxy), dtype=bool)
@@ -111,5 +126,5 @@ def _little_overlap(candidates_xyxy: np.ndarray, boxes_xyxy: np.ndarray) -> np.n
     shared = np.clip(high - low, 0.0, None).prod(axis=2)
     own = (candidates_xyxy[:, 2:] - candidates_xyxy[:, :2]).prod(axis=1)[:, None]
     others = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(axis=1)[None, :]
-    fine = (shared <= MAX_COVERED * np.minimum(own, others)) & (shared <= MAX_IOU * (own + others - shared))
-    return fine.all(axis=1)
+    covered = shared <= spec.max_covered * np.minimum(own, others)
+    return (covered & (shared <= spec.max_iou * (own + others - shared))).all(axis=1)

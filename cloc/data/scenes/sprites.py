@@ -1,4 +1,4 @@
-"""What scenes are composed of: named sprite sets. A sprite is an outline and a colour.
+"""What scenes are composed of: sprites. A sprite is an outline and a colour, or a picture and its convex hull.
 
 Coordinates of outlines: x to the right, y down, any unit; the layout scales them.
 """
@@ -11,12 +11,13 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 Outline = NDArray[np.float64]
 """(K, 2) corners of a closed polygon, x and y."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sprite:
     """One drawable thing.
 
@@ -27,6 +28,7 @@ class Sprite:
         colour: RGB, 0 to 255.
         outline: (K, 2) outer border.
         hole: (K, 2) inner border, None where it is solid.
+        picture: RGBA, its pixels are the outline's unit; None where outline and colour are all there is.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Sprite:
     colour: tuple[int, int, int]
     outline: Outline
     hole: Outline | None = None
+    picture: Image.Image | None = None
 
 
 COLOURS = {
@@ -84,24 +87,11 @@ def _shapes() -> dict[str, tuple[Outline, Outline | None]]:
     }
 
 
-def _coloured_shapes() -> tuple[Sprite, ...]:
+@lru_cache(maxsize=1)
+def coloured_shapes() -> tuple[Sprite, ...]:
+    """Each shape in each colour, colour by colour."""
     return tuple(
         Sprite(f"{colour} {shape}", f"a {shape} that is {colour}", shape, rgb, outline, hole)
         for colour, rgb in COLOURS.items()
         for shape, (outline, hole) in _shapes().items()
     )
-
-
-_SETS = {"shapes": _coloured_shapes}
-
-
-@lru_cache(maxsize=4)
-def sprite_set(name: str) -> tuple[Sprite, ...]:
-    """The sprites of a set, in the order of their category ids.
-
-    Raises:
-        ValueError: there is no such set.
-    """
-    if name not in _SETS:
-        raise ValueError(f"sprites: expected one of the known sets ({', '.join(_SETS)}), got {name!r}")
-    return _SETS[name]()

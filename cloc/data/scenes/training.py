@@ -1,4 +1,7 @@
-"""Training shards of a world, rendered by several processes with the same bytes whatever their number."""
+"""Training shards of a world, rendered by several processes with the same bytes whatever their number.
+
+Here are the writer and the samples of `train`; those of the Detection wing's folders are in `wing.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import io
 import math
 import multiprocessing
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from cloc.data.scenes.render import Scene, render_scene
-from cloc.data.scenes.world import WorldSpec, categories
+from cloc.data.scenes.world import WorldSpec
 from cloc.data.shards.card import ShardEntry, Staging, full_card
 from cloc.data.shards.write import write_shard
 from cloc.structures import Region, Sample
@@ -54,13 +58,21 @@ def training_sample(spec: WorldSpec, scene: Scene) -> Sample:
     return Sample(f"{scene.index:09d}", image, "jpg", side, side, scene.caption, tuple(regions), extras)
 
 
-class _Tally:
-    """How often each category has a box, and in how many scenes."""
+@dataclass
+class Tally:
+    """What the samples of a folder hold.
 
-    def __init__(self) -> None:
-        self.images, self.instances, self.relational = Counter[int](), Counter[int](), 0
+    Attributes:
+        images, instances: in how many samples each category has a box, and how many boxes, by category id.
+        relational: regions with a relational expression.
+    """
+
+    images: Counter[int] = field(default_factory=Counter)
+    instances: Counter[int] = field(default_factory=Counter)
+    relational: int = 0
 
     def watch(self, samples: Iterator[Sample]) -> Iterator[Sample]:
+        """Count what passes."""
         for sample in samples:
             ids = [region.extras["category_id"] for region in sample.regions if "category_id" in region.extras]
             self.instances.update(ids)
@@ -68,65 +80,65 @@ class _Tally:
             self.relational += len(sample.regions) - len(ids)
             yield sample
 
-
-def _render_shard(spec: WorldSpec, folder: Path, number: int) -> tuple[ShardEntry, Counter[int], Counter[int], int]:
-    first, tally = number * spec.shard_size, _Tally()
-    scenes = (render_scene(spec, i, "train") for i in range(first, min(first + spec.shard_size, spec.train)))
-    samples = tally.watch(training_sample(spec, scene) for scene in scenes)
-    return write_shard(folder / f"{number:06d}.tar", samples), tally.images, tally.instances, tally.relational
-
-
-def frequency(image_count: int) -> str:
-    """LVIS's classes: `r` for up to 10 training images with the category, `c` for up to 100, else `f`."""
-    return "r" if image_count <= 10 else "c" if image_count <= 100 else "f"
+    def add(self, other: Tally) -> None:
+        """Count what another one counted."""
+        self.images.update(other.images)
+        self.instances.update(other.instances)
+        self.relational += other.relational
 
 
-def write_training(spec: WorldSpec, out: Path, workers: int, progress: bool = True) -> dict[str, Any]:
-    """Render the training shards into `out` (which must be free) and return their card."""
-    staging, shards = Staging(out), math.ceil(spec.train / spec.shard_size)
-    work = partial(_render_shard, spec, staging.folder)
-    entries, images, instances, relational = [], Counter[int](), Counter[int](), 0
-    with tqdm(total=spec.train, desc="rendering training scenes", unit="scene", disable=not progress) as bar:
+@dataclass(frozen=True)
+class FolderPlan:
+    """A folder of training shards.
+
+    Attributes:
+        name: of the folder and its split.
+        kind: as the card says.
+        count: samples.
+        sample: the sample of a number.
+        card: further fields of the card, from what the samples hold.
+    """
+
+    name: str
+    kind: str
+    count: int
+    sample: Callable[[WorldSpec, int], Sample]
+    card: Callable[[WorldSpec, Tally], Mapping[str, Any]]
+
+
+def numbered_sample(spec: WorldSpec, index: int) -> Sample:
+    """Sample `index` of `train`."""
+    return training_sample(spec, render_scene(spec, index, "train"))
+
+
+def _render_shard(spec: WorldSpec, plan: FolderPlan, folder: Path, number: int) -> tuple[ShardEntry, Tally]:
+    first, tally = number * spec.shard_size, Tally()
+    samples = (plan.sample(spec, index) for index in range(first, min(first + spec.shard_size, plan.count)))
+    return write_shard(folder / f"{number:06d}.tar", tally.watch(samples)), tally
+
+
+def write_folder(spec: WorldSpec, plan: FolderPlan, out: Path, workers: int, progress: bool = True) -> dict[str, Any]:
+    """Render the shards of a folder into `out` (which must be free) and return their card."""
+    staging, shards = Staging(out), math.ceil(plan.count / spec.shard_size)
+    work = partial(_render_shard, spec, plan, staging.folder)
+    with tqdm(total=plan.count, desc=f"rendering {plan.name} scenes", unit="scene", disable=not progress) as bar:
         if min(workers, shards) > 1:
             # forked: the children only draw and write, and starting them costs nothing
             with multiprocessing.get_context("fork").Pool(min(workers, shards)) as pool:
                 results = _advance(pool.imap(work, range(shards)), bar)
         else:
             results = _advance(map(work, range(shards)), bar)
-    for entry, shard_images, shard_instances, shard_relational in results:
-        entries.append(entry)
-        images.update(shard_images)
-        instances.update(shard_instances)
-        relational += shard_relational
-    listed = [
-        {
-            "id": c.id,
-            "name": c.name,
-            "definition": c.definition,
-            "frequency": frequency(images[c.id]),
-            "image_count": images[c.id],
-            "instance_count": instances[c.id],
-            "caption_only": c.caption_only,
-        }
-        for c in categories(spec.sprites, spec.caption_only)
-    ]
-    card = full_card(
-        {
-            "name": "scenes",
-            "kind": "regions",
-            "rendered": True,
-            "licence": LICENCE,
-            "made": spec.made(),
-            "relational_regions": relational,
-            "categories": listed,
-        },
-        entries,
-    )
+    tally = Tally()
+    for _, shard in results:
+        tally.add(shard)
+    name = "scenes" if plan.name == "train" else f"scenes-{plan.name}"
+    head = {"name": name, "kind": plan.kind, "rendered": True, "licence": LICENCE, "made": spec.made()}
+    card = full_card({**head, **plan.card(spec, tally)}, [entry for entry, _ in results])
     staging.finish(card)
     return card
 
 
-def _advance(results: Iterator[tuple[ShardEntry, Any, Any, int]], bar: tqdm) -> list[tuple[ShardEntry, Any, Any, int]]:
+def _advance(results: Iterator[tuple[ShardEntry, Tally]], bar: tqdm) -> list[tuple[ShardEntry, Tally]]:
     done = []
     for result in results:
         done.append(result)

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from cloc.boxes import area, iou
 from cloc.data.formats import read_coco, read_lvis, read_refcoco
 from cloc.data.scenes import WorldSpec, categories, ensure_scenes, render_scene
 from cloc.data.scenes.__main__ import main
 from cloc.data.scenes.captions import with_article
+from cloc.data.scenes.drawing import cut_out, visible
 from cloc.data.scenes.layout import Placed
-from cloc.data.scenes.render import _draw
-from cloc.data.scenes.training import frequency, training_sample
+from cloc.data.scenes.listing import frequency
+from cloc.data.scenes.sprites import coloured_shapes
+from cloc.data.scenes.training import training_sample
 from cloc.data.shards import ShardSet
 
 SPEC = WorldSpec()
@@ -96,10 +97,11 @@ def test_boxes_are_tight_around_what_can_be_seen():
 
 def test_what_is_covered_does_not_count_as_visible():
     def square(x0, y0, x1, y1):
-        return Placed(1, np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]), None, (x0, y0, x1, y1))
+        corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+        thing = Placed(0, corners, None, (x0, y0, x1, y1), np.eye(2), np.zeros(2))
+        return cut_out(coloured_shapes()[0], thing, 100)
 
-    below, above = square(0.1, 0.2, 0.5, 0.6), square(0.4, 0.1, 0.9, 0.7)
-    seen = _draw(Image.new("RGB", (100, 100)), (below, above), "shapes", np.random.default_rng(0))
+    seen = visible([square(0.1, 0.2, 0.5, 0.6), square(0.4, 0.1, 0.9, 0.7)])
     assert seen == [((10, 20, 40, 60), 30 * 40), ((40, 10, 90, 70), 50 * 60)]
 
 
@@ -334,7 +336,7 @@ def test_files_of_others_are_not_replaced(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"sprites": "emojis"}, r"sprites: expected one of the known sets \(shapes\), got 'emojis'"),
+        ({"sprites": "emojis"}, r"sprites: expected one of the known ones \(shapes, emoji\), got 'emojis'"),
         ({"train": 0}, "train: expected at least 1 scene, got 0"),
         ({"size": 8}, "size: expected 32 to 2048 pixels, got 8"),
         ({"caption_only": 32}, "caption_only: expected 0 to 31"),
@@ -347,7 +349,7 @@ def test_impossible_worlds_are_refused(change, message):
 
 
 def test_unknown_split_and_objects_without_room_are_refused():
-    with pytest.raises(ValueError, match="split: expected one of train, val, refcoco, got 'test'"):
+    with pytest.raises(ValueError, match=r"split: expected one of train, val, refcoco, .*, got 'test'"):
         render_scene(SPEC, 0, "test")
     crowded = WorldSpec(min_objects=8, max_objects=8, min_side=0.6, max_side=0.6)
     with pytest.raises(ValueError, match="do not fit with little overlap"):
@@ -367,6 +369,6 @@ def test_the_command_reports_what_it_made_and_names_a_mistake(tmp_path, capsys):
     assert main([*flags, "--workers", "1"]) == 0
     assert "train: 4 samples, 4 captions" in capsys.readouterr().out
     assert main([*flags, "--sprites", "cats"]) == 2
-    assert "error: sprites: expected one of the known sets (shapes), got 'cats'" in capsys.readouterr().err
+    assert "error: sprites: expected one of the known ones (shapes, emoji), got 'cats'" in capsys.readouterr().err
     assert main([*flags, "--seed", "5", "--workers", "1"]) == 2
     assert "seed 0 there, 5 asked" in capsys.readouterr().err
