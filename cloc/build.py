@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig, PreTrainedTokenizerBase, SiglipVisionConfig
+from transformers import (
+    CLIPTextConfig,
+    CLIPVisionConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    SiglipVisionConfig,
+    SwinConfig,
+)
 
-from cloc import comm
+from cloc import build_concepts, comm, switches
+from cloc.cached import CachedStepper, JoinedBatch
 from cloc.config import REPOSITORY, Config
+from cloc.data.alternation import Alternation
 from cloc.data.loader import Source, StepBatches, check_sources
 from cloc.data.scenes import WORLD_CARD, WorldSpec, ensure_scenes
 from cloc.data.tables import open_samples
 from cloc.engine import Losses
 from cloc.losses.objectives import Objective, RegionTerms, make_objective, total
+from cloc.losses.pairs import Form
 from cloc.models import start
 from cloc.models.configuration import ClocConfig, ClocVisionConfig
+from cloc.models.detection import ClocForObjectDetection
 from cloc.models.modeling import ClocModel
+from cloc.models.timm_source import timm_config
+from cloc.models.tower import image_side
 from cloc.optim import make_adamw, parameter_groups
 from cloc.stepper import DeepSpeedStepper, Stepper, TorchStepper
 from cloc.structures import Batch, LossReport
@@ -64,14 +77,29 @@ def make_tower_config(config: Config) -> PreTrainedConfig:
     """The vision tower's config: from the starting weights, else from the run's numbers."""
     vision = config.model.vision
     if vision.source is not None:
-        return start.tower_config(vision.source)
+        return start.tower_config(vision.source, vision.image_size, vision.timm_args)
+    if vision.timm is not None:
+        return timm_config(vision.timm, vision.image_size, vision.timm_args)
+    side = 224 if vision.image_size is None else vision.image_size
+    if vision.depths is not None:
+        return SwinConfig(
+            image_size=side,
+            patch_size=vision.patch_size,
+            embed_dim=vision.width,
+            depths=list(vision.depths),
+            num_heads=[vision.heads * 2**stage for stage in range(len(vision.depths))],
+            window_size=vision.window,
+            mlp_ratio=vision.mlp_ratio,
+            hidden_act=vision.hidden_act,
+            drop_path_rate=0.0,  # CLOC Table A: no dropout
+        )
     kind = CLIPVisionConfig if vision.style == "clip" else SiglipVisionConfig
     return kind(
         hidden_size=vision.width,
         intermediate_size=int(vision.width * vision.mlp_ratio),
         num_hidden_layers=vision.layers,
         num_attention_heads=vision.heads,
-        image_size=vision.image_size,
+        image_size=side,
         patch_size=vision.patch_size,
         hidden_act=vision.hidden_act,
     )
@@ -103,26 +131,32 @@ def make_text_config(config: Config, tokenizer: PreTrainedTokenizerBase) -> PreT
     )
 
 
-def make_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> tuple[ClocModel, list[str]]:
-    """The model with its starting weights, and what was loaded from where."""
+def make_model_config(config: Config, tokenizer: PreTrainedTokenizerBase) -> ClocConfig:
+    """The model's own config; no weight is made or loaded."""
     prompter = config.model.prompter
     vision_config = ClocVisionConfig(
         tower=make_tower_config(config).to_dict(),
         projection_dim=config.model.embed_dim,
-        has_prompter=config.objective != "clip",
+        has_prompter=config.objective in ("cloc", "joint"),
         prompter_mlp_ratio=prompter.mlp_ratio,
         prompter_pool=prompter.pool,
         prompter_token_positions=prompter.token_positions,
         prompter_max_cycles=prompter.max_cycles,
     )
-    model_config = ClocConfig(
+    return ClocConfig(
         vision_config=vision_config.to_dict(),
         text_config=make_text_config(config, tokenizer).to_dict(),
         logit_scale_init_value=config.model.logit_scale_init,
+        logit_bias_init_value=config.model.logit_bias_init if config.loss.form == "sigmoid" else None,
         share_temperature=config.model.share_temperature,
         objective=config.objective,
+        detector_config=build_concepts.detector_config(config).to_dict() if config.alternates else None,
     )
-    model = scratch_model(model_config, config.run.seed)
+
+
+def make_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> tuple[ClocModel, list[str]]:
+    """The model with its starting weights, and what was loaded from where."""
+    model = scratch_model(make_model_config(config, tokenizer), config.run.seed)
     if config.model.vision.position_init == "sincos":
         torch.manual_seed(config.run.seed)
         start.sincos_start(model)
@@ -137,10 +171,11 @@ def make_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> tuple[Cloc
 def scratch_model(model_config: ClocConfig, seed: int) -> ClocModel:
     """A model whose towers start alike with and without a Prompter, so that objectives are compared from one start."""
     torch.manual_seed(seed)
-    model = ClocModel(model_config)
-    if model_config.vision_config.has_prompter:
+    detects = model_config.detector_config is not None
+    model = ClocForObjectDetection(model_config) if detects else ClocModel(model_config)
+    if detects or model_config.vision_config.has_prompter:
         plain = ClocConfig(**model_config.to_dict())
-        plain.vision_config.has_prompter = False
+        plain.vision_config.has_prompter, plain.detector_config = False, None
         torch.manual_seed(seed)
         model.load_state_dict(ClocModel(plain).state_dict(), strict=False)
     return model
@@ -148,13 +183,15 @@ def scratch_model(model_config: ClocConfig, seed: int) -> ClocModel:
 
 def make_batches(
     config: Config, sources: list[Source], tokenizer: PreTrainedTokenizerBase, first_step: int
-) -> StepBatches:
+) -> StepBatches | Alternation:
     """The batches of this rank from an optimiser step on."""
+    if config.alternates:
+        return build_concepts.make_alternation(config, sources, tokenizer, first_step, make_tower_config(config))
     each = config.train.accumulation
     return StepBatches(
         sources,
         tokenizer,
-        make_tower_config(config).image_size,
+        image_side(make_tower_config(config)),
         config.loss.regions_per_image if config.objective != "clip" else 0,
         config.run.seed,
         comm.rank(),
@@ -174,8 +211,13 @@ def num_workers(config: Config) -> int:
 def deepspeed_file(config: Config, launched: bool) -> Path | None:
     """The DeepSpeed JSON to use, None for plain torch; `launched` says that the deepspeed launcher started us."""
     choice = config.train.deepspeed
-    if choice == "none" or (choice == "auto" and not launched):
+    if choice == "none" or (choice == "auto" and (not launched or config.alternates)):
         return None
+    if config.alternates:
+        raise ValueError(
+            f"train.deepspeed {choice}: objective {config.objective} trains one kind of data a step, and DeepSpeed's "
+            "flat optimiser would move the branches that rest; use train.deepspeed=none, which every launcher can start"
+        )
     name = "configs/deepspeed/zero1.json" if choice == "auto" else choice
     return next((path for path in (Path(name), REPOSITORY / name) if path.is_file()), Path(name))
 
@@ -194,7 +236,12 @@ def find_device(config: Config) -> str:
 
 def make_stepper(config: Config, model: ClocModel, deepspeed: dict[str, Any] | None) -> Stepper:
     """Plain torch, or DeepSpeed with the given settings, around the model."""
-    optim, accumulation = config.optim, config.train.accumulation
+    optim, accumulation, bf16 = config.optim, config.train.accumulation, config.run.precision == "bf16"
+    switches.set_attention(model, config.model.attention, bf16)
+    if config.train.activation_checkpointing:
+        switches.checkpoint_activations(model)
+    if config.train.compile:
+        switches.compile_towers(model)
     scales = {
         "vision.prompter.": optim.prompter_lr_scale,
         "vision.box_head.": optim.prompter_lr_scale,
@@ -202,34 +249,67 @@ def make_stepper(config: Config, model: ClocModel, deepspeed: dict[str, Any] | N
     }
     groups = parameter_groups(model, optim.weight_decay, scales)
     adamw = make_adamw(groups, optim.lr, (optim.beta1, optim.beta2), optim.eps)
-    bf16 = config.run.precision == "bf16"
+    stepper: Stepper
+    if config.train.cached and (deepspeed or {}).get("zero_optimization", {}).get("stage") == 3:
+        raise ValueError("train.accumulation_mode cached: not under ZeRO 3; use ZeRO 0 to 2 or plain torch, or separate")
     if deepspeed is None:
-        return TorchStepper(model, adamw, accumulation, optim.clip_grad_norm, bf16)
-    micro = config.batch_size // comm.world_size()
-    return DeepSpeedStepper(model, adamw, deepspeed, micro, accumulation, optim.clip_grad_norm, bf16)
+        stepper = TorchStepper(model, adamw, accumulation, optim.clip_grad_norm, bf16)
+    else:
+        micro = config.batch_size // comm.world_size()
+        stepper = DeepSpeedStepper(model, adamw, deepspeed, micro, accumulation, optim.clip_grad_norm, bf16)
+    return CachedStepper(stepper, accumulation, _inputs) if config.train.cached else stepper
+
+
+def export_detection_size(config: Config) -> tuple[int, int] | None:
+    """(short, long) side of a detection image in pixels, for the export's processor; None without a detector."""
+    return build_concepts.detection_size(config, make_tower_config(config)) if config.alternates else None
 
 
 def make_losses(config: Config, stepper: Stepper) -> Losses:
     """One forward and the objective's losses."""
-    settings = RegionTerms(config.loss.filter_threshold, config.loss.filter_warmup)
-    objective = make_objective(config.objective, settings)
+    form = Form(config.loss.form, config.loss.chunk)
+    settings = RegionTerms(config.loss.filter_threshold, config.loss.filter_warmup, form)
+    objective = make_objective("clip" if config.objective == "clip" else "cloc", settings)
     weights = {name: getattr(config.loss, name) for name in ("image_text", "region_text", "grounding")}
-    return partial(_losses, stepper=stepper, objective=objective, weights=weights)
+    inputs = _region_inputs if config.alternates else _inputs
+    regions = partial(_losses, stepper=stepper, objective=objective, weights=weights, inputs=inputs)
+    return build_concepts.make_concept_losses(config, stepper, regions) if config.alternates else regions
 
 
 def _losses(
-    batch: Batch, step: int, *, stepper: Stepper, objective: Objective, weights: Mapping[str, float]
+    batch: Batch | JoinedBatch,
+    step: int,
+    *,
+    stepper: Stepper,
+    objective: Objective,
+    weights: Mapping[str, float],
+    inputs: Callable[[Batch], dict[str, Any]],
 ) -> tuple[LossReport, torch.Tensor]:
-    outputs = stepper.forward(
-        pixel_values=batch.pixel_values,
-        caption_ids=batch.caption_ids,
-        caption_attention=batch.caption_attention,
-        boxes=batch.boxes,
-        boxes_mask=batch.boxes_mask,
-        phrase_ids=batch.phrase_ids,
-        phrase_attention=batch.phrase_attention,
-        phrase_of_region=batch.phrase_of_region,
-        unique_in_image=batch.unique_in_image,
-    )
+    if isinstance(batch, JoinedBatch):
+        assert isinstance(stepper, CachedStepper)
+        outputs, batch = stepper.forward(batch.parts), batch.whole
+    else:
+        outputs = stepper.forward(**inputs(batch))
     report = objective(outputs, batch, step)
     return report, total(report, weights)
+
+
+def _region_inputs(batch: Batch) -> dict[str, Any]:
+    """The arguments of a model that detects as well."""
+    inputs = _inputs(batch)
+    return {"pixel_values": inputs.pop("pixel_values"), "region_inputs": inputs}
+
+
+def _inputs(batch: Batch) -> dict[str, torch.Tensor]:
+    """The model's arguments of a batch."""
+    return {
+        "pixel_values": batch.pixel_values,
+        "caption_ids": batch.caption_ids,
+        "caption_attention": batch.caption_attention,
+        "boxes": batch.boxes,
+        "boxes_mask": batch.boxes_mask,
+        "phrase_ids": batch.phrase_ids,
+        "phrase_attention": batch.phrase_attention,
+        "phrase_of_region": batch.phrase_of_region,
+        "unique_in_image": batch.unique_in_image,
+    }

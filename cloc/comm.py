@@ -92,6 +92,18 @@ def at_least_fp32(values: torch.Tensor) -> torch.Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
+def logsumexp_over_ranks(values: torch.Tensor) -> torch.Tensor:
+    """Element-wise log of the sum of exponentials over all ranks, without a gradient; minus infinity adds nothing."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return values
+    highest = values.clone()
+    dist.all_reduce(highest, dist.ReduceOp.MAX)
+    highest = highest.clamp(min=torch.finfo(values.dtype).min)  # minus infinity on every rank
+    total = (values - highest).exp()
+    dist.all_reduce(total)
+    return highest + total.log()
+
+
 def sum_over_ranks(values: Sequence[float], device: torch.device | str = "cpu") -> list[float]:
     """Element-wise sum of numbers over all ranks, in float64."""
     if not dist.is_initialized() or dist.get_world_size() == 1:

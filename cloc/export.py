@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -19,8 +20,10 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerBase
 
+from cloc.models.detection_processing import detection_image_processor
 from cloc.models.modeling import ClocModel
 from cloc.models.processing import ClocProcessor, image_processor
+from cloc.models.tower import PREFIX_TOKENS, image_side
 from cloc.version import __version__
 
 CARD = "export.json"
@@ -112,17 +115,21 @@ def next_numbered(runs: Path, stem: str) -> Path:
 def save_vision_tower(model: ClocModel, state: Mapping[str, torch.Tensor], folder: Path) -> None:
     """Write the tower as a plain transformers vision model that needs no import of ours.
 
-    The keys carry the `vision_model.` prefix: transformers before 5.6 has that level, later versions map it.
+    A ViT's keys carry the `vision_model.` prefix: transformers before 5.6 has that level, later versions map it.
     """
     folder.mkdir(parents=True)
     tower = model.vision.tower
     inside = "vision.tower."
-    weights = {f"vision_model.{k.removeprefix(inside)}": v for k, v in state.items() if k.startswith(inside)}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    config = {**tower.config.to_dict(), "architectures": [type(tower).__name__]}
-    config = {k: v for k, v in config.items() if not k.startswith("_")}
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    image_processor(tower.config.image_size).save_pretrained(folder)
+    weights = {k.removeprefix(inside): v for k, v in state.items() if k.startswith(inside)}
+    if tower.config.model_type in PREFIX_TOKENS:
+        weights = {f"vision_model.{name}": value for name, value in weights.items()}
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        config = {**tower.config.to_dict(), "architectures": [type(tower).__name__]}
+        config = {k: v for k, v in config.items() if not k.startswith("_")}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    else:  # the library itself knows which names its earlier versions had
+        tower.save_pretrained(folder, state_dict=weights)
+    image_processor(image_side(tower.config)).save_pretrained(folder)
 
 
 def model_card(card: Mapping[str, Any]) -> str:
@@ -155,6 +162,7 @@ def write_export(
     run: Path,
     facts: Mapping[str, Any],
     data: Sequence[Mapping[str, Any]],
+    detection_size: tuple[int, int] | None = None,
 ) -> Path:
     """Write `run/export`.
 
@@ -165,6 +173,7 @@ def write_export(
         run: the run's folder.
         facts: objective, steps, samples, licence, seed.
         data: for each source path, kind, samples and a note for the model card.
+        detection_size: (short, long) side in pixels of a detection image; None for an encoder without a detector.
 
     Returns:
         The folder.
@@ -173,10 +182,12 @@ def write_export(
     shutil.rmtree(temporary, ignore_errors=True)
     model.config.objective = facts["objective"]
     model.save_pretrained(temporary, state_dict=dict(state))
-    size = model.config.vision_config.tower.image_size
-    processor = ClocProcessor(image_processor(size), tokenizer)
-    processor.save_pretrained(temporary)
-    processor.image_processor.save_pretrained(temporary)
+    size = image_side(model.config.vision_config.tower)
+    images = image_processor(size)
+    if detection_size is not None:
+        images = detection_image_processor(images, *detection_size, model.canvas_divisor)
+    ClocProcessor(images, tokenizer).save_pretrained(temporary)
+    images.save_pretrained(temporary)
     save_vision_tower(model, state, temporary / model.vision.tower.config.model_type)
     files = {str(p.relative_to(temporary)): sha256_of(p) for p in sorted(temporary.rglob("*")) if p.is_file()}
     now = datetime.datetime.now(datetime.UTC).isoformat()
@@ -198,3 +209,7 @@ def write_export(
     part.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     part.rename(final / CARD)
     return final
+
+
+if __name__ == "__main__":  # `python -m cloc.export`: the formats know this file, so it cannot import them
+    runpy.run_module("cloc.export_formats", run_name="__main__")

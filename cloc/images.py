@@ -1,9 +1,10 @@
 """Ground floor: where an image lies on the model's canvas.
 
-The canvas is a square: the image is padded to a square at its centre, then resized. `LlavaImageProcessor` with
+The square canvas: the image is padded to a square at its centre, then resized. `LlavaImageProcessor` with
 `do_pad=True` does the same from an export, so the training transform and the exported one agree.
-Boxes on disk are xyxy pixels of the original image; inside they are xyxy in [0, 1] of the canvas. `Placement` is the
-only class that converts.
+The detection canvas: the image is resized with its aspect kept and lies at the top left, padded right and below.
+Boxes on disk are xyxy pixels of the original image; inside they are xyxy in [0, 1] of the canvas. `Placement` and
+`DetectionPlacement` are the only classes that convert.
 """
 
 from __future__ import annotations
@@ -56,6 +57,50 @@ class Placement:
         return np.clip(pixels, 0.0, np.array([self.width, self.height, self.width, self.height], dtype=np.float64))
 
 
+@dataclass(frozen=True, slots=True)
+class DetectionPlacement:
+    """How a width x height image (pixels) lies on a detection canvas: resized with its aspect kept, at the top left.
+
+    Attributes:
+        width, height: the original image in pixels.
+        short_side, long_side: the image is made as large as it can be with its shorter side at most `short_side` and
+            its longer side at most `long_side` pixels.
+    """
+
+    width: int
+    height: int
+    short_side: int
+    long_side: int
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.height, self.short_side) < 1 or self.long_side < self.short_side:
+            raise ValueError(
+                "detection placement: expected an image of at least 1 x 1 pixels and 1 <= short_side <= long_side, got "
+                f"{self.width} x {self.height}, short_side {self.short_side}, long_side {self.long_side}"
+            )
+
+    @property
+    def scaled(self) -> tuple[int, int]:
+        """Width and height in pixels after the resize, each at least 1."""
+        short, long = sorted((self.width, self.height))
+        factor = min(self.short_side / short, self.long_side / long)
+        return max(1, round(self.width * factor)), max(1, round(self.height * factor))
+
+    def to_canvas(self, boxes_xyxy: object, canvas: tuple[int, int]) -> FloatArray:
+        """(K, 4) pixels of the original image to (K, 4) in [0, 1] of a canvas of (width, height) pixels."""
+        return as_boxes(boxes_xyxy) * self._factors(canvas)
+
+    def to_pixels(self, boxes_xyxy: object, canvas: tuple[int, int]) -> FloatArray:
+        """(K, 4) in [0, 1] of the canvas to (K, 4) pixels of the original image, cut at its border."""
+        pixels = as_boxes(boxes_xyxy) / self._factors(canvas)
+        return np.clip(pixels, 0.0, np.array([self.width, self.height, self.width, self.height], dtype=np.float64))
+
+    def _factors(self, canvas: tuple[int, int]) -> FloatArray:
+        x = self.scaled[0] / self.width / canvas[0]
+        y = self.scaled[1] / self.height / canvas[1]
+        return np.array([x, y, x, y])
+
+
 def pad_colour(mean: tuple[float, ...] = CLIP_MEAN) -> tuple[int, ...]:
     """The colour of the padding, 0 to 255: the mean colour, rounded down as `LlavaImageProcessor` does."""
     return tuple(int(value * 255) for value in mean)
@@ -86,6 +131,30 @@ def place(image: Image.Image, size: int, mean: tuple[float, ...] = CLIP_MEAN) ->
         canvas.paste(image, placement.offset)
         image = canvas
     return image if image.width == size else image.resize((size, size), Image.Resampling.BICUBIC)
+
+
+def place_top_left(
+    image: Image.Image, scaled: tuple[int, int], canvas: tuple[int, int], mean: tuple[float, ...] = CLIP_MEAN
+) -> Image.Image:
+    """Resize an RGB image (bicubic) to `scaled` and put it at the top left of a canvas of the mean colour.
+
+    Args:
+        image: any size.
+        scaled: (width, height) in pixels after the resize, `DetectionPlacement.scaled`.
+        canvas: (width, height) in pixels, at least `scaled`.
+        mean: the colour of the padding in [0, 1].
+
+    Raises:
+        ValueError: the canvas is smaller than the image on it.
+    """
+    if canvas[0] < scaled[0] or canvas[1] < scaled[1]:
+        raise ValueError(f"place_top_left: expected a canvas of at least {scaled} pixels, got {canvas}")
+    image = image if image.size == scaled else image.resize(scaled, Image.Resampling.BICUBIC)
+    if canvas == scaled:
+        return image
+    padded = Image.new("RGB", canvas, pad_colour(mean))
+    padded.paste(image, (0, 0))
+    return padded
 
 
 def to_pixel_values(

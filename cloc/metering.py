@@ -7,10 +7,12 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
+
+from cloc.trackers import open_trackers
 
 
 def resident_mib(pid: int | None = None) -> float:
@@ -36,19 +38,26 @@ class Meter:
         first_step: where this process starts; lines of later steps from a killed process are cut off.
         log_every: steps between lines on the console.
         quiet: True on every rank but the first: nothing is written.
+        trackers: where figures go as well, see `cloc.trackers`.
     """
 
-    def __init__(self, folder: Path, steps: int, first_step: int, log_every: int, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        steps: int,
+        first_step: int,
+        log_every: int,
+        quiet: bool = False,
+        trackers: Sequence[str] = ("tensorboard",),
+    ) -> None:
         self.quiet, self.log_every, self.skipped = quiet, log_every, Counter[str]()
         self._samples, self._since = 0, time.perf_counter()
         if quiet:
             return
-        from torch.utils.tensorboard import SummaryWriter
-
         self.path = folder / "metrics.jsonl"
         self._cut(first_step)
         self._file = self.path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
+        self._trackers = open_trackers(trackers, folder, first_step)
         self._bar = tqdm(total=steps, initial=first_step, unit="step", dynamic_ncols=True, mininterval=1.0)
 
     def _cut(self, first_step: int) -> None:
@@ -79,9 +88,9 @@ class Meter:
             entry["samples_per_second"] = self._samples / (now - self._since)
             entry["resident_mib"] = resident_mib()
             self._samples, self._since = 0, now
-            for name, value in entry.items():
-                if isinstance(value, float) and math.isfinite(value):
-                    self._board.add_scalar(name, value, step)
+            finite = {k: v for k, v in entry.items() if isinstance(v, float) and math.isfinite(v)}
+            for tracker in self._trackers:
+                tracker.write(finite, step)
             shown = ("loss", "image_text", "region_text", "grounding", "region_text_accuracy", "samples_per_second")
             self._bar.set_postfix_str(" ".join(f"{name}={entry[name]:.3g}" for name in shown if name in entry))
         if self.skipped:
@@ -95,4 +104,5 @@ class Meter:
         if not self.quiet:
             self._bar.close()
             self._file.close()
-            self._board.close()
+            for tracker in self._trackers:
+                tracker.close()

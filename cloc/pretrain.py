@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cloc.config import Config
     from cloc.stepper import Stepper
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -44,6 +45,11 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         help="continue a killed run: auto takes the newest unfinished one of equal config, FOLDER that one",
     )
     parser.add_argument("--runs", default="runs", type=Path, help="folder of runs (default: %(default)s)")
+    plan = parser.add_argument_group("planning", "what a recipe costs, before it is paid for; nothing is trained")
+    plan.add_argument("--plan", action="store_true", help="print parameters, work, memory and time, and end")
+    plan.add_argument("--devices", type=int, default=1, metavar="N", help="devices to plan for (default: %(default)s)")
+    plan.add_argument("--zero", type=int, default=0, choices=range(4), help="ZeRO stage to plan for (default: 0)")
+    plan.add_argument("--no-measure", action="store_true", help="plan without timing a few steps on this machine")
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # the deepspeed launcher adds it
     return parser.parse_intermixed_args(arguments)  # overrides may stand before and after options
 
@@ -53,15 +59,21 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from cloc import build, comm, engine, preflight, runs
+    from cloc.cached import joined
     from cloc.config import load_config
     from cloc.data.loader import make_loader
     from cloc.export import write_export
     from cloc.metering import Meter
     from cloc.optim import learning_rate
     from cloc.stepper import read_deepspeed
+    from cloc.trackers import check_trackers
 
     # 1. what to do
     config = load_config(options.config, options.overrides)
+    if options.plan:
+        print_plan(config, options)
+        return 0
+    check_trackers(config.run.trackers)
     device = build.find_device(config)
     deepspeed = build.deepspeed_file(config, launched=options.local_rank is not None)
     settings = None if deepspeed is None else read_deepspeed(deepspeed)
@@ -79,6 +91,8 @@ def run(options: argparse.Namespace) -> int:
     folder, checkpoint = runs.open_run(options.runs, config, options.resume)
     first_step = 0 if checkpoint is None else load(stepper, checkpoint, deepspeed is not None)
     batches = make_loader(build.make_batches(config, sources, tokenizer, first_step), build.num_workers(config))
+    if config.train.cached:
+        batches = joined(batches, config.train.accumulation)
 
     # 3. say what will happen
     if comm.is_main():
@@ -90,10 +104,10 @@ def run(options: argparse.Namespace) -> int:
     optim, train = config.optim, config.train
     rate = partial(learning_rate, steps=config.steps, peak=optim.lr, warmup=optim.warmup_steps)
     plan = engine.Plan(
-        folder, config.steps, first_step, train.accumulation, config.run.seed, rate,
+        folder, config.steps, first_step, 1 if train.cached else train.accumulation, config.run.seed, rate,
         train.checkpoint_every, train.keep_checkpoints, state,
     )  # fmt: skip
-    meter = Meter(folder, config.steps, first_step, train.log_every, quiet=not comm.is_main())
+    meter = Meter(folder, config.steps, first_step, train.log_every, not comm.is_main(), config.run.trackers)
     finished = engine.train(stepper, batches, build.make_losses(config, stepper), meter, plan)
     meter.close()
 
@@ -101,13 +115,22 @@ def run(options: argparse.Namespace) -> int:
     weights = stepper.weights()
     if comm.is_main() and finished:
         facts, data = preflight.facts(config), preflight.data_facts(config, sources)
-        print(f"export: {write_export(model, weights, tokenizer, folder, facts, data)}")
+        size = build.export_detection_size(config)
+        print(f"export: {write_export(model, weights, tokenizer, folder, facts, data, size)}")
         if meter.skipped:
             print("skipped or left out, by reason: " + ", ".join(f"{k} {v}" for k, v in sorted(meter.skipped.items())))
     elif comm.is_main():
         print(f"stopped on request; go on with --resume {folder}")
     comm.leave()
     return 0 if finished else 143
+
+
+def print_plan(config: Config, options: argparse.Namespace) -> None:
+    """Say what the recipe costs."""
+    from cloc.planning import plan_lines
+
+    for line in plan_lines(config, options.devices, options.zero, not options.no_measure):
+        print(line, flush=True)
 
 
 def load(stepper: Stepper, checkpoint: Path, deepspeed: bool) -> int:

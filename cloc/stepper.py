@@ -89,10 +89,16 @@ class TorchStepper:
 
     @staticmethod
     def _sum_gradients(parameters: list[nn.Parameter]) -> None:
-        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+        # A branch that rests on every rank keeps no gradient, so that its moments and decay rest too.
+        used = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
+        dist.all_reduce(used)
+        moved = [p for p, ranks in zip(parameters, used.tolist(), strict=True) if ranks > 0]
+        if not moved:
+            return
+        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in moved]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
-        for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        for parameter, part in zip(moved, flat.split([p.numel() for p in moved]), strict=True):
             parameter.grad = part.view_as(parameter)
 
     def save(self, folder: Path) -> None:

@@ -1,8 +1,9 @@
 """What travels between the rooms. Each noun proves itself once, when it is made; nobody re-checks it afterwards.
 
-`Region` and `Sample` live on disk's side of the door (xyxy pixels of the original image); `Batch` and `Outputs` live
-inside (xyxy in [0, 1] of the model canvas). Letters: B images, C captions, M regions an image (padded), R regions
-in all, U different phrases, T text tokens, E shared embedding, G regions that feed the grounding loss.
+`Region` and `Sample` live on disk's side of the door (xyxy pixels of the original image); `Batch`, `ConceptBatch` and
+the outputs live inside (xyxy in [0, 1] of the model canvas). Letters: B images, C captions, M regions an image
+(padded), R regions in all, U different phrases or concepts, T text tokens, E shared embedding, G regions that feed the
+grounding loss, K anchors of an image, L labels (a box may have several), P (image, concept) pairs.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers.utils import ModelOutput
@@ -211,17 +212,110 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        moved = {
-            f.name: getattr(self, f.name).to(device, non_blocking=True)
-            for f in fields(self)
-            if isinstance(getattr(self, f.name), torch.Tensor)
-        }
-        return replace(self, **moved)
+        return replace(self, **_moved(self, device))
 
     @property
     def images_with_regions(self) -> int:
         """How many images of this batch have at least one region."""
         return int(self.boxes_mask.any(dim=1).sum())
+
+
+ConceptKind = Literal["detection", "grounding", "pairs"]
+
+
+@dataclass(slots=True)
+class ConceptBatch:
+    """What one rank gets for one step of one data type, in the one formulation of DetCLIPv2 (3.1): images, boxes and
+    concepts, each concept a sentence of its own. Boxes are xyxy in [0, 1] of the canvas, on which an image lies at the
+    top left, padded on the right and below.
+
+    Attributes:
+        kind: `detection` (boxes, the categories and negatives), `grounding` (boxes, phrases and negatives; alignment
+            only), `pairs` (no boxes; the caption and its noun phrases).
+        pixel_values: (B, 3, H, W) float32, normalised.
+        extent: (B, 2) width and height of the image as shares of the canvas.
+        boxes: (B, M, 4), different boxes of an image; rows beyond are zero.
+        boxes_mask: (B, M) bool. Row-major over True gives the R boxes.
+        label_box: (L,) row among the R boxes of each label; a box has one label or more.
+        label_concept: (L,) its row among the U concepts.
+        concept_ids, concept_attention: (U, T) tokens of the different concepts of this rank.
+        concept_text_id: (U,) int64, equal for equal strings on every rank.
+        pair_image: (P,) which image a pair belongs to; kind `pairs` only, else empty.
+        pair_concept: (P,) its row among the U concepts.
+        caption_ids, caption_attention, caption_image: whole captions at their full length as in `Batch`, for the
+            joint objective; else empty.
+        keys, skipped: as in `Batch`.
+    """
+
+    kind: ConceptKind
+    pixel_values: torch.Tensor
+    extent: torch.Tensor
+    boxes: torch.Tensor
+    boxes_mask: torch.Tensor
+    label_box: torch.Tensor
+    label_concept: torch.Tensor
+    concept_ids: torch.Tensor
+    concept_attention: torch.Tensor
+    concept_text_id: torch.Tensor
+    pair_image: torch.Tensor
+    pair_concept: torch.Tensor
+    caption_ids: torch.Tensor
+    caption_attention: torch.Tensor
+    caption_image: torch.Tensor
+    keys: tuple[str, ...] = ()
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        images = self.pixel_values.shape[0]
+        if self.boxes.shape != (*self.boxes_mask.shape, 4) or self.boxes.shape[0] != images:
+            raise ValueError(f"boxes: expected ({images}, M, 4), got {tuple(self.boxes.shape)}")
+        for name, other in (("label_box", "label_concept"), ("pair_image", "pair_concept")):
+            if len(getattr(self, name)) != len(getattr(self, other)):
+                raise ValueError(f"{name}: expected as many rows as {other}, got {len(getattr(self, name))}")
+        if len(self.concept_ids) != len(self.concept_text_id):
+            raise ValueError(f"concept_ids: expected {len(self.concept_text_id)} rows, got {len(self.concept_ids)}")
+
+    def to(self, device: torch.device | str) -> ConceptBatch:
+        """The same batch on another device."""
+        return replace(self, **_moved(self, device))
+
+
+def _moved(batch: Batch | ConceptBatch, device: torch.device | str) -> dict[str, torch.Tensor]:
+    values = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    return {k: v.to(device, non_blocking=True) for k, v in values.items() if isinstance(v, torch.Tensor)}
+
+
+@dataclass
+class DetectionOutputs(ModelOutput):
+    """What the detector returns: features, boxes and scales, no loss. Nothing here has unit norm.
+
+    Attributes:
+        logits: (B, K, U) class logits `logit_scale * class_features . text_embeds + logit_bias`; None when they were not
+            asked for (training computes them in the loss, over the concepts of all ranks).
+        pred_boxes: (B, K, 4) xyxy in [0, 1] of the canvas, not cut at its border.
+        centerness: (B, K) logits.
+        class_features: (B, K, E).
+        text_embeds: (U, E).
+        logit_scale, logit_bias: scalars; the scale is already exponentiated.
+        anchors: (K, 4) xyxy in [0, 1] of the canvas, from the finest level to the coarsest.
+        level_sizes: (levels,) int64, anchors of each level; their sum is K.
+        canvas: (2,) int64, width and height of the canvas in pixels.
+        image_embeds, caption_embeds, image_logit_scale: as in `Outputs`, where captions were given.
+    """
+
+    logits: torch.Tensor | None = None
+    pred_boxes: torch.Tensor | None = None
+    centerness: torch.Tensor | None = None
+    class_features: torch.Tensor | None = None
+    text_embeds: torch.Tensor | None = None
+    logit_scale: torch.Tensor | None = None
+    logit_bias: torch.Tensor | None = None
+    anchors: torch.Tensor | None = None
+    level_sizes: torch.Tensor | None = None
+    canvas: torch.Tensor | None = None
+    image_embeds: torch.Tensor | None = None
+    caption_embeds: torch.Tensor | None = None
+    image_logit_scale: torch.Tensor | None = None
 
 
 @dataclass
@@ -235,6 +329,7 @@ class Outputs(ModelOutput):
         phrase_embeds: (U, E) of the different phrases.
         grounded_boxes: (G, 4) xyxy in [0, 1] of the canvas, one for each region whose phrase is unique in its image.
         logit_scale, region_logit_scale: scalars, already exponentiated and capped.
+        logit_bias, region_logit_bias: scalars of the sigmoid form, None for the softmax form.
     """
 
     image_embeds: torch.Tensor | None = None
@@ -244,6 +339,8 @@ class Outputs(ModelOutput):
     grounded_boxes: torch.Tensor | None = None
     logit_scale: torch.Tensor | None = None
     region_logit_scale: torch.Tensor | None = None
+    logit_bias: torch.Tensor | None = None
+    region_logit_bias: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

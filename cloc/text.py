@@ -13,11 +13,25 @@ from transformers import AutoTokenizer, CLIPTokenizer, PreTrainedTokenizerBase
 
 MAX_TOKENS = 77
 _SPACES = re.compile(r"\s+")
+_APART = re.compile(r"[_/\s]+")
 
 
 def canonical(text: str) -> str:
     """Lower-case, blanks collapsed: the form in which two phrases count as the same string."""
     return _SPACES.sub(" ", text).strip().lower()
+
+
+def concept_name(text: str) -> str:
+    """The form in which a category is read: lower-case, `_` and `/` as blanks; remarks in brackets stay, since LVIS
+    tells a bow (weapon) from a bow (decorative ribbons) by nothing else.
+    """
+    return _APART.sub(" ", text).strip().lower()
+
+
+def concept_sentence(name: str, definition: str = "") -> str:
+    """What the text tower reads for a category, in training and testing alike: its name, and its definition if any."""
+    definition = canonical(definition)
+    return f"{concept_name(name)}, {definition}" if definition else concept_name(name)
 
 
 def text_id(text: str) -> int:

@@ -76,11 +76,13 @@ def prepare(sample: Sample, image_size: int, max_regions: int, seed: int, epoch:
     )
 
 
-def tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(K, T) ids and attention, padded to the longest and cut at the tokenizer's maximum; K may be 0."""
+def tokenise(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], context: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(K, T) ids and attention, padded to the longest and cut at `context` (None: its maximum); K may be 0."""
     if not texts:
         return torch.zeros(0, 1, dtype=torch.int64), torch.zeros(0, 1, dtype=torch.int64)
-    tokens = tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
+    tokens = tokenizer(list(texts), padding=True, truncation=True, max_length=context, return_tensors="pt")
     return tokens["input_ids"], tokens["attention_mask"]
 
 

@@ -7,13 +7,13 @@ cloc:  L_CLIP + lambda (L_CLOC + L_grounding),  lambda = region_weight * images 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from cloc.comm import sum_over_ranks
-from cloc.losses.contrastive import contrast
 from cloc.losses.grounding import grounding
+from cloc.losses.pairs import Form, contrast_pairs
 from cloc.structures import Batch, LossReport, Outputs
 
 
@@ -24,15 +24,20 @@ class RegionTerms:
     Attributes:
         filter_threshold: cosine above which another region's text is no negative (CLOC 3.4: 0.9).
         filter_warmup: steps before the cosine part of the filter starts; identical strings are always filtered.
+        form: how images and captions, regions and phrases are contrasted.
     """
 
     filter_threshold: float = 0.9
     filter_warmup: int = 0
+    form: Form = field(default_factory=Form)
 
 
-def clip_objective(outputs: Outputs, batch: Batch, step: int) -> LossReport:
+def clip_objective(outputs: Outputs, batch: Batch, step: int, form: Form | None = None) -> LossReport:
     """L_CLIP alone: images against their captions; images without a caption take no part."""
-    pairs = contrast(outputs.image_embeds[batch.caption_image], outputs.caption_embeds, outputs.logit_scale)
+    images_of_captions = outputs.image_embeds[batch.caption_image]
+    pairs = contrast_pairs(
+        form or Form(), images_of_captions, outputs.caption_embeds, outputs.logit_scale, outputs.logit_bias
+    )
     images = sum_over_ranks([len(batch.pixel_values), batch.images_with_regions], batch.pixel_values.device)
     counts = {"images": images[0], "images_with_regions": images[1], "captions": pairs.count}
     return LossReport({"image_text": pairs.loss}, counts, {"image_text_accuracy": pairs.accuracy})
@@ -40,11 +45,13 @@ def clip_objective(outputs: Outputs, batch: Batch, step: int) -> LossReport:
 
 def cloc_objective(outputs: Outputs, batch: Batch, step: int, settings: RegionTerms) -> LossReport:
     """All three terms of CLOC, unweighted."""
-    image = clip_objective(outputs, batch, step)
-    regions = contrast(
+    image = clip_objective(outputs, batch, step, settings.form)
+    regions = contrast_pairs(
+        settings.form,
         outputs.region_embeds,
         outputs.phrase_embeds[batch.phrase_of_region],
         outputs.region_logit_scale,
+        outputs.region_logit_bias,
         batch.phrase_text_id[batch.phrase_of_region],
         settings.filter_threshold if step >= settings.filter_warmup else None,
     )
@@ -62,7 +69,7 @@ Objective = Callable[[Outputs, Batch, int], LossReport]
 def make_objective(name: str, settings: RegionTerms) -> Objective:
     """The objective by its config name: `clip` or `cloc`."""
     if name == "clip":
-        return clip_objective
+        return lambda outputs, batch, step: clip_objective(outputs, batch, step, settings.form)
     if name == "cloc":
         return lambda outputs, batch, step: cloc_objective(outputs, batch, step, settings)
     raise ValueError(f"objective: expected clip or cloc, got {name!r}")

@@ -14,7 +14,7 @@ class ClocVisionConfig(PreTrainedConfig):
     """The image side: a tower, its projection, and the Prompter.
 
     Attributes:
-        tower: config of a transformers vision tower (`clip_vision_model`, `siglip_vision_model`).
+        tower: a transformers vision config: `clip_vision_model`, `siglip_vision_model`, `swin` or `timm_wrapper`.
         projection_dim: E, width of the space shared with the texts.
         has_prompter: False for a CLIP-only encoder; then neither Prompter nor box head exists.
         prompter_mlp_ratio: hidden width of the Prompter's MLP over the tower's width.
@@ -37,6 +37,39 @@ class ClocVisionConfig(PreTrainedConfig):
 
 
 @strict
+class ClocDetectorConfig(PreTrainedConfig):
+    """Pyramid and head of the Detection wing (DetCLIPv2 4.1: ATSS with a deformable module).
+
+    Attributes:
+        width: channels of the pyramid and of the head.
+        strides: of the pyramid's levels, pixels of the canvas, each twice the one before.
+        num_convs: convolutions of each branch of the head.
+        anchor_scale: side of the one square anchor of a place, in strides of its level (ATSS: 8).
+        deformable: the modulated deformable convolution at the start of the classification branch, whose offsets come
+            from the regression branch.
+        normalize: cosine instead of dot product as the similarity (the paper is silent; its best temperature of 0.5
+            fits raw dot products).
+        logit_scale_init_value: natural logarithm of the first scale of the similarity; None: such that the logits of
+            a fresh model have about unit deviation.
+        prior: probability that a fresh model gives to every (place, concept); sets the bias (focal loss).
+        text_context: tokens of a concept; longer ones are cut (the paper: 16).
+    """
+
+    model_type = "cloc_detector"
+    base_config_key = "detector_config"
+
+    width: int = 256
+    strides: list[int] | tuple[int, ...] = (8, 16, 32, 64, 128)
+    num_convs: int = 4
+    anchor_scale: float | int = 8.0
+    deformable: bool = True
+    normalize: bool = False
+    logit_scale_init_value: float | int | None = None
+    prior: float = 0.01
+    text_context: int = 16
+
+
+@strict
 class ClocConfig(PreTrainedConfig):
     """Image side, text side and temperatures.
 
@@ -44,8 +77,10 @@ class ClocConfig(PreTrainedConfig):
         vision_config: a `ClocVisionConfig`.
         text_config: config of a CLIP text tower.
         logit_scale_init_value: natural logarithm of the first inverse temperature (CLIP: ln 14.3).
-        share_temperature: one temperature for the image-text and the region-text loss instead of two.
-        objective: what the weights were trained with: `clip` or `cloc`.
+        logit_bias_init_value: first bias of the sigmoid form (SigLIP: -10); None: the softmax form, no bias exists.
+        share_temperature: one temperature (and bias) for the image-text and the region-text loss instead of two.
+        objective: what the weights were trained with: `clip`, `cloc`, `detclip` or `joint`.
+        detector_config: a `ClocDetectorConfig` for `ClocForObjectDetection`; None for an encoder without detector.
     """
 
     model_type = "cloc"
@@ -57,5 +92,12 @@ class ClocConfig(PreTrainedConfig):
     vision_config: dict | PreTrainedConfig | None = None
     text_config: dict | PreTrainedConfig | None = None
     logit_scale_init_value: float | int = 2.6592
+    logit_bias_init_value: float | int | None = None
     share_temperature: bool = False
     objective: str = "cloc"
+    detector_config: dict | PreTrainedConfig | None = None
+
+    def __post_init__(self, **kwargs) -> None:
+        if isinstance(self.detector_config, dict):
+            self.detector_config = ClocDetectorConfig(**self.detector_config)
+        super().__post_init__(**kwargs)

@@ -17,7 +17,7 @@ from transformers.utils import ModelOutput
 
 from cloc.models.configuration import ClocConfig, ClocVisionConfig
 from cloc.models.prompter import BoxHead, ImageTokens, Prompter
-from cloc.models.tower import check_tower, encode
+from cloc.models.tower import check_tower, encode, patch_grid, tower_width
 from cloc.structures import Outputs
 
 MAX_LOG_SCALE = 4.605170185988092
@@ -62,6 +62,9 @@ class ClocPreTrainedModel(PreTrainedModel):
             init.constant_(module.logit_scale, self.config.logit_scale_init_value)
             if module.region_logit_scale is not None:
                 init.constant_(module.region_logit_scale, self.config.logit_scale_init_value)
+            for bias in (module.logit_bias, module.region_logit_bias):
+                if bias is not None:
+                    init.constant_(bias, self.config.logit_bias_init_value)
 
 
 class ClocVisionModel(ClocPreTrainedModel):
@@ -71,12 +74,12 @@ class ClocVisionModel(ClocPreTrainedModel):
     base_model_prefix = "vision"
     main_input_name = "pixel_values"
     # An export holds both sides; loading the image side alone leaves the text side on purpose.
-    _keys_to_ignore_on_load_unexpected = [r"^text\.", r"^text_projection\.", r"logit_scale$"]  # noqa: RUF012
+    _keys_to_ignore_on_load_unexpected = [r"^text\.", r"^text_projection\.", r"logit_(scale|bias)$", r"^detector\."]  # noqa: RUF012
 
     def __init__(self, config: ClocVisionConfig) -> None:
         super().__init__(config)
         check_tower(config.tower)
-        width = config.tower.hidden_size
+        width = tower_width(config.tower)
         self.tower = AutoModel.from_config(config.tower)
         self.visual_projection = nn.Linear(width, config.projection_dim, bias=False)
         self.prompter = self.box_head = None
@@ -95,8 +98,7 @@ class ClocVisionModel(ClocPreTrainedModel):
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches."""
-        side = self.config.tower.image_size // self.config.tower.patch_size
-        return side, side
+        return patch_grid(self.config.tower)
 
     def forward(self, pixel_values: torch.Tensor) -> ClocVisionOutput:
         """Encode (B, 3, H, W) normalised images once."""
@@ -154,6 +156,8 @@ class ClocModel(ClocPreTrainedModel):
     """CLIP with promptable image embeddings (CLOC section 3)."""
 
     base_model_prefix = "cloc"
+    # An export with a detector holds an encoder as well.
+    _keys_to_ignore_on_load_unexpected = [r"^detector\."]  # noqa: RUF012
 
     def __init__(self, config: ClocConfig) -> None:
         super().__init__(config)
@@ -167,6 +171,11 @@ class ClocModel(ClocPreTrainedModel):
         self.region_logit_scale = None
         if self.has_prompter and not config.share_temperature:
             self.region_logit_scale = nn.Parameter(torch.tensor([float(config.logit_scale_init_value)]))
+        self.logit_bias = self.region_logit_bias = None  # the sigmoid form's
+        if config.logit_bias_init_value is not None:
+            self.logit_bias = nn.Parameter(torch.tensor([float(config.logit_bias_init_value)]))
+            if self.region_logit_scale is not None:
+                self.region_logit_bias = nn.Parameter(torch.tensor([float(config.logit_bias_init_value)]))
         self.post_init()
 
     @property
@@ -203,6 +212,12 @@ class ClocModel(ClocPreTrainedModel):
             return image, image
         return image, self.region_logit_scale.clamp(max=MAX_LOG_SCALE).exp()[0]
 
+    def biases(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """The biases of the image-text and of the region-text loss in their sigmoid form; None in the softmax form."""
+        if self.logit_bias is None:
+            return None, None
+        return self.logit_bias[0], (self.logit_bias if self.region_logit_bias is None else self.region_logit_bias)[0]
+
     def forward(
         self,
         pixel_values: torch.Tensor,
@@ -218,10 +233,12 @@ class ClocModel(ClocPreTrainedModel):
         """All features of one training step; the arguments are the fields of `Batch`, which gives their shapes."""
         encoded = self.vision(pixel_values)
         scale, region_scale = self.scales()
+        bias, region_bias = self.biases()
         outputs = Outputs(
             image_embeds=encoded.image_embeds,
             caption_embeds=self.get_text_features(caption_ids, caption_attention),
             logit_scale=scale,
+            logit_bias=bias,
         )
         if not self.has_prompter:
             return outputs
@@ -236,4 +253,5 @@ class ClocModel(ClocPreTrainedModel):
         outputs.phrase_embeds = phrases
         outputs.grounded_boxes = grounded[boxes_mask][unique_in_image]
         outputs.region_logit_scale = region_scale
+        outputs.region_logit_bias = region_bias
         return outputs

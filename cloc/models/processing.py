@@ -11,6 +11,8 @@ from transformers import BatchFeature, LlavaImageProcessor, ProcessorMixin
 
 from cloc.boxes import as_boxes
 from cloc.images import CLIP_MEAN, CLIP_STD, Placement
+from cloc.models.detection_processing import ClocDetectionImageProcessor
+from cloc.structures import DetectionOutputs
 
 
 def image_processor(image_size: int) -> LlavaImageProcessor:
@@ -58,7 +60,7 @@ class ClocProcessor(ProcessorMixin):
         data: dict[str, torch.Tensor] = {}
         if images is not None:
             images = [images] if isinstance(images, Image.Image) else list(images)
-            data.update(self.image_processor(images, return_tensors=return_tensors))
+            data.update(self.image_processor.preprocess(images, return_tensors=return_tensors))
         if text is not None:
             texts = [text] if isinstance(text, str) else list(text)
             tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors=return_tensors)
@@ -98,3 +100,50 @@ class ClocProcessor(ProcessorMixin):
             )
         rows = boxes.detach().float().cpu().numpy()
         return [Placement(w, h).to_pixels(as_boxes(row)) for row, (h, w) in zip(rows, image_sizes, strict=True)]
+
+    def detection_images(self) -> ClocDetectionImageProcessor:
+        """The image processor of the detection canvas; a call prepares images for `ClocForObjectDetection`.
+
+        Raises:
+            ValueError: this export has none.
+        """
+        if not isinstance(self.image_processor, ClocDetectionImageProcessor):
+            raise ValueError(
+                "this processor has no detection canvas: its export has no detector; use one trained with "
+                "objective=detclip or joint"
+            )
+        return self.image_processor
+
+    def post_process_grounded_object_detection(
+        self,
+        outputs: DetectionOutputs,
+        threshold: float = 0.05,
+        target_sizes: Sequence[tuple[int, int]] | torch.Tensor | None = None,
+        text_labels: Sequence[str] | Sequence[Sequence[str]] | None = None,
+        limit: int = 300,
+    ) -> list[dict[str, object]]:
+        """Detections as `ClocDetectionImageProcessor.post_process_object_detection`, with their concepts' names.
+
+        Args:
+            outputs: of the model, on images prepared by `detection_images()`.
+            threshold: least score in [0, 1].
+            target_sizes: (height, width) in pixels of each original image.
+            text_labels: the concepts, in the order in which the model got them; or one such list for each image, as
+                other detectors of transformers want it.
+            limit: detections an image; 0 for no limit.
+
+        Returns:
+            For each image `scores`, `labels`, `boxes` (xyxy pixels) and, where names were given, `text_labels`.
+        """
+        found = self.detection_images().post_process_object_detection(outputs, threshold, target_sizes, limit)
+        if text_labels is None:
+            return found
+        nested = bool(text_labels) and not isinstance(text_labels[0], str)
+        lists = list(text_labels) if nested else [text_labels] * len(found)
+        wanted, got = [outputs.logits.shape[-1]] * len(found), [len(names) for names in lists]
+        if wanted != got:
+            raise ValueError(f"text_labels: expected {wanted} names for the images, got {got}")
+        return [
+            {**one, "text_labels": [names[row] for row in one["labels"].tolist()]}
+            for one, names in zip(found, lists, strict=True)
+        ]

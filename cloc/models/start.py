@@ -1,30 +1,39 @@
-"""Starting weights: a transformers CLIP, a SigLIP vision tower, or an export of ours, by folder or hub name."""
+"""Starting weights of both towers: from scratch, or from what others made (see `sources`)."""
 
 from __future__ import annotations
 
-import torch
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    CLIPModel,
-    CLIPTextModel,
-    CLIPVisionModel,
-    PreTrainedConfig,
-    SiglipVisionModel,
-)
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import timm
+import torch
+from transformers import CLIPModel, CLIPTextModel, PreTrainedConfig
+from transformers.models.auto.image_processing_auto import get_image_processor_config
+
+from cloc.models import open_clip_source, sources
+from cloc.models.fitting import fit_normalisation, fit_positions
 from cloc.models.modeling import ClocModel, ClocVisionModel
 from cloc.models.prompter import patch_boxes, point_code
-from cloc.models.tower import PREFIX_TOKENS
+from cloc.models.sources import Source, Weights, parse_source
+from cloc.models.timm_source import timm_config, timm_weights
+from cloc.models.tower import PREFIX_TOKENS, TOWERS
+
+OWN = ("cloc", "cloc_vision_model")
+"""Exports of this kit."""
+RANDOM = ("drop_path_rate", "hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout")
+"""Drawn anew in each step: the paper has none (CLOC Table A), and N ranks would not give the gradients of one."""
 
 
 @torch.no_grad()
 def sincos_start(model: ClocModel) -> None:
-    """Start a tower from scratch with positions that already say where a patch lies (sine and cosine of its centre).
+    """Start a ViT from scratch with positions that already say where a patch lies (sine and cosine of its centre).
 
-    They stay learnable and the tower stays a plain CLIP or SigLIP tower. Patch embeddings start at unit scale beside
-    them; with transformers' own start a position is a fourteenth of a patch's content, and small runs learn slower.
+    They stay learnable and the tower stays a plain CLIP or SigLIP tower; other towers keep their library's own start.
+    Patch embeddings start at unit scale beside them; with transformers' own start a position is a fourteenth of a
+    patch's content, and small runs learn slower.
     """
+    if model.vision.tower.config.model_type not in PREFIX_TOKENS:
+        return
     embeddings = model.vision.tower.embeddings
     patch, positions = embeddings.patch_embedding.weight, embeddings.position_embedding.weight
     patch.normal_(std=patch[0].numel() ** -0.5)
@@ -34,88 +43,149 @@ def sincos_start(model: ClocModel) -> None:
     positions[-len(centres) :] = 0.5 * point_code(centres, positions.shape[1], model.vision.grid[0] / 2)
 
 
-def tower_config(source: str) -> PreTrainedConfig:
+def tower_config(
+    source: str, image_size: int | None = None, arguments: Mapping[str, Any] | None = None
+) -> PreTrainedConfig:
     """The vision tower's config inside `source`.
+
+    Args:
+        source: see `sources`.
+        image_size: side in pixels; None for the source's own.
+        arguments: for a timm tower, see `timm_source.timm_config`.
 
     Raises:
         ValueError: `source` holds no vision tower that is known.
     """
-    config = _config(source)
+    where = parse_source(source)
+    if where.kind == "timm":
+        return timm_config(where.name, image_size, arguments)
+    if where.kind == "open_clip":
+        return open_clip_source.vision_config(where, image_size)
+    config = sources.transformers_config(where)
     for name in ("vision_config", "tower"):
         config = getattr(config, name, config)
-    if config.model_type not in PREFIX_TOKENS:
-        raise ValueError(
-            f"model.vision.source {source}: expected one of {sorted(PREFIX_TOKENS)}, got {config.model_type!r}"
-        )
+    if config.model_type not in TOWERS:
+        raise ValueError(f"model.vision.source {source}: expected one of {sorted(TOWERS)}, got {config.model_type!r}")
+    if config.model_type == "timm_wrapper":
+        return timm_config(config.architecture, image_size, config.model_args)
+    if image_size is not None:
+        config.image_size = image_size
+    for name in RANDOM:
+        if hasattr(config, name):
+            setattr(config, name, 0.0)
     return config
 
 
 def text_config(source: str) -> PreTrainedConfig:
-    """The CLIP text tower's config inside `source`."""
-    config = _config(source)
+    """The CLIP text tower's config inside `source`.
+
+    Raises:
+        ValueError: `source` holds no CLIP text tower.
+    """
+    where = parse_source(source)
+    if where.kind == "timm":
+        raise ValueError(f"model.text.source {source}: timm has no text towers")
+    if where.kind == "open_clip":
+        return open_clip_source.text_config(where)
+    config = sources.transformers_config(where)
     config = getattr(config, "text_config", config)
     if config.model_type != "clip_text_model":
         raise ValueError(f"model.text.source {source}: expected a clip_text_model, got {config.model_type!r}")
     return config
 
 
-def _config(source: str) -> PreTrainedConfig:
-    try:
-        return AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, KeyError) as error:
-        raise ValueError(
-            f"starting weights {source}: no transformers folder with a config.json, and not to be had by that name "
-            f"({str(error).splitlines()[0]})"
-        ) from error
-
-
-def _whole(cls: type, source: str) -> torch.nn.Module:
-    """Load a tower and account for every key of its own."""
-    try:
-        model, report = cls.from_pretrained(source, output_loading_info=True, use_safetensors=True)
-    except OSError as error:
-        raise ValueError(f"starting weights {source}: {str(error).splitlines()[0]}") from error
-    if report["missing_keys"]:
-        first = sorted(report["missing_keys"])[0]
-        raise ValueError(
-            f"{source}: {len(report['missing_keys'])} weights of {cls.__name__} are missing (first: {first})"
-        )
-    return model
-
-
+@torch.no_grad()
 def start_vision(model: ClocModel, source: str) -> list[str]:
-    """Copy the vision tower of `source` into the model; returns what was loaded, for the log."""
-    if _config(source).model_type in ("cloc", "cloc_vision_model"):
-        tower = _whole(ClocVisionModel, source).tower
-    else:
-        style = model.vision.tower.config.model_type
-        tower = _whole(CLIPVisionModel if style == "clip_vision_model" else SiglipVisionModel, source)
-    model.vision.tower.load_state_dict(tower.state_dict())
-    return [f"vision tower from {source}", *_start_projections(model, source, ("vision.visual_projection",))]
+    """Copy the vision tower of `source` into the model.
 
+    Positions are interpolated to the model's grid, and another normalisation of the images is taken up by the weights.
 
-def start_text(model: ClocModel, source: str) -> list[str]:
-    """Copy the text tower of `source` into the model; returns what was loaded, for the log."""
-    whole = _config(source).model_type == "cloc"
-    text = AutoModel.from_pretrained(source).text if whole else _whole(CLIPTextModel, source)
-    model.text.load_state_dict(text.state_dict())
-    return [f"text tower from {source}", *_start_projections(model, source, ("text_projection", "logit_scale"))]
+    Returns:
+        What was loaded, left over and changed, for the log.
+
+    Raises:
+        ValueError: weights are missing or do not fit; they are named.
+    """
+    where, tower = parse_source(source), model.vision.tower
+    found, normalisation = _vision_weights(where, tower)
+    state, wanted = dict(found.state), tower.state_dict()
+    notes = [f"vision tower from {source}", sources.account(found, source, "its keys")]
+    notes.append(fit_positions(state, wanted))
+    if normalisation is not None:
+        notes.append(fit_normalisation(state, *normalisation))
+    _copy(tower, state, source)
+    return [note for note in notes if note] + _start_shared(model, found, where, ("vision.visual_projection",))
 
 
 @torch.no_grad()
-def _start_projections(model: ClocModel, source: str, names: tuple[str, ...]) -> list[str]:
+def start_text(model: ClocModel, source: str) -> list[str]:
+    """Copy the text tower of `source` into the model; returns and raises as `start_vision`."""
+    where = parse_source(source)
+    if where.kind == "open_clip":
+        found = open_clip_source.text_weights(where)
+    elif sources.transformers_config(where).model_type == "cloc":
+        found = sources.transformers_weights(ClocModel, where, "text.")
+    else:
+        found = sources.transformers_weights(CLIPTextModel, where)
+    _copy(model.text, dict(found.state), source)
+    notes = [f"text tower from {source}", sources.account(found, source, "its keys")]
+    return notes + _start_shared(model, found, where, ("text_projection", "logit_scale"))
+
+
+Normalisation = tuple[Sequence[float], Sequence[float]]
+
+
+def _vision_weights(where: Source, tower: torch.nn.Module) -> tuple[Weights, Normalisation | None]:
+    """The tower's weights and the mean and deviation of the images that they were trained on, where that is known."""
+    if where.kind == "timm":
+        return timm_weights(where, tower.config), _told(timm.get_pretrained_cfg(where.name))
+    if where.kind == "open_clip":
+        return open_clip_source.vision_weights(where, tower.config), open_clip_source.normalisation(where)
+    config = sources.transformers_config(where)
+    if config.model_type in OWN:
+        return sources.transformers_weights(ClocVisionModel, where, "tower."), None
+    told = get_image_processor_config(where.name, local_files_only=where.local)
+    normalisation = (told["image_mean"], told["image_std"]) if "image_mean" in told and "image_std" in told else None
+    kind = tower.config.model_type
+    if kind == "timm_wrapper":
+        told = getattr(config, "pretrained_cfg", {})
+        normalisation = (told["mean"], told["std"]) if "mean" in told and "std" in told else normalisation
+    return sources.transformers_weights(type(tower), where), normalisation
+
+
+def _told(config: Any) -> Normalisation | None:
+    return None if config is None else (config.mean, config.std)
+
+
+def _copy(tower: torch.nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
+    wanted = tower.state_dict()
+    wrong = [(k, tuple(state[k].shape), tuple(v.shape)) for k, v in wanted.items() if k in state]
+    wrong = [entry for entry in wrong if entry[1] != entry[2]]
+    if wrong:
+        raise ValueError(sources.misfit(source, wrong))
+    gone = sorted(set(wanted) - set(state))
+    if gone:
+        raise ValueError(f"{source}: {len(gone)} weights of {type(tower).__name__} are missing (first: {gone[0]})")
+    tower.load_state_dict({name: state[name] for name in wanted})
+
+
+def _start_shared(model: ClocModel, found: Weights, where: Source, names: tuple[str, ...]) -> list[str]:
     """Projections and temperature come along from a whole CLIP (or export) of the same shared width."""
-    kind = _config(source).model_type
-    if kind not in ("clip", "cloc"):
-        return [f"{', '.join(names)} new: {source} ({kind}) holds none"]
-    other = CLIPModel.from_pretrained(source) if kind == "clip" else ClocModel.from_pretrained(source)
-    theirs, mine, notes = other.state_dict(), model.state_dict(), []
+    theirs = dict(found.shared)
+    if where.kind == "transformers":
+        kind = sources.transformers_config(where).model_type
+        if kind not in ("clip", "cloc"):
+            return [f"{', '.join(names)} new: {where.text} ({kind}) holds none"]
+        other = (CLIPModel if kind == "clip" else ClocModel).from_pretrained(where.name, local_files_only=where.local)
+        theirs = {f"vision.{k}" if k.startswith("visual_projection") else k: v for k, v in other.state_dict().items()}
+    mine, notes = model.state_dict(), []
     for name in names:
         key = name if name == "logit_scale" else f"{name}.weight"
-        their_key = key.removeprefix("vision.") if kind == "clip" else key
-        if theirs[their_key].numel() == 1 or theirs[their_key].shape == mine[key].shape:
-            mine[key].copy_(theirs[their_key])
-            notes.append(f"{name} from {source}")
+        if key not in theirs:
+            notes.append(f"{name} new: {where.text} holds none")
+        elif theirs[key].numel() == 1 or theirs[key].shape == mine[key].shape:
+            mine[key].copy_(theirs[key])
+            notes.append(f"{name} from {where.text}")
         else:
-            notes.append(f"{name} new: {tuple(theirs[their_key].shape)} there, {tuple(mine[key].shape)} here")
+            notes.append(f"{name} new: {tuple(theirs[key].shape)} there, {tuple(mine[key].shape)} here")
     return notes

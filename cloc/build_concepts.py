@@ -1,0 +1,181 @@
+"""Config to parts for the Detection wing: kinds that alternate, their recipes, and the losses of a concept step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+from cloc import comm
+from cloc.config import Config, DataConfig
+from cloc.data.alternation import Alternation, KindBatches
+from cloc.data.concept_batches import ConceptBatches, ConceptRecipe
+from cloc.data.concepts import from_cards
+from cloc.data.loader import Source, StepBatches
+from cloc.engine import Losses
+from cloc.losses.detection import DetectionTerms, detection_objective
+from cloc.models.configuration import ClocDetectorConfig
+from cloc.models.tower import canvas_divisor, image_side
+from cloc.stepper import Stepper
+from cloc.structures import ConceptBatch, LossReport
+
+PAPER_CONCEPTS = {"detection": 150, "grounding": 100, "pairs": 1}
+"""Names a sample with its negatives (DetCLIPv2 3.1); pairs have their own words only."""
+
+
+def detector_config(config: Config) -> ClocDetectorConfig:
+    """The detector's own config, from the run's numbers."""
+    detector = config.model.detector
+    return ClocDetectorConfig(
+        width=detector.width,
+        strides=list(detector.strides),
+        num_convs=detector.num_convs,
+        anchor_scale=detector.anchor_scale,
+        deformable=detector.deformable,
+        normalize=detector.normalize,
+        logit_scale_init_value=detector.logit_scale_init,
+        prior=detector.prior,
+        text_context=detector.text_context,
+    )
+
+
+def make_recipe(config: Config, entry: DataConfig, tower_size: int, divisor: int) -> ConceptRecipe:
+    """How the samples of one source become concept batches.
+
+    Args:
+        config: of the run.
+        entry: the source; of several sources of a kind, the first.
+        tower_size: pixels, where the entry names no size of its own.
+        divisor: what the canvas' sides are multiples of, pixels.
+    """
+    size = entry.image_size if entry.image_size is not None else tower_size
+    return ConceptRecipe(
+        kind=entry.kind,
+        sizes=((size, size),) if isinstance(size, int) else size,
+        square=isinstance(size, int),
+        divisor=divisor,
+        flip=entry.flip and entry.kind != "pairs",
+        concepts=entry.concepts or PAPER_CONCEPTS[entry.kind],
+        definitions=config.model.detector.definitions,
+        text_context=config.model.detector.text_context,
+        caption_context=config.model.text.context if config.objective == "joint" and entry.kind == "pairs" else None,
+    )
+
+
+def make_alternation(
+    config: Config,
+    sources: Sequence[Source],
+    tokenizer: PreTrainedTokenizerBase,
+    first_step: int,
+    tower: PreTrainedConfig,
+) -> Alternation:
+    """The batches of this rank from an optimiser step on, one kind a step.
+
+    Raises:
+        ValueError: two sources of a kind differ in what a batch has once: size, mirror, names.
+    """
+    dictionary = from_cards(
+        (source.shards.card for source in sources),
+        (Path(entry.dictionary) for entry in config.data if entry.dictionary),
+    )
+    divisor = canvas_divisor(tower, config.model.detector.strides)
+    of_kind = dict[str, list[int]]()
+    for row, entry in enumerate(config.data):
+        of_kind.setdefault(entry.kind, []).append(row)
+    kinds, odds = dict[str, KindBatches](), dict[str, float]()
+    for kind, rows in of_kind.items():
+        entries, own = [config.data[row] for row in rows], [sources[row] for row in rows]
+        shared = {(entry.image_size, entry.flip, entry.concepts) for entry in entries}
+        if len(shared) > 1:
+            raise ValueError(f"data: all sources of kind {kind} share image_size, flip and concepts, got {shared}")
+        each = (config.run.seed, comm.rank(), comm.world_size())
+        if kind == "regions":
+            last = config.steps * config.train.accumulation
+            kinds[kind] = StepBatches(own, tokenizer, image_side(tower), config.loss.regions_per_image, *each, 0, last)
+        else:
+            recipe = make_recipe(config, entries[0], image_side(tower), divisor)
+            kinds[kind] = ConceptBatches(own, recipe, dictionary, tokenizer, *each)
+        odds[kind] = kind_odds(entries, own)
+    return Alternation(kinds, odds, config.run.seed, config.train.accumulation, first_step, config.steps)
+
+
+def detection_size(config: Config, tower: PreTrainedConfig) -> tuple[int, int] | None:
+    """(short, long) side in pixels of a detection image at test: the largest of training; None without a detector."""
+    if not config.alternates:
+        return None
+    sizes = []
+    for entry in config.data:
+        if entry.kind in ("detection", "grounding"):
+            size = image_side(tower) if entry.image_size is None else entry.image_size
+            sizes += [(size, size)] if isinstance(size, int) else list(size)
+    return max(sizes, default=(image_side(tower),) * 2)
+
+
+def kind_odds(entries: Sequence[DataConfig], sources: Sequence[Source]) -> float:
+    """What was asked for, else the steps that one pass over the kind's sources takes."""
+    asked = [entry.weight for entry in entries if entry.weight is not None]
+    if asked:
+        return sum(asked)
+    return sum(s.shards.num_samples for s in sources) / sum(s.batch_size for s in sources)
+
+
+def detection_terms(config: Config) -> DetectionTerms:
+    """The settings of the detection losses."""
+    loss = config.loss.detection
+    return DetectionTerms(
+        nearest_when_none=loss.nearest_when_none,
+        temperature=loss.temperature,
+        label_smoothing=loss.label_smoothing,
+        num_proposals=loss.num_proposals,
+        proposal_score=loss.proposal_score,
+        matching=loss.matching,
+        direction=loss.direction,
+    )
+
+
+def detection_weights(config: Config) -> dict[str, float]:
+    """Weight of each term of a concept step."""
+    loss = config.loss.detection
+    names = ("alignment", "giou", "centerness", "word_region")
+    return {**{name: getattr(loss, name) for name in names}, "image_text": config.loss.image_text}
+
+
+def make_concept_losses(config: Config, stepper: Stepper, region_losses: Losses) -> Losses:
+    """One forward and the losses of whatever kind the step has; region steps go to `region_losses`."""
+    return partial(
+        _losses,
+        stepper=stepper,
+        terms=detection_terms(config),
+        weights=detection_weights(config),
+        captioned=config.objective == "joint",
+        region_losses=region_losses,
+    )
+
+
+def _losses(
+    batch: ConceptBatch,
+    step: int,
+    *,
+    stepper: Stepper,
+    terms: DetectionTerms,
+    weights: Mapping[str, float],
+    captioned: bool,
+    region_losses: Losses,
+) -> tuple[LossReport, torch.Tensor]:
+    if not isinstance(batch, ConceptBatch):
+        return region_losses(batch, step)
+    captions = {}
+    if captioned and batch.kind == "pairs":  # by kind and not by content: all ranks must exchange the same things
+        captions = {"caption_ids": batch.caption_ids, "caption_attention": batch.caption_attention}
+    outputs = stepper.forward(
+        pixel_values=batch.pixel_values,
+        input_ids=batch.concept_ids,
+        attention_mask=batch.concept_attention,
+        with_logits=False,
+        **captions,
+    )
+    report = detection_objective(outputs, batch, step, terms)
+    return report, sum(weights[name] * term for name, term in report.terms.items())

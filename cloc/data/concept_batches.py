@@ -1,0 +1,301 @@
+"""Samples in, one `ConceptBatch` out (DetCLIPv2 3.1): images with boxes and concepts, each concept its own sentence.
+
+detection  the categories that are there, and random others of the set up to `concepts`
+grounding  the phrases, and random entries of the dictionary that the caption does not name, up to `concepts`
+pairs      the caption and its noun phrases, no boxes
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import ImageOps
+from transformers import PreTrainedTokenizerBase
+
+from cloc.data.collate import tokenise
+from cloc.data.concepts import ConceptDictionary
+from cloc.data.loader import Source
+from cloc.data.order import Order, draw
+from cloc.images import DetectionPlacement, decode, place_top_left, to_pixel_values
+from cloc.phrases import noun_phrases
+from cloc.structures import ConceptBatch, ConceptKind, DataError, Sample
+from cloc.text import canonical, concept_name, text_id
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptRecipe:
+    """How the samples of one kind become a batch.
+
+    Attributes:
+        kind: of the data.
+        sizes: (short side, long side) bounds in pixels, one drawn for each batch (multi-scale).
+        square: the canvas is a square of the long side, whatever the images are (pairs: 320 x 320).
+        divisor: the canvas' sides are multiples of it.
+        flip: images are mirrored with probability one half.
+        concepts: names a sample, negatives included (the paper: 150 for detection, 100 for grounding).
+        definitions: sentences are `name, definition` instead of the bare name.
+        text_context: tokens of a concept.
+        caption_context: tokens of the whole caption for the image-text loss; None: that loss is not asked for.
+        max_boxes: boxes an image may bring; the rest is left out and counted.
+    """
+
+    kind: ConceptKind
+    sizes: tuple[tuple[int, int], ...]
+    square: bool
+    divisor: int
+    flip: bool
+    concepts: int
+    definitions: bool
+    text_context: int
+    caption_context: int | None = None
+    max_boxes: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedConcepts:
+    """One sample before it is stacked.
+
+    Attributes:
+        key: the sample's key.
+        pixel_values: (3, h, w) float32, resized and normalised.
+        placement: where the image lies on its canvas.
+        boxes_xyxy: (m, 4) float64 pixels of the original image (mirrored with it), all different.
+        labels: (box row, sentence) pairs.
+        negatives: sentences of names that are not there.
+        pairs: kind `pairs`: the caption and its noun phrases.
+        caption: whole caption, empty where there is none.
+        dropped: what was left out, by reason.
+    """
+
+    key: str
+    pixel_values: np.ndarray
+    placement: DetectionPlacement
+    boxes_xyxy: np.ndarray
+    labels: tuple[tuple[int, str], ...]
+    negatives: tuple[str, ...]
+    pairs: tuple[str, ...]
+    caption: str
+    dropped: Counter[str]
+
+
+def prepare_concepts(
+    sample: Sample,
+    recipe: ConceptRecipe,
+    size: tuple[int, int],
+    dictionary: ConceptDictionary,
+    categories: Sequence[str],
+    seed: int,
+    epoch: int,
+) -> PreparedConcepts:
+    """Resize one sample and choose its concepts; every draw depends on (seed, epoch, sample key) alone.
+
+    Args:
+        sample: as read from a shard.
+        recipe: how its kind is treated.
+        size: (short side, long side) bounds in pixels for this batch.
+        dictionary: definitions, and where grounding takes its negatives from.
+        categories: names of the set, where detection takes its negatives from.
+        seed: the run's seed.
+        epoch: how often the data has been seen.
+
+    Raises:
+        DataError: the image cannot be decoded or has another size than the sample says.
+    """
+    try:
+        image = decode(sample.image)
+    except ValueError as error:
+        raise DataError("broken_image", f"{sample.key}: {error}") from error
+    if image.size != (sample.width, sample.height):
+        raise DataError("other_size", f"{sample.key}: expected {sample.width}x{sample.height} pixels, got {image.size}")
+    random = draw(seed, "concepts", recipe.kind, epoch, sample.key)
+    captions = [c for c in sample.extras.get("captions", ()) if canonical(c)] or [sample.caption]
+    caption = captions[int(random.integers(len(captions)))]
+    mirrored = recipe.flip and bool(random.integers(2))
+    dropped = Counter(sample.dropped)
+    boxes, names = _boxes_and_names(sample, recipe, dropped) if recipe.kind != "pairs" else ([], [])
+    if mirrored:
+        image = ImageOps.mirror(image)
+        boxes = [(sample.width - x1, y0, sample.width - x0, y1) for x0, y0, x1, y1 in boxes]
+    sentence = dictionary.sentence if recipe.definitions else concept_name
+    present = {name for _, name in names}
+    placement = DetectionPlacement(sample.width, sample.height, *size)
+    resized = place_top_left(image, placement.scaled, placement.scaled)
+    return PreparedConcepts(
+        sample.key,
+        to_pixel_values(resized),
+        placement,
+        np.asarray(boxes, dtype=np.float64).reshape(-1, 4),
+        tuple((row, sentence(name)) for row, name in names),
+        tuple(sentence(name) for name in _negatives(recipe, present, caption, dictionary, categories, random)),
+        _pair_texts(caption, dropped) if recipe.kind == "pairs" else (),
+        caption,
+        dropped,
+    )
+
+
+def _boxes_and_names(
+    sample: Sample, recipe: ConceptRecipe, dropped: Counter[str]
+) -> tuple[list[tuple[float, ...]], list[tuple[int, str]]]:
+    """The different boxes of a sample, and (box row, name) pairs."""
+    rows: dict[tuple[float, ...], int] = {}
+    names = dict[tuple[int, str], None]()
+    for region in sample.regions:
+        if region.extras.get("crowd"):
+            dropped["crowd"] += 1
+            continue
+        if region.box not in rows and len(rows) == recipe.max_boxes:
+            dropped["too_many_boxes"] += 1
+            continue
+        row = rows.setdefault(region.box, len(rows))
+        names[(row, concept_name(region.phrase))] = None
+    return list(rows), list(names)
+
+
+def _negatives(
+    recipe: ConceptRecipe,
+    present: set[str],
+    caption: str,
+    dictionary: ConceptDictionary,
+    categories: Sequence[str],
+    random: np.random.Generator,
+) -> list[str]:
+    if recipe.kind == "pairs":
+        return []
+    wanted = max(recipe.concepts - len(present), 0)
+    if recipe.kind == "detection":
+        left = [name for name in categories if name not in present]
+    else:
+        said = f" {canonical(caption)} "
+        left = [name for name in dictionary.names if name not in present and f" {name} " not in said]
+    chosen = random.permutation(len(left))[:wanted]
+    return [left[i] for i in sorted(chosen)]
+
+
+def _pair_texts(caption: str, dropped: Counter[str]) -> tuple[str, ...]:
+    text = canonical(caption)
+    if not text:
+        dropped["no_caption"] += 1
+        return ()
+    phrases = noun_phrases(text)
+    if not phrases:
+        dropped["caption_without_noun_phrase"] += 1
+    return tuple(dict.fromkeys([text, *phrases]))
+
+
+def collate_concepts(
+    prepared: Sequence[PreparedConcepts],
+    tokenizer: PreTrainedTokenizerBase,
+    recipe: ConceptRecipe,
+    size: tuple[int, int],
+    skipped: Counter[str] | None = None,
+) -> ConceptBatch:
+    """Stack prepared samples on one canvas; equal sentences become one row. An empty list gives an empty batch."""
+    width, height = canvas_of([item.placement.scaled for item in prepared], recipe, size)
+    num, most = len(prepared), max((len(item.boxes_xyxy) for item in prepared), default=0)
+    pixels, extent = torch.zeros(num, 3, height, width), torch.zeros(num, 2)
+    boxes, mask = torch.zeros(num, max(most, 1), 4), torch.zeros(num, max(most, 1), dtype=torch.bool)
+    sentences = dict[str, int]()
+    label_box, label_concept, pair_image, pair_concept = [], [], [], []
+    counts, first_box = Counter(skipped or {}), 0
+    for row, item in enumerate(prepared):
+        w, h = item.placement.scaled
+        pixels[row, :, :h, :w] = torch.from_numpy(item.pixel_values)
+        extent[row] = torch.tensor([w / width, h / height])
+        boxes[row, : len(item.boxes_xyxy)] = torch.from_numpy(
+            item.placement.to_canvas(item.boxes_xyxy, (width, height)).astype(np.float32)
+        )
+        mask[row, : len(item.boxes_xyxy)] = True
+        for box, sentence in item.labels:
+            label_box.append(first_box + box)
+            label_concept.append(sentences.setdefault(sentence, len(sentences)))
+        for sentence in item.negatives:
+            sentences.setdefault(sentence, len(sentences))
+        for sentence in item.pairs:
+            pair_image.append(row)
+            pair_concept.append(sentences.setdefault(sentence, len(sentences)))
+        first_box += len(item.boxes_xyxy)
+        counts.update(item.dropped)
+    concept_ids, concept_attention = tokenise(tokenizer, list(sentences), recipe.text_context)
+    captioned = [row for row, item in enumerate(prepared) if recipe.caption_context and canonical(item.caption)]
+    captions = [prepared[row].caption for row in captioned]
+    caption_ids, caption_attention = tokenise(tokenizer, captions, recipe.caption_context)
+    return ConceptBatch(
+        kind=recipe.kind,
+        pixel_values=pixels,
+        extent=extent,
+        boxes=boxes,
+        boxes_mask=mask,
+        label_box=torch.tensor(label_box, dtype=torch.int64),
+        label_concept=torch.tensor(label_concept, dtype=torch.int64),
+        concept_ids=concept_ids,
+        concept_attention=concept_attention,
+        concept_text_id=torch.tensor([text_id(sentence) for sentence in sentences], dtype=torch.int64),
+        pair_image=torch.tensor(pair_image, dtype=torch.int64),
+        pair_concept=torch.tensor(pair_concept, dtype=torch.int64),
+        caption_ids=caption_ids,
+        caption_attention=caption_attention,
+        caption_image=torch.tensor(captioned, dtype=torch.int64),
+        keys=tuple(item.key for item in prepared),
+        skipped=counts,
+    )
+
+
+def canvas_of(scaled: Sequence[tuple[int, int]], recipe: ConceptRecipe, size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height in pixels of the canvas that holds all images, multiples of the recipe's divisor."""
+    widest = max((w for w, _ in scaled), default=recipe.divisor)
+    highest = max((h for _, h in scaled), default=recipe.divisor)
+    if recipe.square:
+        widest = highest = size[1]
+    return -(-widest // recipe.divisor) * recipe.divisor, -(-highest // recipe.divisor) * recipe.divisor
+
+
+class ConceptBatches:
+    """The batches of one kind for one rank: batch n takes positions [n b, (n + 1) b) of each source's order.
+
+    Args:
+        sources: all of one kind.
+        recipe: how they become a batch.
+        dictionary: definitions and negatives of grounding.
+        tokenizer: for the sentences.
+        seed, rank, world: as in `StepBatches`.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        recipe: ConceptRecipe,
+        dictionary: ConceptDictionary,
+        tokenizer: PreTrainedTokenizerBase,
+        seed: int,
+        rank: int,
+        world: int,
+    ) -> None:
+        self.sources, self.recipe, self.dictionary, self.tokenizer = tuple(sources), recipe, dictionary, tokenizer
+        self.seed, self.rank, self.world = seed, rank, world
+        self.orders = [Order(source.shards.counts, seed) for source in sources]
+        self.categories = [
+            tuple(dict.fromkeys(concept_name(c["name"]) for c in (source.shards.card or {}).get("categories", ())))
+            for source in sources
+        ]
+
+    def batch(self, number: int) -> ConceptBatch:
+        """Batch `number` (from 0) of this kind; samples that cannot be used are left out and counted."""
+        sizes = self.recipe.sizes
+        size = sizes[int(draw(self.seed, "size", self.recipe.kind, number).integers(len(sizes)))]
+        prepared, skipped = list[PreparedConcepts](), Counter[str]()
+        for source, order, categories in zip(self.sources, self.orders, self.categories, strict=True):
+            first = number * source.batch_size
+            for position in range(first + self.rank, first + source.batch_size, self.world):
+                epoch, shard, index = order.locate(position)
+                try:
+                    sample = source.shards.read_sample(shard, index)
+                    prepared.append(
+                        prepare_concepts(sample, self.recipe, size, self.dictionary, categories, self.seed, epoch)
+                    )
+                except DataError as error:
+                    skipped[error.reason] += 1
+        return collate_concepts(prepared, self.tokenizer, self.recipe, size, skipped)

@@ -1,0 +1,204 @@
+"""Find things by name in images: `python -m cloc.detect IMAGE... --classes "a, b, c"`.
+
+In: image files, names and an export with a detector. Out: a folder with each image and its boxes, the detections as
+COCO results, and the images and categories that their numbers stand for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import colorsys
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from tqdm import tqdm
+from transformers import AutoProcessor
+from transformers.utils.logging import disable_progress_bar
+
+from cloc.boxes import xyxy_to_xywh
+from cloc.export import newest_export, next_numbered, read_card
+from cloc.images import decode
+from cloc.models.detection import ClocForObjectDetection
+from cloc.text import canonical
+
+Found = Mapping[str, np.ndarray]
+"""What `ClocForObjectDetection.detect` says of one image."""
+
+
+def parse_classes(text: str) -> list[str]:
+    """Names from a list with commas; blanks around them, doubled blanks and empty places mean nothing.
+
+    Raises:
+        ValueError: no name, or one name twice.
+    """
+    names = [" ".join(part.split()) for part in text.split(",")]
+    names = [name for name in names if name]
+    if not names:
+        raise ValueError(
+            f'--classes: expected names with commas between them, got {text!r}; write --classes "cat, dog"'
+        )
+    twice = [name for name, count in Counter(canonical(name) for name in names).items() if count > 1]
+    if twice:
+        raise ValueError(f"--classes: {', '.join(map(repr, twice))} stands there more than once; name each thing once")
+    return names
+
+
+def read_image(path: Path) -> Image.Image:
+    """An RGB image from a file.
+
+    Raises:
+        ValueError: it cannot be read; the message says why.
+    """
+    try:
+        return decode(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror or error})") from error
+
+
+def newest_detector(runs: Path = Path("runs")) -> Path:
+    """The newest export with a detector below `runs`.
+
+    Raises:
+        ValueError: there is none; the message names the command that makes one.
+    """
+    found = []
+    for objective in ("detclip", "joint"):
+        try:
+            found.append(newest_export(runs, objective))
+        except ValueError:
+            continue
+    if not found:
+        raise ValueError(
+            f"{runs}: no finished export with a detector; train one with objective=detclip or joint, or name one with "
+            "--model runs/NAME/export"
+        )
+    return max(found, key=lambda folder: read_card(folder)["time"])
+
+
+def draw(image: Image.Image, found: Found, names: Sequence[str]) -> Image.Image:
+    """A copy of the image with its boxes, their names and scores; one colour a name, the best box on top."""
+    picture = image.copy()
+    brush, size = ImageDraw.Draw(picture), max(11, max(image.size) // 55)
+    font = ImageFont.load_default(size)
+    for box, score, label in reversed(list(zip(found["boxes"], found["scores"], found["labels"], strict=True))):
+        colour = tuple(int(255 * v) for v in colorsys.hsv_to_rgb(label * 0.618 % 1.0, 0.75, 0.9))
+        x0, y0, x1, y1 = (float(v) for v in box)
+        brush.rectangle((x0, y0, x1, y1), outline=colour, width=max(2, size // 7))
+        words = f"{names[label]} {score:.2f}"
+        place = brush.textbbox((x0, max(0.0, y0 - size - 2)), words, font=font)
+        brush.rectangle(place, fill=colour)
+        brush.text((place[0], max(0.0, y0 - size - 2)), words, fill="white", font=font)
+    return picture
+
+
+def coco_results(found: Found, image_id: int) -> list[dict[str, Any]]:
+    """Detections of one image as entries of a COCO results file; category n is the n-th name, from 1."""
+    boxes_xywh = xyxy_to_xywh(found["boxes"]).round(2).tolist()
+    rows = zip(boxes_xywh, found["scores"].tolist(), found["labels"].tolist(), strict=True)
+    return [
+        {"image_id": image_id, "category_id": label + 1, "bbox": box, "score": round(score, 5)}
+        for box, score, label in rows
+    ]
+
+
+def detect_files(
+    paths: Sequence[Path], names: Sequence[str], folder: Path, out: Path, score: float, limit: int
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Detect on each file and write the answers.
+
+    Args:
+        paths: image files.
+        names: what to look for.
+        folder: an export with a detector.
+        out: folder to write, made here.
+        score: least score.
+        limit: detections an image.
+
+    Returns:
+        How many detections each readable file has, and why the others could not be read.
+
+    Raises:
+        ValueError: the export has no detector, or not one file could be read.
+    """
+    model = ClocForObjectDetection.from_pretrained(folder).eval()
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    processor = AutoProcessor.from_pretrained(folder)
+    images, results, counts, bad = [], [], {}, {}
+    for path in tqdm(paths, unit="image", disable=len(paths) < 2):
+        try:
+            image = read_image(path)
+        except ValueError as error:
+            bad[str(path)] = str(error)
+            continue
+        found = model.detect([image], names, processor, limit=limit, score_threshold=score)[0]
+        number = len(images) + 1
+        out.mkdir(parents=True, exist_ok=True)
+        draw(image, found, names).save(out / f"{number:04d}-{path.stem}.png")
+        images.append({"id": number, "file_name": str(path), "width": image.width, "height": image.height})
+        results += coco_results(found, number)
+        counts[str(path)] = len(found["scores"])
+    if not images:
+        told = "; ".join(f"{path}: {reason}" for path, reason in bad.items())
+        raise ValueError(f"not one image could be read ({told}); give files in JPEG, PNG or WebP")
+    categories = [{"id": row + 1, "name": name} for row, name in enumerate(names)]
+    legend = {"images": images, "categories": categories, "annotations": []}
+    (out / "images_and_categories.json").write_text(json.dumps(legend, indent=1) + "\n", encoding="utf-8")
+    (out / "detections.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    return counts, bad
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cloc.detect",
+        description="Find things by name in images with an export that has a detector. Writes each image with boxes "
+        "drawn, detections.json (COCO results) and images_and_categories.json (what their numbers stand for).",
+        epilog='Example: python -m cloc.detect street.jpg --classes "traffic light, red car, person on a bicycle"',
+    )
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files (JPEG, PNG, WebP)")
+    parser.add_argument("--classes", required=True, help="what to look for: names with commas between them, each once")
+    parser.add_argument(
+        "--model", type=Path, metavar="EXPORT", help="an export with a detector (default: the newest below runs/)"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder to write (default: the next free runs/detect-N)"
+    )
+    parser.add_argument("--score", type=float, default=0.3, help="least score of a detection, 0 to 1 (default: 0.3)")
+    parser.add_argument("--limit", type=int, default=100, help="detections an image at most (default: 100)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    asked = parse(arguments)
+    disable_progress_bar()
+    try:
+        names = parse_classes(asked.classes)
+        if not 0 <= asked.score <= 1 or asked.limit < 1:
+            raise ValueError(
+                f"--score and --limit: expected 0 to 1 and at least 1, got {asked.score} and {asked.limit}"
+            )
+        folder = asked.model or newest_detector()
+        read_card(folder)
+        out = asked.out or next_numbered(Path("runs"), "detect")
+        counts, bad = detect_files(asked.images, names, folder, out, asked.score, asked.limit)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for path, count in counts.items():
+        print(f"{path}: {count} detections")
+    for path, reason in bad.items():
+        print(f"warning: left out: {path}: {reason}", file=sys.stderr)
+    print(f"{sum(counts.values())} detections on {len(counts)} images, {len(bad)} left out: {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

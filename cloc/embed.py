@@ -1,0 +1,181 @@
+"""Image and region vectors of many images: `python -m cloc.embed IMAGES... --boxes boxes.jsonl --out vectors.parquet`.
+
+Each image is encoded once, whatever the number of its boxes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+from transformers import AutoModel, AutoProcessor
+
+from cloc.export import newest_export, read_card
+from cloc.images import decode
+from cloc.models.modeling import ClocModel
+from cloc.models.processing import ClocProcessor
+from cloc.prompt_boxes import PromptBoxes, match, read_prompt_boxes
+from cloc.vector_file import VectorFile, vector_schema
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+NO_BOXES = PromptBoxes(np.zeros((0, 4)))
+
+
+def find_images(paths: Sequence[str]) -> list[Path]:
+    """Files as given, and the pictures below folders, sorted; each once.
+
+    Raises:
+        ValueError: a path does not exist, or there is no picture.
+    """
+    found: dict[Path, None] = {}
+    for text in paths:
+        path = Path(text)
+        if path.is_dir():
+            found.update(dict.fromkeys(sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)))
+        elif path.is_file():
+            found[path] = None
+        else:
+            raise ValueError(f"{path}: no such file or folder")
+    if not found:
+        raise ValueError(f"{', '.join(paths)}: no pictures there ({', '.join(SUFFIXES)})")
+    return list(found)
+
+
+@torch.no_grad()
+def embed_batch(
+    model: ClocModel, processor: ClocProcessor, images: Sequence[Image.Image], boxes_xyxy: Sequence[np.ndarray] | None
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Vectors of a few images, with one encoding of each.
+
+    Args:
+        model: in evaluation mode.
+        processor: the export's own.
+        images: B of them, RGB.
+        boxes_xyxy: for each image (M, 4) in its pixels, ragged; None for image vectors alone.
+
+    Returns:
+        (B, E) of the images, and for each image (M, E) of its boxes; unit norm, fp32, on the CPU.
+    """
+    inputs = processor(images=list(images), boxes=boxes_xyxy)
+    encoded = model.vision(inputs["pixel_values"].to(model.device))
+    whole = encoded.image_embeds.float().cpu()
+    if boxes_xyxy is None or not inputs["boxes_mask"].any():
+        return whole, [whole[:0]] * len(images)
+    prompter = model.vision.prompter
+    prompts = prompter.box_tokens(inputs["boxes"].to(model.device))
+    regions = prompter.project(prompter(prompts, model.vision.prompter_tokens(encoded))).float().cpu()
+    return whole, [rows[mask] for rows, mask in zip(regions, inputs["boxes_mask"], strict=True)]
+
+
+def rows_of(image: Path, boxes_xyxy: np.ndarray, whole: torch.Tensor, regions: torch.Tensor) -> Iterator[dict]:
+    """The rows of one image, as `vector_schema` describes them."""
+    yield {"image": str(image), "kind": "image", "embedding": whole.numpy()}
+    for place, (box, vector) in enumerate(zip(boxes_xyxy, regions, strict=True)):
+        corners = dict(zip(("x0", "y0", "x1", "y1"), (float(v) for v in box), strict=True))
+        yield {"image": str(image), "kind": "region", "region": place, **corners, "embedding": vector.numpy()}
+
+
+def embed_part(
+    model: ClocModel, processor: ClocProcessor, images: Sequence[Path], boxes: Mapping[Path, PromptBoxes] | None
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Rows of one batch of files, and the files that could not be read, with the reason.
+
+    Raises:
+        ValueError: boxes belong to another image.
+    """
+    skipped: dict[str, str] = {}
+    pictures: dict[Path, Image.Image] = {}
+    for path in images:
+        try:
+            pictures[path] = decode(path.read_bytes())
+        except (ValueError, OSError) as error:
+            skipped[str(path)] = str(error)
+            continue
+        if boxes is not None:
+            boxes.get(path, NO_BOXES).check(str(path), *pictures[path].size)
+    if not pictures:
+        return [], skipped
+    each = [np.zeros((0, 4)) if boxes is None else boxes.get(path, NO_BOXES).boxes_xyxy for path in pictures]
+    whole, regions = embed_batch(model, processor, list(pictures.values()), None if boxes is None else each)
+    rows = [row for entry in zip(pictures, each, whole, regions, strict=True) for row in rows_of(*entry)]
+    return rows, skipped
+
+
+def run(options: argparse.Namespace) -> None:
+    """Embed all images; goes on where an earlier call was stopped."""
+    images = find_images(options.images)
+    boxes, dropped = None, Counter[str]()
+    if options.boxes is not None:
+        read, dropped = read_prompt_boxes(options.boxes)
+        boxes = match(read, images, options.boxes)
+    folder = newest_export() if options.model is None else options.model
+    card = read_card(folder)
+    model = AutoModel.from_pretrained(folder, local_files_only=True).to(_device(options.device)).eval()
+    if boxes is not None and not model.has_prompter:
+        raise ValueError(f"{folder}: no Prompter (objective clip), so it has no region vectors; leave --boxes out")
+    processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    told = {"model": str(folder), "model_sha256": card["model_sha256"], "version": card["version"]}
+    drawn = None if boxes is None else [[str(p), b.boxes_xyxy.tolist()] for p, b in sorted(boxes.items())]
+    call = {**told, "images": [str(path) for path in images], "boxes": drawn, "batch_size": options.batch_size}
+    file = VectorFile(options.out, vector_schema(model.config.vision_config.projection_dim, told), call)
+    parts = [images[i : i + options.batch_size] for i in range(0, len(images), options.batch_size)]
+    skipped: dict[str, str] = {}
+    with tqdm(total=len(images), unit="image", disable=None) as bar:
+        for number, part in enumerate(parts):
+            if not file.has(number):
+                file.write(number, *embed_part(model, processor, part, boxes))
+            skipped |= file.skipped(number)
+            bar.update(len(part))
+    print(f"wrote {options.out}: {file.finish(len(parts)):,} vectors of {len(images) - len(skipped):,} images")
+    reasons = dropped + Counter(reason.partition(":")[0] for reason in skipped.values())
+    if reasons:
+        told_reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
+        print(f"left out or cut, by reason: {told_reasons}" + (f"; first image: {min(skipped)}" if skipped else ""))
+
+
+def _device(name: str) -> str:
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise ValueError("--device cuda: this torch sees no CUDA device; use auto or cpu")
+    return "cuda" if there and name != "cpu" else "cpu"
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cloc.embed",
+        description="Write image vectors, and vectors of given boxes, to a Parquet file; one encoding for each image. "
+        "A call that was stopped goes on when it is repeated.",
+        epilog='A boxes file has lines {"image": "a.jpg", "boxes": [[x0, y0, x1, y1], ...]} in pixels of the image, or '
+        "is a COCO instances file. Columns: image, kind (image or region), region, x0, y0, x1, y1, embedding.",
+    )
+    parser.add_argument("images", nargs="+", metavar="IMAGES", help="files, or folders of pictures")
+    parser.add_argument("--boxes", type=Path, metavar="FILE", help="boxes to embed, .jsonl or COCO .json")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.parquet", help="the file to write")
+    parser.add_argument("--model", type=Path, metavar="EXPORT", help="a finished export (default: the newest in runs/)")
+    parser.add_argument("--batch-size", type=int, default=32, help="images at a time (default: %(default)s)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    options = parser.parse_args(arguments)
+    try:
+        if options.batch_size < 1:
+            raise ValueError(f"--batch-size: expected at least 1, got {options.batch_size}")
+        run(options)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,227 @@
+"""The Detection wing's objective: one data type a step, each with its own terms (DetCLIPv2 3.4).
+
+detection:  alignment, giou, centerness
+grounding:  alignment
+pairs:      word_region
+and image_text as well where whole captions were given (the joint objective). All unweighted.
+
+Letters: B images, K anchors, R boxes, L labels, P positive anchors, U concepts, E embedding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from cloc.comm import at_least_fp32, sum_over_ranks
+from cloc.losses.alignment import focal_alignment, global_concepts
+from cloc.losses.assignment import Assignment, assign
+from cloc.losses.contrastive import contrast
+from cloc.losses.localisation import localisation
+from cloc.losses.proposals import ProposalScore, check_proposal_score, propose
+from cloc.losses.word_region import Direction, Matching, word_region
+from cloc.structures import ConceptBatch, DetectionOutputs, LossReport
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionTerms:
+    """Settings of the Detection wing's terms; the defaults are the paper's, or ATSS's where the paper is silent.
+
+    Attributes:
+        candidates: nearest anchors of each level that a box considers.
+        nearest_when_none: a box that would have no anchor takes its best candidate.
+        alpha, gamma: of the focal loss.
+        proposal_score, num_proposals, proposal_nms: see `propose`.
+        matching, direction, temperature, label_smoothing, matching_temperature: see `word_region`.
+    """
+
+    candidates: int = 9
+    nearest_when_none: bool = False
+    alpha: float = 0.25
+    gamma: float = 2.0
+    proposal_score: ProposalScore = "similarity_batch"
+    num_proposals: int = 100
+    proposal_nms: float = 0.6
+    matching: Matching = "max"
+    direction: Direction = "text_to_image"
+    temperature: float = 0.5
+    label_smoothing: float = 0.1
+    matching_temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_proposal_score(self.proposal_score)
+
+
+@dataclass(frozen=True, slots=True)
+class Positives:
+    """The positive anchors of a whole batch.
+
+    Attributes:
+        place: (P,) rows of the flattened (B K) anchors.
+        anchor: (P,) rows of the K anchors.
+        box: (P,) rows of the R boxes.
+        forced: (P,) bool, see `Assignment`.
+        lone: boxes without an anchor.
+    """
+
+    place: torch.Tensor
+    anchor: torch.Tensor
+    box: torch.Tensor
+    forced: torch.Tensor
+    lone: int
+
+
+def detection_objective(
+    outputs: DetectionOutputs, batch: ConceptBatch, step: int, settings: DetectionTerms
+) -> LossReport:
+    """The terms of this step's data type; whatever this rank holds, each has a graph to all that the kind trains."""
+    if batch.kind == "pairs":
+        report = _pairs(outputs, batch, settings)
+    else:
+        report = _boxes(outputs, batch, settings)
+    if outputs.caption_embeds is None:
+        return report
+    pairs = contrast(outputs.image_embeds[batch.caption_image], outputs.caption_embeds, outputs.image_logit_scale)
+    return LossReport(
+        {**report.terms, "image_text": pairs.loss},
+        {**report.counts, "captions": pairs.count},
+        {**report.gauges, "image_text_accuracy": pairs.accuracy},
+    )
+
+
+def _boxes(outputs: DetectionOutputs, batch: ConceptBatch, settings: DetectionTerms) -> LossReport:
+    """Detection and grounding data."""
+    to_pixels = outputs.canvas.repeat(2).double()
+    positives = assign_batch(outputs, batch, settings)
+    images, boxes, num, lone = sum_over_ranks(
+        [len(batch.pixel_values), int(batch.boxes_mask.sum()), len(positives.place), positives.lone],
+        batch.pixel_values.device,
+    )
+    texts, own = global_concepts(at_least_fp32(outputs.text_embeds), batch.concept_text_id)
+    places, concepts = positive_pairs(positives, batch, own)
+    summed = focal_alignment(
+        outputs.class_features.flatten(0, 1),
+        texts,
+        outputs.logit_scale,
+        outputs.logit_bias,
+        places,
+        concepts,
+        settings.alpha,
+        settings.gamma,
+    )
+    local = localisation(
+        at_least_fp32(outputs.pred_boxes).flatten(0, 1)[positives.place] * to_pixels.float(),
+        outputs.centerness.flatten()[positives.place],
+        outputs.anchors[positives.anchor] * to_pixels,
+        batch.boxes[batch.boxes_mask][positives.box] * to_pixels,
+        positives.forced,
+        num,
+    )
+    terms = {"alignment": summed / max(num, 1) + _graph(outputs, localised=batch.kind == "detection", placed=True)}
+    if batch.kind == "detection":
+        terms |= {"giou": local.giou, "centerness": local.centerness}
+    counts = {"images": images, "boxes": boxes, "positives": num, "boxes_without_anchor": lone}
+    return LossReport(terms, counts, {"positive_iou": local.mean_iou})
+
+
+def _pairs(outputs: DetectionOutputs, batch: ConceptBatch, settings: DetectionTerms) -> LossReport:
+    """Image-text pairs."""
+    features = outputs.class_features
+    rows, mask = propose(
+        features,
+        outputs.pred_boxes,
+        outputs.centerness,
+        outputs.text_embeds,
+        outputs.logit_scale,
+        outputs.logit_bias,
+        batch.pair_image,
+        batch.pair_concept,
+        settings.proposal_score,
+        settings.num_proposals,
+        settings.proposal_nms,
+    )
+    if settings.matching == "largest_box":
+        rows, mask = largest_first(rows, mask, outputs.pred_boxes)
+    found = word_region(
+        features.gather(1, rows.unsqueeze(2).expand(-1, -1, features.shape[2])),
+        mask,
+        outputs.text_embeds,
+        outputs.logit_scale,
+        batch.pair_image,
+        batch.pair_concept,
+        matching=settings.matching,
+        direction=settings.direction,
+        temperature=settings.temperature,
+        label_smoothing=settings.label_smoothing,
+        matching_temperature=settings.matching_temperature,
+    )
+    images, proposals = sum_over_ranks([len(batch.pixel_values), int(mask.sum())], batch.pixel_values.device)
+    return LossReport(
+        {"word_region": found.loss + _graph(outputs, localised=False, placed=False)},
+        {"images": images, "texts": found.texts, "proposals": proposals},
+        {"text_to_image_accuracy": found.accuracy},
+    )
+
+
+@torch.no_grad()
+def assign_batch(outputs: DetectionOutputs, batch: ConceptBatch, settings: DetectionTerms) -> Positives:
+    """The positive anchors of every image of a batch, in pixels of the canvas."""
+    to_pixels = outputs.canvas.repeat(2).double()
+    anchors, boxes = outputs.anchors * to_pixels, batch.boxes * to_pixels
+    sizes, first_box = outputs.level_sizes.tolist(), 0
+    found: list[tuple[int, int, Assignment]] = []
+    for image, mask in enumerate(batch.boxes_mask):
+        one = assign(anchors, sizes, boxes[image, mask], settings.candidates, settings.nearest_when_none)
+        found.append((image, first_box, one))
+        first_box += int(mask.sum())
+    nothing = torch.zeros(0, dtype=torch.int64, device=anchors.device)
+    return Positives(
+        place=torch.cat([nothing, *(one.anchor + image * len(anchors) for image, _, one in found)]),
+        anchor=torch.cat([nothing, *(one.anchor for _, _, one in found)]),
+        box=torch.cat([nothing, *(one.box + first for _, first, one in found)]),
+        forced=torch.cat([nothing.bool(), *(one.forced for _, _, one in found)]),
+        lone=sum(one.lone for _, _, one in found),
+    )
+
+
+@torch.no_grad()
+def positive_pairs(
+    positives: Positives, batch: ConceptBatch, concept_rows: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(L,) places among the flattened anchors and (L,) concepts of all ranks whose target is one, each pair once.
+
+    Args:
+        positives: of this rank's batch.
+        batch: its labels say which concepts a box has, one or more.
+        concept_rows: (U,) row of each own concept among those of all ranks.
+    """
+    positive, label = (positives.box[:, None] == batch.label_box[None, :]).nonzero(as_tuple=True)
+    pairs = torch.stack([positives.place[positive], concept_rows[batch.label_concept[label]]], dim=1)
+    pairs = pairs.unique(dim=0) if len(pairs) else pairs
+    return pairs[:, 0], pairs[:, 1]
+
+
+def largest_first(
+    rows: torch.Tensor, mask: torch.Tensor, boxes_xyxy: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each image's largest proposal in front, the rest behind it."""
+    chosen = boxes_xyxy.detach().gather(1, rows.unsqueeze(2).expand(-1, -1, 4))
+    areas = (chosen[..., 2:] - chosen[..., :2]).prod(dim=2).masked_fill(~mask, -1.0)
+    order = areas.argsort(dim=1, descending=True, stable=True)
+    return rows.gather(1, order), mask.gather(1, order)
+
+
+def _graph(outputs: DetectionOutputs, localised: bool, placed: bool) -> torch.Tensor:
+    """Nought, with a graph to all that this kind of step trains, whatever this rank holds: every rank has a gradient
+    for the same parameters. What the kind does not train stays out, so that its optimiser state rests.
+
+    Args:
+        outputs: of the model.
+        localised: boxes and centerness are trained.
+        placed: the bias of the similarity is trained; a contrast over images does not see it.
+    """
+    kept = [outputs.class_features, outputs.text_embeds, outputs.logit_scale]
+    kept += [outputs.pred_boxes, outputs.centerness] if localised else []
+    kept += [outputs.logit_bias] if placed else []
+    return sum(value.sum() * 0.0 for value in kept)

@@ -1,0 +1,74 @@
+"""Box and centre losses of the positive anchors (ATSS): GIoU weighted by centerness, and centerness itself.
+
+Letters: P positive anchors of this rank, G of all ranks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+from torchvision.ops import generalized_box_iou_loss
+
+from cloc.comm import at_least_fp32, sum_over_ranks
+from cloc.losses.assignment import row_iou
+
+
+@dataclass(frozen=True, slots=True)
+class Localisation:
+    """This rank's shares.
+
+    Attributes:
+        giou: scalar; local weighted sum over the global sum of weights.
+        centerness: scalar; local sum over the global number of positives.
+        mean_iou: scalar; share of the mean IoU of the positives, for the log.
+    """
+
+    giou: torch.Tensor
+    centerness: torch.Tensor
+    mean_iou: torch.Tensor
+
+
+def centerness_target(anchors: torch.Tensor, boxes_xyxy: torch.Tensor) -> torch.Tensor:
+    """(P,) in [0, 1]: 1 for an anchor whose centre is the box's, 0 at its border and outside.
+
+    Args:
+        anchors: (P, 4) xyxy, any unit.
+        boxes_xyxy: (P, 4), the same unit.
+    """
+    centres = (anchors[:, :2] + anchors[:, 2:]) / 2
+    low, high = (centres - boxes_xyxy[:, :2]).clamp(min=0), (boxes_xyxy[:, 2:] - centres).clamp(min=0)
+    return (torch.minimum(low, high) / torch.maximum(low, high).clamp(min=1e-12)).prod(dim=1).sqrt()
+
+
+def localisation(
+    predicted_xyxy: torch.Tensor,
+    centerness: torch.Tensor,
+    anchors: torch.Tensor,
+    boxes_xyxy: torch.Tensor,
+    forced: torch.Tensor,
+    positives: float,
+) -> Localisation:
+    """GIoU loss, each positive weighted by its centerness target, and binary cross entropy of the centerness.
+
+    Args:
+        predicted_xyxy: (P, 4) pixels; P may be 0.
+        centerness: (P,) logits.
+        anchors: (P, 4) pixels.
+        boxes_xyxy: (P, 4) pixels, the box that each anchor answers for.
+        forced: (P,) bool; the only anchor that its box has counts as central, wherever it lies.
+        positives: G.
+    """
+    predicted, logits = at_least_fp32(predicted_xyxy), at_least_fp32(centerness)
+    boxes = boxes_xyxy.to(predicted.dtype)
+    target = torch.where(forced, 1.0, centerness_target(anchors.to(predicted.dtype), boxes))
+    weights = sum_over_ranks([float(target.sum())], target.device)[0]
+    giou = generalized_box_iou_loss(predicted, boxes, reduction="none")
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="sum")
+    overlap = row_iou(predicted.detach()[:, None], boxes)
+    return Localisation(
+        giou=(giou * target).sum() / max(weights, 1e-12),
+        centerness=entropy / max(positives, 1),
+        mean_iou=overlap.sum() / max(positives, 1),
+    )

@@ -1,0 +1,97 @@
+"""Which regions of an image stand for it in the word-region contrast (DetCLIPv2 3.3): score, suppress, keep k.
+
+Letters: B images, K anchors, U concepts of this rank, P pairs of an image and a concept, E embedding, k proposals.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torchvision.ops import nms
+
+from cloc.comm import at_least_fp32
+
+MAX_ENTRIES = 2**24
+"""Similarities that are held at once."""
+
+ProposalScore = Literal["similarity_batch", "similarity_own", "centerness", "similarity_centerness"]
+PROPOSAL_SCORES = ("similarity_batch", "similarity_own", "centerness", "similarity_centerness")
+
+
+def check_proposal_score(name: str) -> None:
+    """Refuse a score that this detector cannot give.
+
+    Raises:
+        ValueError: the name is unknown, or is one of the paper's scores that need a head which is not there.
+    """
+    if name in ("foreground", "iou"):
+        raise ValueError(
+            f"proposal_score {name!r}: this detector has no class-agnostic {name} head; use one of {PROPOSAL_SCORES}"
+        )
+    if name not in PROPOSAL_SCORES:
+        raise ValueError(f"proposal_score: expected one of {PROPOSAL_SCORES}, got {name!r}")
+
+
+@torch.no_grad()
+def propose(
+    features: torch.Tensor,
+    boxes_xyxy: torch.Tensor,
+    centerness: torch.Tensor,
+    texts: torch.Tensor,
+    scale: torch.Tensor,
+    bias: torch.Tensor,
+    pair_image: torch.Tensor,
+    pair_concept: torch.Tensor,
+    score: ProposalScore = "similarity_batch",
+    num_proposals: int = 100,
+    iou_threshold: float = 0.6,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The proposals of each image.
+
+    Args:
+        features: (B, K, E); B may be 0.
+        boxes_xyxy: (B, K, 4), any unit.
+        centerness: (B, K) logits.
+        texts: (U, E) concepts of this rank's batch.
+        scale: scalar of the class logits.
+        bias: scalar of the class logits.
+        pair_image: (P,) which image a pair belongs to.
+        pair_concept: (P,) its row among the concepts.
+        score: `similarity_batch`: best similarity with any concept of this rank's batch, so that hard negatives are
+            picked too (the paper); `similarity_own`: with the image's own; `centerness`; `similarity_centerness`: the
+            product of both probabilities.
+        num_proposals: k.
+        iou_threshold: of two regions that overlap more, the one with the lower score is left out.
+
+    Returns:
+        (B, k) rows of anchors by falling score, and (B, k) bool, False behind the last one of an image.
+    """
+    check_proposal_score(score)
+    most = min(num_proposals, features.shape[1])
+    rows = torch.zeros(len(features), most, dtype=torch.int64, device=features.device)
+    mask = torch.zeros(len(features), most, dtype=torch.bool, device=features.device)
+    for image in range(len(features)):
+        own = pair_concept[pair_image == image] if score == "similarity_own" else slice(None)
+        scores = _objectness(features[image], centerness[image], texts[own], scale, bias, score)
+        kept = nms(at_least_fp32(boxes_xyxy[image]), scores, iou_threshold)[:most]
+        rows[image, : len(kept)], mask[image, : len(kept)] = kept, True
+    return rows, mask
+
+
+def _objectness(
+    features: torch.Tensor,
+    centerness: torch.Tensor,
+    texts: torch.Tensor,
+    scale: torch.Tensor,
+    bias: torch.Tensor,
+    score: ProposalScore,
+) -> torch.Tensor:
+    """(K,) scores of the regions of one image; without a concept all similarities count as nought."""
+    central = at_least_fp32(centerness).sigmoid()
+    if score == "centerness" or len(texts) == 0:
+        return central if "centerness" in score else torch.zeros_like(central)
+    features, texts = at_least_fp32(features), at_least_fp32(texts)
+    chunks = features.split(max(1, MAX_ENTRIES // len(texts)))
+    best = scale * torch.cat([(chunk @ texts.T).amax(dim=1) for chunk in chunks])
+    return (best + bias).sigmoid() * central if score == "similarity_centerness" else best

@@ -1,0 +1,1 @@
+"""The Detection wing's plain modules: pyramid, head, deformable module, anchors, and what turns scores into boxes."""

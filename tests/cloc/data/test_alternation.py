@@ -1,0 +1,63 @@
+"""One kind a step: a pure function of seed and step, whatever the workers, wherever it starts."""
+
+import numpy as np
+import pytest
+
+from cloc.data.alternation import Alternation, schedule
+from cloc.data.loader import make_loader
+
+
+class Numbered:
+    def __init__(self, name):
+        self.name = name
+
+    def batch(self, number):
+        return self.name, number
+
+
+KINDS = {"detection": Numbered("detection"), "pairs": Numbered("pairs")}
+ODDS = {"detection": 3.0, "pairs": 1.0}
+
+
+def all_batches(first=0, last=40, accumulation=1, workers=0):
+    made = Alternation(KINDS, ODDS, 0, accumulation, first, last)
+    return [tuple(batch) for batch in make_loader(made, workers)]
+
+
+def test_kinds_come_by_their_odds_and_a_longer_run_begins_with_the_shorter():
+    kinds = schedule(ODDS, 20_000, seed=1)
+    assert np.bincount(kinds)[1] / 20_000 == pytest.approx(0.25, abs=0.01)
+    assert (schedule(ODDS, 500, seed=1) == kinds[:500]).all()
+    assert (schedule(ODDS, 500, seed=2) != kinds[:500]).any()
+    assert set(schedule({"a": 0, "b": 1}, 100, seed=0)) == {1}
+
+
+@pytest.mark.parametrize("odds", [{}, {"a": 0.0}, {"a": -1.0, "b": 2.0}])
+def test_odds_that_cannot_be_are_refused(odds):
+    with pytest.raises(ValueError, match="expected weights of at least 0 with one above"):
+        schedule(odds, 10, seed=0)
+
+
+def test_each_kind_counts_its_own_batches_without_a_gap():
+    batches = all_batches()
+    for name in KINDS:
+        numbers = [number for kind, number in batches if kind == name]
+        assert numbers == list(range(len(numbers)))
+        assert numbers
+
+
+def test_a_run_goes_on_exactly_where_it_stopped():
+    assert all_batches(0, 17) + all_batches(17, 40) == all_batches(0, 40)
+
+
+def test_workers_change_nothing():
+    assert all_batches(accumulation=3, workers=2) == all_batches(accumulation=3)
+
+
+def test_the_accumulated_batches_of_a_step_share_its_kind():
+    batches = all_batches(accumulation=3)
+    assert len(batches) == 120
+    steps = [batches[i : i + 3] for i in range(0, 120, 3)]
+    assert all(len({kind for kind, _ in step}) == 1 for step in steps)
+    numbers = [number for kind, number in batches if kind == "pairs"]
+    assert numbers == list(range(len(numbers)))

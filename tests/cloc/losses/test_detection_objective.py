@@ -1,0 +1,167 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cloc.losses.alignment import focal_alignment_plain
+from cloc.losses.detection import DetectionTerms, detection_objective, positive_pairs
+from cloc.losses.detection import Positives as Found
+
+CLOSE = {"rtol": 1e-10, "atol": 1e-10}
+TERMS = {"detection": ["alignment", "giou", "centerness"], "grounding": ["alignment"], "pairs": ["word_region"]}
+UNTRAINED = ("vision.prompter", "vision.box_head", "vision.visual_projection", "vision.tower.post_layernorm")
+
+
+def run(model, batch, settings=None):
+    outputs = model(batch.pixel_values, batch.concept_ids, batch.concept_attention, with_logits=False)
+    return detection_objective(outputs, batch, 0, settings or DetectionTerms())
+
+
+LOCALISED = ("detector.head.deltas", "detector.head.delta_scale", "detector.head.centerness")
+RESTS = {"detection": (), "grounding": LOCALISED, "pairs": (*LOCALISED, "detector.logit_bias")}
+
+
+@pytest.mark.parametrize("kind", TERMS)
+@pytest.mark.parametrize(("images", "boxes", "concepts"), [(2, 3, 5), (2, 0, 4), (2, 0, 0), (0, 3, 5), (0, 0, 0)])
+def test_a_step_gives_a_gradient_to_what_its_kind_trains_and_to_nothing_else(
+    detector_model, concept_batch, kind, images, boxes, concepts
+):
+    model = detector_model()
+    report = run(model, concept_batch(kind, images, boxes, concepts))
+    assert list(report.terms) == TERMS[kind]
+    assert report.counts["images"] == images
+    sum(report.terms.values()).backward()
+    trained = 0
+    for name, parameter in model.named_parameters():
+        clip_only = name.endswith("logit_scale") and name != "detector.logit_scale"
+        if clip_only or name.startswith((*UNTRAINED, *RESTS[kind])):
+            assert parameter.grad is None, name
+        else:
+            assert torch.isfinite(parameter.grad).all(), name
+            trained += 1
+    assert trained > 30
+
+
+@pytest.mark.parametrize("deformable", [True, False])
+def test_pairs_reach_the_regression_branch_through_the_deformable_module_only(
+    detector_model, concept_batch, deformable
+):
+    model = detector_model(deformable=deformable)
+    report = run(model, concept_batch("pairs", images=4))
+    report.terms["word_region"].backward()
+    gradients = [conv[0].weight.grad for conv in model.detector.head.regression]
+    if deformable:
+        assert all(float(g.abs().max()) > 0 for g in gradients)
+    else:
+        assert gradients == [None] * len(gradients)
+
+
+def test_the_report_counts_what_it_saw(detector_model, concept_batch):
+    batch = concept_batch("detection", images=3, boxes=4)
+    report = run(detector_model(), batch)
+    assert report.counts["boxes"] == 11
+    assert 11 - report.counts["boxes_without_anchor"] <= report.counts["positives"]
+    assert 0 < float(report.gauges["positive_iou"]) < 1
+    every = run(detector_model(), batch, DetectionTerms(nearest_when_none=True))
+    assert every.counts["boxes_without_anchor"] <= report.counts["boxes_without_anchor"]
+
+
+def test_alignment_is_the_plain_focal_loss_over_positives(detector_model, concept_batch):
+    model, batch = detector_model().double(), concept_batch("grounding")
+    batch = replace(batch, pixel_values=batch.pixel_values.double())
+    outputs = model(batch.pixel_values, batch.concept_ids, batch.concept_attention, with_logits=False)
+    from cloc.losses.detection import assign_batch
+
+    found = assign_batch(outputs, batch, DetectionTerms())
+    rows, concepts = positive_pairs(found, batch, torch.arange(5))
+    expected = focal_alignment_plain(
+        outputs.class_features.flatten(0, 1),
+        outputs.text_embeds,
+        outputs.logit_scale,
+        outputs.logit_bias,
+        rows,
+        concepts,
+    )
+    report = detection_objective(outputs, batch, 0, DetectionTerms())
+    torch.testing.assert_close(report.terms["alignment"], expected / len(found.place), **CLOSE)
+
+
+def test_a_box_may_have_several_concepts(concept_batch):
+    batch = concept_batch("detection", images=1, boxes=2, concepts=4)
+    batch = replace(batch, label_box=torch.tensor([0, 0, 0]), label_concept=torch.tensor([1, 3, 3]))
+    none = torch.zeros(2, dtype=torch.bool)
+    found = Found(torch.tensor([7, 9]), torch.tensor([7, 9]), torch.tensor([0, 1]), none, 0)
+    rows, concepts = positive_pairs(found, batch, torch.tensor([10, 11, 12, 13]))
+    assert list(zip(rows.tolist(), concepts.tolist(), strict=True)) == [(7, 11), (7, 13)]
+
+
+def test_captions_add_the_image_text_term(detector_model, concept_batch):
+    batch = concept_batch("pairs", size=(64, 64))
+    ids = batch.concept_ids[:2]
+    batch = replace(batch, caption_ids=ids, caption_attention=torch.ones_like(ids), caption_image=torch.arange(2))
+    outputs = detector_model()(
+        batch.pixel_values, batch.concept_ids, batch.concept_attention,
+        with_logits=False, caption_ids=ids, caption_attention=torch.ones_like(ids),
+    )  # fmt: skip
+    report = detection_objective(outputs, batch, 0, DetectionTerms())
+    assert list(report.terms) == ["word_region", "image_text"]
+    assert report.counts["captions"] == 2
+
+
+def test_a_wrong_proposal_score_is_refused_at_once():
+    with pytest.raises(ValueError, match="no class-agnostic iou head"):
+        DetectionTerms(proposal_score="iou")
+
+
+def part(batch, rank, kind):
+    """Two of three images, or the third; each rank holds the concepts of its own labels and one more."""
+    images = slice(0, 2) if rank == 0 else slice(2, 3)
+    owner = batch.boxes_mask.nonzero()[:, 0]
+    regions = ((owner >= images.start) & (owner < images.stop)).nonzero()[:, 0]
+    words = torch.arange(4) if rank == 0 else torch.arange(2, 6)
+    pairs = ((batch.pair_image >= images.start) & (batch.pair_image < images.stop)).nonzero()[:, 0]
+    return replace(
+        batch,
+        pixel_values=batch.pixel_values[images],
+        extent=batch.extent[images],
+        boxes=batch.boxes[images],
+        boxes_mask=batch.boxes_mask[images],
+        label_box=torch.arange(len(regions)),
+        label_concept=batch.label_concept[regions] - int(words[0]),
+        concept_ids=batch.concept_ids[words],
+        concept_attention=batch.concept_attention[words],
+        concept_text_id=batch.concept_text_id[words],
+        pair_image=batch.pair_image[pairs] - images.start,
+        pair_concept=batch.pair_concept[pairs] - int(words[0]),
+    )
+
+
+def whole(concept_batch, kind):
+    batch = concept_batch(kind, images=3, boxes=2, concepts=6)
+    batch = replace(batch, pixel_values=batch.pixel_values.double())
+    owner = batch.boxes_mask.nonzero()[:, 0]
+    return replace(
+        batch,
+        label_concept=torch.where(owner < 2, torch.arange(len(owner)) % 4, 2 + torch.arange(len(owner)) % 4),
+        pair_concept=torch.where(batch.pair_image < 2, batch.pair_concept % 4, 2 + batch.pair_concept % 4),
+    )
+
+
+def gradients(model, batch):
+    # All regions are kept, so that the proposals do not depend on the rank's own list of concepts.
+    report = run(model, batch, DetectionTerms(proposal_nms=1.0, num_proposals=10_000))
+    total = sum((n + 1) * term for n, term in enumerate(report.terms.values()))
+    leaves = [p for n, p in model.named_parameters() if n.startswith(("detector.", "text", "vision.tower"))]
+    found = torch.autograd.grad(total, leaves, allow_unused=True)
+    return total.detach(), [torch.zeros_like(p) if g is None else g for p, g in zip(leaves, found, strict=True)]
+
+
+@pytest.mark.multiprocess
+@pytest.mark.parametrize("kind", TERMS)
+def test_two_ragged_ranks_are_one(detector_model, concept_batch, spine_group, kind):
+    batch, model = whole(concept_batch, kind), detector_model().double()
+    answers = spine_group(2, lambda rank: gradients(model, part(batch, rank, kind)))
+    loss, expected = gradients(model, batch)
+    torch.testing.assert_close(answers[0][0] + answers[1][0], loss, **CLOSE)
+    for one, other, wanted in zip(answers[0][1], answers[1][1], expected, strict=True):
+        torch.testing.assert_close(one + other, wanted, **CLOSE)

@@ -1,0 +1,107 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from cloc.detect import draw, main, newest_detector, parse_classes
+from cloc.export import CARD
+
+
+@pytest.fixture
+def export(detector_model, detector_processor, tmp_path, monkeypatch):
+    """A finished export of an untrained tiny detector in `runs/`, which is where the command starts."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(name="tiny", objective="detclip", time="2026-01-01"):
+        folder = tmp_path / "runs" / name / "export"
+        detector_model().save_pretrained(folder)
+        detector_processor().save_pretrained(folder)
+        (folder / CARD).write_text(json.dumps({"schema": 1, "time": time, "objective": objective}))
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize("text", ["cat, dog,a red  ball", " cat ,, dog,\n a red ball , ", "cat,dog,a red ball,"])
+def test_a_class_list_with_commas_and_blanks(text):
+    assert parse_classes(text) == ["cat", "dog", "a red ball"]
+
+
+def test_class_lists_that_are_refused():
+    with pytest.raises(ValueError, match="'red cat' stands there more than once"):
+        parse_classes("red cat, dog, Red  Cat")
+    with pytest.raises(ValueError, match="expected names with commas between them"):
+        parse_classes(" , ,")
+
+
+def test_pictures_and_coco_files(export, spine_picture, tmp_path, capsys):
+    export()
+    for folder, size in (("one", (60, 40)), ("two", (30, 50))):
+        (tmp_path / folder).mkdir()
+        spine_picture(*size).save(tmp_path / folder / "same.jpg")
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    code = main(["one/same.jpg", "bad.jpg", "two/same.jpg", "gone.png", "--classes", "cat, dog", "--score", "0.05",
+                 "--limit", "7"])  # fmt: skip
+    told = capsys.readouterr()
+    assert code == 0
+    assert "left out: bad.jpg: image cannot be decoded" in told.err
+    assert "left out: gone.png: cannot be read" in told.err
+    assert "on 2 images, 2 left out: runs/detect-1" in told.out
+    out = tmp_path / "runs" / "detect-1"
+    assert Image.open(out / "0001-same.png").size == (60, 40)
+    assert Image.open(out / "0002-same.png").size == (30, 50)
+    truth = COCO(str(out / "images_and_categories.json"))
+    results = truth.loadRes(str(out / "detections.json"))
+    assert [c["name"] for c in truth.loadCats([1, 2])] == ["cat", "dog"]
+    found = results.loadAnns(results.getAnnIds(imgIds=[1]))
+    assert 0 < len(found) <= 7
+    for one in found:
+        x, y, w, h = one["bbox"]
+        assert min(x, y, w, h) >= 0
+        assert x + w <= 60.02
+        assert y + h <= 40.02
+        assert one["score"] >= 0.05
+
+
+def test_nothing_readable_is_a_mistake_of_code_2(export, tmp_path, capsys):
+    export()
+    assert main(["gone.png", "--classes", "cat"]) == 2
+    assert "error: not one image could be read (gone.png: cannot be read" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "detect-1").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--classes", "cat, cat"], "more than once"),
+        (["--classes", "cat", "--score", "3"], "--score and --limit: expected 0 to 1"),
+        (["--classes", "cat", "--model", "elsewhere"], "elsewhere: no export"),
+        (["--classes", "cat"], "no finished export with a detector; train one with objective=detclip"),
+    ],
+)
+def test_mistakes_are_one_line_and_code_2(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["a.png", *arguments]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert message in told
+    assert told.count("\n") == 1
+
+
+def test_the_newest_export_with_a_detector_is_taken(export, tmp_path):
+    export("a", "detclip", "2026-01-02")
+    newest = export("b", "joint", "2026-01-03")
+    export("c", "cloc", "2026-01-04")
+    assert newest_detector(tmp_path / "runs") == newest
+
+
+def test_a_box_is_drawn_where_it_is():
+    black = Image.new("RGB", (100, 80))
+    found = {"boxes": np.array([[20.0, 30.0, 60.0, 70.0]]), "scores": np.array([0.9]), "labels": np.array([0])}
+    drawn = np.asarray(draw(black, found, ["cat"])).max(axis=2)
+    assert drawn[69:72, 30:55].max() > 100
+    assert drawn[45:60, 30:55].max() == 0
+    assert drawn[75:, :].max() == 0
+    assert not np.asarray(black).any()

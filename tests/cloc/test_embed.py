@@ -1,0 +1,192 @@
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import AutoModel, AutoProcessor
+
+from cloc import embed
+
+BOXES = {"a.png": [[5, 5, 30, 25], [0, 0, 50, 30]], "b.png": [[2, 3, 20, 20]], "c.png": []}
+SIZES = {"a.png": (50, 30), "b.png": (30, 44), "c.png": (32, 32)}
+
+
+@pytest.fixture
+def pictures(spine_picture, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for seed, (name, size) in enumerate(SIZES.items()):
+        spine_picture(*size, seed=seed).save(folder / name)
+    return folder
+
+
+@pytest.fixture
+def boxes_file(tmp_path):
+    file = tmp_path / "boxes.jsonl"
+    file.write_text("".join(json.dumps({"image": name, "boxes": boxes}) + "\n" for name, boxes in BOXES.items()))
+    return file
+
+
+CACHE: dict = {}
+
+
+@pytest.fixture
+def export(spine_export):
+    """One export for all tests, which only read it."""
+    if "cloc" not in CACHE:
+        CACHE["cloc"] = spine_export()
+    return CACHE["cloc"]
+
+
+@torch.no_grad()
+def test_vectors_are_the_models_own(export, pictures, boxes_file, spine_picture, tmp_path, capsys):
+    out = tmp_path / "deep" / "v.parquet"
+    call = [str(pictures), "--boxes", str(boxes_file), "--out", str(out), "--model", str(export), "--batch-size", "2"]
+    assert embed.main(call) == 0
+    assert f"wrote {out}: 6 vectors of 3 images" in capsys.readouterr().out
+    rows = pq.read_table(out).to_pylist()
+    assert [(row["image"].rpartition("/")[2], row["kind"], row["region"]) for row in rows] == [
+        ("a.png", "image", None),
+        ("a.png", "region", 0),
+        ("a.png", "region", 1),
+        ("b.png", "image", None),
+        ("b.png", "region", 0),
+        ("c.png", "image", None),
+    ]
+    assert [rows[1][name] for name in ("x0", "y0", "x1", "y1")] == [5, 5, 30, 25]
+    assert rows[0]["x0"] is None
+    model, processor = AutoModel.from_pretrained(export).eval(), AutoProcessor.from_pretrained(export)
+    inputs = processor(images=[spine_picture(50, 30, seed=0)], boxes=[BOXES["a.png"]])
+    theirs = torch.tensor([row["embedding"] for row in rows[:3]])
+    torch.testing.assert_close(theirs[:1], model.get_image_features(inputs["pixel_values"]))
+    torch.testing.assert_close(theirs[1:], model.get_region_features(inputs["pixel_values"], inputs["boxes"])[0])
+    metadata = pq.read_schema(out).metadata
+    assert metadata[b"model_sha256"].decode() == json.loads((export / "export.json").read_text())["model_sha256"]
+    assert [p.name for p in out.parent.iterdir()] == ["v.parquet"]
+
+
+def test_an_image_is_encoded_once(export, spine_picture):
+    model, processor = AutoModel.from_pretrained(export).eval(), AutoProcessor.from_pretrained(export)
+    seen = []
+    model.vision.tower.register_forward_hook(lambda module, inputs, output: seen.append(len(output.pooler_output)))
+    many = [np.array([[i, i, i + 9.0, i + 9.0] for i in range(20)]), np.zeros((0, 4))]
+    whole, regions = embed.embed_batch(model, processor, [spine_picture(40, 40), spine_picture(20, 40)], many)
+    assert seen == [2]
+    assert whole.shape == (2, 16)
+    assert [tuple(r.shape) for r in regions] == [(20, 16), (0, 16)]
+    torch.testing.assert_close(regions[0].norm(dim=1), torch.ones(20))
+
+
+def test_a_stopped_call_goes_on(export, pictures, boxes_file, tmp_path, monkeypatch):
+    out = tmp_path / "v.parquet"
+    call = [str(pictures), "--boxes", str(boxes_file), "--out", str(out), "--model", str(export), "--batch-size", "1"]
+    whole, calls = embed.embed_part, []
+
+    def stops(model, processor, images, boxes):
+        calls.append([path.name for path in images])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return whole(model, processor, images, boxes)
+
+    monkeypatch.setattr(embed, "embed_part", stops)
+    with pytest.raises(KeyboardInterrupt):
+        embed.main(call)
+    assert not out.exists()
+    assert embed.main(call) == 0
+    assert calls == [["a.png"], ["b.png"], ["b.png"], ["c.png"]]
+    assert len(pq.read_table(out)) == 6
+
+
+def test_parts_of_another_call_are_refused(export, pictures, boxes_file, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "v.parquet"
+    call = [str(pictures), "--out", str(out), "--model", str(export)]
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(embed, "embed_part", stop)
+    with pytest.raises(KeyboardInterrupt):
+        embed.main([*call, "--boxes", str(boxes_file)])
+    assert embed.main(call) == 2
+    assert "holds parts of another call (other images, boxes, model or batch size); delete" in capsys.readouterr().err
+
+
+def test_a_broken_picture_is_left_out_and_said(export, pictures, tmp_path, capsys):
+    (pictures / "d.png").write_bytes(b"no picture")
+    out = tmp_path / "v.parquet"
+    assert embed.main([str(pictures), "--out", str(out), "--model", str(export)]) == 0
+    told = capsys.readouterr().out
+    assert "3 vectors of 3 images" in told
+    assert "left out or cut, by reason: image cannot be decoded 1; first image: " in told
+    assert "d.png" not in str(pq.read_table(out).column("image").to_pylist())
+
+
+def coco(name, width, height, boxes):
+    annotations = [
+        {"id": i + 1, "image_id": 1, "category_id": 1, "bbox": box, "area": 1, "iscrowd": 0}
+        for i, box in enumerate(boxes)
+    ]
+    images = [{"id": 1, "file_name": name, "width": width, "height": height}]
+    return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cat"}]}
+
+
+def test_a_coco_file_gives_boxes_as_well(export, pictures, tmp_path, capsys):
+    file, out = tmp_path / "boxes.json", tmp_path / "v.parquet"
+    file.write_text(json.dumps(coco("a.png", 50, 30, [[5, 5, 25, 20], [1, 1, 0, 4]])))
+    call = [str(pictures), "--boxes", str(file), "--out", str(out), "--model", str(export)]
+    assert embed.main(call) == 0
+    assert [r["x1"] for r in pq.read_table(out).to_pylist() if r["kind"] == "region"] == [30]
+    assert "left out or cut, by reason: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([{"image": "z.png", "boxes": []}], r"1 of its 1 images are not among the 3 given \(first: z\.png\); give the"),
+        (
+            [{"image": "a.png", "boxes": [[0, 0, 60, 20]]}],
+            r"box 0 \[0\.0, 0\.0, 60\.0, 20\.0\] lies outside its 50 x 30",
+        ),
+        ([{"image": "a.png", "boxes": [], "width": 5, "height": 3}], r"for an image of 5 x 3, this one has 50 x 30"),
+        ([{"image": "a.png", "boxes": []}] * 2, r"boxes\.jsonl:2: a\.png has a line already"),
+        ([{"picture": "a.png"}], r"boxes\.jsonl:1: expected \{\"image\": .*KeyError: 'image'"),
+        ([{"image": "a.png", "boxes": [[1, 2]]}], r"boxes\.jsonl:1: expected \{\"image\""),
+    ],
+)
+def test_boxes_that_do_not_belong_are_refused(lines, said, export, pictures, tmp_path, capsys):
+    file = tmp_path / "boxes.jsonl"
+    file.write_text("\n".join(json.dumps(line) for line in lines))
+    call = [str(pictures), "--boxes", str(file), "--out", str(tmp_path / "v.parquet"), "--model", str(export)]
+    assert embed.main(call) == 2
+    told = capsys.readouterr().err
+    assert told.count("error: ") == 1
+    with pytest.raises(ValueError, match=said):
+        raise ValueError(told)
+
+
+def test_the_same_name_in_two_folders_needs_its_folder(export, pictures, spine_picture, tmp_path, capsys):
+    (tmp_path / "more").mkdir()
+    spine_picture(50, 30).save(tmp_path / "more" / "a.png")
+    file = tmp_path / "boxes.jsonl"
+    call = [str(pictures), str(tmp_path / "more"), "--boxes", str(file), "--out", str(tmp_path / "v.parquet")]
+    call += ["--model", str(export)]
+    file.write_text(json.dumps({"image": "a.png", "boxes": []}))
+    assert embed.main(call) == 2
+    assert "name it with its folder" in capsys.readouterr().err
+    file.write_text(json.dumps({"image": "more/a.png", "boxes": [[1, 1, 9, 9]]}))
+    assert embed.main(call) == 0
+    rows = pq.read_table(tmp_path / "v.parquet").to_pylist()
+    assert [row["image"] for row in rows if row["kind"] == "region"] == [str(tmp_path / "more" / "a.png")]
+
+
+def test_what_cannot_be_done_is_said_in_a_line(spine_export, pictures, boxes_file, tmp_path, capsys):
+    clip = spine_export("clip", objective="clip")
+    out = ["--out", str(tmp_path / "v.parquet"), "--model", str(clip)]
+    assert embed.main([str(pictures), "--boxes", str(boxes_file), *out]) == 2
+    assert "no Prompter (objective clip), so it has no region vectors; leave --boxes out" in capsys.readouterr().err
+    assert embed.main([str(tmp_path / "none"), *out]) == 2
+    assert "none: no such file or folder" in capsys.readouterr().err
+    assert embed.main([str(pictures), *out]) == 0
+    assert embed.main([str(pictures), *out]) == 2
+    assert "already there; give another file" in capsys.readouterr().err
