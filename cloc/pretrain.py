@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections import Counter
+
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
     from cloc.config import Config
+    from cloc.data.loader import Source
+    from cloc.models.modeling import ClocModel
     from cloc.stepper import Stepper
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -59,20 +66,16 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from cloc import build, comm, engine, preflight, runs
-    from cloc.cached import joined
     from cloc.config import load_config
     from cloc.data.loader import make_loader
-    from cloc.export import write_export
     from cloc.metering import Meter
+    from cloc.metering.trackers import check_trackers
     from cloc.optim import learning_rate
     from cloc.stepper import read_deepspeed
-    from cloc.trackers import check_trackers
+    from cloc.stepper.cached import joined
 
     # 1. what to do
     config = load_config(options.config, options.overrides)
-    if options.plan:
-        print_plan(config, options)
-        return 0
     check_trackers(config.run.trackers)
     device = build.find_device(config)
     deepspeed = build.deepspeed_file(config, launched=options.local_rank is not None)
@@ -91,8 +94,7 @@ def run(options: argparse.Namespace) -> int:
     folder, checkpoint = runs.open_run(options.runs, config, options.resume)
     first_step = 0 if checkpoint is None else load(stepper, checkpoint, deepspeed is not None)
     batches = make_loader(build.make_batches(config, sources, tokenizer, first_step), build.num_workers(config))
-    if config.train.cached:
-        batches = joined(batches, config.train.accumulation)
+    batches = joined(batches, config.train.accumulation) if config.train.cached else batches
 
     # 3. say what will happen
     if comm.is_main():
@@ -114,23 +116,42 @@ def run(options: argparse.Namespace) -> int:
     # 5. hand over
     weights = stepper.weights()
     if comm.is_main() and finished:
-        facts, data = preflight.facts(config), preflight.data_facts(config, sources)
-        size = build.export_detection_size(config)
-        print(f"export: {write_export(model, weights, tokenizer, folder, facts, data, size)}")
-        if meter.skipped:
-            print("skipped or left out, by reason: " + ", ".join(f"{k} {v}" for k, v in sorted(meter.skipped.items())))
+        hand_over(config, model, weights, tokenizer, folder, sources, meter.skipped)
     elif comm.is_main():
         print(f"stopped on request; go on with --resume {folder}")
     comm.leave()
     return 0 if finished else 143
 
 
-def print_plan(config: Config, options: argparse.Namespace) -> None:
-    """Say what the recipe costs."""
+def hand_over(
+    config: Config,
+    model: ClocModel,
+    weights: dict[str, torch.Tensor],
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    sources: list[Source],
+    skipped: Counter[str],
+) -> None:
+    """Write the export, and say where it is and what was left out on the way."""
+    from cloc import build, preflight
+    from cloc.export import write_export
+
+    facts, data = preflight.facts(config), preflight.data_facts(config, sources)
+    size = build.export_detection_size(config)
+    print(f"export: {write_export(model, weights, tokenizer, folder, facts, data, size)}")
+    if skipped:
+        print("skipped or left out, by reason: " + ", ".join(f"{k} {v}" for k, v in sorted(skipped.items())))
+
+
+def print_plan(options: argparse.Namespace) -> int:
+    """Say what the recipe costs; 0."""
+    from cloc.config import load_config
     from cloc.planning import plan_lines
 
+    config = load_config(options.config, options.overrides)
     for line in plan_lines(config, options.devices, options.zero, not options.no_measure):
         print(line, flush=True)
+    return 0
 
 
 def load(stepper: Stepper, checkpoint: Path, deepspeed: bool) -> int:
@@ -151,7 +172,7 @@ def main(arguments: list[str]) -> int:
     """Run the command; returns the exit status."""
     options = parse_arguments(arguments)
     try:
-        return run(options)
+        return print_plan(options) if options.plan else run(options)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -280,7 +280,7 @@ class ConceptBatch:
         return replace(self, **_moved(self, device))
 
 
-def _moved(batch: Batch | ConceptBatch, device: torch.device | str) -> dict[str, torch.Tensor]:
+def _moved(batch: Batch | ConceptBatch, device: torch.device | str) -> dict[str, Any]:
     values = {f.name: getattr(batch, f.name) for f in fields(batch)}
     return {k: v.to(device, non_blocking=True) for k, v in values.items() if isinstance(v, torch.Tensor)}
 
@@ -290,8 +290,8 @@ class DetectionOutputs(ModelOutput):
     """What the detector returns: features, boxes and scales, no loss. Nothing here has unit norm.
 
     Attributes:
-        logits: (B, K, U) class logits `logit_scale * class_features . text_embeds + logit_bias`; None when they were not
-            asked for (training computes them in the loss, over the concepts of all ranks).
+        logits: (B, K, U) class logits `logit_scale * class_features . text_embeds + logit_bias`; None when they were
+            not asked for (training computes them in the loss, over the concepts of all ranks).
         pred_boxes: (B, K, 4) xyxy in [0, 1] of the canvas, not cut at its border.
         centerness: (B, K) logits.
         class_features: (B, K, E).
@@ -327,7 +327,8 @@ class Outputs(ModelOutput):
         caption_embeds: (C, E).
         region_embeds: (R, E) of the box prompts, None for the objective `clip`.
         phrase_embeds: (U, E) of the different phrases.
-        grounded_boxes: (G, 4) xyxy in [0, 1] of the canvas, one for each region whose phrase is unique in its image.
+        grounded_boxes: (G, 4) xyxy in [0, 1] of the canvas, one for each region whose phrase is unique in its image;
+            None without a box head.
         logit_scale, region_logit_scale: scalars, already exponentiated and capped.
         logit_bias, region_logit_bias: scalars of the sigmoid form, None for the softmax form.
     """

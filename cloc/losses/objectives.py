@@ -55,10 +55,13 @@ def cloc_objective(outputs: Outputs, batch: Batch, step: int, settings: RegionTe
         batch.phrase_text_id[batch.phrase_of_region],
         settings.filter_threshold if step >= settings.filter_warmup else None,
     )
-    boxes, num_grounded = grounding(outputs.grounded_boxes, batch.boxes[batch.boxes_mask][batch.unique_in_image])
+    terms, counts = {**image.terms, "region_text": regions.loss}, {**image.counts, "regions": regions.count}
+    if outputs.grounded_boxes is not None:  # RoI-Align has no box head
+        boxes = batch.boxes[batch.boxes_mask][batch.unique_in_image]
+        terms["grounding"], counts["grounded"] = grounding(outputs.grounded_boxes, boxes)
     return LossReport(
-        {**image.terms, "region_text": regions.loss, "grounding": boxes},
-        {**image.counts, "regions": regions.count, "grounded": num_grounded},
+        terms,
+        counts,
         {**image.gauges, "region_text_accuracy": regions.accuracy, "filtered_negatives": regions.filtered},
     )
 

@@ -17,6 +17,7 @@ from transformers.utils import ModelOutput
 
 from cloc.models.configuration import ClocConfig, ClocVisionConfig
 from cloc.models.prompter import BoxHead, ImageTokens, Prompter
+from cloc.models.roi_align import ImageMap, RoiAlignPrompter
 from cloc.models.tower import check_tower, encode, patch_grid, tower_width
 from cloc.structures import Outputs
 
@@ -83,7 +84,9 @@ class ClocVisionModel(ClocPreTrainedModel):
         self.tower = AutoModel.from_config(config.tower)
         self.visual_projection = nn.Linear(width, config.projection_dim, bias=False)
         self.prompter = self.box_head = None
-        if config.has_prompter:
+        if config.has_prompter and config.prompter_kind == "roi_align":
+            self.prompter = RoiAlignPrompter(width, config.projection_dim)
+        elif config.has_prompter:
             self.prompter = Prompter(
                 width,
                 config.projection_dim,
@@ -108,7 +111,7 @@ class ClocVisionModel(ClocPreTrainedModel):
         tokens, pooled = encode(self.tower, pixel_values)
         return ClocVisionOutput(F.normalize(self.visual_projection(pooled), dim=-1), pooled, tokens)
 
-    def prompter_tokens(self, encoded: ClocVisionOutput) -> ImageTokens:
+    def prompter_tokens(self, encoded: ClocVisionOutput) -> ImageTokens | ImageMap:
         """The image as the Prompter reads it.
 
         Raises:
@@ -147,6 +150,9 @@ class ClocVisionModel(ClocPreTrainedModel):
 
         Returns:
             (B, P, 4) xyxy in [0, 1] of the canvas; the processor's `post_process_boxes` turns it into pixels.
+
+        Raises:
+            ValueError: this encoder has no Prompter, or RoI-Align in its place, which takes boxes only.
         """
         image = self.prompter_tokens(self(pixel_values))
         return self.box_head(self.prompter(self.prompter.phrase_tokens(phrases), image))
@@ -246,12 +252,13 @@ class ClocModel(ClocPreTrainedModel):
         image = self.vision.prompter_tokens(encoded)
         phrases = self.get_text_features(phrase_ids, phrase_attention)
         pooled = prompter(prompter.box_tokens(boxes), image)
-        padded = phrases.new_zeros(*boxes_mask.shape, phrases.shape[-1])
-        padded[boxes_mask] = phrases[phrase_of_region]
-        grounded = self.vision.box_head(prompter(prompter.phrase_tokens(padded), image))
         outputs.region_embeds = prompter.project(pooled[boxes_mask])
         outputs.phrase_embeds = phrases
-        outputs.grounded_boxes = grounded[boxes_mask][unique_in_image]
         outputs.region_logit_scale = region_scale
         outputs.region_logit_bias = region_bias
+        if self.vision.box_head is not None:
+            padded = phrases.new_zeros(*boxes_mask.shape, phrases.shape[-1])
+            padded[boxes_mask] = phrases[phrase_of_region]
+            grounded = self.vision.box_head(prompter(prompter.phrase_tokens(padded), image))
+            outputs.grounded_boxes = grounded[boxes_mask][unique_in_image]
         return outputs

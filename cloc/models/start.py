@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from safetensors.torch import load_file
 from transformers import CLIPModel, CLIPTextModel, PreTrainedConfig
 from transformers.models.auto.image_processing_auto import get_image_processor_config
 
@@ -115,6 +118,38 @@ def start_vision(model: ClocModel, source: str) -> list[str]:
         notes.append(fit_normalisation(state, *normalisation))
     _copy(tower, state, source)
     return [note for note in notes if note] + _start_shared(model, found, where, ("vision.visual_projection",))
+
+
+@torch.no_grad()
+def start_whole(model: ClocModel, source: str) -> list[str]:
+    """Copy every weight of an export of ours that the model has too: fine-tuning, or one objective after another.
+
+    Returns:
+        What was loaded, what is new and what was left over, for the log.
+
+    Raises:
+        ValueError: the folder is no export, or weights of one name differ in shape; they are named.
+    """
+    file = Path(source) / "model.safetensors"
+    if not file.is_file():
+        raise ValueError(
+            f"model.source {source}: expected an export's folder with model.safetensors, as runs/NAME/export"
+        )
+    theirs, ours = load_file(file), model.state_dict()
+    shared = sorted(set(theirs) & set(ours))
+    if not shared:
+        raise ValueError(f"model.source {source}: not one weight has a name that this model knows")
+    shapes = [(key, tuple(theirs[key].shape), tuple(ours[key].shape)) for key in shared]
+    wrong = [(key, there, here) for key, there, here in shapes if there != here]
+    if wrong:
+        raise ValueError(sources.misfit(source, wrong))
+    model.load_state_dict({key: theirs[key] for key in shared}, strict=False)
+    told = [f"{len(shared)} weights from {source}"]
+    for what, keys in (("new", set(ours) - set(theirs)), ("left over", set(theirs) - set(ours))):
+        parts = Counter(".".join(key.split(".")[:2]) for key in keys)
+        if parts:
+            told.append(f"{what}: " + ", ".join(f"{n} {part}" for part, n in sorted(parts.items())))
+    return told
 
 
 @torch.no_grad()

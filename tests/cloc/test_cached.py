@@ -9,10 +9,10 @@ import torch
 import yaml
 
 from cloc import build, pretrain
-from cloc.cached import join, joined
 from cloc.data.loader import Source, StepBatches
 from cloc.data.tables import open_samples
 from cloc.stepper import TorchStepper
+from cloc.stepper.cached import join, joined
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-12}
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoProcessor
 
-from cloc import embed
+from cloc.embed import __main__ as embed
 
 BOXES = {"a.png": [[5, 5, 30, 25], [0, 0, 50, 30]], "b.png": [[2, 3, 20, 20]], "c.png": []}
 SIZES = {"a.png": (50, 30), "b.png": (30, 44), "c.png": (32, 32)}

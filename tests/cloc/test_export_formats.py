@@ -8,7 +8,7 @@ import timm
 import torch
 from transformers import AutoModel, CLIPVisionModel
 
-from cloc import export_formats
+from cloc.export import __main__ as export_formats
 from cloc.models.tower import encode, feature_maps, image_side
 
 CLIP = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "heads": 2, "mlp_ratio": 2.5}

@@ -5,10 +5,10 @@ import torch
 import yaml
 
 from cloc import build, pretrain
-from cloc.dry_step import Shapes, dry_step
 from cloc.losses.pairs import Form
-from cloc.peak import PeakMemory
 from cloc.planning import BUCKET, made_up_batch, memory_of, plan_lines
+from cloc.planning.dry_step import Shapes, dry_step
+from cloc.planning.peak import PeakMemory
 
 SIZES = {
     "small": {},

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from cloc import build, switches
+from cloc import build
 from cloc.data.loader import Source, StepBatches
 from cloc.data.tables import open_samples
+from cloc.stepper import switches
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-11}
 

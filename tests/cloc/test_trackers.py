@@ -6,8 +6,7 @@ from collections import Counter
 
 import pytest
 
-from cloc import trackers
-from cloc.metering import Meter
+from cloc.metering import Meter, trackers
 
 
 @pytest.fixture

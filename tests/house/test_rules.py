@@ -101,6 +101,11 @@ COMMANDS = (
     ("-m", "cloc.data.scenes"),
     ("-m", "cloc.data.convert"),
     ("-m", "cloc.data.convert", "coco"),
+    ("-m", "cloc.detect"),
+    ("-m", "cloc.embed"),
+    ("-m", "cloc.export"),
+    ("-m", "cloc.label"),
+    ("-m", "cloc.label.chunker_quality"),
 )
 
 

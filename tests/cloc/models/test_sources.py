@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from cloc import build
-from cloc.export_formats import convert
+from cloc.export.__main__ import convert
 from cloc.images import CLIP_MEAN, CLIP_STD
 from cloc.models import sources, start
 from cloc.models.fitting import fit_normalisation

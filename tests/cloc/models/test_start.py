@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -163,3 +164,19 @@ def test_normal_positions_are_transformers_own(made):
 def test_a_text_tower_that_is_too_short_is_refused(made, clip_folder):
     with pytest.raises(ValueError, match=r"has 16 positions and 49408 tokens, the run asks for 32"):
         made(model__text={"source": clip_folder, "context": 32})
+
+
+def test_a_whole_model_starts_from_an_export_and_says_what_is_new(spine_export, spine_model, spine_config):
+    export = spine_export("first")
+    changes = {"model__source": str(export), "objective": "joint", "run__seed": 5}
+    config = spine_config(**changes, model__detector={"width": 16, "strides": [8, 16], "num_convs": 1})
+    model, notes = build.make_model(config, build.make_tokenizer(config))
+    weights, state = load_file(export / "model.safetensors"), model.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in weights.items())
+    assert notes[0] == f"{len(weights)} weights from {export}"
+    assert notes[1].startswith("new: ")
+    assert "detector.head" in notes[1]
+    with pytest.raises(ValueError, match=r"weights do not fit the model: .* there, .* here"):
+        build.make_model(spine_config(model__source=str(export), model__embed_dim=24), build.make_tokenizer(config))
+    with pytest.raises(ValueError, match=r"expected an export's folder with model\.safetensors"):
+        build.make_model(spine_config(model__source=str(export.parent)), build.make_tokenizer(config))

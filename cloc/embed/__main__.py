@@ -21,12 +21,12 @@ from PIL import Image
 from tqdm import tqdm
 from transformers import AutoModel, AutoProcessor
 
+from cloc.embed.prompt_boxes import PromptBoxes, match, read_prompt_boxes
+from cloc.embed.vector_file import VectorFile, vector_schema
 from cloc.export import newest_export, read_card
 from cloc.images import decode
 from cloc.models.modeling import ClocModel
 from cloc.models.processing import ClocProcessor
-from cloc.prompt_boxes import PromptBoxes, match, read_prompt_boxes
-from cloc.vector_file import VectorFile, vector_schema
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 NO_BOXES = PromptBoxes(np.zeros((0, 4)))

@@ -18,8 +18,8 @@ from transformers import (
     SwinConfig,
 )
 
-from cloc import build_concepts, comm, switches
-from cloc.cached import CachedStepper, JoinedBatch
+from cloc import comm
+from cloc.build import concepts
 from cloc.config import REPOSITORY, Config
 from cloc.data.alternation import Alternation
 from cloc.data.loader import Source, StepBatches, check_sources
@@ -35,7 +35,8 @@ from cloc.models.modeling import ClocModel
 from cloc.models.timm_source import timm_config
 from cloc.models.tower import image_side
 from cloc.optim import make_adamw, parameter_groups
-from cloc.stepper import DeepSpeedStepper, Stepper, TorchStepper
+from cloc.stepper import DeepSpeedStepper, Stepper, TorchStepper, switches
+from cloc.stepper.cached import CachedStepper, JoinedBatch
 from cloc.structures import Batch, LossReport
 from cloc.text import load_tokenizer
 
@@ -91,7 +92,7 @@ def make_tower_config(config: Config) -> PreTrainedConfig:
             window_size=vision.window,
             mlp_ratio=vision.mlp_ratio,
             hidden_act=vision.hidden_act,
-            drop_path_rate=0.0,  # CLOC Table A: no dropout
+            drop_path_rate=vision.drop_path,
         )
     kind = CLIPVisionConfig if vision.style == "clip" else SiglipVisionConfig
     return kind(
@@ -138,6 +139,7 @@ def make_model_config(config: Config, tokenizer: PreTrainedTokenizerBase) -> Clo
         tower=make_tower_config(config).to_dict(),
         projection_dim=config.model.embed_dim,
         has_prompter=config.objective in ("cloc", "joint"),
+        prompter_kind=prompter.kind,
         prompter_mlp_ratio=prompter.mlp_ratio,
         prompter_pool=prompter.pool,
         prompter_token_positions=prompter.token_positions,
@@ -150,7 +152,7 @@ def make_model_config(config: Config, tokenizer: PreTrainedTokenizerBase) -> Clo
         logit_bias_init_value=config.model.logit_bias_init if config.loss.form == "sigmoid" else None,
         share_temperature=config.model.share_temperature,
         objective=config.objective,
-        detector_config=build_concepts.detector_config(config).to_dict() if config.alternates else None,
+        detector_config=concepts.detector_config(config).to_dict() if config.alternates else None,
     )
 
 
@@ -160,7 +162,7 @@ def make_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> tuple[Cloc
     if config.model.vision.position_init == "sincos":
         torch.manual_seed(config.run.seed)
         start.sincos_start(model)
-    notes = []
+    notes = [] if config.model.source is None else start.start_whole(model, config.model.source)
     if config.model.vision.source is not None:
         notes += start.start_vision(model, config.model.vision.source)
     if config.model.text.source is not None:
@@ -186,7 +188,7 @@ def make_batches(
 ) -> StepBatches | Alternation:
     """The batches of this rank from an optimiser step on."""
     if config.alternates:
-        return build_concepts.make_alternation(config, sources, tokenizer, first_step, make_tower_config(config))
+        return concepts.make_alternation(config, sources, tokenizer, first_step, make_tower_config(config))
     each = config.train.accumulation
     return StepBatches(
         sources,
@@ -251,7 +253,7 @@ def make_stepper(config: Config, model: ClocModel, deepspeed: dict[str, Any] | N
     adamw = make_adamw(groups, optim.lr, (optim.beta1, optim.beta2), optim.eps)
     stepper: Stepper
     if config.train.cached and (deepspeed or {}).get("zero_optimization", {}).get("stage") == 3:
-        raise ValueError("train.accumulation_mode cached: not under ZeRO 3; use ZeRO 0 to 2 or plain torch, or separate")
+        raise ValueError("train.accumulation_mode cached: not under ZeRO 3; use ZeRO 0 to 2, or separate")
     if deepspeed is None:
         stepper = TorchStepper(model, adamw, accumulation, optim.clip_grad_norm, bf16)
     else:
@@ -262,7 +264,7 @@ def make_stepper(config: Config, model: ClocModel, deepspeed: dict[str, Any] | N
 
 def export_detection_size(config: Config) -> tuple[int, int] | None:
     """(short, long) side of a detection image in pixels, for the export's processor; None without a detector."""
-    return build_concepts.detection_size(config, make_tower_config(config)) if config.alternates else None
+    return concepts.detection_size(config, make_tower_config(config)) if config.alternates else None
 
 
 def make_losses(config: Config, stepper: Stepper) -> Losses:
@@ -273,7 +275,7 @@ def make_losses(config: Config, stepper: Stepper) -> Losses:
     weights = {name: getattr(config.loss, name) for name in ("image_text", "region_text", "grounding")}
     inputs = _region_inputs if config.alternates else _inputs
     regions = partial(_losses, stepper=stepper, objective=objective, weights=weights, inputs=inputs)
-    return build_concepts.make_concept_losses(config, stepper, regions) if config.alternates else regions
+    return concepts.make_concept_losses(config, stepper, regions) if config.alternates else regions
 
 
 def _losses(

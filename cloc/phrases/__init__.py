@@ -2,7 +2,7 @@
 
 `rules` follows the order of CLOC's data engine VESL (Sec. 4, App. C): lower-case, generic web words away, a word class
 for each word, then chunks of an optional determiner, adjectives and nouns. VESL takes NLTK's tagger; this one needs
-word lists and endings only (`cloc.phrase_words`), is English, and takes every word that it does not know for a noun.
+word lists and endings only (`cloc.phrases.words`), is English, and takes every word that it does not know for a noun.
 
 Three departures, each because a phrase is a query and a region's text: the determiner is no part of it (`a dog` and
 `the dog` are one, and category names have none), a number ends a chunk, and a phrase is given once.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from cloc.phrase_words import (
+from cloc.phrases.words import (
     ADJECTIVES,
     ADJECTIVES_IN_LY,
     AMBIGUOUS,

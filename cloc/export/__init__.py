@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import runpy
 import shutil
 import subprocess
 import sys
@@ -209,7 +208,3 @@ def write_export(
     part.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     part.rename(final / CARD)
     return final
-
-
-if __name__ == "__main__":  # `python -m cloc.export`: the formats know this file, so it cannot import them
-    runpy.run_module("cloc.export_formats", run_name="__main__")

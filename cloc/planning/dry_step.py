@@ -16,13 +16,13 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from cloc import switches
 from cloc.losses.grounding import grounding
 from cloc.losses.pairs import Form, contrast_pairs
 from cloc.models.configuration import ClocConfig
 from cloc.models.modeling import ClocModel
 from cloc.models.tower import image_side
-from cloc.peak import PeakMemory
+from cloc.planning.peak import PeakMemory
+from cloc.stepper import switches
 
 ROWS_OF_THE_LOSS = 4096
 """Beyond so many rows the contrast is left out of the dry step: its tiles add little and would take minutes."""
@@ -101,6 +101,8 @@ def _features(
     regions = prompter.project(prompter(prompter.box_tokens(boxes), image)).flatten(0, 1)
     rows = torch.arange(len(regions)) % len(texts)
     asked = texts[rows]
+    if model.vision.box_head is None:
+        return [*pairs, (regions, asked)]
     grounded = model.vision.box_head(
         prompter(prompter.phrase_tokens(asked.view(shapes.images, -1, asked.shape[1])), image)
     )

@@ -13,10 +13,10 @@ from cloc import build, comm
 from cloc.config import Config
 from cloc.data.loader import Source
 from cloc.data.scenes import WORLD_CARD
-from cloc.dry_step import DryStep, Shapes, dry_step
 from cloc.losses.pairs import Form
 from cloc.models.modeling import ClocModel
 from cloc.models.tower import image_side
+from cloc.planning.dry_step import DryStep, Shapes, dry_step
 from cloc.structures import Batch
 
 SAMPLES = 64

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cloc.trackers import open_trackers
+from cloc.metering.trackers import open_trackers
 
 
 def resident_mib(pid: int | None = None) -> float:
@@ -38,7 +38,7 @@ class Meter:
         first_step: where this process starts; lines of later steps from a killed process are cut off.
         log_every: steps between lines on the console.
         quiet: True on every rank but the first: nothing is written.
-        trackers: where figures go as well, see `cloc.trackers`.
+        trackers: where figures go as well, see `cloc.metering.trackers`.
     """
 
     def __init__(

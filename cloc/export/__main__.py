@@ -19,8 +19,8 @@ import torch
 from transformers import AutoModel, AutoTokenizer, CLIPVisionModel
 
 from cloc.export import read_card
-from cloc.export_open_clip import write_open_clip
-from cloc.export_timm import write_timm
+from cloc.export.open_clip import write_open_clip
+from cloc.export.timm import write_timm
 from cloc.models.modeling import ClocModel
 from cloc.models.tower import encode, image_side
 

@@ -1,0 +1,47 @@
+"""The config's `loss`: weights and settings of the terms."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cloc.config.strict import Strict
+
+
+class DetectionLossConfig(Strict):
+    """Weights and settings of the Detection wing's losses (DetCLIPv2 Eq. 2 to 6, Table 9)."""
+
+    alignment: float = Field(1.0, ge=0, description="weight of the focal alignment")
+    giou: float = Field(2.0, ge=0, description="weight of the box loss; detection only")
+    centerness: float = Field(1.0, ge=0, description="weight of the centerness loss; detection only")
+    word_region: float = Field(0.1, ge=0, description="weight of the word-region contrast; pairs only")
+    nearest_when_none: bool = Field(False, description="a box without an anchor takes its nearest one")
+    temperature: float = Field(0.5, gt=0, description="of the word-region contrast")
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    num_proposals: int = Field(100, ge=1, description="k, regions an image keeps for its words")
+    proposal_score: Literal["similarity_batch", "similarity_own", "centerness", "similarity_centerness"] = Field(
+        "similarity_batch", description="what ranks an image's regions"
+    )
+    matching: Literal["max", "softmax", "largest_box"] = Field("max", description="how a word finds its region")
+    direction: Literal["text_to_image", "image_to_text", "both"] = Field(
+        "text_to_image", description="captions name few of the objects, so the other direction is left out"
+    )
+
+
+class LossConfig(Strict):
+    """Weights and settings of the losses (CLOC Eq. 1 to 4)."""
+
+    image_text: float = Field(1.0, ge=0, description="weight of L_CLIP")
+    region_text: float = Field(1.0, ge=0, description="weight of L_CLOC, times the share of images with regions")
+    grounding: float = Field(1.0, ge=0, description="weight of L_grounding, times the share of images with regions")
+    regions_per_image: int = Field(4, ge=1, description="M, regions drawn an image and step")
+    filter_threshold: float = Field(
+        0.9, gt=0, le=1, description="texts closer than this are no negatives of each other"
+    )
+    filter_warmup: int = Field(0, ge=0, description="steps before the cosine filter starts; equal strings always go")
+    form: Literal["softmax", "sigmoid"] = Field("softmax", description="sigmoid: SigLIP's, with a learnable bias")
+    chunk: Annotated[int, Field(ge=1)] | Literal["auto", "none"] = Field(
+        "auto", description="rows of the contrast in memory at a time; auto: tiles above 2,048 rows; none: all"
+    )
+    detection: DetectionLossConfig = DetectionLossConfig()

@@ -1,0 +1,129 @@
+"""The config's `model`: shapes of the towers, the Prompter and the detector."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from cloc.config.strict import Strict
+
+
+class VisionConfig(Strict):
+    """The vision tower; with `source` its shape comes from there, all but `image_size` and `timm_args`."""
+
+    source: str | None = Field(
+        None,
+        description="start from a transformers folder or hub name, an export, open_clip:ARCH:TAG_OR_FILE or "
+        "timm:ARCH[:FILE]; none: from scratch",
+    )
+    style: Literal["clip", "siglip", "swin", "timm"] = Field(
+        "clip",
+        description="clip: ViT, CLS pooling; siglip: ViT, attention pooling; swin: windows, mean pooling; timm: `timm`",
+    )
+    image_size: int | None = Field(
+        None, ge=8, description="side of the canvas in pixels, a multiple of the patches; none: the source's, else 224"
+    )
+    patch_size: int = Field(16, ge=2, description="pixels; swin: 4, and its last stage has patches of 4 * 2^3")
+    width: int = Field(768, ge=8, description="D; swin: of stage 1, doubled with every stage")
+    layers: int = Field(12, ge=1, description="blocks; swin: see depths")
+    heads: int = Field(12, ge=1, description="attention heads; swin: of stage 1, doubled with every stage")
+    mlp_ratio: float = Field(4.0, gt=0)
+    hidden_act: str = Field("gelu", description="activation of the MLP; OpenAI's weights use quick_gelu")
+    depths: tuple[int, ...] | None = Field(
+        None, min_length=1, description="swin only: blocks of each stage, such as [2, 2, 6, 2]"
+    )
+    window: int = Field(7, ge=2, description="swin only: side of a window in patches of its stage")
+    drop_path: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="swin only: share of dropped paths (DetCLIPv2: 0.2); N ranks then do not draw as one",
+    )
+    timm: str | None = Field(
+        None, description="timm only: architecture, from scratch; for its weights give source=timm:NAME instead"
+    )
+    timm_args: dict[str, Any] = Field(
+        {}, description="timm only: arguments of timm.create_model that change the shape, such as {depth: 6}"
+    )
+    position_init: Literal["sincos", "normal"] = Field(
+        "sincos",
+        description="how positions of a ViT start; the paper is silent, small runs learn faster with sincos",
+    )
+
+    @model_validator(mode="after")
+    def _style_is_whole(self) -> VisionConfig:
+        if self.source is not None:
+            return self
+        if (self.style == "swin") != (self.depths is not None):
+            raise ValueError(
+                "model.vision: style=swin and depths belong together; Swin-T is style=swin patch_size=4 width=96 "
+                "heads=3 depths=[2,2,6,2] window=7"
+            )
+        if (self.style == "timm") != (self.timm is not None):
+            raise ValueError("model.vision: style=timm and timm=ARCHITECTURE belong together; give both or neither")
+        return self
+
+
+class TextConfig(Strict):
+    """The text tower (a CLIP text transformer)."""
+
+    source: str | None = Field(None, description="start from a transformers folder or hub name; none: from scratch")
+    tokenizer: str = Field("clip", description="clip: CLIP's vocabulary, built in; else a folder or hub name")
+    width: int = Field(512, ge=8)
+    layers: int = Field(12, ge=1)
+    heads: int = Field(8, ge=1)
+    mlp_ratio: float = Field(4.0, gt=0)
+    context: int = Field(77, ge=4, description="tokens; longer texts are cut")
+    hidden_act: str = "gelu"
+
+
+class PrompterConfig(Strict):
+    """The paper is silent on these; design choices with their reasons."""
+
+    kind: Literal["attention", "roi_align"] = Field(
+        "attention", description="roi_align: the paper's ablation; boxes only, needs loss.grounding=0"
+    )
+    mlp_ratio: int = Field(4, ge=1)
+    pool: Literal["prompt", "all"] = Field("prompt", description="prompt: an embedding depends on its own prompt only")
+    token_positions: bool = Field(True, description="add the code of each patch's corners; decisive for small runs")
+    max_cycles: float = Field(16.0, gt=0, description="highest frequency of the box code, cycles over the canvas")
+
+
+class DetectorConfig(Strict):
+    """Pyramid and head of the Detection wing (DetCLIPv2 4.1, ATSS)."""
+
+    width: int = Field(256, ge=8, description="channels of pyramid and head")
+    strides: tuple[int, ...] = Field((8, 16, 32, 64, 128), min_length=1, description="pixels, each twice the last")
+    num_convs: int = Field(4, ge=1, description="convolutions a branch")
+    anchor_scale: float = Field(8.0, gt=0, description="side of an anchor in strides")
+    deformable: bool = Field(True, description="the deformable convolution that joins the branches")
+    normalize: bool = Field(False, description="cosine instead of dot product as similarity; the paper is silent")
+    logit_scale_init: float | None = Field(None, description="logarithm of the first scale; none: unit deviation")
+    prior: float = Field(0.01, gt=0, lt=1, description="first probability of every concept at every place")
+    text_context: int = Field(16, ge=4, description="tokens of a concept")
+    definitions: bool = Field(True, description="concepts are read as `name, definition`")
+
+    @model_validator(mode="after")
+    def _doubling(self) -> DetectorConfig:
+        if any(b != 2 * a for a, b in itertools.pairwise(self.strides)):
+            raise ValueError(f"model.detector.strides: expected each twice the one before, got {list(self.strides)}")
+        return self
+
+
+class ModelConfig(Strict):
+    """Shapes of the model."""
+
+    source: str | None = Field(
+        None, description="start from an export of ours with the same towers; none: each tower from its own source"
+    )
+    vision: VisionConfig = VisionConfig()
+    text: TextConfig = TextConfig()
+    prompter: PrompterConfig = PrompterConfig()
+    detector: DetectorConfig = DetectorConfig()
+    embed_dim: int = Field(512, ge=8, description="E, width of the space shared by images, regions and texts")
+    logit_scale_init: float = Field(2.6592, description="natural logarithm of the first inverse temperature")
+    logit_bias_init: float = Field(-10.0, description="first bias; read by loss.form sigmoid only")
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field("sdpa", description="how the towers attend")
+    share_temperature: bool = Field(False, description="one temperature for the image and the region loss")

@@ -1,0 +1,166 @@
+"""The whole config of a run, and its parts that are neither shapes nor losses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Literal, get_args
+
+from pydantic import Field, model_validator
+
+from cloc.config.loss import LossConfig
+from cloc.config.model import ModelConfig
+from cloc.config.strict import Strict
+
+DataKind = Literal["pairs", "regions", "detection", "grounding"]
+
+
+class RunConfig(Strict):
+    """Where and how the run takes place."""
+
+    name: str = Field(
+        "run", pattern=r"^[A-Za-z0-9._-]+$", description="folder under runs/; a taken name becomes NAME-2"
+    )
+    seed: int = Field(0, ge=0, description="decides initial weights, the order of samples and every draw")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where there is one")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast; weights and losses stay fp32")
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = Field(
+        ("tensorboard",), description="where figures go beside metrics.jsonl; wandb has to be installed"
+    )
+    workers: int | Literal["auto"] = Field(
+        "auto", description="loading processes a rank; auto: cores / ranks - 1, at most 4"
+    )
+
+
+class DataConfig(Strict):
+    """One source of training samples."""
+
+    path: str = Field(description="shards, Parquet or a saved dataset; `scenes`: the rendered world, made if missing")
+    kind: DataKind = Field("regions", description="what the shards hold; detclip and joint take one kind a step")
+    batch_size: int = Field(32, ge=1, description="samples a step (of its kind) takes from it, over all ranks")
+    weight: float | None = Field(
+        None, ge=0, description="odds of its kind, detclip and joint; none: steps an epoch of it has (papers silent)"
+    )
+    image_size: int | tuple[tuple[int, int], ...] | None = Field(
+        None,
+        description="pixels; detclip and joint: [[short, long], ...] for multi-scale, or the side of a square canvas; "
+        "none: the tower's",
+    )
+    flip: bool = Field(False, description="mirror images at random; detection and grounding only")
+    concepts: int | None = Field(
+        None, ge=1, description="names a sample with negatives; none: 150 for detection, 100 for grounding (the paper)"
+    )
+    dictionary: str | None = Field(
+        None, description="category file with definitions, beside the categories of the sets' own cards"
+    )
+
+
+class OptimConfig(Strict):
+    """AdamW with linear warm-up and cosine decay (CLOC Table A)."""
+
+    lr: float = Field(5e-4, gt=0)
+    text_lr_scale: float = Field(1.0, gt=0, description="the text tower's rate over lr")
+    prompter_lr_scale: float = Field(1.0, gt=0, description="the Prompter's and box head's rate over lr")
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.98, ge=0, lt=1)
+    eps: float = Field(1e-6, gt=0, description="the paper is silent; CLIP's value")
+    weight_decay: float = Field(0.2, ge=0)
+    warmup_steps: int = Field(2000, ge=0)
+    clip_grad_norm: float = Field(1.0, gt=0, description="the global gradient norm is cut here")
+
+
+class TrainConfig(Strict):
+    """How long, and what is kept."""
+
+    steps: int | None = Field(None, ge=1, description="optimiser steps; give this or samples")
+    samples: int | None = Field(None, ge=1, description="samples to see, rounded up to whole steps")
+    accumulation: int = Field(1, ge=1, description="batches a step; each has its own negatives")
+    accumulation_mode: Literal["separate", "cached"] = Field(
+        "separate", description="cached: one loss over all batches of a step, exact, for a second forward pass"
+    )
+    activation_checkpointing: bool = Field(False, description="recompute the towers' layers: less memory, more time")
+    compile: bool = Field(False, description="torch.compile for both towers")
+    checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
+    keep_checkpoints: int = Field(2, ge=1)
+    deepspeed: str = Field(
+        "auto", description="a DeepSpeed JSON; none; auto: ZeRO 1 under the deepspeed launcher, else none"
+    )
+    log_every: int = Field(20, ge=1, description="steps between lines on the console; metrics.jsonl has every step")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> TrainConfig:
+        if (self.steps is None) == (self.samples is None):
+            raise ValueError("give exactly one of train.steps and train.samples")
+        return self
+
+    @property
+    def cached(self) -> bool:
+        """Whether the batches of a step share one loss, which needs more than one of them."""
+        return self.accumulation_mode == "cached" and self.accumulation > 1
+
+
+class ExportConfig(Strict):
+    """What the finished folder says of itself."""
+
+    licence: str = Field("unknown", description="licence of the weights, for the model card")
+
+
+class Config(Strict):
+    """A whole run."""
+
+    run: RunConfig = RunConfig()
+    data: tuple[DataConfig, ...] = Field(min_length=1)
+    model: ModelConfig = ModelConfig()
+    objective: Literal["clip", "cloc", "detclip", "joint"] = Field(
+        "cloc",
+        description="clip: the baseline, no Prompter made or trained; detclip: detector; joint: Prompter and detector",
+    )
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig
+    export: ExportConfig = ExportConfig()
+
+    @model_validator(mode="after")
+    def _kinds_fit(self) -> Config:
+        kinds = {source.kind for source in self.data}
+        wrong = kinds - ({"pairs", "regions"} if not self.alternates else set(get_args(DataKind)))
+        if self.objective == "detclip":
+            wrong = kinds & {"regions"}
+        if wrong:
+            raise ValueError(
+                f"data: objective {self.objective} does not train on kind {sorted(wrong)[0]!r}; "
+                "clip and cloc take pairs and regions, detclip takes detection, grounding and pairs, joint takes all"
+            )
+        if self.model.prompter.kind == "roi_align" and self.objective in ("cloc", "joint") and self.loss.grounding:
+            raise ValueError(
+                "model.prompter.kind roi_align: RoI-Align takes no phrase prompts, so loss.grounding "
+                f"{self.loss.grounding:g} has nothing to train; set loss.grounding=0"
+            )
+        if self.train.cached and self.alternates:
+            raise ValueError(
+                f"train.accumulation_mode cached: objective {self.objective} takes one kind of data a batch, whose "
+                "losses have no batch in common; use separate"
+            )
+        return self
+
+    @property
+    def alternates(self) -> bool:
+        """Whether every step holds data of one kind (DetCLIPv2 3.4), instead of all sources in one batch."""
+        return self.objective in ("detclip", "joint")
+
+    @property
+    def batch_size(self) -> int:
+        """Samples in one batch over all ranks: of all sources, or of the largest kind where kinds alternate."""
+        if not self.alternates:
+            return sum(source.batch_size for source in self.data)
+        kinds = Counter[str]()
+        for source in self.data:
+            kinds[source.kind] += source.batch_size
+        return max(kinds.values())
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the run."""
+        if self.train.steps is not None:
+            return self.train.steps
+        assert self.train.samples is not None
+        return -(-self.train.samples // (self.batch_size * self.train.accumulation))

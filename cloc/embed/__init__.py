@@ -1,0 +1,1 @@
+"""Vectors of images and boxes on disk: `python -m cloc.embed`."""

@@ -1,0 +1,137 @@
+"""The folder of a job on its way. A shard is finished when its report lies beside it; the card comes last.
+
+`OUT` appears under its name when every shard is there. Until then the work lies in `.OUT.labelling`: NNNNNN.tar and
+NNNNNN.json for each finished shard, each written elsewhere first and then renamed. A job that was killed leaves only
+finished shards and scraps, and the scraps are thrown away by the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cloc.data.shards import CARD, ShardEntry, ShardSet, write_shard
+from cloc.label.shard import Labeller, Tally
+
+JOB = "job.json"
+LOCK = "lock"
+
+
+class WorkFolder:
+    """Where one job writes; see the head of this file."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = Path(out)
+        self.path = self.out.with_name(f".{self.out.name}.labelling")
+
+    @contextlib.contextmanager
+    def opened(self, made: Mapping[str, Any]) -> Iterator[None]:
+        """Begin a job, or go on with an interrupted one that was to make the same.
+
+        Raises:
+            ValueError: another job is at work here, or the interrupted one had other parameters.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / LOCK).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise ValueError(f"{self.out}: another labelling job is writing it; wait for it, or end it") from error
+            self._agree(json.loads(json.dumps(made)))
+            self._throw_scraps_away()
+            try:
+                yield
+            finally:
+                self._throw_scraps_away()
+
+    def _throw_scraps_away(self) -> None:
+        for scraps in self.path.glob("writing-*"):
+            shutil.rmtree(scraps)
+
+    def _agree(self, made: dict[str, Any]) -> None:
+        path, card = self.path / JOB, self.finished_card()
+        if card is None and not path.is_file():
+            _write_whole(path, made)
+            return
+        there = card["made"] if card else json.loads(path.read_text(encoding="utf-8"))
+        different = sorted(key for key in {*there, *made} if there.get(key) != made.get(key))
+        if different:
+            raise ValueError(
+                f"{self.path} holds an unfinished job with other parameters (different: {', '.join(different)}); "
+                f"go on with those, give another --out, or remove that folder"
+            )
+
+    def reports(self) -> dict[int, dict[str, Any]]:
+        """The reports of the finished shards, by number."""
+        found = sorted(path for path in self.path.glob("[0-9]*.json") if path.with_suffix(".tar").is_file())
+        return {int(path.stem): json.loads(path.read_text(encoding="utf-8")) for path in found}
+
+    def finish(self, card: Mapping[str, Any]) -> None:
+        """Write the card, clear the folder of everything but shards and card, and give it its name.
+
+        A kill in between leaves the card, which tells the next job that only the clearing is left.
+        """
+        _write_whole(self.path / CARD, card, indent=1)
+        self.clear(card)
+
+    def finished_card(self) -> dict[str, Any] | None:
+        """The card, where a job was killed after it had written it."""
+        path = self.path / CARD
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def clear(self, card: Mapping[str, Any]) -> None:
+        """Everything but the card and its shards goes, then the folder gets its name."""
+        kept = {CARD, *(entry["file"] for entry in card["shards"])}
+        for path in self.path.iterdir():
+            if path.name not in kept:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if self.out.is_dir():
+            self.out.rmdir()  # empty: a full one was refused before
+        os.replace(self.path, self.out)
+
+
+def label_one(
+    folder: Path, shards: ShardSet, number: int, labeller: Labeller, advance: Callable[[int], None] | None = None
+) -> dict[str, float]:
+    """Label shard `number` into a work folder: the tar first, then its report; each appears whole.
+
+    Args:
+        folder: the work folder.
+        shards: the image-text shards.
+        number: which of them.
+        labeller: loaded models.
+        advance: told after each batch how many samples it had.
+
+    Returns:
+        Seconds spent in the models and in all.
+    """
+    own = folder / f"writing-{os.getpid()}"  # a process that outlived its job must not write into another's file
+    own.mkdir(exist_ok=True)
+    tally, name = Tally(), f"{number:06d}.tar"
+    entry = write_shard(own / name, labeller.samples(shards, number, tally, advance))
+    os.replace(own / name, folder / name)
+    report = {"samples": entry.samples, "sha256": entry.sha256, "counts": entry.counts, "read": tally.read}
+    report |= {"dropped": +tally.dropped, "sums": tally.sums}
+    _write_whole(own / f"{number:06d}.json", report)
+    os.replace(own / f"{number:06d}.json", folder / f"{number:06d}.json")
+    return dict(tally.seconds)
+
+
+def entry_of(number: int, report: Mapping[str, Any]) -> ShardEntry:
+    """What the card says about a finished shard."""
+    counts, dropped = Counter(report["counts"]), Counter(report["dropped"])
+    return ShardEntry(f"{number:06d}.tar", report["samples"], report["sha256"], counts, dropped)
+
+
+def _write_whole(path: Path, content: Mapping[str, Any], indent: int | None = None) -> None:
+    temporary = path.with_name(f"{path.name}.part")
+    text = json.dumps(content, ensure_ascii=False, indent=indent, allow_nan=False)
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(path)

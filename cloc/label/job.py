@@ -1,0 +1,193 @@
+"""A labelling job: check everything that can be checked, label what is not finished yet, write the card last."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from cloc.data.shards import ShardSet, already_made
+from cloc.data.shards.card import full_card
+from cloc.label.captioner import captioner_facts
+from cloc.label.detectors import detector_facts
+from cloc.label.folder import WorkFolder, entry_of
+from cloc.label.local import Advance, Work, run_here, run_processes
+from cloc.label.settings import LabelSettings
+from cloc.label.shard import Labeller
+from cloc.label.table1 import statistics
+from cloc.phrases import SPACY_MODEL, make_chunker
+
+LABELLER = 1
+"""Raised when equal input and settings give other labels than before."""
+
+Runner = Callable[[Work, list[int], Advance], Counter[str]]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What a job gives back.
+
+    Attributes:
+        card: of the finished set.
+        seconds: spent in the models and in all by this run; empty where there was nothing left to do.
+        resumed: shards that were finished before.
+    """
+
+    card: dict[str, Any]
+    seconds: Counter[str]
+    resumed: int = 0
+
+
+def label(
+    source: Path,
+    out: Path,
+    settings: LabelSettings,
+    workers: int = 1,
+    runner: Runner | None = None,
+    progress: bool = True,
+    make: Callable[[str], Labeller] | None = None,
+) -> Labelled:
+    """Label every shard of a set.
+
+    Args:
+        source: folder (or pattern) of image-text shards.
+        out: folder to make; one that is there and was made in the same way is left alone.
+        settings: what decides the labels.
+        workers: processes on this machine; 1 works in this process.
+        runner: runs shards elsewhere, in place of `workers`.
+        progress: show a bar.
+        make: makes the labeller on a device, in place of loading what the settings name.
+
+    Raises:
+        ValueError: source, settings, models or `out` cannot be used, or nothing could be labelled.
+    """
+    shards = ShardSet.open(source, kind="pairs")
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: expected a CUDA device, found none; take --device cpu")
+    make_chunker(settings.chunker)  # a missing one is said before the models are loaded
+    models = {"detector": detector_facts(settings.detector, settings.size)} if make is None else {}
+    if settings.captioner is not None and make is None:
+        models["captioner"] = captioner_facts(settings.captioner)
+    made = _made(shards, settings, models)
+    there = already_made(Path(out), made)
+    if there is not None:
+        return Labelled(there, Counter())
+    folder = WorkFolder(out)
+    with folder.opened(made):
+        card = folder.finished_card()
+        if card is not None:
+            folder.clear(card)
+            return Labelled(card, Counter(), len(card["shards"]))
+        before = folder.reports()
+        todo = [number for number in range(len(shards.shards)) if number not in before]
+        _refuse_full_disk(shards, todo, folder.path)
+        work = Work(
+            os.path.abspath(source), folder.path.absolute(), make or partial(Labeller.load, settings), settings.device
+        )
+        if runner is None:
+            runner = run_here if workers == 1 else partial(_on_processes, workers)
+        start = sum(report["read"] for report in before.values())
+        with tqdm(total=shards.num_samples, initial=start, desc="labelling", unit="image", disable=not progress) as bar:
+            seconds = runner(work, todo, lambda n: bar.update(n)) if todo else Counter()
+        card = _card(shards, settings, models, made, folder.reports())
+        _drop_empty(folder.path, card)
+        folder.finish(card)
+    return Labelled(card, seconds, len(before))
+
+
+def _on_processes(workers: int, work: Work, numbers: list[int], advance: Advance) -> Counter[str]:
+    return run_processes(work, numbers, workers, advance)
+
+
+def _made(shards: ShardSet, settings: LabelSettings, models: dict[str, Any]) -> dict[str, Any]:
+    """Everything that decides the content: the shards, the settings, the weights."""
+    told = {entry["file"]: entry.get("sha256") for entry in (shards.card or {}).get("shards", ())}
+    whole = sha256()
+    for path in shards.shards:
+        whole.update(f"{path.name} {path.stat().st_size} {told.get(path.name)}\n".encode())
+    weights = {role: facts.get("weights_sha256") or facts.get("revision") for role, facts in models.items()}
+    plain = {**settings.to_json(), **{role: facts["name"] for role, facts in models.items()}}
+    return {
+        "by": "cloc.label",
+        "labeller": LABELLER,
+        "shards": len(shards.shards),
+        "listing_sha256": whole.hexdigest(),
+        "settings": plain,
+        "weights": weights,
+    }
+
+
+def _refuse_full_disk(shards: ShardSet, todo: list[int], folder: Path) -> None:
+    """Labels add little to the images; what is still to come is about as large as what it is made from."""
+    needed = int(1.02 * sum(shards.shards[number].stat().st_size for number in todo))
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ValueError(
+            f"{folder.parent}: expected {needed / 1e9:,.2f} GB of free space for the shards to come, found "
+            f"{free / 1e9:,.2f} GB; free some, or give another --out"
+        )
+
+
+def _drop_empty(folder: Path, card: dict[str, Any]) -> None:
+    """A shard of which nothing was left is no shard of the set."""
+    card["shards"] = [entry for entry in card["shards"] if entry["samples"]]
+    if not card["shards"]:
+        reasons = ", ".join(f"{number:,} {why}" for why, number in card["dropped"].items())
+        raise ValueError(f"expected at least one image that can be labelled, got none ({reasons}); see {folder}")
+
+
+def _card(
+    shards: ShardSet,
+    settings: LabelSettings,
+    models: dict[str, Any],
+    made: dict[str, Any],
+    reports: dict[int, dict[str, Any]],
+) -> dict[str, Any]:
+    assert len(reports) == len(shards.shards), "a runner came back before every shard was finished"
+    source = shards.card or {}
+    sums, read = Counter[str](), 0
+    for number in sorted(reports):
+        sums.update(reports[number]["sums"])
+        read += reports[number]["read"]
+    name = source.get("name", Path(shards.shards[0]).parent.name)
+    licence = {"images": source.get("licence", "not stated")}
+    licence |= {f"labels ({role} {facts['name']})": facts["licence"] for role, facts in models.items()}
+    labelling = {**models, "settings": made["settings"], "versions": _versions(settings)}
+    labelling["batches_repeated_one_by_one"] = sums.pop("batches_repeated", 0)
+    head = {
+        "name": f"{name}-labelled",
+        "kind": "regions",
+        "rendered": source.get("rendered", False),
+        "licence": "; ".join(f"{what}: {text}" for what, text in licence.items()),
+        "made": made,
+        "read": {"samples": read},
+        "labelling": labelling,
+        "statistics": statistics(sums),
+    }
+    return full_card(head, [entry_of(number, reports[number]) for number in sorted(reports)])
+
+
+def _versions(settings: LabelSettings) -> dict[str, str]:
+    names = ["torch", "torchvision", "transformers", *([SPACY_MODEL, "spacy"] if settings.chunker == "spacy" else [])]
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed as a package"
+    return found
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,190 @@
+"""Runs the shards of a job on this machine: in this process, or on several that hold a model each.
+
+A worker takes one shard at a time. One that dies is replaced and its shard done again; what it had half done is scraps.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cloc.data.shards import ShardSet
+from cloc.label.folder import label_one
+from cloc.label.shard import Labeller
+
+TRIES = 3
+"""How often the worker of one shard may die before the job gives up."""
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a worker needs to begin; it travels to other processes.
+
+    Attributes:
+        source: the image-text shards.
+        folder: the work folder.
+        make: makes the labeller on a device, such as `Labeller.load` with the settings bound.
+        device: `cpu` or `cuda`; worker n takes card n modulo their number.
+    """
+
+    source: str
+    folder: Path
+    make: Callable[[str], Labeller]
+    device: str = "cpu"
+
+    def device_of(self, worker: int) -> str:
+        """`cpu`, or the card of worker number `worker`."""
+        return f"cuda:{worker % max(torch.cuda.device_count(), 1)}" if self.device == "cuda" else self.device
+
+
+def run_here(work: Work, numbers: Sequence[int], advance: Advance) -> Counter[str]:
+    """Label the shards one after another in this process; returns the seconds spent."""
+    seconds = Counter[str]()
+    with _one_thread():
+        shards, labeller = ShardSet.open(work.source, kind="pairs"), work.make(work.device_of(0))
+        for number in numbers:
+            seconds.update(label_one(work.folder, shards, number, labeller, advance))
+    return seconds
+
+
+def run_processes(
+    work: Work, numbers: Sequence[int], workers: int, advance: Advance, start_method: str = "spawn"
+) -> Counter[str]:
+    """Label the shards on `workers` processes; returns the seconds that all of them spent together.
+
+    Args:
+        work: what each needs.
+        numbers: shards to do.
+        workers: processes at once.
+        advance: told how many samples more are done (or fewer, when a worker died).
+        start_method: `spawn`; `fork` is quicker, and fit where no accelerator is in use.
+
+    Raises:
+        ValueError: a worker reported a mistake of the user's, or workers died again and again over one shard.
+    """
+    context = multiprocessing.get_context(start_method)
+    waiting, deaths, seconds = list(numbers), Counter[int](), Counter[str]()
+    crew: list[_Member] = []
+    try:
+        for index in range(min(workers, len(waiting))):
+            crew.append(_Member.start(context, work, index, waiting.pop(0)))
+        while crew:
+            ready = wait([member.answers for member in crew])
+            for member in [m for m in crew if m.answers in ready]:
+                finished = member.hear(advance, seconds)
+                if finished is None:
+                    continue
+                crew.remove(member)
+                if not finished:
+                    _count_death(member, deaths, advance)
+                    crew.append(_Member.start(context, work, member.index, member.number))
+                elif waiting:
+                    crew.append(member.go_on(waiting.pop(0)))
+                else:
+                    member.end()
+    finally:
+        for member in crew:
+            member.process.kill()
+            member.process.join()
+    return seconds
+
+
+def _count_death(member: _Member, deaths: Counter[int], advance: Advance) -> None:
+    advance(-member.advanced)
+    deaths[member.number] += 1
+    if deaths[member.number] >= TRIES:
+        raise ValueError(
+            f"shard {member.number}: its worker died {TRIES} times (exit code {member.process.exitcode}; -9 is often a "
+            "lack of memory); take fewer --workers or a smaller --batch, then run the same command again: what is "
+            "finished stays"
+        )
+
+
+@dataclass
+class _Member:
+    """One worker process, the shard that it has, and the line to it."""
+
+    process: Any
+    answers: Connection
+    index: int
+    number: int
+    advanced: int = field(default=0)
+
+    @classmethod
+    def start(cls, context: Any, work: Work, index: int, number: int) -> _Member:
+        mine, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(work, index, theirs, os.getpid()), daemon=True)
+        process.start()
+        theirs.close()  # so that the line breaks when the worker dies
+        member = cls(process, mine, index, number)
+        mine.send(number)
+        return member
+
+    def hear(self, advance: Advance, seconds: Counter[str]) -> bool | None:
+        """One message: None to go on listening, True for a finished shard, False where the worker is dead."""
+        try:
+            kind, value = self.answers.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            return False
+        if kind == "error":
+            raise ValueError(value)
+        if kind == "advance":
+            self.advanced += value
+            advance(value)
+            return None
+        seconds.update(value)
+        return True
+
+    def go_on(self, number: int) -> _Member:
+        self.answers.send(number)
+        return _Member(self.process, self.answers, self.index, number)
+
+    def end(self) -> None:
+        self.answers.send(None)
+        self.process.join()
+
+
+def _serve(work: Work, index: int, line: Connection, parent: int) -> None:
+    """A worker's life: load the models, label the shards that it is told, end with its job."""
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    try:
+        torch.set_num_threads(1)
+        shards, labeller = ShardSet.open(work.source, kind="pairs"), work.make(work.device_of(index))
+        for number in iter(line.recv, None):
+            line.send(("done", label_one(work.folder, shards, number, labeller, lambda n: line.send(("advance", n)))))
+    except (ValueError, OSError) as error:
+        line.send(("error", str(error)))
+    except EOFError:
+        return  # the job is gone
+
+
+def _end_with(parent: int) -> None:
+    """A job that is killed cannot end its workers; they see that they have another parent."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread, as in every worker: with another number, sums are made in another order and bytes differ."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
