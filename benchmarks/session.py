@@ -6,19 +6,25 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gallery import Chart, Gallery
 from benchmarks.metrics.intervals import interval
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
+from benchmarks.predictors.taped import Taped
+from benchmarks.processes import is_main
 from benchmarks.provenance import Provenance
 from benchmarks.roots import FoundSet
 from benchmarks.rows import Row
 from benchmarks.tasks.contract import Measured, Options, Score, Task
 
 NO_MODEL = "none"
+PROGRESS = "progress"
+TIMED = ("speed",)
+"""Tasks whose questions are timed: they are asked of the predictor itself, by the main process alone."""
 KEPT = "box_cut_at_border"
 """Readers count this too, but such a box stays in."""
 
@@ -31,11 +37,15 @@ class Side:
         label: name of the model, as in `Row.model`.
         sha256: of its weights.
         predictors: its readings; none where no model was given.
+        folder: of the export or run, for its training curves.
+        told: what it is, in a few words.
     """
 
     label: str
     sha256: str | None
     predictors: Sequence[Predictor]
+    folder: Path | None = None
+    told: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,24 @@ class Result:
         return row.task, row.dataset, str(row.data), row.split, row.protocol, row.metric
 
 
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What the report needs of one task on one data set with one predictor.
+
+    Attributes:
+        title: task, data set and split.
+        side: index of the model in the run.
+        predictor: its reading; None where no model was needed.
+        gallery, charts: as in `Measured`.
+    """
+
+    title: str
+    side: int
+    predictor: Predictor | None
+    gallery: Gallery | None
+    charts: Sequence[Chart]
+
+
 @dataclass(frozen=True)
 class Session:
     """What stays the same for a run.
@@ -69,6 +97,8 @@ class Session:
         provenance: for the rows.
         options: for the tasks.
         folder: where predictions go.
+        batch_size: images a chunk of work.
+        kept: filled by the run, for the report.
     """
 
     roots: Sequence[Path]
@@ -76,6 +106,8 @@ class Session:
     provenance: Provenance
     options: Options
     folder: Path
+    batch_size: int = 64
+    kept: list[Kept] = field(default_factory=list)
 
     def run(self, tasks: Sequence[Task]) -> list[Result]:
         """Check every metric on made-up rows first, then measure."""
@@ -108,13 +140,28 @@ class Session:
     def _measure(
         self, task: Task, found: FoundSet, dataset: Any, side: Side, predictor: Predictor | None, index: int
     ) -> list[Result]:
-        start = time.perf_counter()
-        measured = task.run(predictor, dataset, found, self.options)
-        seconds = time.perf_counter() - start
+        kinds, kind = getattr(task, "kinds", ("encoder",)), getattr(predictor, "kind", "encoder")
+        if predictor is not None and kind not in kinds:
+            lacks = f"{side.label}: {an(kind)} cannot do this; it takes {' or '.join(an(one) for one in kinds)}"
+            blank = Measured(found.dataset, False, [])
+            row = self._row(
+                task.name, blank, Score(found.split, "none", "none", reason=lacks), side, predictor.name, 0.0
+            )
+            return [Result(replace(row, data=None), None, index)]
         name = NO_MODEL if predictor is None else predictor.name
-        if measured.predictions:
+        start = time.perf_counter()
+        if task.name in TIMED:
+            measured = task.run(predictor, dataset, found, self.options) if is_main() else Measured("", False, [])
+        else:
+            unit = "-".join((task.name, found.dataset, found.split.split()[0], str(index), name))
+            taped = Taped(predictor, self.folder / PROGRESS / unit, self.batch_size)
+            measured = task.run(taped, dataset, found, self.options)
+        seconds = time.perf_counter() - start
+        if measured.predictions and is_main():
             parts = (task.name, measured.dataset, found.split, side.label, name)
             self._write_predictions("-".join(dict.fromkeys(parts)), index, measured)
+        title = f"{task.name} on {measured.dataset}, {found.split}"
+        self.kept.append(Kept(title, index, predictor, measured.gallery, measured.charts))
         return [
             Result(self._row(task.name, measured, score, side, name, seconds), score.tally, index)
             for score in measured.scores
@@ -159,4 +206,12 @@ class Session:
         folder.mkdir(parents=True, exist_ok=True)
         suffix = f"-{index + 1}" if len({side.label for side in self.sides}) < len(self.sides) else ""
         lines = (json.dumps(line, allow_nan=False) for line in measured.predictions)
-        (folder / f"{name}{suffix}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        if measured.as_list:
+            (folder / f"{name}{suffix}.json").write_text("[" + ",\n".join(lines) + "]\n", encoding="utf-8")
+        else:
+            (folder / f"{name}{suffix}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def an(kind: str) -> str:
+    """The kind of predictor with its article."""
+    return f"{'a' if kind == 'detector' else 'an'} {kind}"

@@ -94,11 +94,11 @@ def _blocks(head: list[str], rows: Sequence[Row], lines: list[list[str]]) -> str
             shown = [head, *(line for _, line in members)]
             widths = [max(len(line[column]) for line in shown) for column in range(len(head))]
             texts += [_aligned(head, line, widths) for line in shown]
-        texts += _reasons([row for row, _ in members])
+        texts += reasons([row for row, _ in members])
     return "\n".join(texts)
 
 
-def _reasons(rows: Sequence[Row]) -> list[str]:
+def reasons(rows: Sequence[Row]) -> list[str]:
     """Each reason once, after the splits (and figures, where there is none) that it explains, if not all."""
     about: dict[str, list[str]] = {}
     for row in rows:

@@ -83,21 +83,3 @@ def places_within(groups: NDArray) -> IntArray:
     starts = np.flatnonzero(np.diff(groups, prepend=groups[:1] - 1)) if len(groups) else np.zeros(0, dtype=np.int64)
     lengths = np.diff(starts, append=len(groups))
     return np.arange(len(groups)) - np.repeat(starts, lengths)
-
-
-def best_of_each(detections: Detections, groups: NDArray, count: int) -> Detections:
-    """The `count` best-scored detections of each group; of equal scores the first in the file.
-
-    Args:
-        detections: D of them.
-        groups: (D,) group of each: its image, or its category.
-        count: at least 1.
-
-    Returns:
-        those that are left, in the order of the file.
-    """
-    if np.bincount(groups).max(initial=0) <= count:
-        return detections
-    order = np.lexsort((-detections.scores, groups))
-    kept = order[places_within(groups[order]) < count]
-    return detections.take(np.sort(kept))

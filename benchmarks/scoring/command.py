@@ -16,8 +16,11 @@ from benchmarks.metrics.tally import Tally
 from benchmarks.rows import Row
 from benchmarks.scoring.detections import is_lvis, read_detections, read_truth
 from benchmarks.scoring.expressions import read_grounding
+from benchmarks.scoring.official import official_lvis_ap
 from benchmarks.scoring.origin import checkout, digest, machine, versions
-from benchmarks.scoring.reading import read_any
+from benchmarks.scoring.reading import entries_of, parts_of, read_any
+from benchmarks.scoring.refer import refer_folder, refer_lines
+from benchmarks.scoring.words import FERRET, kind_of, score_words
 
 GROUNDING, PLUS_ONE = "phrase-box/xyxy", "phrase-box/xyxy-plus-one"
 PROTOCOLS = {"lvis": lvis_ap.PROTOCOLS, "coco": coco_ap.PROTOCOLS, "grounding": (GROUNDING, PLUS_ONE)}
@@ -35,6 +38,9 @@ class Asked:
         protocols: detection protocols; none for all that fit the annotation file.
         fixed_k: detections a category over the set for `lvis-fixed-ap`; None for its default.
         plus_one: the pixel convention of grounding boxes.
+        official: LVIS is scored by the `lvis` package instead of ours.
+        split: of a folder in the refer toolkit's layout.
+        judge: who wrote the reviews of Ferret-Bench.
     """
 
     predictions: Path
@@ -42,6 +48,9 @@ class Asked:
     protocols: Sequence[str] = ()
     fixed_k: int | None = None
     plus_one: bool = False
+    official: bool = False
+    split: str | None = None
+    judge: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,11 +83,14 @@ def score_files(asked: Asked) -> list[Row]:
         ValueError: a file is missing, of no known layout or wrong, or an option does not fit the annotation file.
     """
     start = time.perf_counter()
-    annotations = read_any(asked.annotations, "--annotations")
+    folder = refer_folder(asked.annotations)
+    annotations = read_any(asked.annotations, "--annotations") if folder is None else refer_lines(folder, asked.split)
     kind = _kind(annotations, asked.annotations)
     _check_options(asked, kind)
-    predictions = read_any(asked.predictions, "--predictions")
-    scored = (_grounding if kind == "grounding" else _detection)(annotations, predictions, asked, kind)
+    read = parts_of if kind in ("lvis", "coco") else read_any
+    predictions = read(asked.predictions, "--predictions")
+    how = {"grounding": _grounding, "lvis": _detection, "coco": _detection}.get(kind, _words)
+    scored = how(annotations, predictions, asked, kind)
     seconds = round(time.perf_counter() - start, 3)
     told = _told("skipped", scored.skipped) + _told("noted", scored.notes)
     shared = {"commit": checkout(), "versions": versions(), "machine": machine()}
@@ -86,7 +98,7 @@ def score_files(asked: Asked) -> list[Row]:
     return [
         Row(
             task=scored.task,
-            dataset=("scenes-" if scored.rendered else "") + asked.annotations.stem,
+            dataset=("scenes-" if scored.rendered else "") + (asked.annotations if folder is None else folder).stem,
             data="rendered" if scored.rendered else "real",
             split=scored.split,
             protocol=figure.protocol,
@@ -96,7 +108,7 @@ def score_files(asked: Asked) -> list[Row]:
             num_skipped=scored.skipped.total(),
             ci95=figure.ci95,
             model=asked.predictions.stem,
-            predictor="predictions",
+            predictor="predictions, lvis package" if asked.official else "predictions",
             model_sha256=sha256,
             **shared,
             seed=SEED,
@@ -117,19 +129,28 @@ def _kind(content: Any, path: Path) -> str:
     first = content[0] if isinstance(content, list) and content else content
     if isinstance(first, dict) and "sent_id" in first and "bbox" in first:
         return "grounding"
+    if isinstance(first, dict) and (found := kind_of(first)) is not None:
+        return found
     raise ValueError(
         f"--annotations: no known layout in {path}; expected COCO's or LVIS's JSON (images, annotations, categories) "
-        "or JSON lines with image_id, sent_id and bbox (xyxy)"
+        "JSON lines with image_id, sent_id and bbox (xyxy), a folder with refs(*).p, or questions of POPE, Ref-LVIS or "
+        "Ferret-Bench"
     )
 
 
 def _check_options(asked: Asked, kind: str) -> None:
-    wrong = [name for name in asked.protocols if name not in PROTOCOLS[kind]]
+    wrong = [name for name in asked.protocols if name not in PROTOCOLS.get(kind, ())]
     if wrong:
-        fits = ", ".join(PROTOCOLS[kind]) if kind != "grounding" else "none (grounding has --plus-one)"
+        fits = ", ".join(PROTOCOLS[kind]) if kind in ("lvis", "coco") else "none"
         raise ValueError(f"--protocol {wrong[0]}: does not fit {asked.annotations} ({kind}); fitting: {fits}")
     if asked.fixed_k is not None and (kind != "lvis" or (asked.protocols and lvis_ap.FIXED not in asked.protocols)):
         raise ValueError(f"--fixed-ap-k: belongs to {lvis_ap.FIXED} on an LVIS annotation file, which is not asked for")
+    if asked.official and kind != "lvis":
+        raise ValueError(f"--evaluator official: belongs to LVIS ({kind} is scored by official code as it is)")
+    if asked.judge and kind != FERRET:
+        raise ValueError(f"--judge: belongs to reviews of Ferret-Bench; {asked.annotations} is a {kind} file")
+    if asked.split and refer_folder(asked.annotations) is None:
+        raise ValueError("--split: belongs to a folder with refs(*).p; a file holds its own split")
     if asked.plus_one and kind != "grounding":
         raise ValueError(f"--plus-one: belongs to grounding; {asked.annotations} is a {kind} annotation file")
 
@@ -139,11 +160,14 @@ def _detection(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _
     detections, skipped = read_detections(predictions, truth)
     fixed_k = lvis_ap.FIXED_K if asked.fixed_k is None else asked.fixed_k
     figures = []
+    judge = lvis_ap.LvisJudge(truth, detections) if kind == "lvis" and not asked.official else None
     for protocol in dict.fromkeys(asked.protocols or PROTOCOLS[kind]):
-        if kind == "coco":
+        if asked.official:
+            values = official_lvis_ap(asked.annotations, truth, detections, protocol, fixed_k)
+        elif judge is None:
             values = coco_ap.coco_ap(truth, detections)
         else:
-            values = lvis_ap.lvis_ap(truth, detections, protocol, fixed_k)
+            values = judge.curves(protocol, fixed_k).figures()
         named = f"{protocol}-k{fixed_k}" if protocol == lvis_ap.FIXED and fixed_k != lvis_ap.FIXED_K else protocol
         figures += [_Figure(named, metric, value) for metric, value in values.items()]
     silent = len(truth.image_ids) - len(set(detections.images.tolist()))
@@ -173,6 +197,23 @@ def _grounding(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _
         skipped=read.skipped,
         notes=read.notes,
         figures=[_Figure(protocol, m, float(values[m].mean()), interval(t, SEED)) for m, t in tallies.items()],
+    )
+
+
+def _words(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _Scored:
+    answers = entries_of(predictions, "predictions") if predictions else []
+    found = score_words(kind, entries_of(annotations, "annotations"), answers, asked.judge)
+    means = [
+        _Figure(found.protocol, name, tally.value(), interval(tally, SEED)) for name, tally in found.tallies.items()
+    ]
+    return _Scored(
+        task=kind,
+        split="all",
+        rendered=False,
+        num_examples=found.count,
+        skipped=found.skipped,
+        notes=found.notes,
+        figures=[*means, *(_Figure(found.protocol, name, value) for name, value in found.values.items())],
     )
 
 

@@ -6,6 +6,7 @@ Letters: G annotated boxes, D predicted boxes.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def read_truth(content: dict[str, Any]) -> DetectionTruth:
 
 
 def read_detections(content: Any, truth: DetectionTruth) -> tuple[Detections, Counter[str]]:
-    """A COCO results file: a list of image_id, category_id, bbox (xywh pixels) and score.
+    """A COCO results file: a list of image_id, category_id, bbox (xywh pixels) and score, or an iterator of such lists.
 
     Returns:
         the detections that can be scored, and the others counted by reason.
@@ -70,18 +71,23 @@ def read_detections(content: Any, truth: DetectionTruth) -> tuple[Detections, Co
         ValueError: a field is missing, NaN or wrong, an id occurs twice, boxes are xyxy, or not one detection is of an
             image and a category of the annotation file.
     """
-    entries = entries_of(content, ANSWERS) if content else []
-    named = [entry for entry in entries if "id" in entry]
-    different(integers(named, "id", ANSWERS), "id", ANSWERS)
-    images, categories = integers(entries, "image_id", ANSWERS), integers(entries, "category_id", ANSWERS)
-    boxes_xywh, scores = boxes(entries, "bbox", ANSWERS), numbers(entries, "score", ANSWERS)
+    parts, ids, count = [], [], 0
+    for part in content if isinstance(content, Iterator) else (content,):
+        entries = entries_of(part, ANSWERS) if part else []
+        ids.append(integers([entry for entry in entries if "id" in entry], "id", ANSWERS, count))
+        whole = [integers(entries, name, ANSWERS, count) for name in ("image_id", "category_id")]
+        parts.append((*whole, boxes(entries, "bbox", ANSWERS, count), numbers(entries, "score", ANSWERS, count)))
+        count += len(entries)
+    different(np.concatenate(ids), "id", ANSWERS)
+    images, categories, boxes_xywh, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
+    del parts, ids
     image, there = _found(images, truth.image_ids)
     category, named_there = _found(categories, truth.category_ids)
     skipped = Counter(unknown_image=int((~there).sum()), unknown_category=int((there & ~named_there).sum()))
     kept = there & named_there
-    if entries and not kept.any():
+    if count and not kept.any():
         raise ValueError(
-            f"{ANSWERS}: none of {len(entries):,} is of an image and a category of the annotation file (first: image "
+            f"{ANSWERS}: none of {count:,} is of an image and a category of the annotation file (first: image "
             f"{images[0]}, category {categories[0]}); is it the annotation file of another split or version?"
         )
     _check_xywh(boxes_xywh[kept], truth.sizes[image[kept]])

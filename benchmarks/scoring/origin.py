@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks.roots import SOURCE
+from benchmarks.roots import SOURCE, near
+from benchmarks.rows import RESULTS, read_rows
 
 PACKAGES = ("mllm-vision-kit", "numpy", "scipy", "pycocotools")
 
@@ -55,3 +56,26 @@ def numbered(runs: Path, stem: str) -> Path:
     while (runs / f"{stem}-{number}").exists():
         number += 1
     return runs / f"{stem}-{number}"
+
+
+def out_folder(named: str | None) -> Path:
+    """The folder of the results, made; an older result of this command in a named one is replaced.
+
+    Raises:
+        ValueError: the folder holds another program's results.json, or is a file.
+    """
+    folder = Path(named) if named else numbered(near("runs"), "bench")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out: expected a folder, got the file {folder}")
+    if (folder / RESULTS).is_file():
+        try:
+            read_rows(folder / RESULTS)
+        except ValueError as error:
+            raise ValueError(
+                f"--out: {folder} holds a {RESULTS} of something else; give another folder ({error})"
+            ) from error
+        for old in (folder / "predictions").glob("*.json*"):
+            old.unlink()
+        (folder / RESULTS).unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

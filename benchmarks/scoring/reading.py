@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Entry = dict[str, Any]
+LARGE = 64 << 20
+"""Bytes from which on a list is read in parts."""
+PART = 8 << 20
+_BETWEEN = re.compile(rb"\}\s*,\s*\{")
 
 
 def read_any(path: Path, what: str) -> Any:
@@ -33,6 +38,39 @@ def read_any(path: Path, what: str) -> Any:
         return entries
 
 
+def parts_of(path: Path, what: str) -> Iterator[Any]:
+    """The list in a JSON file some megabytes at a time: a dict a box would not fit where its arrays do.
+
+    The list is cut between objects (`},` and `{` with white space between). Where a piece is no list, because such a
+    place lies inside an entry, or the file is of another layout, the file is read whole.
+
+    Raises:
+        ValueError: the file is missing or is no JSON.
+    """
+    if not path.is_file() or path.stat().st_size < LARGE:
+        yield read_any(path, what)
+        return
+    raw, start, last = path.read_bytes().strip(), 1, False
+    if raw[:1] != b"[":
+        yield read_any(path, what)
+        return
+    while not last:
+        cut = _BETWEEN.search(raw, start + PART)
+        last = cut is None
+        piece = raw[start:-1] if last else raw[start : cut.start() + 1]
+        try:
+            part = json.loads(b"[" + piece + b"]")
+        except ValueError:
+            if start > 1:
+                raise ValueError(
+                    f"{what}: expected a list of plain objects, got something else after byte {start}"
+                ) from None
+            yield read_any(path, what)
+            return
+        yield part
+        start = len(raw) if last else cut.end() - 1
+
+
 def entries_of(content: Any, what: str) -> list[Entry]:
     """The content as a list of objects; a file of one line reads as one object.
 
@@ -48,43 +86,43 @@ def entries_of(content: Any, what: str) -> list[Entry]:
     return entries
 
 
-def integers(entries: Sequence[Entry], name: str, what: str) -> NDArray[np.int64]:
-    """(K,) whole numbers of one field.
+def integers(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> NDArray[np.int64]:
+    """(K,) whole numbers of one field; `first` is the place of the first entry in its file, for messages.
 
     Raises:
         ValueError: one is missing or no whole number.
     """
     values = [entry.get(name) for entry in entries]
-    for place, value in enumerate(values):
+    for place, value in enumerate(values, first):
         if type(value) is not int:
             raise ValueError(f"{what}[{place}]: expected a whole number {name}, got {value!r}")
     return np.array(values, dtype=np.int64)
 
 
-def numbers(entries: Sequence[Entry], name: str, what: str) -> NDArray[np.float64]:
-    """(K,) finite numbers of one field.
+def numbers(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> NDArray[np.float64]:
+    """(K,) finite numbers of one field; `first` as above.
 
     Raises:
         ValueError: one is missing, no number, NaN or infinite.
     """
     values = [entry.get(name) for entry in entries]
-    for place, value in enumerate(values):
+    for place, value in enumerate(values, first):
         if type(value) not in (int, float):
             raise ValueError(f"{what}[{place}]: expected a number {name}, got {value!r}")
-    return _finite(np.array(values, dtype=np.float64), name, what)
+    return _finite(np.array(values, dtype=np.float64), name, what, first)
 
 
-def boxes(entries: Sequence[Entry], name: str, what: str) -> NDArray[np.float64]:
-    """(K, 4) finite numbers of one field.
+def boxes(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> NDArray[np.float64]:
+    """(K, 4) finite numbers of one field; `first` as above.
 
     Raises:
         ValueError: one is missing, not four numbers, NaN or infinite.
     """
     values = [entry.get(name) for entry in entries]
-    for place, value in enumerate(values):
+    for place, value in enumerate(values, first):
         if type(value) is not list or len(value) != 4 or not all(type(part) in (int, float) for part in value):
             raise ValueError(f"{what}[{place}]: expected four numbers {name}, got {value!r}")
-    return _finite(np.array(values, dtype=np.float64).reshape(-1, 4), name, what)
+    return _finite(np.array(values, dtype=np.float64).reshape(-1, 4), name, what, first)
 
 
 def different(ids: NDArray[np.int64], name: str, what: str) -> None:
@@ -102,11 +140,11 @@ def different(ids: NDArray[np.int64], name: str, what: str) -> None:
         )
 
 
-def _finite(values: NDArray[np.float64], name: str, what: str) -> NDArray[np.float64]:
+def _finite(values: NDArray[np.float64], name: str, what: str, first: int) -> NDArray[np.float64]:
     rows = np.flatnonzero(~np.isfinite(values if values.ndim == 1 else values.sum(axis=1)))
     if rows.size:
         raise ValueError(
-            f"{what}[{rows[0]}]: expected a finite {name}, got {values[rows[0]].tolist()} ({rows.size:,} such); "
-            "predict these again or leave them out"
+            f"{what}[{rows[0] + first}]: expected a finite {name}, got {values[rows[0]].tolist()} "
+            f"({rows.size:,} such); predict these again or leave them out"
         )
     return values

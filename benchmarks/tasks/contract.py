@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from benchmarks.gallery import Chart, Gallery
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
 from benchmarks.roots import FoundSet
@@ -63,12 +64,18 @@ class Measured:
         rendered: whether its file says that it is rendered.
         scores: all metrics, also those that this predictor cannot do.
         predictions: one JSON object an example, enough to score again.
+        gallery: the examples for the report; None where the task has none to show.
+        charts: for the report.
+        as_list: the predictions are written as one JSON list (COCO's results), not a line each.
     """
 
     dataset: str
     rendered: bool
     scores: list[Score]
     predictions: list[dict[str, Any]] = field(default_factory=list)
+    gallery: Gallery | None = None
+    charts: tuple[Chart, ...] = ()
+    as_list: bool = False
 
 
 class Task(Protocol):
@@ -78,6 +85,8 @@ class Task(Protocol):
     needs: str
     bare: bool
     """Whether a run without task names includes it."""
+    kinds: tuple[str, ...]
+    """Kinds of predictor that can do it: `encoder`, `detector`, `mllm`; without the field, an encoder alone."""
 
     def find(self, roots: Sequence[Path]) -> list[FoundSet]:
         """The data sets that are there, in the order of the roots."""

@@ -1,27 +1,35 @@
-"""`lvis`: detection where the export has heads, else region recognition on LVIS files, by frequency of the category.
+"""`lvis`: detection where the model has heads, else region recognition on LVIS files, by frequency of the category.
 
-The protocol says which: ids that begin with `regions/` are no detection figures. Names are asked for with underscores
+The protocol says which: ids that begin with `regions/` are no detection figures. Detection is scored under all three
+protocols of LVIS at once. Names are asked for with underscores
 turned into blanks, nothing else. Frequencies are LVIS's own: r, c and f by the number of training images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from benchmarks.gallery import Chart, Curve
+from benchmarks.metrics import lvis_ap
 from benchmarks.predictors.contract import Predictor
+from benchmarks.predictors.detector import DetectorPredictor
 from benchmarks.roots import FoundSet
+from benchmarks.tasks.checks import check_detection
 from benchmarks.tasks.contract import Measured, Options, Score, name_of
+from benchmarks.tasks.detection import detect_all, detection_gallery, groups_of, lvis_scores, nothing
 from benchmarks.tasks.region_recognition import check_recognition
-from benchmarks.tasks.regions import recognise, recognition_scores
+from benchmarks.tasks.regions import recognise, recognition_gallery, recognition_scores
 from cloc.data.formats.annotated import AnnotatedSet, Category
 from cloc.data.formats.lvis import read_lvis
 
 PROTOCOL = "regions/gt-box/no-template/underscores-as-blanks"
-FREQUENCIES = ("r", "c", "f")
+FREQUENCY_NAMES = {"r": "rare", "c": "common", "f": "frequent"}
+FREQUENCIES = tuple(FREQUENCY_NAMES)
 
 FILES = (
     ("lvis", "val", "lvis_v1_val.json"),
@@ -39,6 +47,7 @@ class Lvis:
     name = "lvis"
     needs = "lvis/lvis_v1_val.json or lvis_v1_minival.json, and the photos in coco/val2017/ and coco/train2017/"
     bare = True
+    kinds = ("encoder", "detector")
 
     def places(self, roots: Sequence[Path]) -> list[Path]:
         """See `Task.places`."""
@@ -61,9 +70,14 @@ class Lvis:
     def self_check(self) -> None:
         """See `Task.self_check`."""
         check_recognition(self.name)
+        check_detection(self.name)
 
-    def run(self, predictor: Predictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> Measured:
+    def run(
+        self, predictor: Predictor | DetectorPredictor, dataset: AnnotatedSet, found: FoundSet, options: Options
+    ) -> Measured:
         """See `Task.run`."""
+        if getattr(predictor, "kind", "encoder") == "detector":
+            return detection(predictor, dataset, found, options)
         answers = recognise(predictor, dataset, spoken_name, options)
         frequency = np.array([category.frequency or "" for category in answers.categories])
         groups = {f"{found.split}/all": None, **{f"{found.split}/{kind}": frequency == kind for kind in FREQUENCIES}}
@@ -71,7 +85,33 @@ class Lvis:
         scores.append(
             Score(found.split, "lvis-ap300", "AP", reason="no detection heads: region recognition is reported instead")
         )
-        return Measured(name_of(found.dataset, dataset.rendered), dataset.rendered, scores, answers.lines())
+        name, gallery = name_of(found.dataset, dataset.rendered), recognition_gallery(answers)
+        return Measured(name, dataset.rendered, scores, answers.lines(), gallery)
+
+
+def detection(predictor: DetectorPredictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> Measured:
+    """AP under the three protocols, and class-agnostic recall by size."""
+    detected = detect_all(predictor, dataset, spoken_name, options)
+    name = name_of(found.dataset, dataset.rendered)
+    if not detected.images:
+        scores = nothing(dict.fromkeys(lvis_ap.PROTOCOLS, ("AP",)), found.split, detected)
+        return Measured(name, dataset.rendered, scores)
+    groups = groups_of(detected, found.split)
+    scores, curves = lvis_scores(detected, groups, options)
+    frequency = np.array([category.frequency or "" for category in detected.categories])
+    lines = {f"{kind} ({FREQUENCY_NAMES[kind]})": frequency == kind for kind in FREQUENCIES}
+    lines |= {split.partition("/")[2] or "all": chosen for split, chosen in groups.items()}
+    chart = precision_chart(f"{name} {found.split}, {predictor.name}: precision over recall, IoU 0.5", curves, lines)
+    gallery = detection_gallery(detected)
+    return Measured(name, dataset.rendered, scores, detected.entries, gallery, (chart,), as_list=True)
+
+
+def precision_chart(title: str, curves: lvis_ap.LvisCurves, groups: Mapping[str, NDArray[np.bool_]]) -> Chart:
+    """Precision over recall, mean over the categories of each group; groups without annotation have no line."""
+    levels = {name: curves.precision_at_recall(chosen) for name, chosen in groups.items()}
+    recall = tuple(lvis_ap.RECALLS.tolist())
+    lines = tuple(Curve(name, recall, tuple(values.tolist())) for name, values in levels.items() if values is not None)
+    return Chart(title, "recall", "precision", lines)
 
 
 def spoken_name(category: Category) -> str:

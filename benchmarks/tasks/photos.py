@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 from tqdm import tqdm
@@ -11,6 +13,7 @@ from benchmarks.tasks.contract import Options
 from cloc.data.formats.annotated import AnnotatedImage
 from cloc.images import decode
 
+T = TypeVar("T")
 MISSING = "photo missing"
 UNREADABLE = "photo unreadable"
 NO_EXAMPLE = "no example in this group"
@@ -19,13 +22,18 @@ WRONG_SIZE = "photo of another size than annotated"
 
 def open_photo(image: AnnotatedImage) -> Image.Image | str:
     """The photo in RGB, or the reason why it cannot be used."""
-    if not image.path.is_file():
+    return open_sized(image.path, (image.width, image.height))
+
+
+def open_sized(path: Path, size: tuple[int, int] | None) -> Image.Image | str:
+    """The photo in RGB, or the reason why it cannot be used; a size of None is not checked."""
+    if not path.is_file():
         return MISSING
     try:
-        photo = decode(image.path.read_bytes())
+        photo = decode(path.read_bytes())
     except ValueError:
         return UNREADABLE
-    return photo if photo.size == (image.width, image.height) else WRONG_SIZE
+    return photo if size in (None, photo.size) else WRONG_SIZE
 
 
 def limited(images: Sequence[AnnotatedImage], options: Options) -> list[AnnotatedImage]:
@@ -44,19 +52,41 @@ def photo_batches(
         title: of the bar.
         skipped: filled with the reason for each image id that cannot be used.
     """
-    with tqdm(total=len(images), desc=title, unit="image", leave=False, disable=not options.progress) as bar:
-        for start in range(0, len(images), options.photos_at_once):
-            kept, photos = [], []
-            for image in images[start : start + options.photos_at_once]:
-                photo = open_photo(image)
+    reasons: dict[int, str] = {}
+    for rows, photos in opened(images, open_photo, options, title, reasons):
+        yield [images[row] for row in rows], photos
+    skipped.update({images[row].image_id: reason for row, reason in reasons.items()})
+
+
+def opened(
+    items: Sequence[T],
+    open_one: Callable[[T], Image.Image | str],
+    options: Options,
+    title: str,
+    skipped: dict[int, str],
+) -> Iterator[tuple[list[int], list[Image.Image]]]:
+    """Rows of `items` and their images, `options.photos_at_once` at a time.
+
+    Args:
+        items: anything that stands for an image.
+        open_one: the image in RGB, or why it cannot be used.
+        options: batch size and whether a bar is drawn.
+        title: of the bar.
+        skipped: filled with the reason for each row that cannot be used.
+    """
+    with tqdm(total=len(items), desc=title, unit="image", leave=False, disable=not options.progress) as bar:
+        for start in range(0, len(items), options.photos_at_once):
+            rows, photos = [], []
+            for row in range(start, min(start + options.photos_at_once, len(items))):
+                photo = open_one(items[row])
                 if isinstance(photo, str):
-                    skipped[image.image_id] = photo
+                    skipped[row] = photo
                 else:
-                    kept.append(image)
+                    rows.append(row)
                     photos.append(photo)
-            if kept:
-                yield kept, photos
-            bar.update(min(options.photos_at_once, len(images) - start))
+            if rows:
+                yield rows, photos
+            bar.update(min(options.photos_at_once, len(items) - start))
 
 
 def why_none(skipped: dict[int, str], images: Sequence[AnnotatedImage]) -> str:

@@ -83,7 +83,8 @@ class RefCoco:
             dropped = Counter(dataset.dropped) if inside.all() else Counter()
             scores += candidate_scores(answers, split, inside, dropped, options)
             scores += box_scores(answers, split, inside, dropped, options, predictor.cannot_ground)
-        return Measured(name_of(found.dataset, dataset.rendered), dataset.rendered, scores, answers.lines())
+        name, gallery = name_of(found.dataset, dataset.rendered), answers.gallery()
+        return Measured(name, dataset.rendered, scores, answers.lines(), gallery)
 
 
 def groups_of(answers: Referred, split: str) -> dict[str, np.ndarray]:

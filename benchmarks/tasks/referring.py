@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.gallery import Gallery, Shown, boxes_of
 from benchmarks.predictors.contract import Predictor
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.photos import limited, photo_batches
@@ -39,6 +40,7 @@ class Referred:
         largest_is_right: (X,) bool, for the candidate of the largest area.
         boxes_xyxy: (X, 4) phrase-prompted boxes, pixels; NaN where the predictor has none.
         box_iou: (X,) their IoU with the referent.
+        sureness: (X,) lead of the nearest object's cosine over the second's.
         photos_skipped: reason by image id.
     """
 
@@ -53,6 +55,7 @@ class Referred:
     largest_is_right: NDArray[np.bool_]
     boxes_xyxy: NDArray[np.float64]
     box_iou: NDArray[np.float64]
+    sureness: NDArray[np.float64]
     photos_skipped: Mapping[int, str]
 
     def lines(self) -> list[dict[str, Any]]:
@@ -71,6 +74,26 @@ class Referred:
                 line["iou"] = round(float(self.box_iou[row]), 6)
             lines.append(line)
         return lines
+
+    def gallery(self) -> Gallery:
+        """Every expression of which one annotated object was chosen; right as in `candidates/nearest-region`."""
+        rows = np.flatnonzero((self.skips == "") & self.has_candidates)
+        by_id = {image.image_id: image for image in self.images}
+
+        def show(place: int) -> Shown:
+            row = rows[place]
+            asked, image = self.expressions[row], by_id[int(self.image_ids[row])]
+            chosen = image.boxes_xyxy[image.annotation_ids == self.chosen[row]]
+            return Shown(
+                image.path,
+                f"which object is meant by '{asked.text}'?",
+                truth_xyxy=boxes_of(asked.box_xyxy),
+                answer_xyxy=boxes_of(chosen),
+                phrase=asked.text,
+            )
+
+        keys = np.array([self.expressions[row].sent_id for row in rows], dtype=np.int64)
+        return Gallery(keys, self.chosen_iou[rows] >= RIGHT_IOU, self.sureness[rows], show)
 
 
 def refer(predictor: Predictor, dataset: ReferringSet, options: Options) -> Referred:
@@ -95,7 +118,9 @@ def refer(predictor: Predictor, dataset: ReferringSet, options: Options) -> Refe
             rows = first[image.image_id] + np.arange(len(by_image[image.image_id]))
             referents = np.array([expression.box_xyxy for expression in by_image[image.image_id]])
             if len(candidates):
-                nearest = (np.stack([texts[asked[row].text] for row in rows]) @ embeds.T).argmax(axis=1)
+                cosine = np.stack([texts[asked[row].text] for row in rows]) @ embeds.T
+                nearest, ranked = cosine.argmax(axis=1), np.sort(cosine, axis=1)
+                answers.sureness[rows] = ranked[:, -1] - ranked[:, max(-2, -ranked.shape[1])]
                 _note_candidates(answers, rows, image.annotation_ids[~image.crowd], candidates, nearest, referents)
             if found is not None:
                 answers.boxes_xyxy[rows] = found
@@ -119,6 +144,7 @@ def _blank(asked: list[Expression], images: list[AnnotatedImage], skipped: dict[
         largest_is_right=np.zeros(count, dtype=bool),
         boxes_xyxy=np.full((count, 4), np.nan),
         box_iou=np.zeros(count),
+        sureness=np.zeros(count),
         photos_skipped=skipped,
     )
 

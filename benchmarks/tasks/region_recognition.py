@@ -14,7 +14,7 @@ from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
 from benchmarks.roots import FoundSet, coco_files
 from benchmarks.tasks.contract import Measured, Options, expect, name_of
-from benchmarks.tasks.regions import recognise, recognition_scores
+from benchmarks.tasks.regions import recognise, recognition_gallery, recognition_scores
 from cloc.data.formats.annotated import AnnotatedSet, Category
 from cloc.data.formats.coco import read_coco
 
@@ -62,7 +62,8 @@ class RegionRecognition:
                 f"{found.split}/all": None,
             }
         scores = recognition_scores(answers, groups, PROTOCOL, options)
-        return Measured(name_of(found.dataset, dataset.rendered), dataset.rendered, scores, answers.lines())
+        name, gallery = name_of(found.dataset, dataset.rendered), recognition_gallery(answers)
+        return Measured(name, dataset.rendered, scores, answers.lines(), gallery)
 
 
 class RegionFit(RegionRecognition):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.gallery import Gallery, Shown, boxes_of
 from benchmarks.metrics.accuracy import blind, top1, top1_hits
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
@@ -70,6 +71,23 @@ class Recognised:
                 line["cosines"] = [round(float(value), 5) for value in self.cosine[row]]
             lines.append(line)
         return lines
+
+
+def recognition_gallery(found: Recognised) -> Gallery:
+    """Every answered box; sureness is the lead of the nearest class over the second."""
+    rows = np.flatnonzero(found.skips == "")
+    lead = found.cosine[rows, 0] - found.cosine[rows, min(1, found.cosine.shape[1] - 1)]
+    by_id = {image.image_id: image for image in found.images}
+
+    def show(place: int) -> Shown:
+        row = rows[place]
+        image = by_id[int(found.image_ids[row])]
+        box = image.boxes_xyxy[image.annotation_ids == found.annotation_ids[row]]
+        truth, answer = (found.categories[kind].name for kind in (found.classes[row], found.predicted[row]))
+        return Shown(image.path, "what is in the box?", truth, answer, asked_xyxy=boxes_of(box), phrase=truth)
+
+    right = found.predicted[rows] == found.classes[rows]
+    return Gallery(found.annotation_ids[rows], right, lead.astype(np.float64), show)
 
 
 def recognise(

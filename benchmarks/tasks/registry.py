@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+from benchmarks.tasks.coco import Coco
 from benchmarks.tasks.contract import Task
+from benchmarks.tasks.ferret_bench import FerretBench
+from benchmarks.tasks.fgovd import FgOvd
+from benchmarks.tasks.flickr30k_grounding import Flickr30kGrounding
 from benchmarks.tasks.lvis import Lvis
+from benchmarks.tasks.odinw import Odinw
+from benchmarks.tasks.pope import Pope
 from benchmarks.tasks.refcoco import RefCoco
+from benchmarks.tasks.reflvis import RefLvis
 from benchmarks.tasks.region_recognition import RegionFit, RegionRecognition
 from benchmarks.tasks.region_retrieval import RegionRetrieval
+from benchmarks.tasks.retrieval import Retrieval
 from benchmarks.tasks.speed import Speed
+from benchmarks.tasks.zeroshot import ZeroShot
 
 TASKS: tuple[Task, ...] = (
     RegionRecognition(),
@@ -18,7 +27,16 @@ TASKS: tuple[Task, ...] = (
     RefCoco("refcoco"),
     RefCoco("refcoco+"),
     RefCoco("refcocog"),
+    Flickr30kGrounding(),
+    RefLvis(),
+    FgOvd(),
     Lvis(),
+    Coco(),
+    Odinw(),
+    ZeroShot(),
+    Retrieval(),
+    Pope(),
+    FerretBench(),
     RegionFit(),
     Speed(),
 )

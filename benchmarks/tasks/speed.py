@@ -1,4 +1,6 @@
-"""`speed`: scenes rendered a second, and what 100 boxes cost beside the image alone. Only when asked for by name."""
+"""`speed`: scenes rendered a second, what 100 boxes cost beside the image alone, and what the region contrast costs in
+tiles beside the whole matrix. Only when asked for by name.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from PIL import Image
 from benchmarks.predictors.contract import Predictor
 from benchmarks.roots import FoundSet
 from benchmarks.tasks.contract import Measured, Options, Score, expect
+from benchmarks.tasks.contrast_cost import contrast_scores
 from cloc.data.scenes import WorldSpec, render_scene
 
 SCENE_SIZE = 224
@@ -37,6 +40,7 @@ class Speed:
         """See `Task.find`. The renderer's speed does not depend on the model, so it is measured once."""
         return [
             FoundSet("rendering", f"{SCENE_SIZE}px", Path(), WorldSpec, needs_model=False),
+            FoundSet("contrast", "made-up-regions", Path(), WorldSpec, needs_model=False),
             FoundSet("encoding", f"{SCENE_SIZE}px-scene", Path(), WorldSpec),
         ]
 
@@ -46,6 +50,8 @@ class Speed:
 
     def run(self, predictor: Predictor | None, dataset: WorldSpec, found: FoundSet, options: Options) -> Measured:
         """See `Task.run`."""
+        if found.dataset == "contrast":
+            return Measured("made-up-regions", True, contrast_scores(found.split))
         if found.needs_model:
             return Measured("scenes", True, encoding_scores(predictor, dataset, found.split))
         return Measured("scenes", True, [scenes_a_second(dataset, found.split)])

@@ -51,14 +51,14 @@ def write_world(root: Path, images: int = 12, rendered: bool = False, caption_on
             row = {"id": 10 * index + place, "image_id": index, "category_id": kind + 1, "iscrowd": 0}
             annotations.append({**row, "bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0)})
             refs.append(reference(index, place, kind, len(refs)))
-    categories = [
-        {"id": i + 1, "name": name, "frequency": FREQUENCY[name], "caption_only": name in caption_only}
-        for i, name in enumerate(NAMES)
-    ]
+    categories = [{"id": i + 1, "name": name, "caption_only": name in caption_only} for i, name in enumerate(NAMES)]
     head = {"info": {"rendered": rendered}, "images": entries, "categories": categories, "annotations": annotations}
     (root / "coco" / "annotations" / "instances_val2017.json").write_text(json.dumps(head))
-    lvis_images = [{**e, "coco_url": f"val2017/{e['file_name']}", "neg_category_ids": []} for e in entries]
-    (root / "lvis" / "lvis_v1_val.json").write_text(json.dumps({**head, "images": lvis_images}))
+    federated = {"neg_category_ids": [], "not_exhaustive_category_ids": []}
+    lvis_images = [{**e, "coco_url": f"val2017/{e['file_name']}", **federated} for e in entries]
+    lvis_categories = [{**one, "frequency": FREQUENCY[one["name"]]} for one in categories]
+    lvis = {**head, "images": lvis_images, "categories": lvis_categories}
+    (root / "lvis" / "lvis_v1_val.json").write_text(json.dumps(lvis))
     named = [{**e, "file_name": f"COCO_train2014_{e['id']:012d}.jpg"} for e in entries]
     (root / "refcoco" / "refcoco" / "instances.json").write_text(json.dumps({**head, "images": named}))
     (root / "refcoco" / "refcoco" / "refs(unc).json").write_text(json.dumps(refs))
@@ -100,6 +100,11 @@ class Reader:
 
     def encode_texts(self, texts):
         kinds = [next(i for i, name in enumerate(NAMES) if name.replace("_", " ") in _spoken(text)) for text in texts]
+        return np.eye(len(NAMES), dtype=np.float32)[np.array(kinds, dtype=int)]
+
+    def encode_images(self, images):
+        """The colour that is nearest to the mean of the whole image."""
+        kinds = [self._kind(image, (0, 0, *image.size), 0) for image in images]
         return np.eye(len(NAMES), dtype=np.float32)[np.array(kinds, dtype=int)]
 
     def encode_regions(self, images, boxes_xyxy):
@@ -147,6 +152,9 @@ class Guesser:
     def encode_texts(self, texts):
         return self._vectors(len(texts))
 
+    def encode_images(self, images):
+        return self._vectors(len(images))
+
     def encode_regions(self, images, boxes_xyxy):
         return [self._vectors(len(boxes)) for boxes in boxes_xyxy]
 
@@ -159,7 +167,13 @@ class Guesser:
 def colours() -> SimpleNamespace:
     """The builders of this file, since test files cannot import each other."""
     return SimpleNamespace(
-        write=write_world, Reader=Reader, Guesser=Guesser, names=NAMES, places=PLACES, size=(WIDTH, HEIGHT)
+        write=write_world,
+        Reader=Reader,
+        Guesser=Guesser,
+        values=COLOURS,
+        names=NAMES,
+        places=PLACES,
+        size=(WIDTH, HEIGHT),
     )
 
 

@@ -138,6 +138,7 @@ def test_speed_needs_no_export_for_the_renderer(tmp_path, monkeypatch, capsys):
     (tmp_path / "runs").mkdir()
     monkeypatch.setattr(speed, "SCENES", 5)
     monkeypatch.setattr(speed, "WARM_UP_SCENES", 1)
+    monkeypatch.setattr(speed, "contrast_scores", lambda split: [])
     assert main(["speed", "--out", str(tmp_path / "out")]) == 0
     rows = {row.metric: row for row in read_rows(tmp_path / "out" / "results.json")}
     assert rows["scenes_per_second"].value > 0
@@ -148,6 +149,7 @@ def test_speed_needs_no_export_for_the_renderer(tmp_path, monkeypatch, capsys):
 def test_speed_of_regions_beside_the_image(tmp_path, exports, monkeypatch):
     monkeypatch.setattr(speed, "SCENES", 2)
     monkeypatch.setattr(speed, "REPEATS", 3)
+    monkeypatch.setattr(speed, "contrast_scores", lambda split: [])
     assert main(["speed", "--model", str(exports["cloc"]), "--out", str(tmp_path)]) == 0
     rows = {row.metric: row for row in read_rows(tmp_path / "results.json")}
     assert rows["seconds_over_image_alone"].value > 0.3

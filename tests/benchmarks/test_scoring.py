@@ -331,3 +331,133 @@ def test_command_refuses_what_does_not_fit(files, tmp_path, capsys):
     assert "holds" in error(*both, "--out", str(tmp_path))
     assert "found none at" in error("--predictions", "nowhere.json", "--annotations", annotations)
     assert DETECTION == DETECTION_PROTOCOLS
+
+
+def test_the_official_package_can_be_chosen_and_agrees(files, capsys, tmp_path):
+    truth = set_of(4)
+    paths = files(truth, guesses(truth, 11))
+    for protocols, k in ((["lvis-ap300"], None), (["lvis-ap-unlimited"], None), (["lvis-fixed-ap"], 9)):
+        ours = score_files(Asked(*paths, protocols, k))
+        theirs = score_files(Asked(*paths, protocols, k, official=True))
+        assert theirs[0].predictor == "predictions, lvis package"
+        agree(figures(ours), {name: -1.0 if v is None else v for name, v in figures(theirs).items()})
+    assert not hasattr(np, "float")
+    given = ["--predictions", str(paths[0]), "--annotations", str(paths[1]), "--evaluator", "official"]
+    assert main([*given, "--protocol", "lvis-ap300", "--out", str(tmp_path / "out")]) == 0
+    with pytest.raises(ValueError, match="cannot score an empty file"):
+        score_files(Asked(*files(truth, []), official=True))
+    with pytest.raises(ValueError, match="--evaluator official: belongs to LVIS"):
+        score_files(Asked(*files(plain(truth), []), official=True))
+
+
+def test_a_limit_does_not_change_what_was_matched(files):
+    """One matching for all protocols, against a matching of what the limit leaves."""
+    from benchmarks.metrics import lvis_ap
+    from benchmarks.scoring.detections import read_detections, read_truth
+
+    for seed in range(3):
+        content = set_of(seed, images=9)
+        truth = read_truth(content)
+        found = read_detections(guesses(content, seed) * 3, truth)[0]
+        for groups, k in ((found.categories, 5), (found.categories, 40)):
+            order = np.lexsort((np.arange(len(found)), -found.scores, groups))
+            place = np.zeros(len(found), dtype=int)
+            for group in np.unique(groups):
+                own = order[groups[order] == group]
+                place[own] = np.arange(len(own))
+            cut = found.take(np.flatnonzero(place < k))
+            whole = lvis_ap.LvisJudge(truth, found).curves("lvis-fixed-ap", k)
+            assert np.array_equal(whole.precision, lvis_ap.LvisJudge(truth, cut).curves("lvis-ap-unlimited").precision)
+            assert np.array_equal(whole.recall, lvis_ap.LvisJudge(truth, cut).curves("lvis-ap-unlimited").recall)
+
+
+def test_a_refer_folder_serves_as_annotations(root, files, tmp_path):
+    folder = root / "refcoco" / "refcoco"
+    refs = json.loads((folder / "refs(unc).json").read_text())
+    boxes = {one["id"]: one["bbox"] for one in json.loads((folder / "instances.json").read_text())["annotations"]}
+    answers = []
+    for ref in refs:
+        x, y, w, h = boxes[ref["ann_id"]]
+        ids = {"image_id": ref["image_id"]}
+        answers += [{**ids, "sent_id": s["sent_id"], "pred_bbox_xyxy": [x, y, x + w, y + h]} for s in ref["sentences"]]
+    predictions = tmp_path / "answers.jsonl"
+    predictions.write_text("\n".join(map(json.dumps, answers)))
+    for named in (folder, folder / "refs(unc).json"):
+        rows = score_files(Asked(predictions, named, split="val"))
+        assert figures(rows) == {"acc@0.5": 1.0, "acc@0.75": 1.0, "mean_iou": 1.0}
+        assert (rows[0].dataset, rows[0].split, rows[0].num_examples) == ("refcoco", "val", len(answers))
+    assert score_files(Asked(predictions, folder))[0].split == "val"  # the only one there
+    with pytest.raises(ValueError, match="holds val; got testA; name one of them"):
+        score_files(Asked(predictions, folder, split="testA"))
+
+
+WORDS = {
+    "pope": (
+        [{"question_id": n, "image": f"{n}.jpg", "text": "?", "label": "yes" if n < 3 else "no"} for n in range(4)],
+        [{"question_id": n, "answer": "Yes." if n != 1 else "No."} for n in range(3)],
+        {"accuracy": 0.5, "precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3, "yes_ratio": 0.75},
+    ),
+    "reflvis": (
+        [
+            {"id": n, "image_path": "1.jpg", "name": "bow_tie", "synonyms": ["bow_(tie)"], "neg_class": "cat"}
+            for n in range(4)
+        ],
+        [{"id": 0, "text": "a tie"}, {"id": 1, "text": "It is not a bow tie, a cat."}, {"id": 3, "text": "a bow"}],
+        {"accuracy": 0.5},
+    ),
+    "ferret_bench": (
+        [{"question_id": n, "image": "1.jpg", "category": "refer_desc", "text": "?"} for n in range(2)],
+        [{"question_id": 0, "tuple": [10, 5]}, {"question_id": 1, "tuple": [6, 7]}],
+        {"relative_score": 75.0},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WORDS)
+def test_answers_in_words_are_scored_alone(files, kind):
+    truth, answers, expected = WORDS[kind]
+    judge = "somebody" if kind == "ferret_bench" else None
+    rows = score_files(Asked(*files(truth, answers, True), judge=judge))
+    assert figures(rows) == pytest.approx(expected)
+    assert rows[0].task == kind
+    if judge:
+        assert rows[0].protocol == "relative-score/judge-somebody"
+    else:
+        assert "1 questions without an answer, counted as wrong" in rows[0].reason
+
+
+def test_wrong_words_are_refused(files):
+    truth, answers, _ = WORDS["ferret_bench"]
+    with pytest.raises(ValueError, match="--judge: expected who wrote the reviews"):
+        score_files(Asked(*files(truth, answers, True)))
+    with pytest.raises(ValueError, match="1 of 2 questions have no review"):
+        score_files(Asked(*files(truth, answers[:1], True), judge="x"))
+    with pytest.raises(ValueError, match=r"expected tuple of two points above 0 and up to 10, got \[0, 5\]"):
+        score_files(Asked(*files(truth, [{**answers[0], "tuple": [0, 5]}, answers[1]], True), judge="x"))
+    truth, answers, _ = WORDS["pope"]
+    with pytest.raises(ValueError, match="expected each question_id once, got 0 2 times"):
+        score_files(Asked(*files(truth, [answers[0], answers[0]], True)))
+    with pytest.raises(ValueError, match="none of 1 question_id is in the annotation file"):
+        score_files(Asked(*files(truth, [{"question_id": 77, "answer": "Yes"}], True)))
+    with pytest.raises(ValueError, match="--judge: belongs to reviews"):
+        score_files(Asked(*files(truth, answers, True), judge="x"))
+
+
+def test_a_large_file_is_read_in_parts_with_the_same_figures(files, monkeypatch):
+    from benchmarks.scoring import reading
+
+    truth = set_of()
+    entries = [{**one, "note": {"a": [{"b": "}, {"}, 1]}} for one in guesses(truth)]
+    plainly = [{key: one[key] for key in one if key != "note"} for one in entries]
+    whole = figures(score_files(Asked(*files(truth, plainly))), "lvis-ap300")
+    bad = [*plainly[:-1], {**plainly[-1], "score": "high"}]
+    monkeypatch.setattr(reading, "LARGE", 10)
+    monkeypatch.setattr(reading, "PART", 300)
+    paths = files(truth, plainly)
+    assert len(list(reading.parts_of(paths[0], "predictions"))) > 5
+    assert figures(score_files(Asked(*paths)), "lvis-ap300") == whole
+    with pytest.raises(ValueError, match=rf"predictions\[{len(bad) - 1}\]: expected a number score, got 'high'"):
+        score_files(Asked(*files(truth, bad)))
+    assert set(figures(score_files(Asked(*files(truth, []))), None).values()) == {0.0}
+    monkeypatch.setattr(reading, "PART", 1)  # the first cut falls into a string: read whole instead
+    assert figures(score_files(Asked(*files(truth, entries))), "lvis-ap300") == whole

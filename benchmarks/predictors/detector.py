@@ -1,0 +1,90 @@
+"""What a task may ask of a detector, and the reading of our own.
+
+Letters: B images, N boxes of one image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+LIMIT = 300
+"""Boxes an image that a reading returns at most: what LVIS's protocol takes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Boxes found on one image, surest first.
+
+    Attributes:
+        boxes_xyxy: (N, 4) float64 pixels of the original image.
+        scores: (N,) float64.
+        labels: (N,) int64 index into the names that were asked for.
+    """
+
+    boxes_xyxy: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    labels: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        shapes = self.boxes_xyxy.shape, self.scores.shape, self.labels.shape
+        if shapes != ((len(self.scores), 4), (len(self.scores),), (len(self.scores),)):
+            raise ValueError(f"detections: expected (N, 4) boxes, (N,) scores and (N,) labels, got {shapes}")
+        if not (np.isfinite(self.boxes_xyxy).all() and np.isfinite(self.scores).all()):
+            raise ValueError("detections: expected finite boxes and scores, got NaN or infinity from the model")
+
+
+class DetectorPredictor(Protocol):
+    """One way to find named things. `kind` is `detector`."""
+
+    kind: str
+
+    @property
+    def name(self) -> str:
+        """Short name, the same for the same way of reading."""
+
+    def detect(self, images: Sequence[Image.Image], names: Sequence[str]) -> list[Found]:
+        """For each of B RGB images the boxes of the names, at most `LIMIT`; names are asked as they are."""
+
+
+class ClocDetector:
+    """An export with detection heads; its processor knows the placement."""
+
+    kind = "detector"
+    name = "cloc-detector"
+
+    def __init__(self, folder: Path, device: str, batch_size: int) -> None:
+        from transformers import AutoProcessor
+
+        from cloc import ClocForObjectDetection
+
+        self.model: Any = ClocForObjectDetection.from_pretrained(folder).to(device).eval()
+        self.processor = AutoProcessor.from_pretrained(folder)
+        self.batch_size = batch_size
+
+    def detect(self, images: Sequence[Image.Image], names: Sequence[str]) -> list[Found]:
+        """See `DetectorPredictor.detect`."""
+        found = []
+        for start in range(0, len(images), self.batch_size):
+            part = list(images[start : start + self.batch_size])
+            answers = self.model.detect(part, list(names), self.processor, limit=LIMIT, score_threshold=0.0)
+            found += [as_found(a["boxes"], a["scores"], a["labels"]) for a in answers]
+        return found
+
+
+def as_found(boxes_xyxy: Any, scores: Any, labels: Any, limit: int = LIMIT) -> Found:
+    """Tensors or arrays as `Found`, the `limit` surest; of equal scores the first stays first."""
+    boxes, label = _plain(boxes_xyxy).astype(np.float64).reshape(-1, 4), _plain(labels).astype(np.int64)
+    whole = Found(boxes, _plain(scores).astype(np.float64), label)
+    order = np.argsort(-whole.scores, kind="stable")[:limit]
+    return Found(whole.boxes_xyxy[order], whole.scores[order], whole.labels[order])
+
+
+def _plain(values: Any) -> NDArray:
+    return values.detach().float().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)

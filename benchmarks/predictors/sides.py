@@ -1,0 +1,86 @@
+"""From what `--model` names to a side of the run: its architecture decides how it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+from benchmarks.predictors.detector import ClocDetector
+from benchmarks.predictors.foreign import ENCODERS, ForeignCrop
+from benchmarks.predictors.loading import export_folder, label_of, load_model
+from benchmarks.predictors.mllm import TransformersMllm
+from benchmarks.predictors.readings import readings_of
+from benchmarks.predictors.rivals import GROUNDED, OWL, GroundedDetector, OwlDetector
+from benchmarks.session import Side
+from cloc.export import CARD, read_card
+
+OUR_DETECTOR = "ClocForObjectDetection"
+
+
+def load_side(place: Path | str, device: str, batch_size: int, coordinates: str = "0-1") -> Side:
+    """Load a model and its readings.
+
+    Args:
+        place: a folder, or a name on the hub (the only case that uses the network).
+        device: where the model shall lie.
+        batch_size: images or crops a forward.
+        coordinates: how an MLLM is told a place; one of `CONVENTIONS`.
+
+    Raises:
+        ValueError: the folder is no export and no model of a known family.
+    """
+    folder = export_folder(place) if isinstance(place, Path) else None
+    config = _config(place if folder is None else folder)
+    family, classes = config.get("model_type"), config.get("architectures") or []
+    source, label = (place, str(place)) if folder is None else (folder, label_of(folder))
+    sha256 = _weights(folder)
+    if OUR_DETECTOR in classes:
+        card = read_card(folder)
+        readings = [ClocDetector(folder, device, batch_size)]
+        return Side(label, card.get("model_sha256"), readings, folder, f"objective {card.get('objective')}, detector")
+    if family in OWL:
+        return Side(label, sha256, [OwlDetector(str(source), device, batch_size)], folder, f"{family}, detector")
+    if family in GROUNDED:
+        return Side(label, sha256, [GroundedDetector(str(source), device, batch_size)], folder, f"{family}, detector")
+    if family in ENCODERS:
+        return Side(label, sha256, [ForeignCrop(str(source), device, batch_size)], folder, f"{family}, encoder")
+    if family in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        reading = TransformersMllm(str(source), device, batch_size, coordinates)
+        return Side(label, sha256, [reading], folder, f"{family}, mllm, coordinates {coordinates}")
+    if folder is None or not ((folder / CARD).is_file() or family == "cloc"):
+        known = ", ".join((*ENCODERS, *OWL, *GROUNDED))
+        raise ValueError(
+            f"{place}: expected an export of this kit, a model of {known}, or an image-text-to-text model; its "
+            f"model_type is {family!r}"
+        )
+    loaded = load_model(folder, device, batch_size)
+    return Side(loaded.label, loaded.sha256, readings_of(loaded), folder, f"objective {loaded.objective}")
+
+
+def _config(source: Path | str) -> dict[str, Any]:
+    if isinstance(source, Path):
+        try:
+            return json.loads((source / "config.json").read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{source}/config.json: expected JSON ({error}); export it again") from error
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(source).to_dict()
+    except OSError as error:
+        raise ValueError(
+            f"--model {source}: no folder of that name, and not to be had from the hub ({error})"
+        ) from error
+
+
+def _weights(folder: Path | None) -> str | None:
+    """SHA-256 of a foreign folder's one weights file; None where it has none or several."""
+    file = None if folder is None else folder / "model.safetensors"
+    if file is None or not file.is_file():
+        return None
+    with file.open("rb") as raw:
+        return hashlib.file_digest(raw, "sha256").hexdigest()

@@ -1,0 +1,107 @@
+"""A predictor whose answers are kept on disk while a run lasts, and worked out by several processes.
+
+Tasks ask in a fixed order, so an answer is known by its number. After a kill the same questions are asked again, and
+those that were answered are read from the tape, until the first that was not. Each call is cut into chunks of the batch
+size, always at the same places: chunk c is the work of process c modulo their number, so that any number of processes
+answers with the same batches and hence the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import processes
+from benchmarks.predictors.detector import Found
+
+ASKED = ("encode_texts", "encode_images", "encode_regions", "ground", "detect", "answer")
+WHOLE = {"detect": 1}
+"""Arguments after the first so many go to every chunk as they are (the names of `detect`)."""
+TEXTS_A_CHUNK = 4096
+FIELDS = ("boxes_xyxy", "scores", "labels")
+
+
+class Taped:
+    """Stands before a predictor; anything but a question is passed on to it."""
+
+    def __init__(self, inner: Any, folder: Path | None, batch_size: int) -> None:
+        """Keep answers in `folder`; None keeps none."""
+        self.inner, self._folder, self._batch_size, self._number = inner, folder, batch_size, 0
+        if folder is not None and processes.is_main():
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.inner, name)
+        return self._asking(name, value) if name in ASKED else value
+
+    def _asking(self, method: str, ask: Callable) -> Callable:
+        def asked(*lists: Sequence) -> Any:
+            number, self._number = self._number, self._number + 1
+            file = None if self._folder is None else self._folder / f"{number:06d}-{method}.npz"
+            known = processes.from_main(read_record(file, method) if file is not None and processes.is_main() else None)
+            if known is not None:
+                return known
+            answer = self._answer(method, ask, lists)
+            if file is not None and processes.is_main():
+                write_record(file, answer)
+            return answer
+
+        return asked
+
+    def _answer(self, method: str, ask: Callable, lists: tuple[Sequence, ...]) -> Any:
+        size = TEXTS_A_CHUNK if method == "encode_texts" else self._batch_size
+        cut = WHOLE.get(method, len(lists))
+        starts = range(0, max(1, len(lists[0])), size)  # an empty question is asked as well: the answer has a width
+        own = {
+            place: ask(*(one[start : start + size] for one in lists[:cut]), *lists[cut:])
+            for place, start in enumerate(starts)
+            if place % processes.world_size() == processes.rank()
+        }
+        parts = {place: part for some in processes.gather(own) for place, part in some.items()}
+        return joined([parts[place] for place in range(len(starts))])
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Answers of chunks one after the other: arrays by rows, lists by their items."""
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    return [item for part in parts for item in part]
+
+
+def write_record(file: Path, answer: Any) -> None:
+    """One answer as plain arrays, whole or not at all.
+
+    Args:
+        file: ends in `.npz`.
+        answer: an array, or a list of arrays, of texts, or of `Found`.
+    """
+    if isinstance(answer, np.ndarray):
+        arrays = {"array": answer}
+    else:
+        arrays = {"count": np.array(len(answer))}
+        for place, item in enumerate(answer):
+            if isinstance(item, Found):
+                arrays |= {f"{place}/{field}": getattr(item, field) for field in FIELDS}
+            else:
+                arrays[f"{place}/item"] = np.asarray(item)
+    partial = file.with_suffix(".partial")
+    with partial.open("wb") as raw:
+        np.savez(raw, **arrays)
+    partial.replace(file)
+
+
+def read_record(file: Path, method: str) -> Any:
+    """What `write_record` wrote; None where there is no such file. Nothing is unpickled."""
+    if not file.is_file():
+        return None
+    with np.load(file, allow_pickle=False) as arrays:
+        if "array" in arrays:
+            return arrays["array"]
+        count = int(arrays["count"])
+        if method == "detect":
+            return [Found(*(arrays[f"{place}/{field}"] for field in FIELDS)) for place in range(count)]
+        items = [arrays[f"{place}/item"] for place in range(count)]
+    return [str(item) for item in items] if method == "answer" else items

@@ -1,0 +1,52 @@
+"""JSON lines of an evaluation file, every line needed: a broken one is an error, not a smaller denominator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+Entry = dict[str, Any]
+
+
+def read_lines(file: Path, what: str, fields: Mapping[str, type | tuple[type, ...]]) -> list[Entry]:
+    """The objects of a file.
+
+    Args:
+        file: one object a line; blank lines are passed over.
+        what: what the file should be, for messages.
+        fields: those that each object must have, and their types.
+
+    Raises:
+        ValueError: the file is missing or empty, or a line is no such object.
+    """
+    if not file.is_file():
+        raise ValueError(f"{file}: expected {what}, found no file; check the path or the data root")
+    entries = []
+    for number, raw in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        if not raw.strip():
+            continue
+        try:
+            entry = json.loads(raw)
+        except ValueError as error:
+            raise ValueError(f"{file}:{number}: expected a line of {what}, got no JSON ({error})") from error
+        lacking = [n for n, kind in fields.items() if not isinstance(entry, dict) or not isinstance(entry.get(n), kind)]
+        if lacking:
+            raise ValueError(f"{file}:{number}: expected a line of {what} with {', '.join(lacking)}, got {raw[:80]!r}")
+        entries.append(entry)
+    if not entries:
+        raise ValueError(f"{file}: expected {what}, got an empty file; download it again")
+    return entries
+
+
+def inside(folder: Path, name: str, what: str) -> Path:
+    """A file named by an entry, which must lie in its folder.
+
+    Raises:
+        ValueError: the name climbs out.
+    """
+    place = Path(name)
+    if place.is_absolute() or ".." in place.parts:
+        raise ValueError(f"{what}: expected a file name inside {folder}, got {name!r}")
+    return folder / place

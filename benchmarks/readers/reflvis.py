@@ -1,0 +1,98 @@
+"""Ref-LVIS, the file that Ferret's evaluation reads: which of two classes is the object at a place?
+
+Layout, JSON lines: `id`, `image_path`, `width`, `height`, `name`, `synonyms`, `neg_class`, `bbox_norm` (xyxy in
+[0, 1]), `sample_point` (pixels), `free_shape_bbox_raw` (xyxy pixels). Source: ferret/eval/model_lvis.py of
+github.com/apple/ml-ferret (arXiv 2310.07704); the file itself is not published there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.gallery import Box
+from benchmarks.readers.lines import read_lines
+from benchmarks.scoring.synonyms import words_of
+from cloc.data.formats.annotated import checked_box
+
+FORMS = ("box", "point", "free-form")
+POINT_REACH = 5
+"""Pixels on each side of a point: Ferret's sampler reads an 11 x 11 window."""
+
+FIELDS = {
+    "image_path": str,
+    "width": int,
+    "height": int,
+    "name": str,
+    "synonyms": list,
+    "neg_class": str,
+    "bbox_norm": list,
+    "sample_point": list,
+}
+
+
+@dataclass(frozen=True)
+class Either:
+    """One question.
+
+    Attributes:
+        number: its line, from 0: the right class stands first where it is even.
+        path: of the photo.
+        size: width and height.
+        boxes_xyxy: by form, pixels; a form the file does not give is left out.
+        name, other: the right class and the wrong one, underscores as blanks.
+        words: names that count as right in an answer.
+    """
+
+    number: int
+    path: Path
+    size: tuple[int, int]
+    boxes_xyxy: dict[str, Box]
+    name: str
+    other: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EitherSet:
+    """The file's questions. `dropped`: forms left out, by reason."""
+
+    name: str
+    questions: tuple[Either, ...]
+    dropped: Counter[str]
+
+
+def read_reflvis(file: Path, photos: Path) -> EitherSet:
+    """Read the file; photos are looked for by their base name.
+
+    Raises:
+        ValueError: the file is missing, or a line is no such line.
+    """
+    questions, dropped = [], Counter[str]()
+    for number, entry in enumerate(read_lines(file, "Ref-LVIS's questions", FIELDS)):
+        width, height = entry["width"], entry["height"]
+        boxes = {}
+        for form, raw in _raw_boxes(entry).items():
+            box, reason = checked_box(raw, width, height, xywh=False)
+            if box is None:
+                dropped[f"{form}: {reason}"] += 1
+            else:
+                boxes[form] = box
+        name, other = (entry[field].replace("_", " ").strip() for field in ("name", "neg_class"))
+        place = photos / Path(entry["image_path"]).name
+        questions.append(Either(number, place, (width, height), boxes, name, other, words_of(entry)))
+    return EitherSet("reflvis", tuple(questions), dropped)
+
+
+def _raw_boxes(entry: dict) -> dict[str, list]:
+    width, height = entry["width"], entry["height"]
+    scale = (width, height, width, height)
+    x, y = entry["sample_point"][:2]
+    found = {
+        "box": [value * side for value, side in zip(entry["bbox_norm"], scale, strict=False)],
+        "point": [x - POINT_REACH, y - POINT_REACH, x + POINT_REACH + 1, y + POINT_REACH + 1],
+    }
+    if "free_shape_bbox_raw" in entry:
+        found["free-form"] = entry["free_shape_bbox_raw"]
+    return found

@@ -1,0 +1,132 @@
+"""Answers in words, scored alone: POPE's yes and no, Ref-LVIS's names, a judge's reviews of Ferret-Bench.
+
+Annotations are the tasks' own files, predictions JSON lines: `question_id` and `answer` (or `text`) for POPE, `id` and
+`text` for Ref-LVIS, `question_id` and `tuple` ([points of the reference, points of the answer], as ml-ferret's reviews
+have it) for Ferret-Bench. A question without an answer counts as wrong; where that cannot be (reviews), it is refused.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.metrics.answers import names_it, relative_score, says_yes, yes_figures
+from benchmarks.metrics.tally import Tally
+from benchmarks.scoring.reading import different, integers
+from benchmarks.scoring.synonyms import words_of
+
+POPE, REFLVIS, FERRET = "pope", "reflvis", "ferret_bench"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a file of answers came to.
+
+    Attributes:
+        protocol: its id.
+        tallies: means over questions.
+        values: other figures.
+        count: questions.
+        skipped: answers to no question, by reason.
+        notes: what else is to be said.
+    """
+
+    protocol: str
+    tallies: Mapping[str, Tally]
+    values: Mapping[str, float | None]
+    count: int
+    skipped: Counter[str]
+    notes: Counter[str]
+
+
+def kind_of(first: Mapping[str, Any]) -> str | None:
+    """The kind of annotation file by its first line; None for another."""
+    if "question_id" in first and "label" in first:
+        return POPE
+    if "neg_class" in first and "synonyms" in first:
+        return REFLVIS
+    return FERRET if "question_id" in first and "category" in first else None
+
+
+def score_words(kind: str, truth: Sequence[Mapping], answers: Sequence[Mapping], judge: str | None) -> Figures:
+    """Score answers against their questions.
+
+    Args:
+        kind: of `kind_of`.
+        truth: lines of the annotation file.
+        answers: lines of the predictions.
+        judge: who wrote the reviews; it becomes part of the protocol.
+
+    Raises:
+        ValueError: an id occurs twice, no answer belongs to a question, reviews lack, or no judge is named.
+    """
+    name = "id" if kind == REFLVIS else "question_id"
+    numbered = [{**line, name: line.get(name, place)} for place, line in enumerate(truth)]
+    asked, told = integers(numbered, name, "annotations"), integers(answers, name, "predictions")
+    different(asked, name, "annotations")
+    different(told, name, "predictions")
+    known = set(asked.tolist())
+    by_id = {int(number): line for number, line in zip(told, answers, strict=True) if int(number) in known}
+    if len(answers) and not by_id:
+        raise ValueError(f"predictions: none of {len(answers):,} {name} is in the annotation file; is it another's?")
+    skipped = Counter({f"unknown_{name}": len(answers) - len(by_id)})
+    silent = len(known) - len(by_id)
+    rows = [(line, by_id.get(int(number))) for number, line in zip(asked, numbered, strict=True)]
+    if kind == FERRET:
+        return _reviews(rows, judge, silent, skipped)
+    notes = Counter({"questions without an answer, counted as wrong": silent})
+    right, values, protocol = (_pope if kind == POPE else _reflvis)(rows)
+    images = np.unique([_image(line) for line in numbered], return_inverse=True)[1]
+    return Figures(protocol, {"accuracy": Tally.of(images, right)}, values, len(rows), skipped, notes)
+
+
+def _pope(rows: Sequence[tuple[Mapping, Mapping | None]]) -> tuple[list[bool], Mapping[str, float | None], str]:
+    true = [line["label"] == "yes" for line, _ in rows]
+    said = [says_yes(_text(answer)) if answer else not want for (_, answer), want in zip(rows, true, strict=True)]
+    right = [a == b for a, b in zip(said, true, strict=True)]
+    return right, yes_figures(said, true), "yes-no/first-sentence-rule"
+
+
+def _reflvis(rows: Sequence[tuple[Mapping, Mapping | None]]) -> tuple[list[bool], Mapping[str, float | None], str]:
+    right = [answer is not None and names_it(_text(answer), words_of(line)) for line, answer in rows]
+    return right, {}, "question-in-words/negation-rule"
+
+
+def _reviews(
+    rows: Sequence[tuple[Mapping, Mapping | None]], judge: str | None, silent: int, skipped: Counter[str]
+) -> Figures:
+    if not judge:
+        raise ValueError(
+            "--judge: expected who wrote the reviews of Ferret-Bench (such as gpt-4o-2024-08-06), got none"
+        )
+    if silent:
+        raise ValueError(f"predictions: {silent} of {len(rows)} questions have no review; have all of them reviewed")
+    pairs = [_points(review) for _, review in rows]
+    total = relative_score(pairs)
+    notes = Counter[str]()
+    return Figures(f"relative-score/judge-{judge}", {}, {"relative_score": total}, len(rows), skipped, notes)
+
+
+def _points(review: Mapping[str, Any]) -> tuple[float, float]:
+    pair = review.get("tuple")
+    if not isinstance(pair, list) or len(pair) != 2 or not all(type(v) in (int, float) and 0 < v <= 10 for v in pair):
+        raise ValueError(
+            f"predictions: expected tuple of two points above 0 and up to 10, got {pair!r} in the review of question "
+            f"{review.get('question_id')}"
+        )
+    return float(pair[0]), float(pair[1])
+
+
+def _text(answer: Mapping[str, Any]) -> str:
+    text = answer.get("answer", answer.get("text"))
+    if not isinstance(text, str):
+        raise ValueError(f"predictions: expected a text answer, got {text!r}")
+    return text
+
+
+def _image(line: Mapping[str, Any]) -> str:
+    return str(line.get("image", line.get("image_path", "")))

@@ -1,0 +1,192 @@
+"""Names of a set to boxes on its images, and the figures of the answers: what `lvis`, `coco` and `odinw` share.
+
+Names are asked as they are written, underscores as blanks. Every image that could be opened counts; one that could not
+is left out of annotations and answers alike and counted by its reason. Answers are rounded as they are written to the
+COCO results file (boxes to a hundredth of a pixel, scores to a millionth), so that the file alone gives the same rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.gallery import Gallery, Shown, boxes_of
+from benchmarks.metrics import coco_ap, lvis_ap
+from benchmarks.metrics.detection import Detections, DetectionTruth
+from benchmarks.metrics.proposals import METRICS as RECALLS
+from benchmarks.metrics.proposals import PROTOCOL as AGNOSTIC
+from benchmarks.metrics.proposals import agnostic_recall
+from benchmarks.predictors.detector import DetectorPredictor, Found
+from benchmarks.scoring.detections import read_detections, read_truth
+from benchmarks.tasks.contract import Options, Score, with_limit
+from benchmarks.tasks.photos import limited, photo_batches
+from cloc.boxes import iou, xyxy_to_xywh
+from cloc.data.formats.annotated import AnnotatedImage, AnnotatedSet, Category
+
+Groups = Mapping[str, NDArray[np.bool_]]
+_SHOWN_SCORE = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Detected:
+    """The answers on one set.
+
+    Attributes:
+        images: those of the set that were asked for and could be opened.
+        categories: by ascending id; the names' order.
+        entries: COCO results.
+        truth: annotations of those images.
+        detections: the entries as arrays.
+        skipped: images left out, by reason.
+    """
+
+    images: list[AnnotatedImage]
+    categories: tuple[Category, ...]
+    entries: list[dict[str, Any]]
+    truth: DetectionTruth
+    detections: Detections
+    skipped: Counter[str]
+
+
+def detect_all(
+    predictor: DetectorPredictor, dataset: AnnotatedSet, prompt: Callable[[Category], str], options: Options
+) -> Detected:
+    """Ask for all categories of the set on each of its images."""
+    categories = tuple(sorted(dataset.categories.values(), key=lambda category: category.id))
+    names, ids = [prompt(category) for category in categories], [category.id for category in categories]
+    images, skipped = limited(dataset.images, options), dict[int, str]()
+    entries, opened = [], []
+    for kept, photos in photo_batches(images, options, f"{predictor.name} on {dataset.name}", skipped):
+        for image, found in zip(kept, predictor.detect(photos, names), strict=True):
+            entries += as_results(image.image_id, found, ids)
+            opened.append(image)
+    content = only_images(json.loads(Path(dataset.file).read_bytes()), {image.image_id for image in opened})
+    truth = read_truth(content) if opened else None
+    detections = read_detections(entries, truth)[0] if truth is not None else None
+    return Detected(opened, categories, entries, truth, detections, Counter(skipped.values()))
+
+
+def as_results(image_id: int, found: Found, ids: Sequence[int]) -> list[dict[str, Any]]:
+    """COCO results of one image; a box without area is no answer."""
+    boxes_xywh = np.round(xyxy_to_xywh(found.boxes_xyxy), 2)
+    rows = zip(boxes_xywh.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
+    return [
+        {"image_id": image_id, "category_id": ids[label], "bbox": box, "score": round(score, 6)}
+        for box, score, label in rows
+        if box[2] > 0 and box[3] > 0
+    ]
+
+
+def only_images(content: dict[str, Any], kept: set[int]) -> dict[str, Any]:
+    """An annotation file's content with only these images. COCO's files have no `area` in some exports: the box's."""
+    annotations = [one for one in content["annotations"] if one["image_id"] in kept]
+    for one in annotations:
+        one.setdefault("area", one["bbox"][2] * one["bbox"][3])
+    images = [one for one in content["images"] if one["id"] in kept]
+    return {**content, "images": images, "annotations": annotations}
+
+
+def groups_of(detected: Detected, split: str) -> dict[str, NDArray[np.bool_]]:
+    """Split name to a mask of its categories: all, and where the file tells, with and without boxes in training."""
+    only = np.array([category.caption_only for category in detected.categories], dtype=bool)
+    if not only.any():
+        return {split: np.ones_like(only)}
+    return {f"{split}/all": np.ones_like(only), f"{split}/boxed": ~only, f"{split}/caption-only": only}
+
+
+def lvis_scores(detected: Detected, groups: Groups, options: Options) -> tuple[list[Score], lvis_ap.LvisCurves]:
+    """All three LVIS protocols on each group of categories; and the curves of the first."""
+    judge = lvis_ap.LvisJudge(detected.truth, detected.detections)
+    curves = {name: judge.curves(name) for name in lvis_ap.PROTOCOLS}
+    scores = []
+    for split, chosen in groups.items():
+        for protocol, curve in curves.items():
+            scores += _scores(curve.figures(chosen), split, protocol, detected, options)
+    return [*scores, *agnostic_scores(detected, next(iter(groups)), options)], curves[lvis_ap.AP300]
+
+
+def coco_scores(detected: Detected, groups: Groups, options: Options) -> list[Score]:
+    """COCO's twelve figures on each group of categories."""
+    found = coco_ap.coco_ap_of(detected.truth, detected.detections, groups)
+    scores = [s for split in groups for s in _scores(found[split], split, coco_ap.AP100, detected, options)]
+    return [*scores, *agnostic_scores(detected, next(iter(groups)), options)]
+
+
+def agnostic_scores(detected: Detected, split: str, options: Options) -> list[Score]:
+    """Class-agnostic recall by size."""
+    return _scores(agnostic_recall(detected.truth, detected.detections), split, AGNOSTIC, detected, options)
+
+
+def nothing(protocols: Mapping[str, Sequence[str]], split: str, detected: Detected) -> list[Score]:
+    """A row without value for every figure, where not one image could be opened."""
+    reason = f"none of the {detected.skipped.total():,} photos can be used" if detected.skipped else "the set is empty"
+    return [
+        Score(split, protocol, metric, skipped=detected.skipped, reason=reason)
+        for protocol, metrics in {**protocols, AGNOSTIC: RECALLS}.items()
+        for metric in metrics
+    ]
+
+
+def _scores(
+    figures: Mapping[str, float | None], split: str, protocol: str, detected: Detected, options: Options
+) -> list[Score]:
+    count = len(detected.images)
+    named = with_limit(protocol, options)
+    return [
+        Score(split, named, metric, value=value, num_examples=count, skipped=detected.skipped)
+        if value is not None
+        else Score(split, named, metric, skipped=detected.skipped, reason="no annotation is of this kind")
+        for metric, value in figures.items()
+    ]
+
+
+def detection_gallery(detected: Detected) -> Gallery:
+    """Every annotated box: right where the surest box on it (IoU 0.5) carries its name; sureness is that box's score.
+
+    A box that nothing was found on is a mistake of sureness 0.
+    """
+    keys, right, sure, rows = [], [], [], []
+    ids = np.array([category.id for category in detected.categories])
+    named = {category.id: category.name for category in detected.categories}
+    by_image = _by_image(detected)
+    for image in detected.images:
+        boxes, labels, scores = by_image[image.image_id]
+        overlap = iou(image.boxes_xyxy, boxes) >= 0.5
+        for k in np.flatnonzero(~image.crowd):
+            best = int(np.argmax(np.where(overlap[k], scores, -1.0))) if overlap[k].any() else -1
+            keys.append(int(image.annotation_ids[k]))
+            right.append(best >= 0 and ids[labels[best]] == image.category_ids[k])
+            sure.append(float(scores[best]) if best >= 0 else _SHOWN_SCORE)
+            rows.append((image, int(k), best))
+
+    def show(place: int) -> Shown:
+        image, k, best = rows[place]
+        boxes, labels, scores = by_image[image.image_id]
+        truth = named[int(image.category_ids[k])]
+        answer = "nothing found here" if best < 0 else f"{named[int(ids[labels[best]])]} {scores[best]:.2f}"
+        boxed = boxes_of(boxes[best : best + 1]) if best >= 0 else ()
+        question = "is it found, and by its name?"
+        return Shown(image.path, question, truth, answer, (), boxes_of(image.boxes_xyxy[k]), boxed, truth)
+
+    return Gallery(np.array(keys, dtype=np.int64), np.array(right, dtype=bool), np.array(sure), show)
+
+
+def _by_image(detected: Detected) -> dict[int, tuple[NDArray, NDArray, NDArray]]:
+    """(xyxy boxes, labels, scores) of each image."""
+    found, ids = detected.detections, detected.truth.image_ids
+    order = np.argsort(found.images, kind="stable")
+    bounds = np.searchsorted(found.images[order], np.arange(len(ids) + 1))
+    boxes = np.concatenate([found.boxes_xywh[:, :2], found.boxes_xywh[:, :2] + found.boxes_xywh[:, 2:]], axis=1)
+    parts = [order[start:end] for start, end in pairwise(bounds)]
+    return {
+        int(image_id): (boxes[part], found.categories[part], found.scores[part])
+        for image_id, part in zip(ids, parts, strict=True)
+    }

@@ -1,0 +1,91 @@
+"""`ferret_bench`: referring description and reasoning, grounding in conversation; an MLLM answers, a judge scores.
+
+Layout: `region_text/ferret_bench/{refer_caption,refer_reason,ground_conv}_{question,answer,context}.jsonl`, JSON lines
+of `question_id`, `image`, `category`, `text` (ferret/eval/ferret_gpt4_data of github.com/apple/ml-ferret). The run
+writes answers, each with everything that a judge needs to see; the judge is whoever one names, and its reviews are
+scored with `--predictions REVIEWS --annotations QUESTIONS --judge NAME`, the name being part of the protocol.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from benchmarks.metrics.answers import relative_score
+from benchmarks.predictors.mllm import MllmPredictor
+from benchmarks.readers.lines import inside, read_lines
+from benchmarks.roots import FoundSet
+from benchmarks.tasks.contract import Measured, Options, Score, expect
+from benchmarks.tasks.photos import open_sized, opened
+
+PARTS = ("refer_caption", "refer_reason", "ground_conv")
+FIELDS = {"question_id": int, "image": str, "category": str, "text": str}
+NO_JUDGE = "answers are written; a judge's reviews of them are scored with --predictions, --annotations and --judge"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Questions with their reference answers and contexts, by `question_id`."""
+
+    questions: list[dict[str, Any]]
+    references: dict[int, str]
+    contexts: dict[int, str]
+    photos: Path
+
+
+class FerretBench:
+    """Each of the three parts that is there."""
+
+    name = "ferret_bench"
+    needs = "region_text/ferret_bench/{refer_caption,refer_reason,ground_conv}_{question,answer,context}.jsonl; an MLLM"
+    bare = True
+    kinds = ("mllm",)
+
+    def places(self, roots: Sequence[Path]) -> list[Path]:
+        """See `Task.places`."""
+        return [root / "region_text" / "ferret_bench" / f"{part}_question.jsonl" for root in roots for part in PARTS]
+
+    def find(self, roots: Sequence[Path]) -> list[FoundSet]:
+        """See `Task.find`."""
+        return [
+            FoundSet("ferret_bench", part, file, partial(_read, file.parent, part, root / "coco" / "val2017"))
+            for root in roots
+            for part, file in zip(PARTS, self.places([root]), strict=True)
+            if file.is_file()
+        ]
+
+    def self_check(self) -> None:
+        """See `Task.self_check`."""
+        expect("ferret_bench: a relative score", relative_score([[8, 4], [8, 8]]), 75.0)
+
+    def run(self, predictor: MllmPredictor, dataset: Asked, found: FoundSet, options: Options) -> Measured:
+        """See `Task.run`."""
+        questions, skipped, told = dataset.questions[: options.limit], dict[int, str](), []
+
+        def open_one(question: dict[str, Any]) -> Image.Image | str:
+            return open_sized(inside(dataset.photos, question["image"], "ferret_bench"), None)
+
+        for rows, photos in opened(questions, open_one, options, f"{predictor.name} on ferret_bench", skipped):
+            answers = predictor.answer(photos, [questions[row]["text"] for row in rows])
+            for row, answer in zip(rows, answers, strict=True):
+                number = questions[row]["question_id"]
+                more = {"reference": dataset.references.get(number), "context": dataset.contexts.get(number)}
+                told.append({**questions[row], "answer": answer, **more})
+        protocol = f"answers-only/{predictor.convention}"
+        score = Score(found.split, protocol, "relative_score", skipped=Counter(skipped.values()), reason=NO_JUDGE)
+        return Measured("ferret_bench", False, [score], told)
+
+
+def _read(folder: Path, part: str, photos: Path) -> Asked:
+    def texts(kind: str) -> dict[int, str]:
+        file = folder / f"{part}_{kind}.jsonl"
+        return {line["question_id"]: line["text"] for line in read_lines(file, f"Ferret-Bench's {kind}s", FIELDS)}
+
+    questions = read_lines(folder / f"{part}_question.jsonl", "Ferret-Bench's questions", FIELDS)
+    return Asked(questions, texts("answer"), texts("context"), photos)

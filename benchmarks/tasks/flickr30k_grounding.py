@@ -1,0 +1,123 @@
+"""`flickr30k_grounding`: the box of each phrase of Flickr30k Entities, IoU 0.5.
+
+Two counts are in use: `merged-box`, the box around all boxes of the phrase's id (Ferret, CLOC table 4), and `any-box`,
+any one of them (MDETR, GLIP). Phrases are asked alone, as they stand in the sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.gallery import Gallery, Shown, boxes_of
+from benchmarks.metrics.grounding import hits_at
+from benchmarks.metrics.tally import Tally
+from benchmarks.predictors.contract import Predictor
+from benchmarks.readers.flickr_entities import Entity, EntityImage, EntitySet, read_entities
+from benchmarks.roots import FoundSet
+from benchmarks.tasks.contract import Measured, Options, Score, expect, with_limit
+from benchmarks.tasks.photos import open_sized, opened
+from cloc.boxes import iou
+
+FOLDER, PHOTOS = "flickr30k", "flickr30k-images"
+COUNTS = ("merged-box", "any-box")
+
+
+class Flickr30kGrounding:
+    """Splits val and test."""
+
+    name = "flickr30k_grounding"
+    needs = f"{FOLDER}/Annotations/*.xml, Sentences/*.txt, val.txt, test.txt and photos in {FOLDER}/{PHOTOS}/"
+    bare = True
+
+    def places(self, roots: Sequence[Path]) -> list[Path]:
+        """See `Task.places`."""
+        return [root / FOLDER / f"{split}.txt" for root in roots for split in ("val", "test")]
+
+    def find(self, roots: Sequence[Path]) -> list[FoundSet]:
+        """See `Task.find`."""
+        found = []
+        for file in self.places(roots):
+            if file.is_file() and (file.parent / "Annotations").is_dir():
+                load = partial(read_entities, file.parent, file.parent / PHOTOS, file.stem)
+                found.append(FoundSet("flickr30k_grounding", file.stem, file, load))
+        return found
+
+    def self_check(self) -> None:
+        """See `Task.self_check`. An answer that is one of two boxes, not the box around both."""
+        told = Entity(0, "two", ((0.0, 0.0, 10.0, 10.0), (30.0, 0.0, 40.0, 10.0)))
+        got = overlaps(told, np.array([0.0, 0.0, 10.0, 10.0]))
+        expect("flickr30k_grounding: two boxes", [bool(value >= 0.5) for value in got], [False, True])
+
+    def run(self, predictor: Predictor, dataset: EntitySet, found: FoundSet, options: Options) -> Measured:
+        """See `Task.run`."""
+        images, skipped = dataset.images[: options.limit], dict[int, str]()
+        rows: list[tuple[EntityImage, Entity]] = []
+        answers, values = [], []
+        parts = (
+            ()
+            if predictor.cannot_ground
+            else opened(images, _open, options, f"{predictor.name} on {found.split}", skipped)
+        )
+        for some, photos in parts:
+            asked = [(images[row], photo) for row, photo in zip(some, photos, strict=True) if images[row].entities]
+            phrases = [[entity.text for entity in image.entities] for image, _ in asked]
+            boxes = predictor.ground([photo for _, photo in asked], phrases) if asked else []
+            for (image, _), own in zip(asked, boxes, strict=True):
+                for entity, box in zip(image.entities, own, strict=True):
+                    rows.append((image, entity))
+                    answers.append(box)
+                    values.append(overlaps(entity, box))
+        reasons = dataset.dropped.copy()
+        for row, reason in skipped.items():
+            reasons[reason] += len(images[row].entities)
+        why = predictor.cannot_ground or (None if rows else "no photo could be used")
+        scores = [
+            Score(
+                found.split,
+                with_limit(f"phrase-box/{count}/xyxy-pixels", options),
+                "acc@0.5",
+                None if why else Tally.of([i.image_id for i, _ in rows], hits_at([v[place] for v in values], 0.5)),
+                skipped=reasons,
+                reason=why,
+            )
+            for place, count in enumerate(COUNTS)
+        ]
+        lines = [
+            {"image_id": image.image_id, "sent_id": entity.number, "phrase": entity.text}
+            | {"pred_bbox_xyxy": [round(float(v), 3) for v in box], "iou": round(value[0], 6)}
+            for (image, entity), box, value in zip(rows, answers, values, strict=True)
+        ]
+        return Measured("flickr30k_grounding", False, scores, lines, _gallery(rows, answers, values))
+
+
+def merged_box(boxes_xyxy: object) -> NDArray[np.float64]:
+    """(4,) the box around all of (N, 4)."""
+    boxes = np.asarray(boxes_xyxy, dtype=np.float64)
+    return np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
+
+
+def overlaps(entity: Entity, box_xyxy: NDArray[np.float64]) -> tuple[float, float]:
+    """IoU with the merged box, and the best with any of the boxes."""
+    merged = iou([box_xyxy], [merged_box(entity.boxes_xyxy)])[0, 0]
+    return float(merged), float(iou([box_xyxy], entity.boxes_xyxy).max())
+
+
+def _open(image: EntityImage) -> Image.Image | str:
+    return open_sized(image.path, image.size)
+
+
+def _gallery(rows: Sequence[tuple[EntityImage, Entity]], answers: Sequence, values: Sequence) -> Gallery:
+    def show(row: int) -> Shown:
+        image, entity = rows[row]
+        truth, box = boxes_of(entity.boxes_xyxy), boxes_of(answers[row])
+        return Shown(image.path, f"where is '{entity.text}'?", truth_xyxy=truth, answer_xyxy=box, phrase=entity.text)
+
+    merged = np.array([value[0] for value in values], dtype=np.float64)
+    keys = np.array([entity.number for _, entity in rows], dtype=np.int64)
+    return Gallery(keys, merged >= 0.5, np.abs(merged - 0.5), show)

@@ -1,0 +1,70 @@
+"""`odinw`: the 13 sets of Object Detection in the Wild, each in COCO's layout, scored as COCO (GLIP, arXiv 2112.03857).
+
+A set is its folder under `odinw/`; below it GLIP's download has folders of varying depth that end in `test/` or
+`valid/` with `annotations_without_background.json` (or Roboflow's `_annotations.coco.json`) beside the photos. Test is
+taken where it is there, else valid. Names are asked as the file has them, without GLIP's hand-written captions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from benchmarks.predictors.detector import DetectorPredictor
+from benchmarks.roots import FoundSet
+from benchmarks.tasks.checks import check_detection
+from benchmarks.tasks.coco import measure_coco
+from benchmarks.tasks.contract import Measured, Options
+from cloc.data.formats.annotated import AnnotatedSet
+from cloc.data.formats.coco import read_coco
+
+SETS = (
+    "AerialMaritimeDrone", "Aquarium", "CottontailRabbits", "EgoHands", "NorthAmericaMushrooms", "Packages",
+    "PascalVOC", "pistols", "pothole", "Raccoon", "ShellfishOpenImages", "thermalDogsAndPeople", "VehiclesOpenImages",
+)  # fmt: skip
+SPLITS = ("test", "valid", "val")
+FILES = ("annotations_without_background.json", "_annotations.coco.json")
+
+
+class Odinw:
+    """Every one of the 13 sets that is there."""
+
+    name = "odinw"
+    needs = f"odinw/NAME/.../test/{FILES[0]} with the photos beside it, NAME one of {', '.join(SETS)}"
+    bare = True
+    kinds = ("detector",)
+
+    def places(self, roots: Sequence[Path]) -> list[Path]:
+        """See `Task.places`."""
+        return [root / "odinw" for root in roots]
+
+    def find(self, roots: Sequence[Path]) -> list[FoundSet]:
+        """See `Task.find`."""
+        found = []
+        for root in roots:
+            for name in SETS:
+                chosen = annotation_file(root / "odinw" / name)
+                if chosen is not None:
+                    split, file = chosen
+                    load = partial(read_coco, file, file.parent, name=f"odinw-{name}")
+                    found.append(FoundSet(f"odinw-{name}", split, file, load))
+        return found
+
+    def self_check(self) -> None:
+        """See `Task.self_check`."""
+        check_detection(self.name)
+
+    def run(self, predictor: DetectorPredictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> Measured:
+        """See `Task.run`."""
+        return measure_coco(predictor, dataset, found, options)
+
+
+def annotation_file(folder: Path) -> tuple[str, Path] | None:
+    """(split, file) of a set: first split, first file name, first folder by name; None where there is none."""
+    for split in SPLITS:
+        for name in FILES:
+            inside = sorted(folder.rglob(f"{split}/{name}")) or sorted(folder.rglob(f"{split}_{name}"))
+            if inside:
+                return split, inside[0]
+    return None

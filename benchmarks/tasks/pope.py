@@ -1,0 +1,115 @@
+"""`pope`: is there a ... in the image? Yes or no, three ways of drawing the absent things (Li et al. 2023).
+
+Layout: `pope/coco_pope_{random,popular,adversarial}.json`, JSON lines of `question_id`, `image`, `text`, `label`
+(github.com/AoiDragon/POPE). Photos are COCO's val2014. Answers are read by POPE's own rule.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from benchmarks.metrics.answers import says_yes, yes_figures
+from benchmarks.metrics.tally import Tally
+from benchmarks.predictors.mllm import MllmPredictor
+from benchmarks.readers.lines import inside, read_lines
+from benchmarks.roots import FoundSet
+from benchmarks.tasks.contract import Measured, Options, Score, expect, with_limit
+from benchmarks.tasks.photos import open_sized, opened
+
+KINDS = ("random", "popular", "adversarial")
+PROTOCOL = "yes-no/first-sentence-rule"
+FIELDS = {"question_id": int, "image": str, "text": str, "label": str}
+
+
+@dataclass(frozen=True)
+class Questions:
+    """One file's lines, and the folders in which their photos are looked for."""
+
+    lines: list[dict[str, Any]]
+    folders: tuple[Path, ...]
+
+    def photo(self, line: dict[str, Any]) -> Path:
+        """The first folder that has it, else the first folder's path."""
+        places = [inside(folder, line["image"], "pope") for folder in self.folders]
+        return next((place for place in places if place.is_file()), places[0])
+
+
+class Pope:
+    """Each of the three files that is there."""
+
+    name = "pope"
+    needs = "pope/coco_pope_{random,popular,adversarial}.json and the photos in coco/val2014/; an MLLM"
+    bare = True
+    kinds = ("mllm",)
+
+    def places(self, roots: Sequence[Path]) -> list[Path]:
+        """See `Task.places`."""
+        return [root / "pope" / f"coco_pope_{kind}.json" for root in roots for kind in KINDS]
+
+    def find(self, roots: Sequence[Path]) -> list[FoundSet]:
+        """See `Task.find`."""
+        found = []
+        for root in roots:
+            folders = (root / "coco" / "val2014", root / "coco" / "val2017", root / "pope" / "images")
+            for kind, file in zip(KINDS, self.places([root]), strict=True):
+                if file.is_file():
+                    found.append(FoundSet("pope", kind, file, partial(_read, file, folders)))
+        return found
+
+    def self_check(self) -> None:
+        """See `Task.self_check`."""
+        told = ["Yes, it is.", "No.", "There is not, sadly", "I know it is. No doubt."]
+        expect("pope: the rule", [says_yes(text) for text in told], [True, False, False, True])
+
+    def run(self, predictor: MllmPredictor, dataset: Questions, found: FoundSet, options: Options) -> Measured:
+        """See `Task.run`."""
+        images = sorted({line["image"] for line in dataset.lines})[: options.limit]
+        place = {image: number for number, image in enumerate(images)}
+        lines = [line for line in dataset.lines if line["image"] in place]
+        skipped, told = dict[int, str](), []
+
+        def open_one(line: dict[str, Any]) -> Image.Image | str:
+            return open_sized(dataset.photo(line), None)
+
+        for rows, photos in opened(lines, open_one, options, f"{predictor.name} on pope", skipped):
+            answers = predictor.answer(photos, [lines[row]["text"] for row in rows])
+            told += [{**lines[row], "answer": answer} for row, answer in zip(rows, answers, strict=True)]
+        protocol = with_limit(PROTOCOL, options)
+        scores = pope_scores(
+            told, [place[one["image"]] for one in told], found.split, protocol, Counter(skipped.values())
+        )
+        return Measured("pope", False, scores, told)
+
+
+def pope_scores(
+    told: Sequence[dict[str, Any]], images: Sequence[int], split: str, protocol: str, skipped: Counter[str]
+) -> list[Score]:
+    """Accuracy with its interval, and POPE's other figures."""
+    if not told:
+        return [Score(split, protocol, "accuracy", skipped=skipped, reason="no question could be asked")]
+    said, true = [says_yes(one["answer"]) for one in told], [one["label"] == "yes" for one in told]
+    share = sum(true) / len(true)
+    tally = Tally.of(images, [a == b for a, b in zip(said, true, strict=True)])
+    facts = {"skipped": skipped, "chance": 0.5, "constant": max(share, 1 - share)}
+    rest = [
+        Score(split, protocol, metric, value=value, num_examples=len(told), skipped=skipped)
+        if value is not None
+        else Score(split, protocol, metric, skipped=skipped, reason="never yes")
+        for metric, value in yes_figures(said, true).items()
+    ]
+    return [Score(split, protocol, "accuracy", tally, **facts), *rest]
+
+
+def _read(file: Path, folders: tuple[Path, ...]) -> Questions:
+    lines = read_lines(file, "POPE's questions", FIELDS)
+    odd = [line["label"] for line in lines if line["label"] not in ("yes", "no")]
+    if odd:
+        raise ValueError(f"{file}: expected label yes or no, got {odd[0]!r}")
+    return Questions(lines, folders)

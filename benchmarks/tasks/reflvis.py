@@ -1,0 +1,149 @@
+"""`reflvis`: is the object at this place a this or a that? Asked by box, by point, by free form (Ferret; CLOC table 4).
+
+An encoder takes the nearer of the two names to the region's embedding. A point is a window of 11 x 11 pixels and a free
+form its box, as in Ferret's evaluation and in CLOC*. An MLLM is asked in words, the right class first in every other
+question, and its answer is right where it holds a right name after the negation rule (`metrics/answers.py`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.gallery import Gallery, Shown, boxes_of
+from benchmarks.metrics.answers import names_it
+from benchmarks.metrics.tally import Tally
+from benchmarks.predictors.contract import Predictor
+from benchmarks.predictors.mllm import MllmPredictor, written
+from benchmarks.readers.reflvis import FORMS, Either, EitherSet, read_reflvis
+from benchmarks.roots import FoundSet
+from benchmarks.tasks.contract import Measured, Options, Score, expect, with_limit
+from benchmarks.tasks.photos import open_sized, opened
+
+FILE = "reflvis/lvis_eval.jsonl"
+NEAREST, WORDS = "nearest-of-two-names", "question-in-words/negation-rule"
+
+
+class RefLvis:
+    """Three rows: box, point, free form."""
+
+    name = "reflvis"
+    needs = f"{FILE} (the layout that ml-ferret's ferret/eval/model_lvis.py reads) and the photos in coco/val2017/"
+    bare = True
+    layout = "of ml-ferret's own reader; its file is not public"
+    kinds = ("encoder", "mllm")
+
+    def places(self, roots: Sequence[Path]) -> list[Path]:
+        """See `Task.places`."""
+        return [root / FILE for root in roots]
+
+    def find(self, roots: Sequence[Path]) -> list[FoundSet]:
+        """See `Task.find`."""
+        return [
+            FoundSet("reflvis", "val", root / FILE, partial(read_reflvis, root / FILE, root / "coco" / "val2017"))
+            for root in roots
+            if (root / FILE).is_file()
+        ]
+
+    def self_check(self) -> None:
+        """See `Task.self_check`."""
+        expect("reflvis: a denied name", names_it("It is not a cat, but a dog.", ["cat"]), False)
+        expect("reflvis: a named one", names_it("It is a dog, not a cat.", ["dog"]), True)
+
+    def run(
+        self, predictor: Predictor | MllmPredictor, dataset: EitherSet, found: FoundSet, options: Options
+    ) -> Measured:
+        """See `Task.run`."""
+        by_image: dict[Path, list[Either]] = defaultdict(list)
+        for question in dataset.questions:
+            by_image[question.path].append(question)
+        paths, skipped, lines = sorted(by_image)[: options.limit], dict[int, str](), []
+        numbers = {path: place for place, path in enumerate(sorted(by_image))}
+        in_words = getattr(predictor, "kind", "encoder") == "mllm"
+
+        def open_one(path: Path) -> Image.Image | str:
+            return open_sized(path, by_image[path][0].size)
+
+        for rows, photos in opened(paths, open_one, options, f"{predictor.name} on reflvis", skipped):
+            some = [by_image[paths[row]] for row in rows]
+            pairs = [(own, form) for own in some for form in FORMS]
+            asked = [[q for q in own if form in q.boxes_xyxy] for own, form in pairs]
+            pictures = [photo for photo in photos for _ in FORMS]
+            answer = asked_in_words if in_words else asked_by_region
+            for (_, form), questions, answers in zip(
+                pairs, asked, answer(predictor, pictures, asked, pairs), strict=True
+            ):
+                lines += [
+                    {"id": q.number, "form": form, "image": numbers[q.path], **one}
+                    for q, one in zip(questions, answers, strict=True)
+                ]
+        reasons = Counter(dataset.dropped)
+        for row, reason in skipped.items():
+            reasons[reason] += len(by_image[paths[row]])
+        protocol = f"{WORDS}/{predictor.convention}" if in_words else NEAREST
+        scores = [_score(lines, form, found.split, with_limit(protocol, options), reasons) for form in FORMS]
+        gallery = _gallery([line for line in lines if line["form"] == "box"], dataset.questions)
+        return Measured("reflvis", False, scores, lines, gallery)
+
+
+def asked_by_region(predictor: Predictor, photos: Sequence[Image.Image], asked, pairs) -> list[list[dict]]:
+    """The nearer name for each question; equal ones count half."""
+    boxes = [
+        np.array([q.boxes_xyxy[form] for q in questions]).reshape(-1, 4)
+        for questions, (_, form) in zip(asked, pairs, strict=True)
+    ]
+    found = []
+    for questions, regions in zip(asked, predictor.encode_regions(photos, boxes), strict=True):
+        texts = predictor.encode_texts([text for q in questions for text in (q.name, q.other)])
+        near = np.einsum("qte,qe->qt", texts.reshape(len(questions), 2, -1), regions) if questions else np.zeros((0, 2))
+        lead = near[:, 0] - near[:, 1]
+        found.append(
+            [
+                {"text": q.name if gap >= 0 else q.other, "value": float(np.sign(gap) + 1) / 2, "lead": abs(float(gap))}
+                for q, gap in zip(questions, lead, strict=True)
+            ]
+        )
+    return found
+
+
+def asked_in_words(predictor: MllmPredictor, photos: Sequence[Image.Image], asked, pairs) -> list[list[dict]]:
+    """The answer in words to each question."""
+    found = []
+    for photo, questions, (_, form) in zip(photos, asked, pairs, strict=True):
+        told = []
+        for q in questions:
+            first, second = (q.name, q.other) if q.number % 2 == 0 else (q.other, q.name)
+            place = written(q.boxes_xyxy[form], q.size, predictor.convention)
+            told.append(f"Is the object {place} of the image a {first} or a {second}?")
+        answers = predictor.answer([photo] * len(told), told) if told else []
+        found.append(
+            [
+                {"question": text, "text": answer, "value": float(names_it(answer, q.words)), "lead": 0.0}
+                for q, text, answer in zip(questions, told, answers, strict=True)
+            ]
+        )
+    return found
+
+
+def _score(lines: Sequence[dict], form: str, split: str, protocol: str, skipped: Counter[str]) -> Score:
+    own = [line for line in lines if line["form"] == form]
+    if not own:
+        return Score(f"{split}/{form}", protocol, "accuracy", skipped=skipped, reason="no question of this form")
+    tally = Tally.of([line["image"] for line in own], [line["value"] for line in own])
+    return Score(f"{split}/{form}", protocol, "accuracy", tally, skipped=skipped, chance=0.5, constant=0.5)
+
+
+def _gallery(lines: Sequence[dict], questions: Sequence[Either]) -> Gallery:
+    def show(row: int) -> Shown:
+        one, line = questions[lines[row]["id"]], lines[row]
+        told = f"a {one.name} or a {one.other}?"
+        return Shown(one.path, told, one.name, line["text"], boxes_of(one.boxes_xyxy["box"]), phrase=one.name)
+
+    keys = np.array([line["id"] for line in lines], dtype=np.int64)
+    right = np.array([line["value"] == 1.0 for line in lines], dtype=bool)
+    return Gallery(keys, right, np.array([line["lead"] for line in lines]), show)

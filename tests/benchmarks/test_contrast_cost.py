@@ -1,0 +1,34 @@
+"""What the region contrast costs: measured apart, both ways on the same regions."""
+
+import pytest
+
+from benchmarks.tasks import contrast_cost
+from benchmarks.tasks.contrast_cost import Cost, contrast_scores, measure
+
+
+def test_both_ways_see_the_same_regions_and_the_filter_has_work():
+    whole, tiled = (measure(name, 200, 32) for name in ("contrast", "contrast_chunked"))
+    assert whole.loss > 0.1
+    assert whole.loss == pytest.approx(tiled.loss, rel=1e-5)
+    assert whole.filtered == pytest.approx(tiled.filtered)
+    assert 0.01 < whole.filtered < 0.1  # three of 199 share a phrase; half of them only the cosine finds
+    assert min(whole.seconds, tiled.seconds) > 0
+
+
+def test_rows_are_ratios_of_pairs(monkeypatch):
+    costs = {"contrast": Cost(10.0, 400.0, 2.0, 0.1), "contrast_chunked": Cost(5.0, 20.0, 2.0, 0.1)}
+    monkeypatch.setattr(contrast_cost, "_apart", costs.__getitem__)
+    scores = {score.metric: score.value for score in contrast_scores("s")}
+    assert scores["contrast_memory_over_whole_matrix"] == pytest.approx(0.05)
+    assert scores["contrast_seconds_over_whole_matrix"] == pytest.approx(0.5)
+    costs["contrast_chunked"] = Cost(5.0, 20.0, 2.1, 0.1)
+    with pytest.raises(RuntimeError, match=r"the loss in tiles is 2\.1, of the whole matrix 2\.0"):
+        contrast_scores("s")
+
+
+def test_a_measurement_has_a_process_of_its_own(monkeypatch):
+    monkeypatch.setattr(contrast_cost, "REGIONS", 300)
+    monkeypatch.setattr(contrast_cost, "WIDTH", 16)
+    cost = contrast_cost._apart("contrast_chunked")
+    assert cost.mib >= 0
+    assert cost.loss > 0

@@ -1,0 +1,335 @@
+"""Detection: answers to files to figures, with a detector that reads colours, and tiny builds of the public rivals."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import (
+    BertConfig,
+    BertTokenizerFast,
+    CLIPTokenizerFast,
+    GroundingDinoConfig,
+    GroundingDinoForObjectDetection,
+    GroundingDinoImageProcessor,
+    GroundingDinoProcessor,
+    MMGroundingDinoConfig,
+    MMGroundingDinoForObjectDetection,
+    Owlv2Config,
+    Owlv2ForObjectDetection,
+    Owlv2ImageProcessor,
+    Owlv2Processor,
+    SwinConfig,
+)
+
+from benchmarks.cli import main
+from benchmarks.metrics.lvis_ap import PROTOCOLS
+from benchmarks.metrics.proposals import PROTOCOL as AGNOSTIC
+from benchmarks.predictors.detector import Found, as_found
+from benchmarks.predictors.rivals import (
+    GroundedDetector,
+    OwlDetector,
+    best_pairs,
+    joined,
+    merged,
+    name_chunks,
+    token_weights,
+)
+from benchmarks.provenance import Provenance
+from benchmarks.roots import roots
+from benchmarks.session import Session, Side
+from benchmarks.tasks.coco import Coco
+from benchmarks.tasks.contract import Options
+from benchmarks.tasks.lvis import Lvis
+from benchmarks.tasks.region_recognition import RegionRecognition
+from cloc.text import clip_tokenizer
+
+QUIET = Options(progress=False)
+PLACE = Provenance("abc", {}, "machine", 0)
+
+
+class ColourDetector:
+    """Finds each painted rectangle; `skip` names are never found, `nothing` finds none at all."""
+
+    kind = "detector"
+    name = "colour-detector"
+
+    def __init__(self, colours, skip=(), nothing=False):
+        self.reader, self.places, self.skip, self.nothing = colours.Reader(), colours.places, skip, nothing
+
+    def detect(self, images, names):
+        found = []
+        for image in images:
+            boxes = np.array(self.places, dtype=float)
+            kinds = self.reader.encode_regions([image], [boxes])[0].argmax(axis=1)
+            kept = np.array([names[k] not in self.skip and not self.nothing for k in kinds], dtype=bool)
+            found.append(Found(boxes[kept], np.linspace(0.9, 0.5, len(kinds))[kept], kinds[kept]))
+        return found
+
+
+def measured(root, folder, predictor, task, options=QUIET):
+    session = Session(roots(root), [Side("m", None, [predictor])], PLACE, options, folder)
+    return session.run([task]), session
+
+
+def value(results, protocol, metric, split="val"):
+    (row,) = [r.row for r in results if (r.row.protocol, r.row.metric, r.row.split) == (protocol, metric, split)]
+    return row.value
+
+
+@pytest.mark.parametrize("task", [Lvis(), Coco()], ids=lambda task: task.name)
+def test_a_perfect_detector_reaches_one_and_an_empty_one_zero(task, root, colours, tmp_path):
+    protocols = PROTOCOLS if task.name == "lvis" else ("coco-ap100",)
+    perfect, _ = measured(root, tmp_path / "a", ColourDetector(colours), task)
+    empty, _ = measured(root, tmp_path / "b", ColourDetector(colours, nothing=True), task)
+    for protocol in protocols:
+        assert value(perfect, protocol, "AP") == pytest.approx(1.0, abs=1e-12)
+        assert value(empty, protocol, "AP") == 0.0
+    assert value(perfect, AGNOSTIC, "AR") == pytest.approx(1.0)
+    assert value(empty, AGNOSTIC, "AR") == 0.0
+
+
+def test_a_category_that_is_never_found_costs_its_share(root, colours, tmp_path):
+    results, session = measured(root, tmp_path, ColourDetector(colours, skip=("blue",)), Lvis())
+    assert value(results, "lvis-ap300", "AP") == pytest.approx(0.75)
+    assert value(results, "lvis-ap300", "APf") == pytest.approx(1.0)
+    assert value(results, "lvis-ap300", "APc") == pytest.approx(0.5)
+    assert value(results, "lvis-ap300", "APr") is None
+    (chart,) = session.kept[0].charts
+    assert {curve.name: curve.y[-1] for curve in chart.curves} == {
+        "c (common)": pytest.approx(0.5),
+        "f (frequent)": pytest.approx(1.0),
+        "all": pytest.approx(0.75),
+    }
+
+
+def test_names_are_asked_with_blanks_and_split_by_what_training_boxed(colours, tmp_path):
+    asked = []
+
+    class Listening(ColourDetector):
+        def detect(self, images, names):
+            asked[:] = names
+            return super().detect(images, names)
+
+    root = colours.write(tmp_path / "root", rendered=True, caption_only=("blue",))
+    detector = Listening(colours, skip=("blue",))
+    for task, protocol in ((Lvis(), "lvis-ap300"), (Coco(), "coco-ap100")):
+        results, _ = measured(root, tmp_path / task.name, detector, task)
+        assert value(results, protocol, "AP", "val/boxed") == pytest.approx(1.0)
+        assert value(results, protocol, "AP", "val/caption-only") == 0.0
+        assert value(results, protocol, "AP", "val/all") == pytest.approx(0.75)
+    assert asked == ["red", "green", "blue", "fire opal"]
+
+
+@pytest.mark.parametrize("task", [Lvis(), Coco()], ids=lambda task: task.name)
+def test_the_results_file_alone_gives_the_same_figures(task, root, colours, tmp_path, monkeypatch):
+    results, _ = measured(root, tmp_path / "run", ColourDetector(colours, skip=("green",)), task)
+    (file,) = (tmp_path / "run" / "predictions").glob("*.json")
+    truth = {"lvis": "lvis/lvis_v1_val.json", "coco": "coco/annotations/instances_val2017.json"}[task.name]
+    assert main(["--predictions", str(file), "--annotations", str(root / truth), "--out", str(tmp_path / "alone")]) == 0
+    rows = json.loads((tmp_path / "alone" / "results.json").read_text())["rows"]
+    alone = {(row["protocol"], row["metric"]): row["value"] for row in rows}
+    ours = {(r.row.protocol, r.row.metric): r.row.value for r in results if r.row.protocol != AGNOSTIC}
+    assert alone.keys() == ours.keys()
+    assert all(ours[key] == pytest.approx(alone[key], abs=1e-12) for key in ours if ours[key] is not None)
+
+
+def test_a_missing_photo_is_counted_not_passed_over(colours, tmp_path):
+    root = colours.write(tmp_path / "root", images=5)
+    (root / "coco" / "val2017" / f"{2:012d}.jpg").unlink()
+    results, _ = measured(root, tmp_path / "out", ColourDetector(colours), Coco())
+    row = next(r.row for r in results if r.row.metric == "AP")
+    assert (row.num_examples, row.num_skipped, row.reason) == (4, 1, "skipped: 1 photo missing")
+    assert row.value == pytest.approx(1.0)
+
+
+def test_no_photo_at_all_gives_reasons(colours, tmp_path):
+    root = colours.write(tmp_path / "root", images=3)
+    for photo in (root / "coco" / "val2017").iterdir():
+        photo.unlink()
+    results, _ = measured(root, tmp_path / "out", ColourDetector(colours), Lvis())
+    assert {r.row.value for r in results} == {None}
+    assert "none of the 3 photos can be used" in results[0].row.reason
+
+
+def test_a_kind_of_model_that_cannot_do_a_task_says_so(root, colours, tmp_path):
+    results, _ = measured(root, tmp_path, ColourDetector(colours), RegionRecognition())
+    assert [r.row.reason for r in results] == ["m: a detector cannot do this; it takes an encoder"]
+    results, _ = measured(root, tmp_path, colours.Reader(), Coco())
+    assert [r.row.reason for r in results] == ["m: an encoder cannot do this; it takes a detector"]
+
+
+def test_recall_counts_a_box_once_however_often_it_is_named(root, colours, tmp_path):
+    class Chatty(ColourDetector):
+        """Every box under every name, wrong ones first, and 400 times the same wrong box before all."""
+
+        def detect(self, images, names):
+            found = []
+            for one in super().detect(images, names):
+                boxes = np.concatenate(
+                    [np.tile([[0.0, 0.0, 1.0, 1.0]], (400, 1)), np.repeat(one.boxes_xyxy, 4, axis=0)]
+                )
+                labels = np.concatenate([np.arange(400) % 4, np.tile(np.arange(4), len(one.labels))])
+                found.append(Found(boxes, np.linspace(1, 0.1, len(boxes)), labels))
+            return found
+
+    results, _ = measured(root, tmp_path, Chatty(colours), Coco())
+    assert value(results, AGNOSTIC, "AR") == pytest.approx(1.0)
+
+
+def test_the_gallery_knows_found_misnamed_and_missed(root, colours, tmp_path):
+    _, session = measured(root, tmp_path, ColourDetector(colours, skip=("blue",)), Coco())
+    gallery = session.kept[0].gallery
+    shown = [gallery.show(row) for row in range(len(gallery.keys))]
+    assert {one.answer for one, right in zip(shown, gallery.right, strict=True) if not right} == {"nothing found here"}
+    assert {one.truth for one, right in zip(shown, gallery.right, strict=True) if not right} == {"blue"}
+
+
+def test_bad_answers_of_a_model_are_refused():
+    with pytest.raises(ValueError, match="expected finite boxes and scores, got NaN"):
+        as_found([[0, 0, 1, float("nan")]], [0.5], [0])
+    with pytest.raises(ValueError, match=r"expected \(N, 4\) boxes"):
+        as_found(np.zeros((1, 4)), [0.5], [0, 1, 2])
+
+
+def test_best_pairs_and_merging():
+    scores = torch.tensor([[0.1, 0.9], [0.8, 0.2]])
+    boxes = torch.arange(8.0).view(2, 4)
+    one = best_pairs(scores, boxes, first=5, limit=2)
+    assert one.labels.tolist() == [6, 5]
+    assert one.boxes_xyxy.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    both = merged([one, best_pairs(scores * 0.95, boxes, first=0, limit=2)], limit=3)
+    assert both.labels.tolist() == [6, 1, 5]
+    assert best_pairs(torch.zeros(0, 3), torch.zeros(0, 4)).scores.shape == (0,)
+
+
+@pytest.fixture(scope="module")
+def owl(tmp_path_factory):
+    """A folder with a tiny random OWLv2."""
+    tokenizer = clip_tokenizer()
+    torch.manual_seed(0)
+    config = Owlv2Config(
+        text_config={
+            "vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "max_position_embeddings": 16, "eos_token_id": tokenizer.eos_token_id,
+            "bos_token_id": tokenizer.bos_token_id, "pad_token_id": 0,
+        },
+        vision_config={
+            "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "image_size": 32, "patch_size": 8,
+        },
+        projection_dim=16,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("owl")
+    Owlv2ForObjectDetection(config).eval().save_pretrained(folder)
+    words = CLIPTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, model_max_length=16, pad_token="!")
+    Owlv2Processor(Owlv2ImageProcessor(size={"height": 32, "width": 32}), words).save_pretrained(folder)
+    return folder
+
+
+def test_owl_keeps_names_and_gives_what_the_whole_model_gives(owl):
+    detector = OwlDetector(str(owl), "cpu", 2)
+    images = [Image.new("RGB", (40, 20), (200, 0, 0)), Image.effect_noise((20, 20), 60).convert("RGB")]
+    names = ["red square", "a blue ring", "fire opal"]
+    found = detector.detect([*images, images[0]], names)
+    again = detector.detect(images[1:], names)
+    inputs = detector.processor(text=[names] * 2, images=images, return_tensors="pt", truncation=True)
+    with torch.inference_mode():
+        outputs = detector.model(**inputs)
+    for row, image in enumerate(images):
+        scores = outputs.logits[row].sigmoid()
+        assert found[row].scores == pytest.approx(np.sort(scores.flatten().numpy())[::-1], abs=1e-5)
+        place = int(scores.flatten().argmax()) // 3
+        cx, cy, w, h = (
+            outputs.pred_boxes[row, place] * 40 if row == 0 else outputs.pred_boxes[row, place] * 20
+        ).tolist()
+        wanted = np.clip([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], 0, [image.width, image.height] * 2)
+        assert found[row].boxes_xyxy[0] == pytest.approx(wanted, abs=1e-3)
+    assert again[0].scores == pytest.approx(found[1].scores, abs=1e-5)
+    assert detector.detect(images[:1], ["other"])[0].labels.max() == 0
+
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", ".", "red", "green", "blue", "fire", "opal", "ring", "##s"]
+
+
+def bert_words(folder):
+    """A word-piece tokenizer of a dozen words."""
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    return BertTokenizerFast(vocab=str(folder / "vocab.txt"))
+
+
+@pytest.fixture(scope="module", params=["grounding-dino", "mm-grounding-dino"])
+def grounded(request, tmp_path_factory):
+    """A folder with a tiny random Grounding DINO that reads 12 tokens at a time."""
+    folder = tmp_path_factory.mktemp("dino")
+    config_of, model_of = {
+        "grounding-dino": (GroundingDinoConfig, GroundingDinoForObjectDetection),
+        "mm-grounding-dino": (MMGroundingDinoConfig, MMGroundingDinoForObjectDetection),
+    }[request.param]
+    backbone = SwinConfig(
+        image_size=32, patch_size=2, embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2], window_size=2,
+        out_features=["stage2", "stage3", "stage4"],
+    )  # fmt: skip
+    text = BertConfig(
+        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    torch.manual_seed(0)
+    config = config_of(
+        backbone_config=backbone, text_config=text, d_model=32, encoder_layers=1, decoder_layers=2, num_queries=5,
+        encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_text_len=12,
+    )  # fmt: skip
+    model_of(config).eval().save_pretrained(folder)
+    images = GroundingDinoImageProcessor(size={"height": 32, "width": 32}, do_pad=True)
+    GroundingDinoProcessor(images, bert_words(folder)).save_pretrained(folder)
+    return folder
+
+
+def test_grounding_dino_asks_in_passes_and_averages_a_names_tokens(grounded):
+    detector = GroundedDetector(str(grounded), "cpu", 2)
+    images = [Image.effect_noise((40, 24), 60).convert("RGB"), Image.new("RGB", (24, 40), (200, 0, 0))]
+    names = ["red", "Fire Opal", "green rings", "blue", "red ring"]
+    chunks = name_chunks(names, detector.processor.tokenizer, 12)
+    assert chunks == [["red", "Fire Opal", "green rings"], ["blue", "red ring"]]
+    found = detector.detect(images, names)
+    assert set(found[0].labels.tolist()) == {0, 1, 2, 3, 4}
+    assert len(found[0].scores) == 5 * 5
+    assert (np.diff(found[0].scores) <= 0).all()
+    for one, image in zip(found, images, strict=True):
+        assert (one.boxes_xyxy >= 0).all()
+        assert (one.boxes_xyxy <= [image.width, image.height] * 2).all()
+    text, _ = joined(chunks[1])
+    assert text == "blue. red ring."
+    inputs = detector.processor(text=[text] * 2, images=images, return_tensors="pt")
+    with torch.inference_mode():
+        logits = detector.model(**inputs).logits[0]
+    wanted = logits[:, [3, 4]].sigmoid().mean(dim=1)  # [CLS] blue . red ring .
+    ours = np.sort(found[0].scores[found[0].labels == 4])
+    assert ours == pytest.approx(np.sort(wanted.numpy()), abs=1e-5)
+
+
+def test_token_weights_and_names_that_do_not_fit(tmp_path):
+    tokenizer = bert_words(tmp_path)
+    text, spans = joined(["fire opal", "rings"])
+    weights = token_weights(text, spans, tokenizer)  # [CLS] fire opal . ring ##s . [SEP]
+    assert weights.tolist() == [[0, 0.5, 0.5, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0.5, 0.5, 0, 0]]
+    with pytest.raises(ValueError, match="has 4 tokens, the model reads 5; shorten it"):
+        name_chunks(["red red red"], tokenizer, 5)
+
+
+def test_a_rival_runs_from_the_command_line(owl, root, tmp_path, capsys):
+    assert main(["coco", "--model", str(owl), "--data", str(root), "--out", str(tmp_path / "out"), "--limit", "3"]) == 0
+    assert "owlv2, detector" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    assert {row["predictor"] for row in rows} == {"owlv2"}
+    assert all(row["protocol"].endswith("first-3-images") for row in rows)
+
+
+def test_an_unknown_family_names_the_known_ones(tmp_path, capsys):
+    (tmp_path / "bert").mkdir()
+    BertConfig().save_pretrained(tmp_path / "bert")
+    assert main(["coco", "--model", str(tmp_path / "bert"), "--data", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "no data for coco" in told or "its model_type is 'bert'" in told

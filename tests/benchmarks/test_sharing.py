@@ -1,0 +1,158 @@
+"""A killed run goes on, several processes give the rows of one, and the tape holds what was answered."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.cli import main
+from benchmarks.predictors.detector import Found
+from benchmarks.predictors.taped import Taped, read_record, write_record
+from benchmarks.provenance import Provenance
+from benchmarks.roots import roots
+from benchmarks.session import PROGRESS, Session, Side
+from benchmarks.tasks.contract import Options
+from benchmarks.tasks.region_recognition import RegionRecognition
+
+PLACE = Provenance("abc", {}, "machine", 0)
+
+
+def rows_of(folder):
+    """The rows without what a clock says."""
+    rows = json.loads((folder / "results.json").read_text())["rows"]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+class Mortal:
+    """Counts what it is asked, and dies after so many questions about regions."""
+
+    def __init__(self, reader, lives=99):
+        self.reader, self.lives, self.asked, self.name, self.cannot_ground = reader, lives, 0, "reader", None
+
+    def encode_texts(self, texts):
+        return self.reader.encode_texts(texts)
+
+    def encode_regions(self, images, boxes_xyxy):
+        if self.asked == self.lives:
+            raise KeyboardInterrupt
+        self.asked += 1
+        return self.reader.encode_regions(images, boxes_xyxy)
+
+
+def test_a_killed_session_asks_only_what_is_left(root, colours, tmp_path):
+    options = Options(photos_at_once=3, progress=False)
+
+    def session(predictor, folder):
+        side = Side("m", None, [predictor])
+        return Session(roots(root), [side], PLACE, options, folder).run([RegionRecognition()])
+
+    whole = Mortal(colours.Reader(first=2))
+    straight = session(whole, tmp_path / "straight")
+    assert whole.asked == 4
+    with pytest.raises(KeyboardInterrupt):
+        session(Mortal(colours.Reader(first=2), lives=3), tmp_path / "killed")
+    rest = Mortal(colours.Reader(first=2))
+    resumed = session(rest, tmp_path / "killed")
+    assert rest.asked == 1
+    assert [r.row.value for r in resumed] == [r.row.value for r in straight]
+    assert [r.row.ci95 for r in resumed] == [r.row.ci95 for r in straight]
+
+
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        ("encode_images", np.eye(3, dtype=np.float32)),
+        ("encode_regions", [np.zeros((0, 4), dtype=np.float32), np.ones((2, 4), dtype=np.float32)]),
+        ("ground", []),
+        ("answer", ["a red ring, at [1, 2]", "", "ü"]),
+    ],
+)
+def test_the_tape_gives_back_what_it_was_given(tmp_path, method, answer):
+    file = tmp_path / "0.npz"
+    assert read_record(file, method) is None
+    write_record(file, answer)
+    again = read_record(file, method)
+    assert type(again) is type(answer)
+    assert len(again) == len(answer)
+    for one, other in zip(again, answer, strict=True):
+        assert np.array_equal(one, other)
+        assert np.asarray(one).dtype == np.asarray(other).dtype
+
+
+def test_the_tape_keeps_detections_and_no_half_written_file(tmp_path):
+    found = [Found(np.ones((2, 4)), np.ones(2), np.zeros(2, dtype=np.int64)), Found(np.ones((0, 4)), *[np.ones(0)] * 2)]
+    write_record(tmp_path / "0.npz", found)
+    again = read_record(tmp_path / "0.npz", "detect")
+    assert [one.boxes_xyxy.shape for one in again] == [(2, 4), (0, 4)]
+    assert again[0].labels.dtype == np.int64
+    assert [path.name for path in tmp_path.iterdir()] == ["0.npz"]
+
+
+def test_calls_are_cut_at_the_batch_size_and_names_are_not(tmp_path):
+    sizes = []
+
+    class Detector:
+        name, kind = "d", "detector"
+
+        def detect(self, images, names):
+            sizes.append((len(images), len(names)))
+            return [Found(np.full((1, 4), image.width), np.ones(1), np.zeros(1, dtype=np.int64)) for image in images]
+
+    taped = Taped(Detector(), tmp_path / "tape", 2)
+    images = [Image.new("RGB", (width, 4)) for width in range(1, 6)]
+    found = taped.detect(images, ["a", "b", "c"])
+    assert sizes == [(2, 3), (2, 3), (1, 3)]
+    assert [one.boxes_xyxy[0, 0] for one in found] == [1, 2, 3, 4, 5]
+    assert taped.kind == "detector"
+    assert Taped(Detector(), tmp_path / "tape", 2).detect(images, ["a", "b", "c"])[4].boxes_xyxy[0, 0] == 5
+    assert len(sizes) == 3
+
+
+def test_a_run_goes_on_only_with_the_same_request(root, exports, tmp_path, capsys, monkeypatch):
+    asked = ["region_recognition", "--data", str(root), "--model", str(exports["cloc"]), "--batch-size", "5"]
+    assert main([*asked, "--out", str(tmp_path / "whole")]) == 0
+    assert not (tmp_path / "whole" / PROGRESS).exists()
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("benchmarks.measuring.tell", die)
+        with pytest.raises(KeyboardInterrupt):
+            main([*asked, "--out", str(tmp_path / "killed")])
+    killed = str(tmp_path / "killed")
+    assert list((tmp_path / "killed" / PROGRESS).glob("*/*.npz"))
+    assert main([*asked, "--limit", "3", "--resume", killed]) == 2
+    assert "asked for something else: limit was None, is 3" in capsys.readouterr().err
+    with monkeypatch.context() as patched:
+        patched.setattr("benchmarks.predictors.taped.Taped._answer", die)
+        assert main([*asked, "--resume", killed]) == 0  # everything was answered already
+    assert rows_of(tmp_path / "killed") == rows_of(tmp_path / "whole")
+    assert main([*asked, "--resume", killed]) == 2
+    assert "is no unfinished run" in capsys.readouterr().err
+
+
+def test_two_processes_give_the_rows_and_predictions_of_one(root, exports, tmp_path):
+    asked = ["region_recognition", "refcoco", "--data", str(root), "--model", str(exports["cloc"])]
+    asked += ["--against", str(exports["clip"]), "--batch-size", "5"]
+    code = "import sys; from benchmarks.cli import main; sys.exit(main(sys.argv[1:]))"
+    (tmp_path / "start.py").write_text(code)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [*launch, str(tmp_path / "start.py"), *asked, "--out", str(tmp_path / "two")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("results: ") == 1
+    assert main([*asked, "--out", str(tmp_path / "one")]) == 0
+    assert rows_of(tmp_path / "two") == rows_of(tmp_path / "one")
+    names = sorted(path.name for path in (tmp_path / "one" / "predictions").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "two" / "predictions").iterdir())
+    for name in names:
+        one, two = ((tmp_path / side / "predictions" / name).read_text() for side in ("one", "two"))
+        assert one == two, name
