@@ -23,7 +23,7 @@ from cloc.build import concepts
 from cloc.config import REPOSITORY, Config
 from cloc.data.alternation import Alternation
 from cloc.data.loader import Source, StepBatches, check_sources
-from cloc.data.scenes import WORLD_CARD, WorldSpec, ensure_scenes
+from cloc.data.scenes import WORLD_CARD, WorldSpec, ensure_scenes, preset
 from cloc.data.tables import open_samples
 from cloc.engine import Losses
 from cloc.losses.objectives import Objective, RegionTerms, make_objective, total
@@ -41,7 +41,9 @@ from cloc.structures import Batch, LossReport
 from cloc.text import load_tokenizer
 
 SCENES = "scenes"
-"""The reserved word for the rendered world in `data.path`."""
+"""The reserved word for the quickstart's rendered world in `data.path`."""
+DETECTION_SCENES = "detection_scenes"
+"""Its sibling for the Detection wing, with a folder: `detection_scenes/pairs`."""
 
 
 def data_root() -> Path:
@@ -55,16 +57,24 @@ def make_sources(config: Config) -> list[Source]:
     Raises:
         ValueError: a path holds no shards.
     """
-    if any(entry.path == SCENES for entry in config.data):
-        if comm.is_main() and not (data_root() / SCENES / WORLD_CARD).is_file():
-            ensure_scenes(data_root() / SCENES, WorldSpec())
-        comm.barrier()
-    paths = [data_root() / SCENES / "train" if entry.path == SCENES else entry.path for entry in config.data]
+    words = {Path(entry.path).parts[:1] for entry in config.data}
+    for word, spec in ((SCENES, WorldSpec()), (DETECTION_SCENES, preset("detection"))):
+        if (word,) in words and comm.is_main() and not (data_root() / word / WORLD_CARD).is_file():
+            ensure_scenes(data_root() / word, spec)
+    comm.barrier()
+    paths = [_rendered(entry.path) for entry in config.data]
     sources = [
         Source(open_samples(path, entry.kind), entry.batch_size) for path, entry in zip(paths, config.data, strict=True)
     ]
     check_sources(sources, comm.world_size())
     return sources
+
+
+def _rendered(path: str) -> Path | str:
+    """Where the shards of a path lie: a reserved word stands for a rendered world under the data root."""
+    if path == SCENES:
+        return data_root() / SCENES / "train"
+    return data_root() / path if Path(path).parts[:1] == (DETECTION_SCENES,) else path
 
 
 def make_tokenizer(config: Config) -> PreTrainedTokenizerBase:

@@ -24,8 +24,15 @@ class KindBatches(Protocol):
         ...
 
 
+WINDOW = 50
+"""Steps that are shuffled among themselves."""
+
+
 def schedule(odds: Mapping[str, float], steps: int, seed: int) -> np.ndarray:
     """(steps,) int64: which kind (row of `odds`) each step has; a longer schedule begins with the shorter one.
+
+    The paper draws each step by itself; here every window of steps holds the kinds in their proportion, carried over
+    from window to window, in random order: runs of equal length and odds have equally many steps of each kind.
 
     Raises:
         ValueError: an odd is negative, or none is positive.
@@ -33,8 +40,15 @@ def schedule(odds: Mapping[str, float], steps: int, seed: int) -> np.ndarray:
     shares = np.array([float(value) for value in odds.values()])
     if not len(shares) or (shares < 0).any() or shares.sum() <= 0:
         raise ValueError(f"data: expected weights of at least 0 with one above, got {dict(odds)}")
-    drawn = draw(seed, "kinds").random(steps)
-    return np.searchsorted(np.cumsum(shares) / shares.sum(), drawn, side="right")
+    shares, owed = shares / shares.sum(), np.zeros(len(shares))
+    kinds = np.empty(-(-steps // WINDOW) * WINDOW, dtype=np.int64)
+    for step in range(len(kinds)):
+        owed += shares
+        kinds[step] = owed.argmax()
+        owed[kinds[step]] -= 1.0
+    for first in range(0, steps, WINDOW):
+        kinds[first : first + WINDOW] = draw(seed, "kinds", first).permutation(kinds[first : first + WINDOW])
+    return kinds[:steps]
 
 
 class Alternation(IterableDataset):

@@ -12,16 +12,19 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cloc.data.shards import CARD, ShardEntry, ShardSet, write_shard
 from cloc.label.shard import Labeller, Tally
 
 JOB = "job.json"
 LOCK = "lock"
+ORPHANS_LAST = 20.0
+"""Seconds that a new job waits for the workers of a killed one."""
 
 
 class WorkFolder:
@@ -40,16 +43,25 @@ class WorkFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / LOCK).open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise ValueError(f"{self.out}: another labelling job is writing it; wait for it, or end it") from error
+            self._wait_for(lock)
             self._agree(json.loads(json.dumps(made)))
             self._throw_scraps_away()
             try:
                 yield
             finally:
                 self._throw_scraps_away()
+
+    def _wait_for(self, lock: IO[str]) -> None:
+        """Take the lock; the workers of a killed job hold it until they see that their parent is gone."""
+        until = time.monotonic() + ORPHANS_LAST
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if time.monotonic() > until:
+                    message = f"{self.out}: another labelling job is writing it; wait for it, or end it"
+                    raise ValueError(message) from error
+            time.sleep(0.1)
 
     def _throw_scraps_away(self) -> None:
         for scraps in self.path.glob("writing-*"):

@@ -53,7 +53,7 @@ def test_an_unknown_key_names_the_nearest(changes, told):
         ({"data": []}, r"data: .*at least 1 item"),
         ({"data": [{}]}, r"data\.0\.path: Field required"),
         ({"run": {"name": "a/b"}}, r"run\.name: .*\(got 'a/b'\)"),
-        ({"objective": "clop"}, r"objective: Input should be 'clip' or 'cloc' \(got 'clop'\)"),
+        ({"objective": "clop"}, r"objective: Input should be 'clip', 'cloc', 'detclip' or 'joint' \(got 'clop'\)"),
         ({"loss": {"filter_threshold": 1.5}}, r"loss\.filter_threshold: .*\(got 1\.5\)"),
         ({"model": "big"}, r"model: .*\(got 'big'\)"),
     ],

@@ -26,7 +26,9 @@ def all_batches(first=0, last=40, accumulation=1, workers=0):
 
 def test_kinds_come_by_their_odds_and_a_longer_run_begins_with_the_shorter():
     kinds = schedule(ODDS, 20_000, seed=1)
-    assert np.bincount(kinds)[1] / 20_000 == pytest.approx(0.25, abs=0.01)
+    assert np.bincount(kinds).tolist() == [15_000, 5_000]
+    assert len({tuple(kinds[i : i + 50]) for i in range(0, 5_000, 50)}) > 90  # in random order
+    assert sorted(np.bincount(schedule({"a": 1, "b": 1, "c": 1}, 100, seed=0))) == [33, 33, 34]
     assert (schedule(ODDS, 500, seed=1) == kinds[:500]).all()
     assert (schedule(ODDS, 500, seed=2) != kinds[:500]).any()
     assert set(schedule({"a": 0, "b": 1}, 100, seed=0)) == {1}
