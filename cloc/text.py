@@ -72,7 +72,10 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         ValueError: there is no tokenizer of that name.
     """
     if name == "clip":
-        return copy.deepcopy(clip_tokenizer())
+        own = copy.deepcopy(clip_tokenizer())
+        own.backend_tokenizer.no_truncation()  # whatever an earlier call left in it
+        own.backend_tokenizer.no_padding()
+        return own
     try:
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,15 @@ from transformers import (
 )
 
 from cloc import comm
-from cloc.build import concepts
+from cloc.build import concepts, teacher
 from cloc.config import REPOSITORY, Config
 from cloc.data.alternation import Alternation
 from cloc.data.loader import Source, StepBatches, check_sources
+from cloc.data.prompts import PromptDraw
 from cloc.data.scenes import WORLD_CARD, WorldSpec, ensure_scenes, preset
 from cloc.data.tables import open_samples
 from cloc.engine import Losses
+from cloc.losses.distillation import distillation
 from cloc.losses.objectives import Objective, RegionTerms, make_objective, total
 from cloc.losses.pairs import Form
 from cloc.models import start
@@ -33,12 +36,15 @@ from cloc.models.configuration import ClocConfig, ClocVisionConfig
 from cloc.models.detection import ClocForObjectDetection
 from cloc.models.modeling import ClocModel
 from cloc.models.timm_source import timm_config
-from cloc.models.tower import image_side
-from cloc.optim import make_adamw, parameter_groups
+from cloc.models.tower import image_side, patch_grid
+from cloc.optim import layer_scales, make_adamw, parameter_groups
 from cloc.stepper import DeepSpeedStepper, Stepper, TorchStepper, switches
 from cloc.stepper.cached import CachedStepper, JoinedBatch
 from cloc.structures import Batch, LossReport
 from cloc.text import load_tokenizer
+
+TERMS = ("image_text", "region_text", "grounding", "distillation")
+"""Terms of CLOC's losses that have a weight in the config."""
 
 SCENES = "scenes"
 """The reserved word for the quickstart's rendered world in `data.path`."""
@@ -154,6 +160,7 @@ def make_model_config(config: Config, tokenizer: PreTrainedTokenizerBase) -> Clo
         prompter_pool=prompter.pool,
         prompter_token_positions=prompter.token_positions,
         prompter_max_cycles=prompter.max_cycles,
+        prompter_prompts=list(prompter.prompts),
     )
     return ClocConfig(
         vision_config=vision_config.to_dict(),
@@ -198,7 +205,9 @@ def make_batches(
 ) -> StepBatches | Alternation:
     """The batches of this rank from an optimiser step on."""
     if config.alternates:
-        return concepts.make_alternation(config, sources, tokenizer, first_step, make_tower_config(config))
+        return concepts.make_alternation(
+            config, sources, tokenizer, first_step, make_tower_config(config), make_prompts(config)
+        )
     each = config.train.accumulation
     return StepBatches(
         sources,
@@ -210,7 +219,16 @@ def make_batches(
         comm.world_size(),
         first_step * each,
         config.steps * each,
+        prompts=make_prompts(config),
     )
+
+
+def make_prompts(config: Config) -> PromptDraw | None:
+    """What regions are asked with in training; None where it is their box alone."""
+    kinds = config.model.prompter.prompts
+    if kinds == ("box",) or config.objective not in ("cloc", "joint"):
+        return None
+    return PromptDraw(kinds, patch_grid(make_tower_config(config)))
 
 
 def num_workers(config: Config) -> int:
@@ -259,7 +277,10 @@ def make_stepper(config: Config, model: ClocModel, deepspeed: dict[str, Any] | N
         "vision.box_head.": optim.prompter_lr_scale,
         "text": optim.text_lr_scale,
     }
-    groups = parameter_groups(model, optim.weight_decay, scales)
+    scales = {**tower_scales(model, optim.layer_decay, optim.text_lr_scale), **scales}
+    rest = config.train.prompter_warmup_steps
+    starts = {"vision.prompter.": 0, "vision.box_head.": 0, "region_logit": 0, "": rest}
+    groups = parameter_groups(model, optim.weight_decay, scales, starts, optim.warmup_steps)
     adamw = make_adamw(groups, optim.lr, (optim.beta1, optim.beta2), optim.eps)
     stepper: Stepper
     if config.train.cached and (deepspeed or {}).get("zero_optimization", {}).get("stage") == 3:
@@ -272,19 +293,33 @@ def make_stepper(config: Config, model: ClocModel, deepspeed: dict[str, Any] | N
     return CachedStepper(stepper, accumulation, _inputs) if config.train.cached else stepper
 
 
+def tower_scales(model: ClocModel, decay: float, text_scale: float) -> dict[str, float]:
+    """Rates of the layers of both towers over the base rate, by name; none where all are equal."""
+    if decay == 1:
+        return {}
+    found = {}
+    for part, scale in (("vision.tower", 1.0), ("text", text_scale)):
+        names = [f"{part}.{name}" for name, _ in model.get_submodule(part).named_parameters()]
+        found |= {name: scale * value for name, value in layer_scales(names, decay).items()}
+    return found
+
+
 def export_detection_size(config: Config) -> tuple[int, int] | None:
     """(short, long) side of a detection image in pixels, for the export's processor; None without a detector."""
     return concepts.detection_size(config, make_tower_config(config)) if config.alternates else None
 
 
-def make_losses(config: Config, stepper: Stepper) -> Losses:
-    """One forward and the objective's losses."""
+def make_losses(config: Config, stepper: Stepper, taught_by: teacher.Teacher | None = None) -> Losses:
+    """One forward and the objective's losses; `taught_by` comes from `make_teacher`, before the stepper was made."""
+    assert (taught_by is not None) == (config.loss.distillation > 0)
     form = Form(config.loss.form, config.loss.chunk)
     settings = RegionTerms(config.loss.filter_threshold, config.loss.filter_warmup, form)
     objective = make_objective("clip" if config.objective == "clip" else "cloc", settings)
-    weights = {name: getattr(config.loss, name) for name in ("image_text", "region_text", "grounding")}
+    weights = {name: getattr(config.loss, name) for name in TERMS}
     inputs = _region_inputs if config.alternates else _inputs
-    regions = partial(_losses, stepper=stepper, objective=objective, weights=weights, inputs=inputs)
+    regions = partial(
+        _losses, stepper=stepper, objective=objective, weights=weights, inputs=inputs, taught_by=taught_by
+    )
     return concepts.make_concept_losses(config, stepper, regions) if config.alternates else regions
 
 
@@ -296,13 +331,18 @@ def _losses(
     objective: Objective,
     weights: Mapping[str, float],
     inputs: Callable[[Batch], dict[str, Any]],
+    taught_by: teacher.Teacher | None,
 ) -> tuple[LossReport, torch.Tensor]:
+    taught = None if taught_by is None else taught_by(batch)
     if isinstance(batch, JoinedBatch):
         assert isinstance(stepper, CachedStepper)
         outputs, batch = stepper.forward(batch.parts), batch.whole
     else:
         outputs = stepper.forward(**inputs(batch))
     report = objective(outputs, batch, step)
+    if taught is not None:
+        held, _ = distillation(outputs.image_embeds, taught)
+        report = replace(report, terms={**report.terms, "distillation": held})
     return report, total(report, weights)
 
 
@@ -324,4 +364,9 @@ def _inputs(batch: Batch) -> dict[str, torch.Tensor]:
         "phrase_attention": batch.phrase_attention,
         "phrase_of_region": batch.phrase_of_region,
         "unique_in_image": batch.unique_in_image,
+        **({} if batch.prompt_kinds is None else _prompts(batch)),
     }
+
+
+def _prompts(batch: Batch) -> dict[str, Any]:
+    return {name: getattr(batch, name) for name in ("prompt_kinds", "prompt_places", "prompt_cover")}

@@ -15,6 +15,7 @@ from cloc.data.alternation import Alternation, KindBatches
 from cloc.data.concept_batches import ConceptBatches, ConceptRecipe
 from cloc.data.concepts import from_cards
 from cloc.data.loader import Source, StepBatches
+from cloc.data.prompts import PromptDraw
 from cloc.engine import Losses
 from cloc.losses.detection import DetectionTerms, detection_objective
 from cloc.models.configuration import ClocDetectorConfig
@@ -39,6 +40,7 @@ def detector_config(config: Config) -> ClocDetectorConfig:
         logit_scale_init_value=detector.logit_scale_init,
         prior=detector.prior,
         text_context=detector.text_context,
+        definitions=detector.definitions,
     )
 
 
@@ -71,6 +73,7 @@ def make_alternation(
     tokenizer: PreTrainedTokenizerBase,
     first_step: int,
     tower: PreTrainedConfig,
+    prompts: PromptDraw | None = None,
 ) -> Alternation:
     """The batches of this rank from an optimiser step on, one kind a step.
 
@@ -93,8 +96,8 @@ def make_alternation(
             raise ValueError(f"data: all sources of kind {kind} share image_size, flip and concepts, got {shared}")
         each = (config.run.seed, comm.rank(), comm.world_size())
         if kind == "regions":
-            last = config.steps * config.train.accumulation
-            kinds[kind] = StepBatches(own, tokenizer, image_side(tower), config.loss.regions_per_image, *each, 0, last)
+            last, most = config.steps * config.train.accumulation, config.loss.regions_per_image
+            kinds[kind] = StepBatches(own, tokenizer, image_side(tower), most, *each, 0, last, prompts)
         else:
             recipe = make_recipe(config, entries[0], image_side(tower), divisor)
             kinds[kind] = ConceptBatches(own, recipe, dictionary, tokenizer, *each)

@@ -35,6 +35,9 @@ class LossConfig(Strict):
     image_text: float = Field(1.0, ge=0, description="weight of L_CLIP")
     region_text: float = Field(1.0, ge=0, description="weight of L_CLOC, times the share of images with regions")
     grounding: float = Field(1.0, ge=0, description="weight of L_grounding, times the share of images with regions")
+    distillation: float = Field(
+        0.0, ge=0, description="weight of staying near the image embeddings of the starting weights; clip and cloc"
+    )
     regions_per_image: int = Field(4, ge=1, description="M, regions drawn an image and step")
     filter_threshold: float = Field(
         0.9, gt=0, le=1, description="texts closer than this are no negatives of each other"

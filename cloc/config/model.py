@@ -89,6 +89,22 @@ class PrompterConfig(Strict):
     pool: Literal["prompt", "all"] = Field("prompt", description="prompt: an embedding depends on its own prompt only")
     token_positions: bool = Field(True, description="add the code of each patch's corners; decisive for small runs")
     max_cycles: float = Field(16.0, gt=0, description="highest frequency of the box code, cycles over the canvas")
+    prompts: tuple[Literal["box", "point", "mask"], ...] = Field(
+        ("box",),
+        min_length=1,
+        description="kinds of prompts, drawn for each region and epoch; masks are read from the shards",
+    )
+
+    @model_validator(mode="after")
+    def _prompts_fit(self) -> PrompterConfig:
+        if "box" not in self.prompts or len(set(self.prompts)) != len(self.prompts):
+            raise ValueError(
+                f"model.prompter.prompts: expected box and, each once, what goes beside it, got {list(self.prompts)}; "
+                "such as [box, point, mask]"
+            )
+        if self.kind == "roi_align" and self.prompts != ("box",):
+            raise ValueError("model.prompter: kind roi_align pools under boxes; use prompts=[box] or kind=attention")
+        return self
 
 
 class DetectorConfig(Strict):

@@ -60,6 +60,9 @@ class OptimConfig(Strict):
     lr: float = Field(5e-4, gt=0)
     text_lr_scale: float = Field(1.0, gt=0, description="the text tower's rate over lr")
     prompter_lr_scale: float = Field(1.0, gt=0, description="the Prompter's and box head's rate over lr")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="rate of a tower's layer over that of the next one; to keep starting weights"
+    )
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.98, ge=0, lt=1)
     eps: float = Field(1e-6, gt=0, description="the paper is silent; CLIP's value")
@@ -76,6 +79,9 @@ class TrainConfig(Strict):
     accumulation: int = Field(1, ge=1, description="batches a step; each has its own negatives")
     accumulation_mode: Literal["separate", "cached"] = Field(
         "separate", description="cached: one loss over all batches of a step, exact, for a second forward pass"
+    )
+    prompter_warmup_steps: int = Field(
+        0, ge=0, description="steps in which the Prompter and its box head alone move; cloc with starting weights"
     )
     activation_checkpointing: bool = Field(False, description="recompute the towers' layers: less memory, more time")
     compile: bool = Field(False, description="torch.compile for both towers")
@@ -135,12 +141,30 @@ class Config(Strict):
                 "model.prompter.kind roi_align: RoI-Align takes no phrase prompts, so loss.grounding "
                 f"{self.loss.grounding:g} has nothing to train; set loss.grounding=0"
             )
+        self._continuation_fits()
         if self.train.cached and self.alternates:
             raise ValueError(
                 f"train.accumulation_mode cached: objective {self.objective} takes one kind of data a batch, whose "
                 "losses have no batch in common; use separate"
             )
         return self
+
+    def _continuation_fits(self) -> None:
+        if self.train.prompter_warmup_steps and self.objective != "cloc":
+            raise ValueError(
+                f"train.prompter_warmup_steps {self.train.prompter_warmup_steps}: objective {self.objective} would "
+                "leave nothing or only a part to train; use objective=cloc or 0 steps"
+            )
+        if self.train.prompter_warmup_steps >= self.steps:
+            raise ValueError(
+                f"train.prompter_warmup_steps {self.train.prompter_warmup_steps}: the run has {self.steps} steps, so "
+                "the towers would never move; use fewer"
+            )
+        if self.loss.distillation and self.alternates:
+            raise ValueError(
+                f"loss.distillation {self.loss.distillation:g}: objective {self.objective} has no such term; "
+                "use clip or cloc, or loss.distillation=0"
+            )
 
     @property
     def alternates(self) -> bool:

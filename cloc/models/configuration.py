@@ -22,6 +22,7 @@ class ClocVisionConfig(PreTrainedConfig):
         prompter_pool: `prompt` pools over the prompt's own tokens, `all` over prompt and image tokens.
         prompter_token_positions: adds the box code of each patch's own corners to the image tokens' keys and values.
         prompter_max_cycles: highest frequency of the sinusoidal box code, in cycles over the canvas.
+        prompter_prompts: kinds that the Prompter answers beside phrases: `box`, `point`, `mask`.
     """
 
     model_type = "cloc_vision_model"
@@ -36,6 +37,7 @@ class ClocVisionConfig(PreTrainedConfig):
     prompter_pool: Literal["prompt", "all"] = "prompt"
     prompter_token_positions: bool = True
     prompter_max_cycles: float | int = 16.0
+    prompter_prompts: list[str] | tuple[str, ...] = ("box",)
 
 
 @strict
@@ -55,6 +57,8 @@ class ClocDetectorConfig(PreTrainedConfig):
             a fresh model have about unit deviation.
         prior: probability that a fresh model gives to every (place, concept); sets the bias (focal loss).
         text_context: tokens of a concept; longer ones are cut (the paper: 16).
+        definitions: concepts were read as `name, definition` in training, so that they are asked in this form; without
+            it by the bare name.
     """
 
     model_type = "cloc_detector"
@@ -69,6 +73,7 @@ class ClocDetectorConfig(PreTrainedConfig):
     logit_scale_init_value: float | int | None = None
     prior: float = 0.01
     text_context: int = 16
+    definitions: bool = False
 
 
 @strict

@@ -17,6 +17,7 @@ from transformers.utils import ModelOutput
 
 from cloc.models.configuration import ClocConfig, ClocVisionConfig
 from cloc.models.prompter import BoxHead, ImageTokens, Prompter
+from cloc.models.prompts import check_kinds, gather_prompts
 from cloc.models.roi_align import ImageMap, RoiAlignPrompter
 from cloc.models.tower import check_tower, encode, patch_grid, tower_width
 from cloc.structures import Outputs
@@ -58,7 +59,9 @@ class ClocPreTrainedModel(PreTrainedModel):
             init.ones_(module.weight)
             init.zeros_(module.bias)
         elif isinstance(module, Prompter):
-            init.normal_(module.corner_type, std=0.02)
+            for kind in (module.corner_type, module.point_type, module.mask_type):
+                if kind is not None:
+                    init.normal_(kind, std=0.02)
         elif isinstance(module, ClocModel):
             init.constant_(module.logit_scale, self.config.logit_scale_init_value)
             if module.region_logit_scale is not None:
@@ -94,6 +97,7 @@ class ClocVisionModel(ClocPreTrainedModel):
                 config.prompter_pool,
                 config.prompter_token_positions,
                 config.prompter_max_cycles,
+                config.prompter_prompts,
             )
             self.box_head = BoxHead(width)
         self.post_init()
@@ -125,21 +129,44 @@ class ClocVisionModel(ClocPreTrainedModel):
         return self.prompter.image_tokens(encoded.last_hidden_state, self.grid)
 
     def get_region_features(
-        self, pixel_values: torch.Tensor, boxes: torch.Tensor, boxes_mask: torch.Tensor | None = None
+        self,
+        pixel_values: torch.Tensor,
+        boxes: torch.Tensor | None = None,
+        boxes_mask: torch.Tensor | None = None,
+        points: torch.Tensor | None = None,
+        points_mask: torch.Tensor | None = None,
+        masks: torch.Tensor | None = None,
+        masks_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Region embeddings of box prompts, from one image encoding.
+        """Region embeddings of box, point and mask prompts, from one image encoding.
 
         Args:
             pixel_values: (B, 3, H, W) normalised.
-            boxes: (B, M, 4) xyxy in [0, 1] of the canvas.
-            boxes_mask: (B, M) True where the box is real; other rows come back as zeros.
+            boxes: (B, Mb, 4) xyxy in [0, 1] of the canvas.
+            boxes_mask: (B, Mb) True where the box is real; other rows come back as zeros.
+            points: (B, Mp, 2) x, y in [0, 1] of the canvas.
+            points_mask: (B, Mp), as `boxes_mask`.
+            masks: (B, Mm, rows, columns) coverage of the canvas in [0, 1], on a raster that divides into the patches.
+            masks_mask: (B, Mm), as `boxes_mask`.
 
         Returns:
-            (B, M, E), unit norm where real.
+            (B, M, E), unit norm where real: boxes, then points, then masks, M of them together. A row does not depend
+            on the others.
+
+        Raises:
+            ValueError: this encoder was not trained with a kind of these prompts, or a shape does not fit.
         """
+        asked = {"box": boxes, "point": points, "mask": masks}
+        check_kinds([kind for kind, values in asked.items() if values is not None], self.config.prompter_prompts)
+        if boxes is not None and points is None and masks is None:
+            image = self.prompter_tokens(self(pixel_values))
+            embeds = self.prompter.project(self.prompter(self.prompter.box_tokens(boxes), image))
+            return embeds if boxes_mask is None else embeds * boxes_mask.unsqueeze(-1).to(embeds.dtype)
+        prompts = gather_prompts(boxes, boxes_mask, points, points_mask, masks, masks_mask, self.grid)
         image = self.prompter_tokens(self(pixel_values))
-        embeds = self.prompter.project(self.prompter(self.prompter.box_tokens(boxes), image))
-        return embeds if boxes_mask is None else embeds * boxes_mask.unsqueeze(-1).to(embeds.dtype)
+        tokens, there = self.prompter.mixed_tokens(prompts.kinds, prompts.places, prompts.cover, image)
+        embeds = self.prompter.project(self.prompter(tokens, image, there))
+        return embeds * prompts.real.unsqueeze(-1).to(embeds.dtype)
 
     def ground(self, pixel_values: torch.Tensor, phrases: torch.Tensor) -> torch.Tensor:
         """One box for each phrase prompt.
@@ -202,10 +229,19 @@ class ClocModel(ClocPreTrainedModel):
         return F.normalize(self.text_projection(pooled), dim=-1)
 
     def get_region_features(
-        self, pixel_values: torch.Tensor, boxes: torch.Tensor, boxes_mask: torch.Tensor | None = None
+        self,
+        pixel_values: torch.Tensor,
+        boxes: torch.Tensor | None = None,
+        boxes_mask: torch.Tensor | None = None,
+        points: torch.Tensor | None = None,
+        points_mask: torch.Tensor | None = None,
+        masks: torch.Tensor | None = None,
+        masks_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """See `ClocVisionModel.get_region_features`."""
-        return self.vision.get_region_features(pixel_values, boxes, boxes_mask)
+        return self.vision.get_region_features(
+            pixel_values, boxes, boxes_mask, points, points_mask, masks, masks_mask
+        )
 
     def ground(self, pixel_values: torch.Tensor, phrases: torch.Tensor) -> torch.Tensor:
         """See `ClocVisionModel.ground`."""
@@ -235,6 +271,9 @@ class ClocModel(ClocPreTrainedModel):
         phrase_attention: torch.Tensor,
         phrase_of_region: torch.Tensor,
         unique_in_image: torch.Tensor,
+        prompt_kinds: torch.Tensor | None = None,
+        prompt_places: torch.Tensor | None = None,
+        prompt_cover: torch.Tensor | None = None,
     ) -> Outputs:
         """All features of one training step; the arguments are the fields of `Batch`, which gives their shapes."""
         encoded = self.vision(pixel_values)
@@ -251,7 +290,11 @@ class ClocModel(ClocPreTrainedModel):
         prompter = self.vision.prompter
         image = self.vision.prompter_tokens(encoded)
         phrases = self.get_text_features(phrase_ids, phrase_attention)
-        pooled = prompter(prompter.box_tokens(boxes), image)
+        if prompt_kinds is None:
+            pooled = prompter(prompter.box_tokens(boxes), image)
+        else:
+            tokens, there = prompter.mixed_tokens(prompt_kinds, prompt_places, prompt_cover, image)
+            pooled = prompter(tokens, image, there)
         outputs.region_embeds = prompter.project(pooled[boxes_mask])
         outputs.phrase_embeds = phrases
         outputs.region_logit_scale = region_scale

@@ -12,6 +12,7 @@ from transformers import BatchFeature, LlavaImageProcessor, ProcessorMixin
 from cloc.boxes import as_boxes
 from cloc.images import CLIP_MEAN, CLIP_STD, Placement
 from cloc.models.detection_processing import ClocDetectionImageProcessor
+from cloc.models.placing import place_prompts
 from cloc.structures import DetectionOutputs
 
 
@@ -39,21 +40,29 @@ class ClocProcessor(ProcessorMixin):
         text: str | Sequence[str] | None = None,
         boxes: Sequence[object] | None = None,
         return_tensors: str = "pt",
+        *,
+        points: Sequence[object] | None = None,
+        masks: Sequence[Sequence[object]] | None = None,
     ) -> BatchFeature:
-        """Prepare images, texts and boxes for `ClocModel`.
+        """Prepare images, texts and prompts for `ClocModel`.
 
         Args:
             images: one RGB image or several.
             text: one text or several; padded to the longest, cut at the tokenizer's maximum.
             boxes: for each image (M, 4) xyxy in pixels of the original image; M may differ.
             return_tensors: `pt`.
+            points: for each image (M, 2) x, y in pixels of the original image; M may differ.
+            masks: for each image its masks, each (H, W) bool, or integers of which 0 is outside, of the original
+                image's size; their number may differ.
 
         Returns:
             `pixel_values` (B, 3, S, S), `input_ids` and `attention_mask` (T, L), `boxes` (B, M, 4) xyxy in [0, 1] of
-            the padded canvas and `boxes_mask` (B, M), each where its input was given.
+            the padded canvas and `boxes_mask` (B, M), `points` (B, M, 2) and `points_mask`, `masks` (B, M, S, S)
+            coverage of the padded canvas in [0, 1] and `masks_mask`, each where its input was given.
 
         Raises:
-            ValueError: boxes without images, another number of box lists than images, or neither images nor text.
+            ValueError: prompts without images, another number of lists than images, a point outside its image, a mask
+                of another size or without a pixel, or neither images nor text.
         """
         if images is None and text is None:
             raise ValueError("processor: expected images, text or both, got neither")
@@ -65,23 +74,15 @@ class ClocProcessor(ProcessorMixin):
             texts = [text] if isinstance(text, str) else list(text)
             tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors=return_tensors)
             data.update(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
-        if boxes is not None:
-            if images is None or len(boxes) != len(images):
+        for name, prompts in (("boxes", boxes), ("points", points), ("masks", masks)):
+            if prompts is None:
+                continue
+            if images is None or len(prompts) != len(images):
                 got = "no images" if images is None else f"{len(images)} images"
-                raise ValueError(f"boxes: expected one (M, 4) list for each image, got {len(boxes)} lists and {got}")
-            data.update(self._place_boxes(images, boxes))
+                raise ValueError(f"{name}: expected one list for each image, got {len(prompts)} lists and {got}")
+            sizes = [(image.width, image.height) for image in images]
+            data.update(place_prompts(name, prompts, sizes, data["pixel_values"][0].shape[-1]))
         return BatchFeature(data, tensor_type=return_tensors)
-
-    @staticmethod
-    def _place_boxes(images: Sequence[Image.Image], boxes: Sequence[object]) -> dict[str, torch.Tensor]:
-        placed = [Placement(i.width, i.height).to_canvas(b) for i, b in zip(images, boxes, strict=True)]
-        widest = max((len(p) for p in placed), default=0)
-        padded = torch.zeros(len(placed), widest, 4)
-        mask = torch.zeros(len(placed), widest, dtype=torch.bool)
-        for row, p in enumerate(placed):
-            padded[row, : len(p)] = torch.from_numpy(p)
-            mask[row, : len(p)] = True
-        return {"boxes": padded, "boxes_mask": mask}
 
     @staticmethod
     def post_process_boxes(boxes: torch.Tensor, image_sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:

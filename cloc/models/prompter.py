@@ -4,18 +4,26 @@ A one-layer, single-head transformer encoder over [prompt tokens; image tokens],
 not look at prompts and prompts do not look at each other, so keys and values of the image are computed once and shared
 by every prompt of that image: O(M N) for M prompts and N tokens.
 
-Letters: B images, M prompts an image, P tokens a prompt (2 for a box, 1 for a phrase), N image tokens, D width,
-E shared embedding.
+Beyond the paper, points and masks are prompts too: a point is one corner with a type of its own, a mask is the corners
+of its extent and the mean of the image tokens under it. All kinds stand in one batch, padded to the longest.
+
+Letters: B images, M prompts an image, P tokens a prompt (2 for a box, 1 for a phrase or point, 3 for a mask; of a mixed
+batch 3, or 2 without masks), N image tokens, D width, E shared embedding.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from cloc.structures import PROMPT_KINDS
+
+BOX, POINT, MASK = (PROMPT_KINDS.index(kind) for kind in ("box", "point", "mask"))
 
 
 def point_code(points: torch.Tensor, width: int, max_cycles: float) -> torch.Tensor:
@@ -59,7 +67,7 @@ class ImageTokens(NamedTuple):
 
 
 class Prompter(nn.Module):
-    """Turns box or phrase prompts into vectors of the image.
+    """Turns box, point, mask or phrase prompts into vectors of the image.
 
     Args:
         width: D, the tower's width.
@@ -69,6 +77,7 @@ class Prompter(nn.Module):
             twin: every prompt then pays for the whole sequence).
         token_positions: add the code of each patch's corners to the image tokens.
         max_cycles: highest frequency of the box code.
+        prompts: kinds beside phrases that it answers; what `point` and `mask` need exists only where they are named.
     """
 
     def __init__(
@@ -79,6 +88,7 @@ class Prompter(nn.Module):
         pool: str = "prompt",
         token_positions: bool = True,
         max_cycles: float = 16.0,
+        prompts: Sequence[str] = ("box",),
     ) -> None:
         super().__init__()
         if width % 4:
@@ -86,6 +96,8 @@ class Prompter(nn.Module):
         self.pool, self.token_positions, self.max_cycles = pool, token_positions, max_cycles
         self.input_norm = nn.LayerNorm(width)
         self.corner_type = nn.Parameter(torch.zeros(2, width))
+        self.point_type = nn.Parameter(torch.zeros(width)) if "point" in prompts else None
+        self.mask_type = nn.Parameter(torch.zeros(width)) if "mask" in prompts else None
         self.phrase_in = nn.Linear(embed_dim, width)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.q_proj, self.k_proj = nn.Linear(width, width), nn.Linear(width, width)
@@ -105,6 +117,34 @@ class Prompter(nn.Module):
         # A unit vector has entries of about 1/sqrt(E); at that size the layer's bias would drown it.
         return self.phrase_in(phrases * phrases.shape[-1] ** 0.5).unsqueeze(-2)
 
+    def mixed_tokens(
+        self, kinds: torch.Tensor, places: torch.Tensor, cover: torch.Tensor, image: ImageTokens
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Boxes, points and masks in one batch.
+
+        Args:
+            kinds: (B, M) rows of `PROMPT_KINDS`.
+            places: (B, M, 4) in [0, 1] of the canvas: xyxy of a box or of a mask's extent; x, y, x, y of a point.
+            cover: (B, M, rows, columns) share of each patch that a mask covers; zeros for the other kinds.
+            image: from `image_tokens`.
+
+        Returns:
+            (B, M, P, D) prompts and (B, M, P) bool, True where a prompt has a token.
+        """
+        corners = self.box_tokens(places)
+        first, pointed = corners[..., :1, :], kinds == POINT
+        if self.point_type is not None:
+            code = point_code(places[..., :2], corners.shape[-1], self.max_cycles).to(corners.dtype)
+            first = torch.where(pointed[..., None, None], (code + self.point_type).unsqueeze(-2), first)
+        tokens, real = [first, corners[..., 1:, :]], [torch.ones_like(pointed), ~pointed]
+        if self.mask_type is not None:
+            weights = cover.flatten(2).to(image.tokens.dtype)
+            weights = weights / weights.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
+            under = torch.einsum("bmn,bnd->bmd", weights, image.tokens) + self.mask_type
+            tokens.append(under.unsqueeze(-2).to(corners.dtype))
+            real.append(kinds == MASK)
+        return torch.cat(tokens, dim=-2), torch.stack(real, dim=-1)
+
     def image_tokens(self, tokens: torch.Tensor, grid: tuple[int, int]) -> ImageTokens:
         """Read (B, N, D) patch tokens, taken before the tower's final norm, of a rows x columns grid."""
         tokens = self.input_norm(tokens)
@@ -113,22 +153,25 @@ class Prompter(nn.Module):
         normed = self.norm1(tokens)
         return ImageTokens(tokens, self.k_proj(normed), self.v_proj(normed))
 
-    def forward(self, prompts: torch.Tensor, image: ImageTokens) -> torch.Tensor:
+    def forward(self, prompts: torch.Tensor, image: ImageTokens, real: torch.Tensor | None = None) -> torch.Tensor:
         """Pooled vectors, before the projection.
 
         Args:
-            prompts: (B, M, P, D) from `box_tokens` or `phrase_tokens`.
+            prompts: (B, M, P, D) from `box_tokens`, `phrase_tokens` or `mixed_tokens`.
             image: from `image_tokens`.
+            real: (B, M, P) bool where prompts have fewer tokens than P; the others are neither read nor pooled.
 
         Returns:
             (B, M, D).
         """
         if self.pool == "all":
-            return self.forward_plain(prompts, image)
+            return self.forward_plain(prompts, image, real)
         normed = self.norm1(prompts)
         query = self.q_proj(normed) * prompts.shape[-1] ** -0.5
         at_image = torch.einsum("bmpd,bnd->bmpn", query, image.keys)
         at_itself = torch.einsum("bmpd,bmqd->bmpq", query, self.k_proj(normed))
+        if real is not None:
+            at_itself = at_itself.masked_fill(~real.unsqueeze(2), -torch.inf)
         scores = torch.cat([at_image, at_itself], dim=-1)
         weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(query.dtype)
         image_weights, own_weights = weights.split([image.keys.shape[1], prompts.shape[2]], dim=-1)
@@ -136,21 +179,41 @@ class Prompter(nn.Module):
         mixed = mixed + torch.einsum("bmpq,bmqd->bmpd", own_weights, self.v_proj(normed))
         tokens = prompts + self.out_proj(mixed)
         tokens = tokens + self.mlp(self.norm2(tokens))
-        return self.output_norm(tokens.mean(dim=2))
+        return self.output_norm(mean_of(tokens, real))
 
-    def forward_plain(self, prompts: torch.Tensor, image: ImageTokens) -> torch.Tensor:
+    def forward_plain(
+        self, prompts: torch.Tensor, image: ImageTokens, real: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """The definition: the whole sequence [prompt; image] through the layer, once for each prompt."""
-        _, num_prompts, own, _ = prompts.shape
+        images, num_prompts, own, _ = prompts.shape
         sequence = torch.cat([prompts, image.tokens.unsqueeze(1).expand(-1, num_prompts, -1, -1)], dim=2)
+        there = None
+        if real is not None:
+            there = torch.cat([real, real.new_ones(images, num_prompts, sequence.shape[2] - own)], dim=2)
         normed = self.norm1(sequence)
-        mixed = F.scaled_dot_product_attention(self.q_proj(normed), self.k_proj(normed), self.v_proj(normed))
+        mixed = F.scaled_dot_product_attention(
+            self.q_proj(normed),
+            self.k_proj(normed),
+            self.v_proj(normed),
+            attn_mask=None if there is None else there.unsqueeze(2),
+        )
         sequence = sequence + self.out_proj(mixed)
         sequence = sequence + self.mlp(self.norm2(sequence))
-        return self.output_norm((sequence if self.pool == "all" else sequence[:, :, :own]).mean(dim=2))
+        if self.pool == "all":
+            return self.output_norm(mean_of(sequence, there))
+        return self.output_norm(mean_of(sequence[:, :, :own], real))
 
     def project(self, pooled: torch.Tensor) -> torch.Tensor:
         """(..., D) pooled vectors to (..., E), unit norm."""
         return F.normalize(self.projection(pooled), dim=-1)
+
+
+def mean_of(tokens: torch.Tensor, real: torch.Tensor | None) -> torch.Tensor:
+    """(..., P, D) to (..., D): the mean of all tokens, or of those where `real` (..., P) is True."""
+    if real is None:
+        return tokens.mean(dim=-2)
+    weights = real.unsqueeze(-1).to(tokens.dtype)
+    return (tokens * weights).sum(dim=-2) / weights.sum(dim=-2)
 
 
 class BoxHead(nn.Module):

@@ -58,3 +58,10 @@ def test_a_tokenizer_loads_from_a_folder(tmp_path):
 def test_a_name_without_a_tokenizer_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"expected clip, a transformers folder or a hub name"):
         load_tokenizer(str(tmp_path))
+
+
+def test_a_copy_of_the_tokenizer_remembers_no_earlier_call():
+    clip_tokenizer()(["a red ring"], padding="max_length", truncation=True, max_length=9)
+    fresh = load_tokenizer("clip").backend_tokenizer
+    assert fresh.truncation is None
+    assert fresh.padding is None

@@ -80,13 +80,13 @@ def test_a_box_over_one_patch_is_that_patch(prompter):
 
 
 def test_phrases_are_refused(prompter):
-    with pytest.raises(ValueError, match=r"takes|expected box prompts.*model\.prompter\.kind=attention"):
+    with pytest.raises(ValueError, match=r"expected box prompts.*model\.prompter\.kind=attention"):
         prompter.phrase_tokens(torch.zeros(1, 2, E))
 
 
 def test_a_config_with_grounding_is_refused(spine_raw):
     raw = spine_raw(model__prompter={"kind": "roi_align"})
-    with pytest.raises(ValueError, match=r"no phrase prompts.*loss\.grounding 1 to train; set loss\.grounding=0"):
+    with pytest.raises(ValueError, match=r"no phrase prompts.*set loss\.grounding=0"):
         parse_config(raw)
     assert parse_config({**raw, "objective": "clip"}).model.prompter.kind == "roi_align"
 
@@ -117,6 +117,7 @@ def test_it_comes_back_from_a_folder_and_refuses_to_ground(model, tmp_path):
     back = ClocModel.from_pretrained(tmp_path).eval()
     pixels, boxes = torch.randn(1, 3, 32, 32), torch.tensor([[[0.1, 0.2, 0.7, 0.9]]])
     with torch.no_grad():
-        assert torch.equal(back.get_region_features(pixels, boxes), model.eval().get_region_features(pixels, boxes))
+        theirs, ours = (one.get_region_features(pixels, boxes) for one in (back, model.eval()))
+    torch.testing.assert_close(theirs, ours)
     with pytest.raises(ValueError, match=r"expected box prompts"):
         back.ground(pixels, torch.zeros(1, 1, 16))
