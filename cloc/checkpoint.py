@@ -12,10 +12,11 @@ import shutil
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-STATE = "state.json"
+STATE, WEIGHTS, MOMENTS = "state.json", "model.safetensors", "optimizer.safetensors"
 
 
 def newest(folder: Path) -> Path | None:
@@ -52,12 +53,34 @@ def read_state(path: Path) -> dict:
 
 def save_tensors(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Write model weights and Adam's moments, each under its parameter's name."""
-    save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors")
     moments = {}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             moments[f"{name}/{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
-    save_file(moments, folder / "optimizer.safetensors")
+    write_tensors(folder, {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, moments)
+
+
+def write_tensors(folder: Path, weights: dict[str, torch.Tensor], moments: dict[str, torch.Tensor]) -> None:
+    """Write whole tensors on the CPU: weights by name, moments as NAME/exp_avg, NAME/exp_avg_sq and NAME/step."""
+    save_file(weights, folder / WEIGHTS)
+    save_file(moments, folder / MOMENTS)
+
+
+def check_weights(folder: Path, model: nn.Module) -> None:
+    """Refuse a checkpoint of another model.
+
+    Raises:
+        ValueError: it holds no tensors of ours, or a weight is missing or left over.
+    """
+    if not (folder / WEIGHTS).is_file():
+        raise ValueError(
+            f"{folder}: expected {WEIGHTS}; a checkpoint with DeepSpeed's own files is from an earlier version of the "
+            "kit and goes on with that one"
+        )
+    with safe_open(folder / WEIGHTS, "pt") as weights:
+        wrong = sorted(set(weights.keys()) ^ set(model.state_dict()))
+    if wrong:
+        raise ValueError(f"{folder}: the checkpoint and the model differ in {len(wrong)} weights (first: {wrong[0]})")
 
 
 def load_tensors(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -66,13 +89,10 @@ def load_tensors(folder: Path, model: nn.Module, optimizer: torch.optim.Optimize
     Raises:
         ValueError: a weight is missing or left over, or a moment has no parameter.
     """
-    weights = load_file(folder / "model.safetensors")
-    wrong = sorted(set(weights) ^ set(model.state_dict()))
-    if wrong:
-        raise ValueError(f"{folder}: the checkpoint and the model differ in {len(wrong)} weights (first: {wrong[0]})")
-    model.load_state_dict(weights)
+    check_weights(folder, model)
+    model.load_state_dict(load_file(folder / WEIGHTS))
     parameters = dict(model.named_parameters())
-    for full, value in load_file(folder / "optimizer.safetensors").items():
+    for full, value in load_file(folder / MOMENTS).items():
         name, _, key = full.rpartition("/")
         if name not in parameters:
             raise ValueError(f"{folder}: the optimiser's state for {name!r} has no parameter in the model")

@@ -23,10 +23,11 @@ from transformers import AutoProcessor
 from transformers.utils.logging import disable_progress_bar
 
 from cloc.boxes import xyxy_to_xywh
+from cloc.data.concepts import ConceptDictionary
 from cloc.export import newest_export, next_numbered, read_card
 from cloc.images import decode
 from cloc.models.detection import ClocForObjectDetection
-from cloc.text import canonical
+from cloc.text import canonical, concept_name
 
 Found = Mapping[str, np.ndarray]
 """What `ClocForObjectDetection.detect` says of one image."""
@@ -108,8 +109,34 @@ def coco_results(found: Found, image_id: int) -> list[dict[str, Any]]:
     ]
 
 
+def sentences(names: Sequence[str], reads_definitions: bool, file: Path | None) -> list[str]:
+    """What the text tower reads for each name: the form of training.
+
+    Args:
+        names: what is looked for.
+        reads_definitions: whether the export was trained on `name, definition`.
+        file: a category file with definitions (see `cloc.data.concepts.read_categories`), None for none; a name that
+            it lacks takes the definition of the entry nearest to it, as in training.
+
+    Raises:
+        ValueError: definitions for an export that was trained on bare names, or the file holds no categories.
+    """
+    if file is None:
+        return [concept_name(name) for name in names]
+    if not reads_definitions:
+        raise ValueError("--definitions: this export was trained on bare names; leave the definitions out")
+    known = ConceptDictionary.read(file)
+    return [known.sentence(name) for name in names]
+
+
 def detect_files(
-    paths: Sequence[Path], names: Sequence[str], folder: Path, out: Path, score: float, limit: int
+    paths: Sequence[Path],
+    names: Sequence[str],
+    folder: Path,
+    out: Path,
+    score: float,
+    limit: int,
+    definitions: Path | None = None,
 ) -> tuple[dict[str, int], dict[str, str]]:
     """Detect on each file and write the answers.
 
@@ -120,6 +147,7 @@ def detect_files(
         out: folder to write, made here.
         score: least score.
         limit: detections an image.
+        definitions: category file, for an export that was trained on `name, definition`.
 
     Returns:
         How many detections each readable file has, and why the others could not be read.
@@ -130,6 +158,10 @@ def detect_files(
     model = ClocForObjectDetection.from_pretrained(folder).eval()
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     processor = AutoProcessor.from_pretrained(folder)
+    reads_definitions = model.config.detector_config.definitions
+    concepts = sentences(names, reads_definitions, definitions)
+    if reads_definitions and definitions is None:
+        print("warning: trained on `name, definition`, asked by name; --definitions FILE gives them", file=sys.stderr)
     images, results, counts, bad = [], [], {}, {}
     for path in tqdm(paths, unit="image", disable=len(paths) < 2):
         try:
@@ -137,7 +169,7 @@ def detect_files(
         except ValueError as error:
             bad[str(path)] = str(error)
             continue
-        found = model.detect([image], names, processor, limit=limit, score_threshold=score)[0]
+        found = model.detect([image], concepts, processor, limit=limit, score_threshold=score)[0]
         number = len(images) + 1
         out.mkdir(parents=True, exist_ok=True)
         draw(image, found, names).save(out / f"{number:04d}-{path.stem}.png")
@@ -165,6 +197,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files (JPEG, PNG, WebP)")
     parser.add_argument("--classes", required=True, help="what to look for: names with commas between them, each once")
     parser.add_argument(
+        "--definitions",
+        type=Path,
+        metavar="FILE",
+        help="for an export trained on `name, definition`: a category file with definitions, for example LVIS's",
+    )
+    parser.add_argument(
         "--model", type=Path, metavar="EXPORT", help="an export with a detector (default: the newest below runs/)"
     )
     parser.add_argument(
@@ -188,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = asked.model or newest_detector()
         read_card(folder)
         out = asked.out or next_numbered(Path("runs"), "detect")
-        counts, bad = detect_files(asked.images, names, folder, out, asked.score, asked.limit)
+        counts, bad = detect_files(asked.images, names, folder, out, asked.score, asked.limit, asked.definitions)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

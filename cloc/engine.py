@@ -88,7 +88,7 @@ def train(stepper: Stepper, batches: Iterable[Batch], losses: Losses, meter: Met
                 samples += report.counts["images"]
                 skipped.update(comm.add_counters(batch.skipped, stepper.device))
             rate = plan.rate(step)
-            norm = stepper.step(rate)
+            norm = stepper.step(rate, step)
             if not math.isfinite(norm):
                 raise FloatingPointError(f"step {step}: the gradient norm is {norm}; lower optim.lr")
             meter.step(step, {**figures, "learning_rate": rate, "gradient_norm": norm}, int(samples), skipped)

@@ -89,28 +89,28 @@ def run(options: argparse.Namespace) -> int:
     sources = build.make_sources(config)
     tokenizer = build.make_tokenizer(config)
     model, notes = build.make_model(config, tokenizer)
-    stepper = build.make_stepper(config, model.to(device), settings)
+    teacher = build.teacher.make_teacher(config, model.to(device))
+    stepper = build.make_stepper(config, model, settings)
     preflight.check(config, model, sources)
     folder, checkpoint = runs.open_run(options.runs, config, options.resume)
-    first_step = 0 if checkpoint is None else load(stepper, checkpoint, deepspeed is not None)
+    first_step = 0 if checkpoint is None else load(stepper, checkpoint)
     batches = make_loader(build.make_batches(config, sources, tokenizer, first_step), build.num_workers(config))
     batches = joined(batches, config.train.accumulation) if config.train.cached else batches
 
     # 3. say what will happen
     if comm.is_main():
-        said = preflight.lines(config, model, sources, notes, folder, first_step, device, deepspeed)
-        print(*said, sep="\n", flush=True)
+        for line in preflight.lines(config, model, sources, notes, folder, first_step, device, deepspeed):
+            print(line, flush=True)
 
     # 4. train
-    state = {"world": comm.world_size(), "threads": torch.get_num_threads(), "deepspeed": deepspeed is not None}
-    optim, train = config.optim, config.train
+    optim, train, state = config.optim, config.train, {"world": comm.world_size(), "threads": torch.get_num_threads()}
     rate = partial(learning_rate, steps=config.steps, peak=optim.lr, warmup=optim.warmup_steps)
     plan = engine.Plan(
         folder, config.steps, first_step, 1 if train.cached else train.accumulation, config.run.seed, rate,
         train.checkpoint_every, train.keep_checkpoints, state,
     )  # fmt: skip
     meter = Meter(folder, config.steps, first_step, train.log_every, not comm.is_main(), config.run.trackers)
-    finished = engine.train(stepper, batches, build.make_losses(config, stepper), meter, plan)
+    finished = engine.train(stepper, batches, build.make_losses(config, stepper, teacher), meter, plan)
     meter.close()
 
     # 5. hand over
@@ -154,15 +154,13 @@ def print_plan(options: argparse.Namespace) -> int:
     return 0
 
 
-def load(stepper: Stepper, checkpoint: Path, deepspeed: bool) -> int:
-    """Go on from a checkpoint; returns its step."""
+def load(stepper: Stepper, checkpoint: Path) -> int:
+    """Go on from a checkpoint, of any number of ranks, with DeepSpeed or without; returns its step."""
     import torch
 
-    from cloc import comm, preflight
     from cloc.checkpoint import read_state
 
     state = read_state(checkpoint)
-    preflight.check_resume(state, comm.world_size(), deepspeed)
     torch.set_num_threads(state["threads"])  # sums in another order would not be bit for bit the same
     stepper.load(checkpoint)
     return state["step"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from cloc import comm
 from cloc.checkpoint import newest
@@ -60,7 +61,7 @@ def find_run(runs: Path, config: Config, resume: str) -> tuple[Path, Path | None
         folder = max(equal, key=lambda f: (f / CONFIG).stat().st_mtime)
     else:
         folder = Path(resume)
-        theirs, ours = read_config(folder).model_dump(), config.model_dump()
+        theirs, ours = _what_counts(read_config(folder)), _what_counts(config)
         if theirs != ours:
             different = [name for name in ours if ours[name] != theirs[name]]
             raise ValueError(
@@ -71,9 +72,14 @@ def find_run(runs: Path, config: Config, resume: str) -> tuple[Path, Path | None
     return folder, newest(folder / "checkpoints")
 
 
+def _what_counts(config: Config) -> dict[str, Any]:
+    """A config without how it is spread over machines: checkpoints are free of it."""
+    return config.model_dump(exclude={"train": {"deepspeed"}})
+
+
 def _has_config(folder: Path, config: Config) -> bool:
     try:
-        return read_config(folder) == config
+        return _what_counts(read_config(folder)) == _what_counts(config)
     except ValueError:
         return False  # from another version of the kit, or cut short: not a run of this config
 

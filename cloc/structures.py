@@ -169,6 +169,10 @@ class Sample:
         return {**head, "regions": [region.to_json() for region in self.regions], **self.extras}
 
 
+PROMPT_KINDS = ("box", "point", "mask")
+"""What a region can be asked with beside its phrase; a batch names a kind by its row."""
+
+
 @dataclass(slots=True)
 class Batch:
     """What one rank gets for one step. All boxes are xyxy in [0, 1] of the model canvas.
@@ -183,6 +187,9 @@ class Batch:
         phrase_of_region: (R,) row of `phrase_ids` for each region.
         phrase_text_id: (U,) int64, equal for equal strings on every rank.
         unique_in_image: (R,) bool, the phrase stands for one region of its image only, so it can feed grounding.
+        prompt_kinds: (B, M) int64 rows of `PROMPT_KINDS`, what each region is asked with; None: all with their box.
+        prompt_places: (B, M, 4) the box, the extent of the mask, or x, y, x, y of the point.
+        prompt_cover: (B, M, rows, columns) share of each patch that the mask covers; zeros for other kinds.
         keys: the samples' keys, for messages.
         skipped: samples and regions left out so far in this batch, by reason.
     """
@@ -198,6 +205,9 @@ class Batch:
     phrase_of_region: torch.Tensor
     phrase_text_id: torch.Tensor
     unique_in_image: torch.Tensor
+    prompt_kinds: torch.Tensor | None = None
+    prompt_places: torch.Tensor | None = None
+    prompt_cover: torch.Tensor | None = None
     keys: tuple[str, ...] = ()
     skipped: Counter[str] = field(default_factory=Counter)
 
@@ -207,6 +217,10 @@ class Batch:
             raise ValueError(f"boxes: expected ({images}, M, 4), got {tuple(self.boxes.shape)}")
         if len(self.phrase_of_region) != regions or len(self.unique_in_image) != regions:
             raise ValueError(f"phrase_of_region: expected {regions} rows, got {len(self.phrase_of_region)}")
+        if self.prompt_kinds is not None and self.prompt_kinds.shape != self.boxes_mask.shape:
+            raise ValueError(
+                f"prompt_kinds: expected {tuple(self.boxes_mask.shape)}, got {tuple(self.prompt_kinds.shape)}"
+            )
         if len(self.caption_ids) != len(self.caption_image):
             raise ValueError(f"caption_ids: expected {len(self.caption_image)} rows, got {len(self.caption_ids)}")
 

@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from cloc.data.order import draw
+from cloc.data.prompts import DrawnPrompts, PromptDraw, draw_prompts
 from cloc.images import Placement, decode, place, to_pixel_values
 from cloc.structures import Batch, DataError, Sample
 from cloc.text import canonical, text_id
@@ -28,6 +29,7 @@ class Prepared:
         phrases: their m phrases.
         unique: (m,) whether the phrase stands for one region of its image only.
         dropped: regions left out, by reason.
+        prompts: what the regions are asked with; None: all with their box.
     """
 
     key: str
@@ -37,9 +39,12 @@ class Prepared:
     phrases: tuple[str, ...]
     unique: tuple[bool, ...]
     dropped: Counter[str]
+    prompts: DrawnPrompts | None = None
 
 
-def prepare(sample: Sample, image_size: int, max_regions: int, seed: int, epoch: int) -> Prepared:
+def prepare(
+    sample: Sample, image_size: int, max_regions: int, seed: int, epoch: int, prompts: PromptDraw | None = None
+) -> Prepared:
     """Put one sample onto the canvas; every draw depends on (seed, epoch, sample key) alone.
 
     Args:
@@ -48,6 +53,7 @@ def prepare(sample: Sample, image_size: int, max_regions: int, seed: int, epoch:
         max_regions: M, regions drawn at random without replacement (CLOC 3.4); 0 for none.
         seed: the run's seed.
         epoch: how often the data has been seen.
+        prompts: what regions are asked with; None: their box.
 
     Raises:
         DataError: the image cannot be decoded or has another size than the sample says.
@@ -64,6 +70,10 @@ def prepare(sample: Sample, image_size: int, max_regions: int, seed: int, epoch:
     often = Counter(canonical(region.phrase) for region in sample.regions)
     chosen = random.permutation(len(sample.regions))[:max_regions]
     regions = [sample.regions[i] for i in sorted(chosen)]
+    drawn, dropped = None, sample.dropped
+    if prompts is not None:
+        drawn, counts = draw_prompts(sample, sorted(chosen), prompts, image_size, seed, epoch)
+        dropped = dropped + counts
     boxes = Placement(sample.width, sample.height).to_canvas([region.box for region in regions])
     return Prepared(
         sample.key,
@@ -72,7 +82,8 @@ def prepare(sample: Sample, image_size: int, max_regions: int, seed: int, epoch:
         boxes.astype(np.float32),
         tuple(region.phrase for region in regions),
         tuple(often[canonical(region.phrase)] == 1 for region in regions),
-        sample.dropped,
+        dropped,
+        drawn,
     )
 
 
@@ -92,8 +103,9 @@ def collate(
     image_size: int,
     max_regions: int,
     skipped: Counter[str] | None = None,
+    prompts: PromptDraw | None = None,
 ) -> Batch:
-    """Stack prepared samples; equal phrases become one row. An empty list gives an empty batch."""
+    """Stack prepared samples, made with the same `prompts`; equal phrases become one row, nothing an empty batch."""
     num = len(prepared)
     boxes = torch.zeros(num, max(max_regions, 1), 4)
     mask = torch.zeros(boxes.shape[:2], dtype=torch.bool)
@@ -125,4 +137,19 @@ def collate(
         unique_in_image=torch.tensor([unique for item in prepared for unique in item.unique], dtype=torch.bool),
         keys=tuple(item.key for item in prepared),
         skipped=counts,
+        **({} if prompts is None else _stack_prompts(prepared, boxes.shape[1], prompts)),
     )
+
+
+def _stack_prompts(prepared: Sequence[Prepared], most: int, settings: PromptDraw) -> dict[str, torch.Tensor]:
+    stacked = {
+        "prompt_kinds": torch.zeros(len(prepared), most, dtype=torch.int64),
+        "prompt_places": torch.zeros(len(prepared), most, 4),
+        "prompt_cover": torch.zeros(len(prepared), most, *settings.grid),
+    }
+    for row, item in enumerate(prepared):
+        assert item.prompts is not None
+        for name, values in (("kinds", item.prompts.kinds), ("places", item.prompts.places)):
+            stacked[f"prompt_{name}"][row, : len(values)] = torch.from_numpy(values)
+        stacked["prompt_cover"][row, : len(item.prompts.cover)] = torch.from_numpy(item.prompts.cover)
+    return stacked

@@ -1,77 +1,61 @@
-"""An `AnnotatedSet` (COCO, LVIS) as shards: one sample an image, one region an object."""
+"""A streamed annotation file (COCO, LVIS, Objects365) as drafts: one an image, one region an object."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tqdm import tqdm
+from cloc.data.convert_drafts import Draft
+from cloc.data.convert_job import Reading
+from cloc.data.convert_sources import Photos, Place
+from cloc.data.formats.annotated import Category
+from cloc.data.formats.annotated_stream import AnnotatedStream, StreamedImage
+from cloc.structures import DataError, Region
 
-from cloc.data.convert_photos import read_photo_of_size, write_counted
-from cloc.data.formats.annotated import AnnotatedImage, AnnotatedSet, Category
-from cloc.structures import DataError, Region, Sample
 
-
-def write_annotated(
-    annotated: AnnotatedSet,
-    folders: str,
-    out: Path,
-    made: dict[str, Any],
-    kind: str = "regions",
-    shard_size: int = 1000,
-    licence: str = "",
-    progress: bool = True,
-) -> dict[str, Any]:
-    """Write an annotated set as shards. Crowd boxes stand for no single object: left out and counted as `crowd`.
+def annotated_drafts(
+    stream: AnnotatedStream,
+    reading: Reading,
+    photos: Photos,
+    names: Callable[[Mapping[str, Any]], tuple[str, ...]],
+    name: str,
+    detection: bool = False,
+) -> Iterator[Draft]:
+    """The drafts by image id. Crowd boxes stand for no single object: left out and counted as `crowd`.
 
     Args:
-        annotated: the set; the phrase of a region is its category's name (LVIS: blanks for its underscores).
-        folders: where the photos were looked for, for the message.
-        out: folder to make.
-        made: whatever decides the content, for the card.
-        kind: `regions`; or `detection` (LVIS), which also keeps the categories that were checked to be absent, and
-            those of which some instances carry no box.
-        shard_size: samples a shard.
-        licence: text for the card.
-        progress: show a bar.
-
-    Raises:
-        ValueError: no photo is there, or `out` holds something else.
+        stream: the file; the phrase of a region is its category's name (in detection sets with blanks for underscores).
+        reading: gets images, boxes and captions, and what is left out.
+        photos: where they lie.
+        names: under which the photo of an entry of `images` may lie, the likeliest first.
+        name: of the set.
+        detection: keep the categories that were checked to be absent, and those of which some instances carry no box.
     """
-    _refuse_no_photos(annotated, folders)
-    dropped = Counter(annotated.dropped)
-    card = {
-        "name": annotated.name,
-        "kind": kind,
-        "rendered": annotated.rendered,
-        "licence": licence,
-        "made": made,
-        "read": _read_counts(annotated),
-        "categories": [_category(category) for category in annotated.categories.values()],
-        "dropped": dropped,
-    }
-    samples = _samples(annotated, kind, dropped, progress)
-    return write_counted(samples, out, card, shard_size, annotated.file)
+    reading.card["categories"] = [_category(category) for category in stream.categories.values()]
+    reading.card["rendered"] = stream.rendered
+    reading.read.update(images=0, boxes=0, captions=0)
+    phrases = {c.id: c.name.replace("_", " ") if detection else c.name for c in stream.categories.values()}
+    for image in stream:
+        crowd = int(image.annotations["crowd"].sum())
+        boxes = len(image.annotations["crowd"])
+        reading.read.update(images=1, boxes=boxes, captions=len(image.captions))
+        reading.dropped["crowd"] += crowd
+        called = names(image.entry)
+        place = found_photo(photos, called, reading, boxes - crowd)
+        if place is not None:
+            source = {"dataset": name, "file_name": called[0].rsplit("/", 1)[-1]}
+            yield _draft(image, place, phrases, source, detection)
+    reading.dropped.update(stream.dropped + photos.dropped)
 
 
-def _refuse_no_photos(annotated: AnnotatedSet, folders: str) -> None:
-    if not any(image.path.is_file() for image in annotated.images):
-        first = f" (first: {annotated.images[0].path.name})" if annotated.images else ""
-        count = len(annotated.images)
-        raise ValueError(
-            f"{folders}: expected the photos of {annotated.file.name}, found none of its {count}{first}; check --images"
-        )
-
-
-def _read_counts(annotated: AnnotatedSet) -> dict[str, int]:
-    """Images, boxes and captions in the annotation files, before anything about the photos is known."""
-    return {
-        "images": len(annotated.images),
-        "boxes": sum(len(image.crowd) for image in annotated.images),
-        "captions": sum(len(image.captions) for image in annotated.images),
-    }
+def found_photo(photos: Photos, names: tuple[str, ...], reading: Reading, regions: int) -> Place | None:
+    """Where a photo lies, None (counted, with its regions) where its name climbs out of the folder."""
+    try:
+        return photos.find(*names)
+    except DataError as error:
+        reading.dropped[error.reason] += 1
+        reading.dropped["region_of_dropped_image"] += regions
+        return None
 
 
 def _category(category: Category) -> dict[str, Any]:
@@ -84,37 +68,26 @@ def _category(category: Category) -> dict[str, Any]:
     }
 
 
-def _samples(annotated: AnnotatedSet, kind: str, dropped: Counter[str], progress: bool) -> Iterator[Sample]:
-    """The samples in the order of the image ids; what is left out is counted into `dropped`."""
-    images = sorted(annotated.images, key=lambda image: image.image_id)
-    for image in tqdm(images, desc="copying photos", unit="image", disable=not progress):
-        dropped["crowd"] += int(image.crowd.sum())
-        try:
-            data, ending = read_photo_of_size(image.path, image.width, image.height)
-        except DataError as error:
-            dropped[error.reason] += 1
-            dropped["region_of_dropped_image"] += int((~image.crowd).sum())
-            continue
-        yield _sample(image, data, ending, annotated, kind)
-
-
-def _sample(image: AnnotatedImage, data: bytes, ending: str, annotated: AnnotatedSet, kind: str) -> Sample:
-    kept = (~image.crowd).nonzero()[0].tolist()
-    names = {row: annotated.categories[int(image.category_ids[row])].name for row in kept}
-    if kind == "detection":
-        names = {row: name.replace("_", " ") for row, name in names.items()}
+def _draft(
+    image: StreamedImage, place: Place, phrases: Mapping[int, str], source: dict[str, Any], detection: bool
+) -> Draft:
+    entry, table = image.entry, image.annotations
     regions = tuple(
         Region(
-            tuple(image.boxes_xyxy[row].tolist()),
-            names[row],
-            extras={"category_id": int(image.category_ids[row]), "annotation_id": int(image.annotation_ids[row])},
+            tuple(table["boxes_xyxy"][row].tolist()),
+            phrases[int(table["category_ids"][row])],
+            extras={
+                "category_id": int(table["category_ids"][row]),
+                "annotation_id": int(table["annotation_ids"][row]),
+            },
         )
-        for row in kept
+        for row in (~table["crowd"]).nonzero()[0].tolist()
     )
-    extras: dict[str, Any] = {"image_id": image.image_id, "captions": list(image.captions)}
-    if kind == "detection":
-        extras["neg_category_ids"] = sorted(image.neg_category_ids)
-        extras["not_exhaustive_category_ids"] = sorted(image.not_exhaustive_category_ids)
-    extras["source"] = {"dataset": annotated.name, "file_name": image.path.name}
+    extras: dict[str, Any] = {"image_id": entry["id"], "captions": list(image.captions)}
+    if detection:
+        for field in ("neg_category_ids", "not_exhaustive_category_ids"):
+            extras[field] = sorted(set(entry.get(field, ())))
+    extras["source"] = source
     caption = image.captions[0] if image.captions else ""
-    return Sample(f"{image.image_id:012d}", data, ending, image.width, image.height, caption, regions, extras)
+    size = (entry["width"], entry["height"])
+    return Draft(f"{entry['id']:012d}", place, source["file_name"], caption, regions, extras, size)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cloc.data.convert_annotated import write_annotated
-from cloc.data.convert_photos import fingerprint, refuse_no_folder
-from cloc.data.formats.coco import read_coco
-from cloc.data.shards import already_made
+from cloc.data.convert_annotated import annotated_drafts
+from cloc.data.convert_drafts import Draft
+from cloc.data.convert_job import Conversion, Reading
+from cloc.data.convert_photos import fingerprint
+from cloc.data.convert_sources import Photos
+from cloc.data.formats.annotated_stream import AnnotatedStream
 
-CONVERTER = 1
+CONVERTER = 2
 """Raised when equal input gives other shards than before."""
 
 
@@ -23,6 +26,7 @@ def convert_coco(
     shard_size: int = 1000,
     licence: str = "as the annotation file says",
     progress: bool = True,
+    workers: int | None = None,
 ) -> dict[str, Any]:
     """Convert COCO instances (and captions) to shards: one sample an image, one region an object.
 
@@ -30,7 +34,7 @@ def convert_coco(
     as `crowd`. The caption is the first one; all are kept in `captions`. Images without one get an empty caption.
 
     Args:
-        images: folder of the photos.
+        images: where the photos lie, see `Photos`.
         instances: `instances_*.json`.
         out: folder to make; one that is there and was made from the same files is left alone.
         captions: `captions_*.json`.
@@ -38,6 +42,7 @@ def convert_coco(
         shard_size: samples a shard.
         licence: text for the card.
         progress: show a bar.
+        workers: processes, None for as many as there are cores.
 
     Returns:
         The card; `dropped` counts by reason what was left out (photos as `image_...`).
@@ -45,19 +50,17 @@ def convert_coco(
     Raises:
         ValueError: an input is missing, no photo is there, or `out` holds something else.
     """
-    images, instances, out = Path(images), Path(instances), Path(out)
-    captions = None if captions is None else Path(captions)
-    refuse_no_folder(images)
-    made = {
-        "by": "cloc.data.convert coco",
-        "converter": CONVERTER,
+    instances, captions = Path(instances), None if captions is None else Path(captions)
+    photos = Photos([images])
+    inputs = {
         "instances": fingerprint(instances),
         "captions": None if captions is None else fingerprint(captions),
-        "name": name,
-        "shard_size": shard_size,
     }
-    there = already_made(out, made)
-    if there is not None:
-        return there
-    annotated = read_coco(instances, images, captions, name)
-    return write_annotated(annotated, str(images), out, made, "regions", shard_size, licence, progress)
+    job = Conversion("coco", CONVERTER, name, Path(out), inputs, "regions", licence, shard_size, workers, progress)
+    streams: list[AnnotatedStream] = []
+
+    def read(reading: Reading) -> Iterator[Draft]:
+        streams.append(AnnotatedStream(instances, "a COCO instances file", captions))
+        return annotated_drafts(streams[0], reading, photos, lambda entry: (entry["file_name"],), name)
+
+    return job.run(f"{photos}, {instances.name}", read, lambda: streams[0].images)

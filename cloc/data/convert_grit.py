@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from cloc.data.convert_annotated import found_photo
+from cloc.data.convert_drafts import Draft
+from cloc.data.convert_job import Conversion, Reading
+from cloc.data.convert_photos import fingerprint
+from cloc.data.convert_sources import Photos
+from cloc.data.formats.grit import PHRASES, read_grit
 
-from cloc.data.convert_photos import fingerprint, read_photo, refuse_no_folder, write_counted
-from cloc.data.formats.grit import PHRASES, GritRow, read_grit
-from cloc.data.shards import already_made
-from cloc.structures import DataError, Sample
-
-CONVERTER = 1
+CONVERTER = 2
 """Raised when equal input gives other shards than before."""
 
 _ENDINGS = ("jpg", "jpeg", "png", "webp")
-_SHAPE_TOLERANCE = 0.02
-"""How far the aspect ratio of a photo may be from its row's (rounding of small sides); beyond it was cropped."""
 
 
 def convert_grit(
@@ -32,6 +28,7 @@ def convert_grit(
     shard_size: int = 1000,
     licence: str = "as the annotation file says",
     progress: bool = True,
+    workers: int | None = None,
 ) -> dict[str, Any]:
     """Convert GRIT to shards of kind `grounding`. A region's phrase is a piece of the caption, its `span` says which.
 
@@ -40,7 +37,7 @@ def convert_grit(
 
     Args:
         images: folder with `KEY.jpg` (png, webp), flat or in folders named by the first five letters of the key, as
-            img2dataset's `files` output has them.
+            img2dataset's `files` output has them; or tars or Parquet, see `Photos`.
         rows: `.parquet` files or JSON lines.
         out: folder to make; one that is there and was made from the same files is left alone.
         phrases: `noun_chunks`, `ref_exps` or `both`.
@@ -48,6 +45,7 @@ def convert_grit(
         shard_size: samples a shard.
         licence: text for the card.
         progress: show a bar.
+        workers: processes, None for as many as there are cores.
 
     Returns:
         The card; `dropped` counts by reason what was left out (photos as `image_...`).
@@ -55,56 +53,31 @@ def convert_grit(
     Raises:
         ValueError: an input is missing, no row can be used, or `out` holds something else.
     """
-    images, rows, out = Path(images), [Path(file) for file in rows], Path(out)
+    rows = [Path(file) for file in rows]
     if phrases not in (*PHRASES, "both"):
         raise ValueError(f"phrases: expected {', '.join(PHRASES)} or both, got {phrases!r}")
-    refuse_no_folder(images)
-    made = {
-        "by": "cloc.data.convert grit",
-        "converter": CONVERTER,
-        "rows": [fingerprint(file) for file in rows],
-        "phrases": phrases,
-        "name": name,
-        "shard_size": shard_size,
-    }
-    there = already_made(out, made)
-    if there is not None:
-        return there
-    dropped, read = Counter[str](), Counter[str](rows=0, regions=0)
-    card = {"name": name, "kind": "grounding", "rendered": False, "licence": licence, "made": made}
-    card |= {"read": read, "dropped": dropped}
-    found = read_grit(rows, PHRASES if phrases == "both" else (phrases,), dropped)
-    bar = tqdm(found, desc="copying photos", unit="row", disable=not progress)
-    return write_counted(_samples(bar, images, name, read, dropped), out, card, shard_size, rows[0])
+    photos = Photos([images])
+    inputs = {"rows": [fingerprint(file) for file in rows], "phrases": phrases}
+    job = Conversion("grit", CONVERTER, name, Path(out), inputs, "grounding", licence, shard_size, workers, progress)
+    columns = PHRASES if phrases == "both" else (phrases,)
+    return job.run(rows[0], lambda reading: _drafts(rows, columns, photos, name, reading))
 
 
-def _samples(
-    rows: Iterator[GritRow], images: Path, name: str, read: Counter[str], dropped: Counter[str]
-) -> Iterator[Sample]:
-    """The samples in the order of the rows; keys are running numbers, for keys start anew in each download."""
-    for row in rows:
-        read.update(rows=1, regions=len(row.entries))
-        try:
-            data, ending, (width, height) = read_photo(_find(images, row.key))
-            _refuse_other_shape(row, width, height)
-        except DataError as error:
-            dropped[error.reason] += 1
-            dropped["region_of_dropped_image"] += len(row.entries)
+def _drafts(
+    rows: Sequence[Path], columns: Sequence[str], photos: Photos, name: str, reading: Reading
+) -> Iterator[Draft]:
+    """The drafts in the order of the rows; keys are running numbers, for keys start anew in each download."""
+    reading.read.update(rows=0, regions=0)
+    for row in read_grit(rows, columns, reading.dropped):
+        number = reading.read["rows"]
+        reading.read.update(rows=1, regions=len(row.entries))
+        folders = ("", f"{row.key[:5]}/")
+        names = tuple(f"{folder}{row.key}.{ending}" for folder in folders for ending in _ENDINGS)
+        regions = row.unit_regions(reading.dropped)
+        place = found_photo(photos, (*names, row.key), reading, len(regions))
+        if place is None:
             continue
-        regions, lost = row.regions(width, height)
-        dropped.update(lost)
         source = {"dataset": name, "key": row.key, **({"url": row.url} if row.url is not None else {})}
-        key = f"{read['rows'] - 1:09d}"
-        yield Sample(key, data, ending, width, height, row.caption, regions, {"source": source})
-
-
-def _find(images: Path, key: str) -> Path:
-    places = [folder / f"{key}.{ending}" for folder in (images, images / key[:5]) for ending in _ENDINGS]
-    return next((place for place in places if os.path.isfile(place)), places[0])
-
-
-def _refuse_other_shape(row: GritRow, width: int, height: int) -> None:
-    if row.width is None or row.height is None:
-        return
-    if abs(width * row.height - height * row.width) > _SHAPE_TOLERANCE * width * row.height:
-        raise DataError("image_of_other_shape", f"{row.key}: {width} x {height}, its row {row.width} x {row.height}")
+        size = (row.width, row.height) if row.width is not None and row.height is not None else None
+        yield Draft(f"{number:09d}", place, row.key, row.caption, regions, {"source": source}, size, "unit")
+    reading.dropped.update(photos.dropped)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cloc.data.convert_annotated import write_annotated
-from cloc.data.convert_photos import fingerprint, refuse_no_folder
-from cloc.data.formats.lvis import read_lvis
-from cloc.data.shards import already_made
+from cloc.data.convert_annotated import annotated_drafts
+from cloc.data.convert_drafts import Draft
+from cloc.data.convert_job import Conversion, Reading
+from cloc.data.convert_photos import fingerprint
+from cloc.data.convert_sources import Photos
+from cloc.data.formats.annotated_stream import AnnotatedStream
+from cloc.data.formats.lvis import lvis_photo_names
 
-CONVERTER = 1
+CONVERTER = 2
 """Raised when equal input gives other shards than before."""
 
 
@@ -23,6 +26,7 @@ def convert_lvis(
     shard_size: int = 1000,
     licence: str = "as the annotation file says",
     progress: bool = True,
+    workers: int | None = None,
 ) -> dict[str, Any]:
     """Convert an LVIS file to shards of kind `detection`: one sample an image, one region an object, no captions.
 
@@ -31,13 +35,14 @@ def convert_lvis(
     lists the categories with definition and frequency.
 
     Args:
-        images: folders of the photos, COCO's train2017 and val2017.
+        images: where the photos lie, COCO's train2017 and val2017; see `Photos`.
         annotations: `lvis_v1_*.json`.
         out: folder to make; one that is there and was made from the same file is left alone.
         name: of the set, for its card.
         shard_size: samples a shard.
         licence: text for the card.
         progress: show a bar.
+        workers: processes, None for as many as there are cores.
 
     Returns:
         The card; `dropped` counts by reason what was left out (photos as `image_...`).
@@ -45,19 +50,19 @@ def convert_lvis(
     Raises:
         ValueError: an input is missing, no photo is there, or `out` holds something else.
     """
-    images, annotations, out = [Path(folder) for folder in images], Path(annotations), Path(out)
-    for folder in images:
-        refuse_no_folder(folder)
-    made = {
-        "by": "cloc.data.convert lvis",
-        "converter": CONVERTER,
-        "annotations": fingerprint(annotations),
-        "name": name,
-        "shard_size": shard_size,
-    }
-    there = already_made(out, made)
-    if there is not None:
-        return there
-    annotated = read_lvis(annotations, images, name)
-    folders = ", ".join(map(str, images))
-    return write_annotated(annotated, folders, out, made, "detection", shard_size, licence, progress)
+    annotations, photos = Path(annotations), Photos(images)
+    inputs = {"annotations": fingerprint(annotations)}
+    job = Conversion("lvis", CONVERTER, name, Path(out), inputs, "detection", licence, shard_size, workers, progress)
+    streams: list[AnnotatedStream] = []
+
+    def named(entry: Mapping[str, Any]) -> tuple[str, ...]:
+        names = lvis_photo_names(entry)
+        if not names:
+            raise ValueError(f"{annotations}: image {entry['id']}: expected coco_url (v1) or file_name (v0.5)")
+        return names
+
+    def read(reading: Reading) -> Iterator[Draft]:
+        streams.append(AnnotatedStream(annotations, "an LVIS annotation file", named=""))
+        return annotated_drafts(streams[0], reading, photos, named, name, detection=True)
+
+    return job.run(f"{photos}, {annotations.name}", read, lambda: streams[0].images)

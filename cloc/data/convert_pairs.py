@@ -1,20 +1,17 @@
-"""Image-text pairs as shards of kind `pairs`: photos with a `.txt` beside each, loose or in img2dataset's tars."""
+"""Image-text pairs as shards of kind `pairs`: photos with a `.txt` beside each, loose or as img2dataset has them."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from cloc.data.convert_drafts import Draft
+from cloc.data.convert_job import Conversion, Reading
+from cloc.data.convert_photos import refuse_no_folder
+from cloc.data.formats.pairs import listing_hash, pair_files, read_pairs
 
-from cloc.data.convert_photos import header_of, refuse_no_folder, write_counted
-from cloc.data.formats.pairs import Pair, listing_hash, pair_files, read_pairs
-from cloc.data.shards import already_made
-from cloc.structures import DataError, Sample
-
-CONVERTER = 1
+CONVERTER = 2
 """Raised when equal input gives other shards than before."""
 
 
@@ -25,18 +22,20 @@ def convert_pairs(
     shard_size: int = 1000,
     licence: str = "not stated",
     progress: bool = True,
+    workers: int | None = None,
 ) -> dict[str, Any]:
     """Convert image-text pairs to shards of kind `pairs`. A photo without a text is of no use here, and is counted.
 
     Keys are running numbers, for names may hold dots and keys of different tars may be equal; `source` keeps the name.
 
     Args:
-        images: folder of `KEY.jpg` (png, webp) and `KEY.txt`, at any depth; or of tars of them.
+        images: folder of `KEY.jpg` (png, webp) and `KEY.txt`, at any depth; or of tars or Parquet files of them.
         out: folder to make; one that is there and was made from the same files (names and sizes) is left alone.
         name: of the set, for its card.
         shard_size: samples a shard.
         licence: text for the card.
         progress: show a bar.
+        workers: processes, None for as many as there are cores.
 
     Returns:
         The card; `dropped` counts by reason what was left out: caption_missing, empty_caption, bad_text (no UTF-8),
@@ -50,44 +49,23 @@ def convert_pairs(
     if out.resolve().is_relative_to(images.resolve()):
         raise ValueError(f"{out}: expected a folder outside {images}, whose files are all read; give another --out")
     files = pair_files(images)
-    made = {
-        "by": "cloc.data.convert pairs",
-        "converter": CONVERTER,
-        "files": len(files),
-        "listing_sha256": listing_hash(images, files),
-        "name": name,
-        "shard_size": shard_size,
-    }
-    there = already_made(out, made)
-    if there is not None:
-        return there
-    dropped, read = Counter[str](), Counter[str](pairs=0)
-    card = {"name": name, "kind": "pairs", "rendered": False, "licence": licence, "made": made}
-    card |= {"read": read, "dropped": dropped}
-    pairs = tqdm(read_pairs(images, files, dropped), desc="copying photos", unit="image", disable=not progress)
-    return write_counted(_samples(pairs, name, read, dropped), out, card, shard_size, images)
+    inputs = {"files": len(files), "listing_sha256": listing_hash(images, files)}
+    job = Conversion("pairs", CONVERTER, name, out, inputs, "pairs", licence, shard_size, workers, progress)
+    total = None if files[0].suffix in (".tar", ".parquet") else (lambda: len(files) // 2)
+    return job.run(images, lambda reading: _drafts(images, files, name, reading), total)
 
 
-def _samples(pairs: Iterator[Pair], name: str, read: Counter[str], dropped: Counter[str]) -> Iterator[Sample]:
-    for pair in pairs:
-        read["pairs"] += 1
-        try:
-            yield _sample(f"{read['pairs'] - 1:09d}", pair, name)
-        except DataError as error:
-            dropped[error.reason] += 1
-
-
-def _sample(key: str, pair: Pair, name: str) -> Sample:
-    if pair.image is None:
-        raise DataError("image_missing", f"{pair.name}: a text without a photo")
-    if pair.text is None:
-        raise DataError("caption_missing", f"{pair.name}: a photo without a text")
-    try:
-        caption = " ".join(pair.text.decode("utf-8-sig").split())
-    except UnicodeDecodeError as error:
-        raise DataError("bad_text", f"{pair.name}.txt: expected UTF-8 ({error})") from error
-    if not caption:
-        raise DataError("empty_caption", f"{pair.name}.txt: no text in it")
-    ending, (width, height) = header_of(pair.image, pair.name)
-    source = {"dataset": name, "file_name": pair.name.encode("utf-8", "replace").decode()}
-    return Sample(key, pair.image, ending, width, height, caption, (), {"source": source})
+def _drafts(images: Path, files: list[Path], name: str, reading: Reading) -> Iterator[Draft]:
+    reading.read.update(pairs=0)
+    for pair in read_pairs(images, files, reading.dropped):
+        number = reading.read["pairs"]
+        reading.read["pairs"] += 1
+        if pair.image is None or pair.text is None:
+            reading.dropped["image_missing" if pair.image is None else "caption_missing"] += 1
+            continue
+        caption = " ".join(pair.text.split()) if isinstance(pair.text, str) else pair.text
+        if not caption:
+            reading.dropped["empty_caption"] += 1
+            continue
+        source = {"dataset": name, "file_name": pair.name.encode("utf-8", "replace").decode()}
+        yield Draft(f"{number:09d}", pair.image, pair.name, caption, extras={"source": source})

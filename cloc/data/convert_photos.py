@@ -1,20 +1,16 @@
-"""What every converter does alike: photos are taken over byte by byte, inputs are named by their hash."""
+"""What every converter does alike: inputs are named by their hash, and of a photo the header is looked at."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import itertools
-import os
-from collections import Counter
-from collections.abc import Iterator, Mapping
+import warnings
 from pathlib import Path
-from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from cloc.data.shards import write_shards
-from cloc.structures import DataError, Sample
+from cloc.images import MAX_PIXELS
+from cloc.structures import DataError
 
 _ENDINGS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
@@ -41,63 +37,20 @@ def header_of(data: bytes, where: str) -> tuple[str, tuple[int, int]]:
     """(file ending, (width, height) in pixels) of an encoded photo. Only the header is looked at.
 
     Raises:
-        DataError: image_unreadable or image_of_other_format.
+        DataError: image_unreadable, image_of_other_format, or image_too_large: it claims more than `MAX_PIXELS`, which
+            no loader of ours would decode.
     """
     try:
-        with Image.open(io.BytesIO(data)) as header:
-            encoding, size = header.format, header.size
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data)) as header:
+                encoding, size = header.format, header.size
+    except Image.DecompressionBombError as error:
+        raise DataError("image_too_large", f"{where}: {error}") from error
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
         raise DataError("image_unreadable", f"{where}: {error}") from error
     if encoding not in _ENDINGS:
         raise DataError("image_of_other_format", f"{where}: expected JPEG, PNG or WebP, got {encoding}")
+    if size[0] * size[1] > MAX_PIXELS:
+        raise DataError("image_too_large", f"{where}: it claims {size[0]} x {size[1]} pixels, at most {MAX_PIXELS:,}")
     return _ENDINGS[encoding], size
-
-
-def read_photo(path: Path) -> tuple[bytes, str, tuple[int, int]]:
-    """(encoded photo, file ending, (width, height) in pixels).
-
-    Raises:
-        DataError: image_missing, image_unreadable or image_of_other_format.
-    """
-    if not os.path.isfile(path):  # unlike Path.is_file it says no to a name that is too long
-        raise DataError("image_missing", f"{path}: no such file")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError("image_unreadable", f"{path}: {error}") from error
-    return data, *header_of(data, str(path))
-
-
-def read_photo_of_size(path: Path, width: int, height: int) -> tuple[bytes, str]:
-    """(encoded photo, file ending) of a photo that must have the size its annotation tells, in pixels.
-
-    Raises:
-        DataError: as `read_photo`, or image_of_other_size.
-    """
-    data, ending, size = read_photo(path)
-    if size != (width, height):
-        raise DataError("image_of_other_size", f"{path}: {size}, its annotation {width} x {height}")
-    return data, ending
-
-
-def write_counted(
-    samples: Iterator[Sample], out: Path, card: Mapping[str, Any], shard_size: int, where: Path
-) -> dict[str, Any]:
-    """`write_shards` that says why there is no sample, before anything is written.
-
-    Args:
-        samples: may count into `card["dropped"]` and `card["read"]` until it ends.
-        out: folder to make.
-        card: as for `write_shards`, with a Counter in `dropped`.
-        shard_size: samples a shard.
-        where: what the samples come from, for the message.
-
-    Raises:
-        ValueError: as `write_shards`; or there is no sample.
-    """
-    first = next(samples, None)
-    if first is None:
-        dropped: Counter[str] = card["dropped"]
-        why = ", ".join(f"{number:,} {reason}" for reason, number in sorted((+dropped).items())) or "it is empty"
-        raise ValueError(f"{where}: expected at least one usable image, found none ({why}); check it and --images")
-    return write_shards(itertools.chain([first], samples), out, card, shard_size)

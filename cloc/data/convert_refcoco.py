@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from cloc.data.convert_photos import fingerprint, read_photo_of_size, refuse_no_folder, write_counted
-from cloc.data.formats.annotated import AnnotatedImage
+from cloc.data.convert_annotated import found_photo
+from cloc.data.convert_drafts import Draft, region_or_none
+from cloc.data.convert_job import Conversion, Reading
+from cloc.data.convert_photos import fingerprint
+from cloc.data.convert_sources import Photos, Place
 from cloc.data.formats.refcoco import Expression, ReferringSet, read_refcoco
-from cloc.data.shards import already_made
-from cloc.structures import DataError, Region, Sample
 
-CONVERTER = 1
+CONVERTER = 2
 """Raised when equal input gives other shards than before."""
 
 
@@ -30,6 +28,7 @@ def convert_refcoco(
     shard_size: int = 1000,
     licence: str = "as the annotation file says",
     progress: bool = True,
+    workers: int | None = None,
 ) -> dict[str, Any]:
     """Convert one split to shards of kind `regions`. A region is the referent's box with one expression as its phrase.
 
@@ -40,11 +39,13 @@ def convert_refcoco(
         dataset: refcoco, refcoco+ or refcocog.
         out: folder to make; one that is there and was made from the same files is left alone.
         split: train, val, testA, testB or test.
-        images: folder of the photos; without it `root/images/mscoco/images/train2014`, then `coco/train2014` beside it.
+        images: where the photos lie, see `Photos`; without it `root/images/mscoco/images/train2014`, then
+            `coco/train2014` beside it.
         allow_evaluation_split: convert another split than train.
         shard_size: samples a shard.
         licence: text for the card.
         progress: show a bar.
+        workers: processes, None for as many as there are cores.
 
     Returns:
         The card; `dropped` counts by reason what was left out (photos as `image_...`).
@@ -55,45 +56,27 @@ def convert_refcoco(
     """
     root, out = Path(root), Path(out)
     _refuse_evaluation(dataset, split, allow_evaluation_split)
-    if images is not None:
-        refuse_no_folder(Path(images))
+    photos = None if images is None else Photos([images])
     found = read_refcoco(root, dataset, split)
     instances = found.file.with_name("instances.json")
-    made = {
-        "by": "cloc.data.convert refcoco",
-        "converter": CONVERTER,
+    inputs = {
         "expressions": fingerprint(found.file),
         "instances": fingerprint(instances) if found.file.suffix != ".jsonl" else None,
-        "name": f"{dataset}-{split}",
-        "shard_size": shard_size,
     }
-    there = already_made(out, made)
-    if there is not None:
-        return there
-    photos = None if images is None else Path(images)
-    return _write(found, photos, out, made, shard_size, licence, progress)
-
-
-def _write(
-    found: ReferringSet,
-    images: Path | None,
-    out: Path,
-    made: dict[str, Any],
-    shard_size: int,
-    licence: str,
-    progress: bool,
-) -> dict[str, Any]:
-    dropped = Counter(found.dropped)
-    card = {
-        "name": made["name"],
-        "kind": "regions",
-        "rendered": found.rendered,
-        "licence": licence,
-        "made": made,
-        "read": {"images": len(found.images), "expressions": len(found.expressions)},
-        "dropped": dropped,
-    }
-    return write_counted(_samples(found, images, dropped, progress), out, card, shard_size, found.file)
+    job = Conversion(
+        "refcoco",
+        CONVERTER,
+        f"{dataset}-{split}",
+        out,
+        inputs,
+        "regions",
+        licence,
+        shard_size,
+        workers,
+        progress,
+        found.rendered,
+    )
+    return job.run(found.file, lambda reading: _drafts(found, photos, reading), lambda: len(found.images))
 
 
 def _refuse_evaluation(dataset: str, split: str, allowed: bool) -> None:
@@ -105,35 +88,23 @@ def _refuse_evaluation(dataset: str, split: str, allowed: bool) -> None:
         )
 
 
-def _samples(found: ReferringSet, images: Path | None, dropped: Counter[str], progress: bool) -> Iterator[Sample]:
-    """The samples in the order of the image ids; what is left out is counted into `dropped`."""
+def _drafts(found: ReferringSet, photos: Photos | None, reading: Reading) -> Iterator[Draft]:
+    """The drafts in the order of the image ids."""
+    reading.dropped.update(found.dropped)
+    reading.read.update(images=len(found.images), expressions=len(found.expressions))
     spoken: dict[int, list[Expression]] = defaultdict(list)
     for expression in found.expressions:
         spoken[expression.image_id].append(expression)
-    for image_id in tqdm(sorted(spoken), desc="copying photos", unit="image", disable=not progress):
+    for image_id in sorted(spoken):
         image = found.images[image_id]
-        if images is not None:
-            image = replace(image, path=images / image.path.name)
-        try:
-            yield _sample(image, spoken[image_id], found, dropped)
-        except DataError as error:
-            dropped[error.reason] += 1
-            dropped["region_of_dropped_image"] += len(spoken[image_id])
-
-
-def _sample(image: AnnotatedImage, expressions: list[Expression], found: ReferringSet, dropped: Counter[str]) -> Sample:
-    data, ending = read_photo_of_size(image.path, image.width, image.height)
-    regions = []
-    for expression in expressions:
-        try:
-            regions.append(Region(expression.box_xyxy, expression.text, extras=_extras(expression)))
-        except DataError as error:
-            dropped[error.reason] += 1
-    extras = {
-        "image_id": image.image_id,
-        "source": {"dataset": found.name, "split": found.split, "file_name": image.path.name},
-    }
-    return Sample(f"{image.image_id:012d}", data, ending, image.width, image.height, "", tuple(regions), extras)
+        told = [region_or_none(e.box_xyxy, e.text, reading.dropped, extras=_extras(e)) for e in spoken[image_id]]
+        regions = tuple(region for region in told if region is not None)
+        file_name = image.path.name
+        place = Place(str(image.path)) if photos is None else found_photo(photos, (file_name,), reading, len(regions))
+        if place is not None:
+            source = {"dataset": found.name, "split": found.split, "file_name": file_name}
+            extras = {"image_id": image_id, "source": source}
+            yield Draft(f"{image_id:012d}", place, file_name, "", regions, extras, (image.width, image.height))
 
 
 def _extras(expression: Expression) -> dict[str, Any]:

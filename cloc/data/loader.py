@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from cloc.data.collate import Prepared, collate, prepare
 from cloc.data.order import Order
+from cloc.data.prompts import PromptDraw
 from cloc.data.shards import ShardSet
 from cloc.data.tables import TableSet
 from cloc.structures import Batch, DataError
@@ -67,6 +68,7 @@ class StepBatches(IterableDataset):
         seed: the run's seed.
         rank, world: this rank and their number.
         first_step, last_step: steps [first, last) are produced.
+        prompts: what regions are asked with; None: their box.
     """
 
     def __init__(
@@ -80,10 +82,11 @@ class StepBatches(IterableDataset):
         world: int,
         first_step: int,
         last_step: int,
+        prompts: PromptDraw | None = None,
     ) -> None:
         super().__init__()
         self.sources, self.tokenizer = tuple(sources), tokenizer
-        self.image_size, self.max_regions, self.seed = image_size, max_regions, seed
+        self.image_size, self.max_regions, self.seed, self.prompts = image_size, max_regions, seed, prompts
         self.rank, self.world, self.first_step, self.last_step = rank, world, first_step, last_step
         self.orders = [Order(source.shards.counts, seed) for source in sources]
 
@@ -96,10 +99,10 @@ class StepBatches(IterableDataset):
                 epoch, shard, index = order.locate(position)
                 try:
                     sample = source.shards.read_sample(shard, index)
-                    prepared.append(prepare(sample, self.image_size, self.max_regions, self.seed, epoch))
+                    prepared.append(prepare(sample, self.image_size, self.max_regions, self.seed, epoch, self.prompts))
                 except DataError as error:
                     skipped[error.reason] += 1
-        return collate(prepared, self.tokenizer, self.image_size, self.max_regions, skipped)
+        return collate(prepared, self.tokenizer, self.image_size, self.max_regions, skipped, self.prompts)
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()

@@ -79,7 +79,7 @@ def make_objective(name: str, settings: RegionTerms) -> Objective:
 
 
 def total(report: LossReport, weights: Mapping[str, float]) -> torch.Tensor:
-    """This rank's share of the loss to minimise: lambda is the weight times the share of images with regions."""
+    """This rank's share of the loss to minimise: the region terms count by the share of images with regions."""
     share = report.counts["images_with_regions"] / max(report.counts["images"], 1)
-    lambdas = {"image_text": 1.0, "region_text": share, "grounding": share}
-    return sum(weights[name] * lambdas[name] * term for name, term in report.terms.items())
+    lambdas = {"region_text": share, "grounding": share}
+    return sum(weights[name] * lambdas.get(name, 1.0) * term for name, term in report.terms.items())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,10 +13,8 @@ from cloc.config import Config
 from cloc.data.loader import Source
 from cloc.data.scenes import WORLD_CARD
 from cloc.losses.pairs import Form
-from cloc.models.modeling import ClocModel
-from cloc.models.tower import image_side
 from cloc.planning.dry_step import DryStep, Shapes, dry_step
-from cloc.structures import Batch
+from cloc.planning.trial import Trial
 
 SAMPLES = 64
 """Samples that are read to see how long texts are."""
@@ -166,43 +163,7 @@ def measured_rate(config: Config, seen: Shapes, work: float) -> tuple[float, int
     images = config.batch_size // comm.world_size()
     if device == "cpu":
         images = max(1, min(images, int(MEASURED_FLOPS / work)))
-    alone = config.model_copy(update={"train": config.train.model_copy(update={"accumulation": 1})})
-    tokenizer = build.make_tokenizer(config)
-    torch.manual_seed(config.run.seed)
-    model = ClocModel(build.make_model_config(config, tokenizer)).to(device)
-    stepper = build.make_stepper(alone, model, None)
-    losses = build.make_losses(alone, stepper)
-    batch = made_up_batch(_resized(seen, images), image_side(model.config.vision_config.tower), tokenizer.eos_token_id)
-    batch, seconds = batch.to(device), []
-    for step in range(MEASURED_STEPS + 1):
-        start = time.perf_counter()
-        _, share = losses(batch, step)
-        stepper.backward(share)
-        stepper.step(0.0)  # its norm is read back, so the device has finished
-        seconds.append(time.perf_counter() - start)
+    trial = Trial.start(config, _resized(seen, images))
+    seconds = [trial.step(step).whole for step in range(MEASURED_STEPS + 1)]
     name = torch.cuda.get_device_name() if device == "cuda" else f"CPU with {torch.get_num_threads()} thread(s)"
     return images * MEASURED_STEPS / sum(seconds[1:]), images, name
-
-
-def made_up_batch(shapes: Shapes, side: int, eos: int) -> Batch:
-    """A batch of the given shapes: noise, and texts that end at their last token."""
-    prompts, regions = max(shapes.prompts, 1), shapes.images * shapes.prompts
-    phrases = shapes.phrases if regions else 0
-    corners = torch.rand(shapes.images, prompts, 2) / 2
-    texts = [torch.randint(1, 300, shape) for shape in
-             ((shapes.images, shapes.caption_tokens), (phrases, shapes.phrase_tokens))]  # fmt: skip
-    for text in texts:
-        text[:, -1] = eos
-    return Batch(
-        pixel_values=torch.randn(shapes.images, 3, side, side),
-        caption_ids=texts[0],
-        caption_attention=torch.ones_like(texts[0]),
-        caption_image=torch.arange(shapes.images),
-        boxes=torch.cat([corners, corners + 0.3], dim=-1),
-        boxes_mask=torch.full((shapes.images, prompts), regions > 0),
-        phrase_ids=texts[1],
-        phrase_attention=torch.ones_like(texts[1]),
-        phrase_of_region=torch.arange(regions) % max(phrases, 1),
-        phrase_text_id=torch.arange(phrases),
-        unique_in_image=torch.ones(regions, dtype=torch.bool),
-    )

@@ -7,6 +7,7 @@ ranks: its share is multiplied by their number first.
 from __future__ import annotations
 
 import json
+import math
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +17,8 @@ import torch.distributed as dist
 from torch import nn
 
 from cloc import checkpoint, comm
+from cloc.optim import group_rate
+from cloc.stepper.whole import load_whole, save_whole
 from cloc.structures import Outputs
 
 
@@ -32,8 +35,11 @@ class Stepper(Protocol):
         """Add the gradient of this rank's share of the loss."""
         ...
 
-    def step(self, rate: float) -> float:
-        """Clip, move the weights with the base learning rate `rate`, clear the gradients; returns the gradient norm."""
+    def step(self, rate: float, number: float = math.inf) -> float:
+        """Clip, move the weights with the base learning rate `rate`, clear the gradients; returns the gradient norm.
+
+        `number` is the optimiser step that it is, for groups that rest at first.
+        """
         ...
 
     def save(self, folder: Path) -> None:
@@ -76,13 +82,13 @@ class TorchStepper:
         """See `Stepper`."""
         (share / self.accumulation).backward()
 
-    def step(self, rate: float) -> float:
+    def step(self, rate: float, number: float = math.inf) -> float:
         """See `Stepper`."""
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         if comm.world_size() > 1:
             self._sum_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_norm)
-        set_rate(self.optimizer, rate)
+        set_rate(self.optimizer, rate, number)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return float(norm)
@@ -117,7 +123,7 @@ class TorchStepper:
 
 
 class DeepSpeedStepper:
-    """DeepSpeed ZeRO 0 to 3. Its checkpoints are DeepSpeed's own files, read back from the run's own folder only.
+    """DeepSpeed ZeRO 0 to 3. Its checkpoints are those of plain torch, free of topology.
 
     Args:
         model: on its device.
@@ -168,9 +174,9 @@ class DeepSpeedStepper:
         if not self.engine.is_gradient_accumulation_boundary():
             self.engine.step()
 
-    def step(self, rate: float) -> float:
+    def step(self, rate: float, number: float = math.inf) -> float:
         """See `Stepper`."""
-        set_rate(self.optimizer, rate)
+        set_rate(self.optimizer, rate, number)
         plain = self._plain_norm()
         self.engine.step()
         norm = self.engine.get_global_grad_norm()
@@ -184,17 +190,12 @@ class DeepSpeedStepper:
         return torch.linalg.vector_norm(torch.stack(norms))
 
     def save(self, folder: Path) -> None:
-        """See `Stepper`."""
-        self.engine.save_checkpoint(str(folder), tag="deepspeed", save_latest=False)
-        comm.barrier()
+        """See `Stepper`; every tensor is gathered once."""
+        save_whole(folder, self.engine)
 
     def load(self, folder: Path) -> None:
         """See `Stepper`."""
-        path, _ = self.engine.load_checkpoint(str(folder), tag="deepspeed")
-        if path is None:
-            raise ValueError(
-                f"{folder}: expected DeepSpeed's files in deepspeed/; was the run started without DeepSpeed?"
-            )
+        load_whole(folder, self.engine)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """See `Stepper`; under ZeRO 3 every parameter is gathered once."""
@@ -207,10 +208,10 @@ class DeepSpeedStepper:
         return whole
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group its rate: the base rate times the group's `lr_scale`."""
+def set_rate(optimizer: torch.optim.Optimizer, rate: float, number: float = math.inf) -> None:
+    """Give every group its rate at a step; see `cloc.optim.group_rate`."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group["lr_scale"]
+        group["lr"] = group_rate(group, rate, number)
 
 
 def read_deepspeed(path: Path) -> dict[str, Any]:

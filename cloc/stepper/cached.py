@@ -7,6 +7,7 @@ Every figure is that of one large batch; the price is a second forward pass.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -128,9 +129,9 @@ class CachedStepper:
             self.inner.backward(torch.stack([term.to(share.dtype) for term in pushed]).sum() * self.accumulation)
         self._parts, self._leaves = (), []
 
-    def step(self, rate: float) -> float:
+    def step(self, rate: float, number: float = math.inf) -> float:
         """See `Stepper`."""
-        return self.inner.step(rate)
+        return self.inner.step(rate, number)
 
     def save(self, folder: Path) -> None:
         """See `Stepper`."""

@@ -152,8 +152,9 @@ class Annotations:
     """The `annotations` of a COCO or LVIS file, checked and sorted by image.
 
     Attributes:
-        dropped: entries left out, by reason: unknown_image, unknown_category, duplicate_id, bad_box, nan_box,
-            empty_box, box_outside; and box_cut_at_border for those that were cut.
+        dropped: entries left out, by reason: unknown_image, unknown_category, duplicate_id (another entry before had
+            it, or it is no number), bad_box, nan_box, empty_box, box_outside; and box_cut_at_border for those that
+            were cut.
     """
 
     def __init__(
@@ -164,14 +165,16 @@ class Annotations:
         known, seen = set(known), set[int]()
         for entry in entries:
             image_id, annotation_id = entry.get("image_id"), entry.get("id")
+            again = not isinstance(annotation_id, int) or annotation_id in seen
+            if not again:
+                seen.add(annotation_id)
             if image_id not in sizes:
                 self.dropped["unknown_image"] += 1
             elif entry.get("category_id") not in known:
                 self.dropped["unknown_category"] += 1
-            elif not isinstance(annotation_id, int) or annotation_id in seen:
+            elif again:
                 self.dropped["duplicate_id"] += 1
             elif (box := self._checked(entry.get("bbox"), *sizes[image_id])) is not None:
-                seen.add(annotation_id)
                 crowd = bool(entry.get("iscrowd", 0))
                 self._rows[image_id].append((annotation_id, entry["category_id"], crowd, box))
 

@@ -39,24 +39,19 @@ class GritRow:
     url: str | None
     entries: tuple[tuple[float, ...], ...]
 
-    def regions(self, width: int, height: int) -> tuple[tuple[Region, ...], Counter[str]]:
-        """(regions in pixels of a photo of this size, what was left out or cut by reason)."""
-        found, dropped = [], Counter[str]()
+    def unit_regions(self, dropped: Counter[str]) -> tuple[Region, ...]:
+        """The regions, with boxes in [0, 1] of the photo; what cannot be used is counted by reason."""
+        found = []
         for start, end, x0, y0, x1, y1, score in self.entries:
             span = [int(start), int(end)]
             if not 0 <= span[0] < span[1] <= len(self.caption):
                 dropped["bad_span"] += 1
                 continue
-            box, phrase = (x0 * width, y0 * height, x1 * width, y1 * height), self.caption[slice(*span)]
             try:
-                region = Region(box, phrase, score=score, extras={"span": span})
-                kept = region.inside(width, height)
+                found.append(Region((x0, y0, x1, y1), self.caption[slice(*span)], score=score, extras={"span": span}))
             except DataError as error:
                 dropped[error.reason] += 1
-                continue
-            dropped["box_cut_at_border"] += kept is not region
-            found.append(kept)
-        return tuple(found), +dropped
+        return tuple(found)
 
 
 def read_grit(files: Sequence[Path], phrases: Sequence[str], dropped: Counter[str]) -> Iterator[GritRow]:

@@ -55,14 +55,25 @@ def read_lvis(file: Path, image_dirs: Sequence[Path], name: str = "lvis") -> Ann
     return AnnotatedSet(name, images, categories, rendered, file, annotations.dropped)
 
 
-def _photo(entry: Mapping[str, Any], place: int, file: Path, folders: list[Path]) -> Path:
+def lvis_photo_names(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """Where the photo of an image lies among COCO 2017's folders, the likeliest first; empty where nothing tells.
+
+    v1 tells by `coco_url`, in which folder it is; v0.5's `file_name` (COCO_val2014_...) gives the number alone.
+    """
     url, file_name = entry.get("coco_url"), entry.get("file_name")
     told = url if isinstance(url, str) else file_name
     if not isinstance(told, str):
-        raise ValueError(f"{file}: images[{place}]: expected coco_url (v1) or file_name (v0.5), got neither")
+        return ()
     parts = told.split("/")
     number = re.search(r"(\d+)\.\w+$", parts[-1])
     base = f"{int(number.group(1)):012d}.jpg" if number else parts[-1]
-    named = parts[-2] if len(parts) > 1 else ""
-    candidates = [folder / base for folder in sorted(folders, key=lambda folder: folder.name != named)]
+    return (f"{parts[-2]}/{base}", base) if len(parts) > 1 else (base,)
+
+
+def _photo(entry: Mapping[str, Any], place: int, file: Path, folders: list[Path]) -> Path:
+    names = lvis_photo_names(entry)
+    if not names:
+        raise ValueError(f"{file}: images[{place}]: expected coco_url (v1) or file_name (v0.5), got neither")
+    named = names[0].rpartition("/")[0]
+    candidates = [folder / names[-1] for folder in sorted(folders, key=lambda folder: folder.name != named)]
     return next((path for path in candidates if path.is_file()), candidates[0])

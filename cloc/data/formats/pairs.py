@@ -1,4 +1,4 @@
-"""Image-text pairs: a folder of photos with a `.txt` beside each, or the tars that img2dataset writes."""
+"""Image-text pairs: a folder of photos with a `.txt` beside each, or the tars or Parquet that img2dataset writes."""
 
 from __future__ import annotations
 
@@ -8,38 +8,40 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cloc.data.convert_sources import Place, image_column, table_rows, tables_of
 from cloc.data.shards import ShardIndex
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
+_TEXT_COLUMNS = ("caption", "txt", "text")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One photo and its text, both as they lie there.
+    """One photo and its text, both where they lie.
 
     Attributes:
-        name: path inside the folder without the ending; in a tar `TAR/KEY`.
+        name: path inside the folder without the ending; in a tar `TAR/KEY`, in Parquet `FILE/ROW`.
         image: the encoded photo, None where there is a text alone.
-        text: the bytes of the `.txt`, None where there is none.
+        text: the `.txt`, or a table's text itself; None where there is none.
     """
 
     name: str
-    image: bytes | None
-    text: bytes | None
+    image: Place | None
+    text: Place | str | None
 
 
 def pair_files(folder: Path) -> list[Path]:
-    """The tars at the top of a folder, or else all photos and texts in it, sorted by name.
+    """The tars or Parquet files of photos at the top of a folder, or else all photos and texts in it, sorted by name.
 
     Raises:
-        ValueError: there is neither, or both.
+        ValueError: there is none of these, or two kinds.
     """
-    tars = sorted(folder.glob("*.tar"))
+    tars = sorted(folder.glob("*.tar")) or tables_of(folder)
     loose = sorted(path for path in folder.rglob("*") if _ending(path) in (*_IMAGES, "txt") and path.is_file())
     if tars and loose:
         raise ValueError(
-            f"{folder}: expected either tars or loose photos, got {len(tars)} tars and loose files (first: "
-            f"{loose[0].relative_to(folder)}); put one of them in a folder of its own"
+            f"{folder}: expected either tars or loose photos, got {len(tars)} {tars[0].suffix[1:]}s and loose files "
+            f"(first: {loose[0].relative_to(folder)}); put one of them in a folder of its own"
         )
     if not tars and not loose:
         raise ValueError(f"{folder}: expected KEY.jpg (png, webp) with KEY.txt, or tars of them; found none")
@@ -53,7 +55,7 @@ def listing_hash(folder: Path, files: list[Path]) -> str:
 
 
 def read_pairs(folder: Path, files: list[Path], dropped: Counter[str]) -> Iterator[Pair]:
-    """The pairs in the order of their names; in a tar in the order of its members.
+    """The pairs in the order of their names; in tars and Parquet in their own order. Nothing is read yet.
 
     Args:
         folder: that was given to `pair_files`.
@@ -61,8 +63,12 @@ def read_pairs(folder: Path, files: list[Path], dropped: Counter[str]) -> Iterat
         dropped: gets what a tar loses: bad_name (climbs out of the folder), duplicate_member, truncated_shard.
 
     Raises:
-        ValueError: a `.tar` is none.
+        ValueError: a `.tar` is none, or a table has no texts.
     """
+    if files[0].suffix == ".parquet":
+        for file in files:
+            yield from _in_table(file)
+        return
     if files[0].suffix == ".tar":
         for file in files:
             yield from _in_tar(file, dropped)
@@ -74,25 +80,33 @@ def read_pairs(folder: Path, files: list[Path], dropped: Counter[str]) -> Iterat
         dropped["duplicate_member"] += kind in members
         members.setdefault(kind, path)
     for name, members in groups.items():
-        image, text = (members[kind].read_bytes() if kind in members else None for kind in ("image", "text"))
+        image, text = (Place(str(members[kind])) if kind in members else None for kind in ("image", "text"))
         yield Pair(name, image, text)
 
 
 def _in_tar(file: Path, dropped: Counter[str]) -> Iterator[Pair]:
     index = ShardIndex.open(file)
     dropped.update(index.dropped)
-    with file.open("rb") as tar:
-        for key, members in index.entries:
-            found: dict[str, bytes] = {}
-            for ending in (*_IMAGES, "txt"):
-                if ending in members:
-                    offset, size = members[ending]
-                    tar.seek(offset)
-                    found.setdefault("text" if ending == "txt" else "image", tar.read(size))
-            if found:  # img2dataset leaves a .json alone where a download failed
-                yield Pair(f"{file.stem}/{key}", found.get("image"), found.get("text"))
-            else:
-                dropped["image_missing"] += 1
+    for key, members in index.entries:
+        found: dict[str, Place] = {}
+        for ending in (*_IMAGES, "txt"):
+            if ending in members:
+                found.setdefault("text" if ending == "txt" else "image", Place(str(file), *members[ending]))
+        if found:  # img2dataset leaves a .json alone where a download failed
+            yield Pair(f"{file.stem}/{key}", found.get("image"), found.get("text"))
+        else:
+            dropped["image_missing"] += 1
+
+
+def _in_table(file: Path) -> Iterator[Pair]:
+    """img2dataset writes a failed download as a row without a photo."""
+    column = str(image_column(file))
+    texts = table_rows(file, _TEXT_COLUMNS)
+    if texts is None:
+        raise ValueError(f"{file}: expected a column of texts ({', '.join(_TEXT_COLUMNS)}), found none")
+    for row, text in enumerate(texts):
+        told = text if isinstance(text, str) else None
+        yield Pair(f"{file.stem}/{row}", Place(str(file), row=row, column=column), told)
 
 
 def _ending(path: Path) -> str:

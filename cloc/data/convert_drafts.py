@@ -1,0 +1,137 @@
+"""A draft is a sample whose photo has not been read yet: small, so that it can be handed to another process."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from cloc.data.convert_photos import header_of
+from cloc.data.convert_sources import Place
+from cloc.structures import DataError, Region, Sample
+
+Frame = Literal["pixels", "unit", "square"]
+
+SHAPE_TOLERANCE = 0.02
+"""How far the aspect ratio of a photo may be from what was told (rounding of small sides); beyond it was cropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One sample before its photo is read.
+
+    Attributes:
+        key: of the sample.
+        photo: where the encoded photo lies, None where it is known to be missing.
+        name: of the photo, for messages.
+        caption: the text, or where its bytes lie.
+        regions: boxes in `frame`.
+        extras: further fields of KEY.json.
+        size: (width, height) in pixels as the annotation tells, None where it does not. With boxes in pixels the photo
+            must have this size; else its aspect ratio, within `SHAPE_TOLERANCE`.
+        frame: of the boxes: `pixels` of the photo; `unit`, [0, 1] of the photo; `square`, [0, 1] of the photo padded to
+            a square at its centre.
+    """
+
+    key: str
+    photo: Place | None
+    name: str
+    caption: str | Place = ""
+    regions: tuple[Region, ...] = ()
+    extras: Mapping[str, Any] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
+    frame: Frame = "pixels"
+
+
+def finished(drafts: list[Draft], dropped: Counter[str]) -> Iterator[Sample]:
+    """The samples of those drafts whose photo can be used; the others are counted by reason."""
+    for draft in drafts:
+        try:
+            yield sample_of(draft, dropped)
+        except DataError as error:
+            dropped[error.reason] += 1
+            dropped["region_of_dropped_image"] += len(draft.regions)
+
+
+def sample_of(draft: Draft, dropped: Counter[str]) -> Sample:
+    """Read the photo and, where it lies elsewhere, the caption; put the boxes into pixels.
+
+    Args:
+        draft: what is known without the photo.
+        dropped: gets regions that lie outside (box_outside), were cut (box_cut_at_border) or are too small
+            (empty_box).
+
+    Raises:
+        DataError: image_missing, image_unreadable, image_of_other_format, image_of_other_size (or _shape),
+            image_too_large, caption_missing, empty_caption or bad_text.
+    """
+    if draft.photo is None:
+        raise DataError("image_missing", f"{draft.name}: a text without a photo")
+    caption = draft.caption if isinstance(draft.caption, str) else _read_caption(draft.caption, draft.name)
+    data = draft.photo.read()
+    ending, size = header_of(data, draft.name)
+    _refuse_other_size(draft, size)
+    regions = tuple(_in_pixels(draft, size, dropped))
+    return Sample(draft.key, data, ending, *size, caption, regions, draft.extras)
+
+
+def _read_caption(place: Place, name: str) -> str:
+    try:
+        caption = " ".join(place.read().decode("utf-8-sig").split())
+    except UnicodeDecodeError as error:
+        raise DataError("bad_text", f"{name}: expected a text in UTF-8 ({error})") from error
+    if not caption:
+        raise DataError("empty_caption", f"{name}: no text beside it")
+    return caption
+
+
+def _refuse_other_size(draft: Draft, size: tuple[int, int]) -> None:
+    if draft.size is None:
+        return
+    (width, height), (told_width, told_height) = size, draft.size
+    if draft.frame == "pixels":
+        if size != draft.size:
+            raise DataError("image_of_other_size", f"{draft.name}: {size}, its annotation {draft.size}")
+    elif abs(width * told_height - height * told_width) > SHAPE_TOLERANCE * width * told_height:
+        raise DataError("image_of_other_shape", f"{draft.name}: {size}, its annotation {draft.size}")
+
+
+def _in_pixels(draft: Draft, size: tuple[int, int], dropped: Counter[str]) -> Iterator[Region]:
+    width, height = size
+    side = max(size)
+    scale, shift = {
+        "pixels": ((1.0, 1.0), (0, 0)),
+        "unit": (size, (0, 0)),
+        "square": ((side, side), ((side - width) // 2, (side - height) // 2)),
+    }[draft.frame]
+    for region in draft.regions:
+        try:
+            moved = region if draft.frame == "pixels" else _moved(region, scale, shift)
+            kept = moved.inside(width, height)
+        except DataError as error:
+            dropped[error.reason] += 1
+            continue
+        dropped["box_cut_at_border"] += kept is not moved
+        yield kept
+
+
+def _moved(region: Region, scale: tuple[float, float], shift: tuple[int, int]) -> Region:
+    box = tuple(value * scale[i % 2] - shift[i % 2] for i, value in enumerate(region.box))
+    return replace(region, box=box)
+
+
+def region_or_none(box: object, phrase: object, dropped: Counter[str], **more: Any) -> Region | None:
+    """A region, or None (counted) where box or phrase cannot be used.
+
+    Args:
+        box: four numbers.
+        phrase: its text.
+        dropped: gets the reason.
+        more: `score` and `extras` of the region.
+    """
+    try:
+        return Region(tuple(box) if isinstance(box, (list, tuple)) else (), phrase, **more)
+    except DataError as error:
+        dropped[error.reason] += 1
+        return None

@@ -1,0 +1,104 @@
+"""GoldG, MDETR's pre-training files (Flickr30k, GQA and Visual Genome), as grounding shards: one sample a caption."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cloc.data.convert_annotated import found_photo
+from cloc.data.convert_drafts import Draft, region_or_none
+from cloc.data.convert_job import Conversion, Reading
+from cloc.data.convert_photos import fingerprint
+from cloc.data.convert_sources import Photos
+from cloc.data.formats.annotated_stream import AnnotatedStream, StreamedImage
+from cloc.data.formats.json_lines import strip_caption
+from cloc.data.formats.spans import phrase_of
+from cloc.structures import Region
+
+CONVERTER = 1
+"""Raised when equal input gives other shards than before."""
+
+
+def convert_goldg(
+    images: Sequence[Path],
+    annotations: Path,
+    out: Path,
+    name: str = "goldg",
+    shard_size: int = 1000,
+    licence: str = "as the annotation file says",
+    progress: bool = True,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Convert `final_mixed_train_no_coco.json` or `final_flickr_separateGT_train.json` to shards of kind `grounding`.
+
+    Layout (MDETR's `.github/pretrain.md` and its dataset class): COCO's JSON in which each of `images` is one caption
+    of a photo (`caption`, `file_name`, `dataset_name`, `original_img_id`), and each annotation has `tokens_positive`,
+    a list of [start, end) in that caption. A photo with several captions gives several samples. A phrase in one piece
+    has its `span`; pieces apart are joined and have none.
+
+    Args:
+        images: where the photos lie (GQA's or Visual Genome's, Flickr30k's), see `Photos`.
+        annotations: the JSON.
+        out: folder to make; one that is there and was made from the same file is left alone.
+        name: of the set, for its card.
+        shard_size: samples a shard.
+        licence: text for the card.
+        progress: show a bar.
+        workers: processes, None for as many as there are cores.
+
+    Returns:
+        The card; `dropped` counts by reason what was left out (photos as `image_...`).
+
+    Raises:
+        ValueError: an input is missing, no photo is there, or `out` holds something else.
+    """
+    annotations, photos = Path(annotations), Photos(images)
+    inputs = {"annotations": fingerprint(annotations)}
+    job = Conversion("goldg", CONVERTER, name, Path(out), inputs, "grounding", licence, shard_size, workers, progress)
+    streams: list[AnnotatedStream] = []
+
+    def read(reading: Reading) -> Iterator[Draft]:
+        streams.append(AnnotatedStream(annotations, "MDETR's annotation file", categories=False))
+        return _drafts(streams[0], photos, name, reading)
+
+    return job.run(f"{photos}, {annotations.name}", read, lambda: streams[0].images)
+
+
+def _drafts(stream: AnnotatedStream, photos: Photos, name: str, reading: Reading) -> Iterator[Draft]:
+    reading.read.update(captions=0, boxes=0)
+    for image in stream:
+        entry = image.entry
+        boxes = len(image.annotations["annotation_ids"])
+        reading.read.update(captions=1, boxes=boxes)
+        told = entry.get("caption")
+        if not isinstance(told, str) or not told.strip():
+            reading.dropped["empty_caption"] += 1
+            reading.dropped["region_of_dropped_image"] += boxes
+            continue
+        caption, lead = strip_caption(told)
+        regions = tuple(_regions(image, caption, lead, reading))
+        file_name = entry["file_name"]
+        place = found_photo(photos, (file_name, file_name.rsplit("/", 1)[-1]), reading, len(regions))
+        if place is not None:
+            source = {"dataset": name, "file_name": file_name}
+            source |= {key: entry[key] for key in ("dataset_name", "original_img_id") if key in entry}
+            extras = {"image_id": entry["id"], "source": source}
+            size = (entry["width"], entry["height"])
+            yield Draft(f"{entry['id']:012d}", place, file_name, caption, regions, extras, size)
+    reading.dropped.update(stream.dropped + photos.dropped)
+
+
+def _regions(image: StreamedImage, caption: str, lead: int, reading: Reading) -> Iterator[Region]:
+    for box_xyxy, number in zip(
+        image.annotations["boxes_xyxy"].tolist(), image.annotations["annotation_ids"].tolist(), strict=True
+    ):
+        raw: Mapping[str, Any] = image.raw[number]
+        phrase, span = phrase_of(caption, raw.get("tokens_positive"), lead)
+        if phrase is None:
+            reading.dropped["bad_span"] += 1
+            continue
+        extras = {"annotation_id": number} | ({"span": span} if span is not None else {})
+        region = region_or_none(box_xyxy, phrase, reading.dropped, extras=extras)
+        if region is not None:
+            yield region

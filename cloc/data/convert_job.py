@@ -1,0 +1,116 @@
+"""What every conversion is: inputs named by their hash, a card, drafts, shards; or the set that is there already."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cloc.data.convert_drafts import Draft
+from cloc.data.convert_writing import write_drafts
+from cloc.data.shards import already_made
+
+
+def cores() -> int:
+    """How many processes can run here at the same time."""
+    return len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a reader fills while its drafts are taken.
+
+    Attributes:
+        read: what the files hold, by kind.
+        dropped: what was left out before any photo was read, by reason.
+        card: further fields of the card, such as `categories`.
+    """
+
+    read: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    card: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """One conversion.
+
+    Attributes:
+        format: name of the converter.
+        version: raised when equal input gives other shards than before.
+        name: of the set, for its card.
+        out: folder to make; one that is there and was made from the same inputs is left alone.
+        inputs: whatever decides the content, such as the hashes of the files.
+        kind: of the card.
+        licence: text for the card.
+        shard_size: drafts a shard; samples, where every photo can be used.
+        workers: processes, None for as many as there are cores.
+        progress: show a bar.
+        rendered: whether the photos are rendered scenes.
+    """
+
+    format: str
+    version: int
+    name: str
+    out: Path
+    inputs: Mapping[str, Any]
+    kind: str = "regions"
+    licence: str = "as the annotation file says"
+    shard_size: int = 1000
+    workers: int | None = None
+    progress: bool = True
+    rendered: bool = False
+
+    def __post_init__(self) -> None:
+        if self.shard_size < 1:
+            raise ValueError(f"--shard-size: expected at least 1, got {self.shard_size}")
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"--workers: expected at least 1, got {self.workers}")
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """The card's field that tells how the set was made. The number of processes is no part of it."""
+        head = {"by": f"cloc.data.convert {self.format}", "converter": self.version}
+        return {**head, **self.inputs, "name": self.name, "shard_size": self.shard_size}
+
+    def run(
+        self, where: Path | str, read: Callable[[Reading], Iterator[Draft]], total: Callable[[], int] | None = None
+    ) -> dict[str, Any]:
+        """Convert, or give the card of the set that is there.
+
+        Args:
+            where: what is read, for messages.
+            read: gives the drafts, in the order of the samples. Called only where the set is to be made.
+            total: how many drafts there will be, where that is known; called after the first one.
+
+        Returns:
+            The card; `dropped` counts by reason what was left out (photos as `image_...`).
+
+        Raises:
+            ValueError: an input cannot be read, nothing in it can be used, or `out` holds something else.
+        """
+        there = already_made(self.out, self.made)
+        if there is not None:
+            return there
+        reading = Reading()
+        card: dict[str, Any] = {"name": self.name, "kind": self.kind, "rendered": self.rendered}
+        card |= {"licence": self.licence, "made": self.made, "read": reading.read, "dropped": reading.dropped}
+        reading.card.update(card)
+        drafts = _started(read(reading))
+        workers = self.workers if self.workers is not None else cores()
+        count = total() if total is not None else None
+        return write_drafts(drafts, self.out, reading.card, str(where), self.shard_size, workers, count, self.progress)
+
+
+def _started(drafts: Iterator[Draft]) -> Iterator[Draft]:
+    """The same drafts; the first is taken now, so that a mistake in the input is told before anything is written."""
+    first = next(drafts, None)
+    return _chained(first, drafts) if first is not None else iter(())
+
+
+def _chained(first: Draft, rest: Iterator[Draft]) -> Iterator[Draft]:
+    yield first
+    yield from rest

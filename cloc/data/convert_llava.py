@@ -1,0 +1,86 @@
+"""LLaVA's conversations as shards: captions where an answer is one, regions where a round speaks of one box."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from cloc.data.convert_annotated import found_photo
+from cloc.data.convert_drafts import Draft, Frame, region_or_none
+from cloc.data.convert_job import Conversion, Reading
+from cloc.data.convert_photos import fingerprint
+from cloc.data.convert_sources import Photos
+from cloc.data.formats.llava import read_conversation
+from cloc.data.formats.rows import rows_of
+
+CONVERTER = 1
+"""Raised when equal input gives other shards than before."""
+
+COORDINATES: tuple[Frame, ...] = ("square", "unit")
+"""What 0 to 1 means: of the photo padded to a square (LLaVA-1.5's own data), or of the photo."""
+
+
+def convert_llava(
+    images: Sequence[Path],
+    conversations: Path,
+    out: Path,
+    coordinates: Frame = "square",
+    name: str = "llava",
+    shard_size: int = 1000,
+    licence: str = "as the annotation file says",
+    progress: bool = True,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Convert conversations to shards of kind `regions`. `conversations` of KEY.json keeps them as they came.
+
+    Entries that give neither a caption nor a region are counted as `no_caption_no_region`: an encoder has nothing to
+    learn from them. (Tuning an MLLM on conversations takes the JSON as it is and needs no shards.)
+
+    Args:
+        images: folder that the `image` paths start from, see `Photos`.
+        conversations: LLaVA's JSON.
+        out: folder to make; one that is there and was made from the same file is left alone.
+        coordinates: one of `COORDINATES`.
+        name: of the set, for its card.
+        shard_size: samples a shard.
+        licence: text for the card.
+        progress: show a bar.
+        workers: processes, None for as many as there are cores.
+
+    Returns:
+        The card; `dropped` counts by reason what was left out (photos as `image_...`).
+
+    Raises:
+        ValueError: an input is missing, no entry can be used, or `out` holds something else.
+    """
+    conversations = Path(conversations)
+    if coordinates not in COORDINATES:
+        raise ValueError(f"--coordinates: expected one of {', '.join(COORDINATES)}, got {coordinates!r}")
+    photos = Photos(images)
+    inputs = {"conversations": fingerprint(conversations), "coordinates": coordinates}
+    job = Conversion("llava", CONVERTER, name, Path(out), inputs, "regions", licence, shard_size, workers, progress)
+    return job.run(conversations, lambda reading: _drafts(conversations, coordinates, photos, name, reading))
+
+
+def _drafts(file: Path, coordinates: Frame, photos: Photos, name: str, reading: Reading) -> Iterator[Draft]:
+    reading.read.update(conversations=0, regions=0)
+    for row in rows_of(file, "LLaVA's conversations", reading.dropped):
+        number = reading.read["conversations"]
+        reading.read["conversations"] += 1
+        found = read_conversation(row)
+        if isinstance(found, str):
+            reading.dropped[found] += 1
+            continue
+        reading.read["regions"] += len(found.spoken)
+        told = [region_or_none(box, phrase, reading.dropped) for box, phrase in found.spoken]
+        regions = tuple(region for region in told if region is not None)
+        if not regions and not found.caption:
+            reading.dropped["no_caption_no_region"] += 1
+            continue
+        place = found_photo(photos, (found.image,), reading, len(regions))
+        if place is not None:
+            source = {"dataset": name, "file_name": found.image, "id": row.get("id")}
+            extras = {"conversations": found.turns, "source": source}
+            yield Draft(f"{number:09d}", place, found.image, found.caption, regions, extras, None, coordinates)
+    reading.dropped.update(photos.dropped)

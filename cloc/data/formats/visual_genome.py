@@ -1,0 +1,122 @@
+"""Visual Genome: region descriptions or objects, with the sizes and COCO numbers of its photos.
+
+Layout (visualgenome.org, v1.4): `image_data.json` `[{image_id, width, height, url, coco_id, flickr_id}]`;
+`region_descriptions.json` `[{id, regions: [{region_id, image_id, phrase, x, y, width, height}]}]`; `objects.json`
+`[{image_id, objects: [{object_id, names, synsets, x, y, w, h}]}]`. Boxes are pixels. The photos lie in `VG_100K` and
+`VG_100K_2`, as the end of each `url` says.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cloc.data.formats.annotated import checked_box
+from cloc.data.formats.grouped import Grouped
+from cloc.data.formats.json_stream import stream_json
+from cloc.structures import DataError, Region
+
+FILES = {"regions": "region_descriptions.json", "objects": "objects.json"}
+
+
+@dataclass(frozen=True)
+class GenomePhoto:
+    """One photo with its regions.
+
+    Attributes:
+        image_id: Visual Genome's number.
+        width, height: pixels.
+        names: where the photo may lie, the likeliest first.
+        coco_id: its number in COCO, None where it is in none of COCO's sets.
+        regions: cut at the border; `region_id` or `object_id` in their extras.
+    """
+
+    image_id: int
+    width: int
+    height: int
+    names: tuple[str, ...]
+    coco_id: int | None
+    regions: tuple[Region, ...]
+
+
+class VisualGenome:
+    """The photos with their regions, by number. The files are read once, in flat memory.
+
+    Attributes:
+        images: how many photos there are.
+        dropped: what was left out so far, by reason.
+    """
+
+    def __init__(self, root: Path, what: str) -> None:
+        """Read `image_data.json` and the file of regions or objects.
+
+        Args:
+            root: folder of both.
+            what: `regions` or `objects`.
+
+        Raises:
+            ValueError: a file is missing or is not what it should be.
+        """
+        self._grouped, self.dropped = Grouped(), Counter[str]()
+        self._what = what
+        for _, entry in stream_json(root / "image_data.json", "Visual Genome's image data"):
+            if not _is_image(entry):
+                self.dropped["bad_image_data"] += 1
+            elif not self._grouped.put_image(entry["image_id"], entry):
+                self.dropped["duplicate_image_id"] += 1
+        file = root / FILES[what]
+        for _, entry in stream_json(file, f"Visual Genome's {what}"):
+            listed = entry.get(what) if isinstance(entry, Mapping) else None
+            if not isinstance(listed, list):
+                self.dropped["bad_row"] += 1
+                continue
+            self._grouped.put("row", entry.get("image_id", entry.get("id")), {"listed": listed})
+        self.dropped["row_of_unknown_image"] += self._grouped.unknown("row")
+        self.images = self._grouped.images
+        if not self.images:
+            raise ValueError(f"{root / 'image_data.json'}: expected Visual Genome's image data, found no image in it")
+
+    def __iter__(self) -> Iterator[GenomePhoto]:
+        for entry, found in self._grouped:
+            listed = [one for _, row in found.get("row", ()) for one in row["listed"]]
+            size = (entry["width"], entry["height"])
+            regions = tuple(self._regions(listed, *size))
+            coco = entry.get("coco_id")
+            number = entry["image_id"]
+            tail = "/".join(str(entry.get("url", "")).split("/")[-2:])
+            places = (tail, f"VG_100K/{number}.jpg", f"VG_100K_2/{number}.jpg", f"{number}.jpg")
+            names = tuple(dict.fromkeys(place for place in places if place))
+            yield GenomePhoto(number, *size, names, coco if isinstance(coco, int) else None, regions)
+
+    def _regions(self, listed: list[Any], width: int, height: int) -> Iterator[Region]:
+        number = "region_id" if self._what == "regions" else "object_id"
+        for one in listed:
+            if not isinstance(one, Mapping):
+                self.dropped["bad_region"] += 1
+                continue
+            sides = ("width", "height") if self._what == "regions" else ("w", "h")
+            box, reason = checked_box([one.get(name) for name in ("x", "y", *sides)], width, height)
+            if reason is not None:
+                self.dropped[reason] += 1
+            if box is None:
+                continue
+            names = one.get("names")
+            phrase = (
+                one.get("phrase") if self._what == "regions" else names[0] if isinstance(names, list) and names else ""
+            )
+            phrase = " ".join(phrase.split()) if isinstance(phrase, str) else ""
+            extras = {key: one[key] for key in (number, "synsets") if key in one}
+            try:
+                yield Region(box, phrase, extras=extras)
+            except DataError as error:
+                self.dropped[error.reason] += 1
+
+
+def _is_image(entry: object) -> bool:
+    if not isinstance(entry, Mapping):
+        return False
+    values = [entry.get(name) for name in ("image_id", "width", "height")]
+    return all(isinstance(value, int) and value > 0 for value in values)
