@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("tasks", nargs="*", metavar="TASK", help="names from --list; none: all but `speed`")
+    made.add_argument("tasks", nargs="*", metavar="TASK", help="names from --list; none: all but `speed` and its parts")
     made.add_argument(
         "--model",
         metavar="FOLDER",
@@ -57,8 +57,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--coordinates",
         choices=("0-1", "0-1000", "pixels"),
-        default="0-1",
-        help="how an MLLM is told a box: shares, thousandths or pixels of the image (0-1)",
+        help="how an MLLM writes a box: shares, thousandths or pixels of the image (default: what places.json in its "
+        "folder declares, else 0-1)",
+    )
+    made.add_argument(
+        "--grounding-question",
+        type=with_place,
+        default="Where is {}?",
+        metavar="TEXT",
+        help="how an MLLM is asked for a box, {} standing for the phrase (%(default)s); part of the protocol",
     )
     made.add_argument("--list", action="store_true", help="list the tasks, what they need and what was found")
     scoring_options(made.add_argument_group("scoring a file of predictions, with no model"))
@@ -102,6 +109,13 @@ def scoring_options(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def with_place(text: str) -> str:
+    """A question with one `{}`."""
+    if text.count("{}") != 1:
+        raise argparse.ArgumentTypeError(f"expected a question with one {{}} where the phrase goes, got {text!r}")
+    return text
+
+
 def positive(text: str) -> int:
     """A whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
@@ -141,9 +155,10 @@ def scoring(given: argparse.Namespace) -> bool:
 
 
 def score_predictions(given: argparse.Namespace) -> int:
-    """Score a file, print the table, write the results; loads no torch."""
+    """Score a file, print the table, write results and report; loads no torch."""
+    from benchmarks.report.page import Story, write_report
     from benchmarks.rows import write_rows
-    from benchmarks.scoring.command import Asked, score_files
+    from benchmarks.scoring.command import Asked, score_with_charts
     from benchmarks.scoring.origin import out_folder
     from benchmarks.scoring.summary import summary
 
@@ -152,9 +167,10 @@ def score_predictions(given: argparse.Namespace) -> int:
         if given.out and Path(given.out).resolve() in file.resolve().parents:
             raise ValueError(f"--out: {given.out} holds {file}, which is to be scored; give another folder")
     more = (given.evaluator == "official", given.split, given.judge)
-    rows = score_files(Asked(*files, given.protocol or (), given.fixed_ap_k, given.plus_one, *more))
-    path = write_rows(rows, out_folder(given.out))
-    print(f"{summary(rows)}\n\nresults: {path}")
+    rows, charts = score_with_charts(Asked(*files, given.protocol or (), given.fixed_ap_k, given.plus_one, *more))
+    folder = out_folder(given.out)
+    path, report = write_rows(rows, folder), write_report(Story((), rows, charts=charts), folder)
+    print(f"{summary(rows)}\n\nresults: {path}\nreport: {report}")
     return 0
 
 

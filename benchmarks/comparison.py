@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from benchmarks.metrics.intervals import Difference, paired_difference
 from benchmarks.rows import Row
-from benchmarks.session import Result
+
+if TYPE_CHECKING:  # the report of a scored file loads no model and no torch
+    from benchmarks.session import Result
 
 
 @dataclass(frozen=True)
@@ -95,5 +98,6 @@ def _pair(side_a: Sequence[Result], side_b: Sequence[Result]) -> Compared:
         model_sha256=f"{a.row.model_sha256} minus {b.row.model_sha256}",
         seconds=round(a.row.seconds + b.row.seconds, 3),
         reason=reason,
+        images_per_second=None,
     )
     return Compared(a, b, count_a, count_b, difference, row)

@@ -85,6 +85,7 @@ def run_folder(given: argparse.Namespace, tasks: list[Task], sides: list[Side], 
         "limit": given.limit,
         "batch_size": given.batch_size,
         "coordinates": given.coordinates,
+        "grounding_question": given.grounding_question,
         "versions": known.versions,
     }
     if given.resume is None:
@@ -137,7 +138,7 @@ def models(given: argparse.Namespace, device: str, needed: bool) -> list:
         return [Side(NO_MODEL, None, ())]
     sides = []
     for place in places:
-        sides.append(load_side(place, device, given.batch_size, given.coordinates))
+        sides.append(load_side(place, device, given.batch_size, given.coordinates, given.grounding_question))
         print(f"model {sides[-1].label}: {place}, {sides[-1].told}")
     return sides
 

@@ -39,6 +39,7 @@ class Row:
         seed: of the bootstrap.
         seconds: wall time of the task on this data set with this predictor.
         reason: why there is no value, or what was skipped.
+        images_per_second: that the model was asked about, see `Taped.images_per_second`; None where it is not measured.
     """
 
     task: str
@@ -62,6 +63,7 @@ class Row:
     seed: int
     seconds: float
     reason: str | None = None
+    images_per_second: float | None = None
 
     def __post_init__(self) -> None:
         if self.value is None and not self.reason:
@@ -71,6 +73,8 @@ class Row:
 
 
 FIELDS = tuple(field.name for field in fields(Row))
+LATER = ("images_per_second",)
+"""Fields that the first version did not write."""
 
 
 def write_rows(rows: Iterable[Row], folder: Path) -> Path:
@@ -101,9 +105,10 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _row(entry: object, path: Path) -> Row:
-    if not isinstance(entry, dict) or not set(FIELDS) <= set(entry):
-        missing = sorted(set(FIELDS) - set(entry)) if isinstance(entry, dict) else list(FIELDS)
+    needed = set(FIELDS) - set(LATER)
+    if not isinstance(entry, dict) or not needed <= set(entry):
+        missing = sorted(needed - set(entry)) if isinstance(entry, dict) else list(FIELDS)
         raise ValueError(f"{path}: a row lacks {missing}")
-    known = {name: entry[name] for name in FIELDS}  # fields that later versions add are left alone
+    known = {name: entry.get(name) for name in FIELDS}  # fields that later versions add are left alone
     known["ci95"] = None if known["ci95"] is None else tuple(known["ci95"])
     return Row(**known)

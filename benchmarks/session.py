@@ -23,8 +23,6 @@ from benchmarks.tasks.contract import Measured, Options, Score, Task
 
 NO_MODEL = "none"
 PROGRESS = "progress"
-TIMED = ("speed",)
-"""Tasks whose questions are timed: they are asked of the predictor itself, by the main process alone."""
 KEPT = "box_cut_at_border"
 """Readers count this too, but such a box stays in."""
 
@@ -124,6 +122,10 @@ class Session:
         for one in found:
             dataset = one.load()
             results += self._dataset(task, one, dataset)
+        summarise = getattr(task, "averages", None)  # of a task whose figure is a mean over its sets
+        for side in range(len(self.sides)) if summarise is not None else ():
+            rows = [result.row for result in results if result.side == side]
+            results += [Result(row, None, side) for row in summarise(rows)]
         return results
 
     def _dataset(self, task: Task, found: FoundSet, dataset: Any) -> list[Result]:
@@ -149,13 +151,14 @@ class Session:
             )
             return [Result(replace(row, data=None), None, index)]
         name = NO_MODEL if predictor is None else predictor.name
-        start = time.perf_counter()
-        if task.name in TIMED:
+        start, speed = time.perf_counter(), None
+        if getattr(task, "timed", False):  # asked of the predictor itself, by the main process alone
             measured = task.run(predictor, dataset, found, self.options) if is_main() else Measured("", False, [])
         else:
             unit = "-".join((task.name, found.dataset, found.split.split()[0], str(index), name))
             taped = Taped(predictor, self.folder / PROGRESS / unit, self.batch_size)
             measured = task.run(taped, dataset, found, self.options)
+            speed = taped.images_per_second
         seconds = time.perf_counter() - start
         if measured.predictions and is_main():
             parts = (task.name, measured.dataset, found.split, side.label, name)
@@ -163,11 +166,20 @@ class Session:
         title = f"{task.name} on {measured.dataset}, {found.split}"
         self.kept.append(Kept(title, index, predictor, measured.gallery, measured.charts))
         return [
-            Result(self._row(task.name, measured, score, side, name, seconds), score.tally, index)
+            Result(self._row(task.name, measured, score, side, name, seconds, speed), score.tally, index)
             for score in measured.scores
         ]
 
-    def _row(self, task: str, measured: Measured, score: Score, side: Side, predictor: str, seconds: float) -> Row:
+    def _row(
+        self,
+        task: str,
+        measured: Measured,
+        score: Score,
+        side: Side,
+        predictor: str,
+        seconds: float,
+        speed: float | None = None,
+    ) -> Row:
         tally, seed = score.tally, self.provenance.seed
         skipped = Counter({k: v for k, v in score.skipped.items() if v and k != KEPT})
         told = "skipped: " + "; ".join(f"{count:,} {why}" for why, count in sorted(skipped.items())) if skipped else ""
@@ -193,6 +205,7 @@ class Session:
             seed=seed,
             seconds=round(seconds, 3),
             reason="; ".join(part for part in (score.reason, told) if part) or None,
+            images_per_second=None if speed is None else round(speed, 3),
         )
 
     def _nothing(self, task: Task, reason: str) -> Result:

@@ -94,8 +94,15 @@ def _blocks(head: list[str], rows: Sequence[Row], lines: list[list[str]]) -> str
             shown = [head, *(line for _, line in members)]
             widths = [max(len(line[column]) for line in shown) for column in range(len(head))]
             texts += [_aligned(head, line, widths) for line in shown]
+        texts += speeds([row for row, _ in members])
         texts += reasons([row for row, _ in members])
     return "\n".join(texts)
+
+
+def speeds(rows: Sequence[Row]) -> list[str]:
+    """Images a second of each reading that answered about images."""
+    told = {(row.model, row.predictor): row.images_per_second for row in rows if row.images_per_second}
+    return [f"  {model}, {predictor}: {speed:,.1f} images a second" for (model, predictor), speed in told.items()]
 
 
 def reasons(rows: Sequence[Row]) -> list[str]:

@@ -4,3 +4,5 @@ In comes a host (a transformers MLLM) and an encoder (an export, or any CLIP or 
 that any transformers installation loads. `mllm_bridge.swap.swap` is the door, `mllm_bridge.verify` the proof,
 `mllm_bridge/hosts/` knows the families. Only `cloc`'s front door, ground floor and service rooms are used here.
 """
+
+from mllm_bridge import wrapper as wrapper  # registers its class, so that a host with a wrapped tower can be loaded

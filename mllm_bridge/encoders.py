@@ -1,18 +1,31 @@
-"""Find and load the tower that goes in: the newest export, an export folder, or a CLIP or SigLIP folder or hub name."""
+"""Find and load the tower that goes in: the newest export, an export folder, or the folder or hub name of a tower."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoImageProcessor, CLIPVisionModel, PreTrainedModel, SiglipVisionModel
+from transformers import (
+    AutoImageProcessor,
+    CLIPVisionModel,
+    Dinov2Model,
+    Dinov2WithRegistersModel,
+    DINOv3ViTModel,
+    PreTrainedModel,
+    SiglipVisionModel,
+    SwinModel,
+)
 
 from cloc.export import newest_export, read_card
+from mllm_bridge.borrowed import is_borrowed, write_borrowed
 from mllm_bridge.folders import locate, read_json
 from mllm_bridge.probe import TowerFacts, probe
+from mllm_bridge.timm_tower import TIMM, TimmTokens
 from mllm_bridge.weights import LEVEL, file_hash, read, tensor_hash, weight_map
 
 TOWERS: dict[str, type[PreTrainedModel]] = {
@@ -20,11 +33,20 @@ TOWERS: dict[str, type[PreTrainedModel]] = {
     "clip": CLIPVisionModel,
     "siglip_vision_model": SiglipVisionModel,
     "siglip": SiglipVisionModel,
+    "dinov2": Dinov2Model,
+    "dinov2_with_registers": Dinov2WithRegistersModel,
+    "dinov3_vit": DINOv3ViTModel,
+    "swin": SwinModel,
+    TIMM: TimmTokens,
 }
-"""Config types that hold a tower which goes in as it is."""
+"""Config types that hold a tower. Whether a host takes it as it is or wrapped, its family says."""
 PLAIN_FOLDERS = ("clip_vision_model", "siglip_vision_model")
 """Where an export of ours keeps its tower as a plain transformers model."""
-NOT_THE_TOWER = ("text_model.", "text_projection.", "visual_projection.", "logit_scale", "logit_bias")
+NOT_IN_A_HOST = ("transformers_version", "dtype", "torch_dtype", "architectures", "_name_or_path")
+"""Fields of a tower's config that have no meaning inside a host, whose own type and version hold."""
+ALWAYS_TOLD = ("hidden_size", "patch_size", "image_size")
+"""Fields that a host's config names even where they are the default of the tower's class."""
+NOT_THE_TOWER = ("text_model.", "text_projection.", "visual_projection.", "logit_scale", "logit_bias", "classifier.")
 """Keys of a two-tower checkpoint that do not belong to the vision tower; they are left behind on purpose."""
 POSITIONS = "embeddings.position_ids"
 """A counter (0, 1, 2, ...) that old checkpoints hold as a tensor; transformers makes it anew."""
@@ -38,26 +60,37 @@ class Encoder:
         asked: what the user typed.
         folder: where the plain tower lies.
         tower: the transformers vision model, in evaluation mode, with the types of its file.
+        config: its config as plain values.
         image_processor: the processor that lies beside the tower.
         facts: what the dry forward found.
-        hashes: sha256 of each tensor of the tower's file, by its name in the tower.
+        places: the key and the file of each of the tower's tensors, by the name that it gets behind a host's prefix.
+        hashes: sha256 of each of these tensors, by the same name.
         left_behind: keys of the file that are no part of the tower.
         card: the `export.json` of the export it belongs to, None for an encoder from elsewhere.
+        kind: of the tower as it was found (`TowerFacts.kind`), whatever is put around it.
+        form: `stock`, `wrapper` or `converted`: how it goes into the host.
+        scratch: keeps the folder that a borrowed tower was written into as long as this is used.
     """
 
     asked: str
     folder: Path
     tower: nn.Module
+    config: dict[str, Any]
     image_processor: Any
     facts: TowerFacts
+    places: dict[str, tuple[str, Path]]
     hashes: dict[str, str]
     left_behind: tuple[str, ...]
     card: dict[str, Any] | None
+    kind: str
+    form: str = "stock"
+    scratch: tempfile.TemporaryDirectory | None = None
 
     @property
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The tower's weights by name, without any prefix."""
-        return dict(self.tower.state_dict())
+        """The tower's weights as its file has them, by the name that they get behind a host's prefix."""
+        stored = dict(read(dict(self.places.values())))
+        return {name: stored[key] for name, (key, _) in self.places.items()}
 
 
 def find_encoder(asked: str | Path, runs: Path) -> Path:
@@ -82,10 +115,17 @@ def load_encoder(asked: str | Path, runs: Path) -> Encoder:
     """Find, load, account for every key, and probe.
 
     Raises:
-        ValueError: as `find_encoder` and `probe`; or the tower is of an unknown type, has no processor, or its file
-            does not hold just what the tower needs.
+        ValueError: as `find_encoder`, `write_borrowed` and `probe`; or the tower is of an unknown type,
+            has no processor, or its file does not hold just what the tower needs.
     """
-    folder = find_encoder(asked, runs)
+    if str(asked) != "cloc" and is_borrowed(asked):
+        scratch = tempfile.TemporaryDirectory(prefix="borrowed-tower-")
+        loaded = _load(asked, write_borrowed(asked, Path(scratch.name)))
+        return replace(loaded, folder=Path(asked), scratch=scratch)
+    return _load(asked, find_encoder(asked, runs))
+
+
+def _load(asked: str | Path, folder: Path) -> Encoder:
     model_type = read_json(folder / "config.json").get("model_type")
     if model_type not in TOWERS:
         raise ValueError(
@@ -96,13 +136,46 @@ def load_encoder(asked: str | Path, runs: Path) -> Encoder:
     image_processor = _image_processor(folder)
     tower, left_behind = _load_tower(folder, TOWERS[model_type])
     places = {_own_name(key): (key, place) for key, place in weight_map(folder).items() if key not in left_behind}
-    hashes = {_own_name(key): tensor_hash(value) for key, value in read(dict(places.values()))}
-    loaded = {name: tensor_hash(value) for name, value in tower.state_dict().items()}
-    if hashes != loaded:
-        wrong = sorted(name for name in hashes.keys() | loaded.keys() if hashes.get(name) != loaded.get(name))
-        raise ValueError(f"encoder: {folder}: {len(wrong)} tensors are not as in the file, the first is {wrong[0]}")
+    hashes = _hashed(folder, places, tower)
     facts = probe(tower, image_processor, f"encoder {folder}")
-    return Encoder(str(asked), folder, tower, image_processor, facts, hashes, left_behind, card)
+    config = {key: value for key, value in tower.config.to_diff_dict().items() if key not in NOT_IN_A_HOST}
+    config.update(model_type=tower.config.model_type, **{key: getattr(tower.config, key) for key in ALWAYS_TOLD})
+    return Encoder(
+        asked=str(asked),
+        folder=folder,
+        tower=tower,
+        config=config,
+        image_processor=image_processor,
+        facts=facts,
+        places=places,
+        hashes=hashes,
+        left_behind=left_behind,
+        card=card,
+        kind=facts.kind,
+    )
+
+
+def _hashed(folder: Path, places: dict[str, tuple[str, Path]], tower: nn.Module) -> dict[str, str]:
+    """The hash of each tensor on disk, each of which has to be in the tower.
+
+    Some towers have other names in memory than on disk: what is not there by its name is looked for by its value.
+    """
+    inside, hashes, sought = {_own_name(key): value for key, value in tower.state_dict().items()}, {}, []
+    for key, value in read(dict(places.values())):
+        name = _own_name(key)
+        hashes[name] = tensor_hash(value)
+        found = inside.get(name)
+        if found is not None and found.dtype == value.dtype and torch.equal(found, value):
+            del inside[name]
+        else:
+            sought.append(name)
+    strange = Counter(hashes[name] for name in sought)
+    if sought:
+        strange -= Counter(tensor_hash(value) for value in inside.values())
+    if strange:
+        wrong = sorted(name for name in sought if hashes[name] in strange)
+        raise ValueError(f"encoder: {folder}: {len(wrong)} tensors are not as in the file, the first is {wrong[0]}")
+    return hashes
 
 
 def _own_name(key: str) -> str:

@@ -5,6 +5,7 @@ Letters: B pictures, N tokens, C width, S image size, G tokens a side, p patch s
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,10 +26,12 @@ class TowerFacts:
     Attributes:
         model_type: of its config, as `clip_vision_model`.
         width: channels of every hidden state.
-        patch_size: side of a patch in pixels.
+        patch_size: pixels a side for each token of the last hidden state.
         image_size: side of the square input in pixels.
-        extra_tokens: tokens before the patches, 1 with a CLS token, else 0.
+        extra_tokens: tokens before the patches, 1 with a CLS token, more with registers, else 0.
         hidden_states: how many there are, the embeddings included.
+        usable: how many of them, from the last backwards, have the shape of the last: all, but for a tower of several
+            resolutions.
         parameters: number of weights.
         mean, std: normalisation of the channels, for values in [0, 1].
         geometry: how an image gets on the canvas, in words.
@@ -40,6 +43,7 @@ class TowerFacts:
     image_size: int
     extra_tokens: int
     hidden_states: int
+    usable: int
     parameters: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -50,13 +54,26 @@ class TowerFacts:
         """Patch tokens of one image."""
         return (self.image_size // self.patch_size) ** 2
 
+    @property
+    def kind(self) -> str:
+        """`cls`, `plain` (no extra token), `registers` (several extra tokens), or `pyramid` (several resolutions)."""
+        if self.usable < self.hidden_states:
+            return "pyramid"
+        return {0: "plain", 1: "cls"}.get(self.extra_tokens, "registers")
+
     def to_json(self) -> dict[str, Any]:
         """The facts as plain values."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std), "patches": self.patches}
 
     def describe(self) -> str:
         """The facts on a few lines."""
-        side, cls = self.image_size // self.patch_size, "a CLS token" if self.extra_tokens else "no CLS token"
+        side = self.image_size // self.patch_size
+        cls = {
+            "cls": "a CLS token",
+            "plain": "no CLS token",
+            "registers": f"{self.extra_tokens} more tokens in front",
+            "pyramid": f"no CLS token; {self.usable} of its hidden states have this resolution",
+        }[self.kind]
         return (
             f"{self.model_type}, {self.parameters:,} weights, width {self.width}, {self.hidden_states} hidden states\n"
             f"{self.image_size} px in patches of {self.patch_size} px: {side} x {side} = {self.patches} tokens, {cls}\n"
@@ -103,33 +120,46 @@ def probe(tower: nn.Module, image_processor: Any, source: str) -> TowerFacts:
         source: where it came from, for messages.
 
     Raises:
-        ValueError: size and patch size do not fit each other, the processor makes another size, the hidden states
-            differ in shape, or the tokens are not the patches row by row after at most one extra token.
+        ValueError: size and patch size do not fit each other, the processor makes another size, or the tokens are not
+            the patches row by row after the extra tokens that the config names.
     """
     config = tower.config
     image_size, patch_size = _declared_sizes(config, source)
     pixel_values = _processed(image_processor, image_size, source)
     states = _states(tower, pixel_values, source)
-    side = image_size // patch_size
-    extra_tokens = states[0].shape[1] - side * side
-    if extra_tokens not in (0, 1):
+    extra_tokens = _extra_tokens(config, states[0].shape[1], (image_size // patch_size) ** 2, source)
+    _prove_order(tower, pixel_values, states[0], patch_size, extra_tokens, source)
+    last = states[-1]
+    side = math.isqrt(last.shape[1] - extra_tokens)
+    if side * side != last.shape[1] - extra_tokens or image_size % side:
         raise ValueError(
-            f"{source}: expected {side * side} patch tokens with or without one CLS token, got "
-            f"{states[0].shape[1]} tokens; a tower of another shape needs a wrapper and does not go in as it is"
+            f"{source}: expected its last hidden state to be a square grid that divides {image_size} px, got "
+            f"{last.shape[1]} tokens; a tower that pads its grid does not go in: use an image size that divides"
         )
-    _prove_order(tower, pixel_values, patch_size, extra_tokens, source)
     return TowerFacts(
         model_type=config.model_type,
-        width=states[0].shape[2],
-        patch_size=patch_size,
+        width=last.shape[2],
+        patch_size=image_size // side,
         image_size=image_size,
         extra_tokens=extra_tokens,
         hidden_states=len(states),
+        usable=sum(state.shape == last.shape for state in states),
         parameters=sum(weight.numel() for weight in tower.parameters()),
         mean=tuple(float(value) for value in image_processor.image_mean),
         std=tuple(float(value) for value in image_processor.image_std),
         geometry=geometry(image_processor),
     )
+
+
+def _extra_tokens(config: PreTrainedConfig, tokens: int, patches: int, source: str) -> int:
+    registers = getattr(config, "num_register_tokens", 0) or 0
+    if tokens - patches not in (0, 1, 1 + registers):
+        raise ValueError(
+            f"{source}: expected {patches} patch tokens with or without one CLS token"
+            f"{f' and {registers} registers' if registers else ''}, got {tokens} tokens; its size or patch size is not "
+            "what its config says"
+        )
+    return tokens - patches
 
 
 def _declared_sizes(config: PreTrainedConfig, source: str) -> tuple[int, int]:
@@ -166,27 +196,27 @@ def _states(tower: nn.Module, pixel_values: torch.Tensor, source: str) -> tuple[
     weight = next(tower.parameters())
     outputs = tower(pixel_values.to(weight.device, weight.dtype), output_hidden_states=True, return_dict=True)
     states = outputs.hidden_states
-    if not states or len({tuple(state.shape) for state in states}) != 1 or states[0].ndim != 3:
+    if not states or any(state.ndim != 3 for state in states):
         shapes = sorted({tuple(state.shape) for state in states or ()})
-        raise ValueError(
-            f"{source}: expected hidden states of one shape (images, tokens, width), got {shapes}; a tower with "
-            "several resolutions needs a wrapper and does not go in as it is"
-        )
+        raise ValueError(f"{source}: expected hidden states of shape (images, tokens, width), got {shapes}")
     return states
 
 
-def _prove_order(tower: nn.Module, pixel_values: torch.Tensor, patch_size: int, extra_tokens: int, source: str) -> None:
-    """Change one patch of the image: among the embeddings just its token may change, and it sits row by row."""
+def _prove_order(
+    tower: nn.Module, pixel_values: torch.Tensor, before: torch.Tensor, patch_size: int, extra_tokens: int, source: str
+) -> None:
+    """Change three patches of the image: just their tokens may change, and they sit row by row.
+
+    No other way of reading the grid (by columns, mirrored, turned) has these three in the same places.
+    """
     side = pixel_values.shape[-1] // patch_size
-    before = _states(tower, pixel_values, source)[0]
-    for row, column in {(0, 0), (0, side - 1), (side - 1, 0)}:
-        changed = pixel_values.clone()
+    changed, places = pixel_values.clone(), sorted({(0, 0), (0, side - 1), (min(1, side - 1), 0)})
+    for row, column in places:
         changed[:, :, row * patch_size : (row + 1) * patch_size, column * patch_size : (column + 1) * patch_size] += 1.0
-        moved = (_states(tower, changed, source)[0] != before).any(dim=2)[0].nonzero().flatten().tolist()
-        expected = extra_tokens + row * side + column
-        if moved != [expected]:
-            raise ValueError(
-                f"{source}: changing the patch in row {row}, column {column} should change token {expected} and no "
-                f"other, it changed {moved[:5]}; patch size {patch_size} or the order of the tokens is not what its "
-                "config says"
-            )
+    moved = (_states(tower, changed, source)[0] != before).any(dim=2)[0].nonzero().flatten().tolist()
+    expected = [extra_tokens + row * side + column for row, column in places]
+    if moved != expected:
+        raise ValueError(
+            f"{source}: changing the patches (row, column) {places} should change the tokens {expected} and no other, "
+            f"it changed {moved[:5]}; patch size {patch_size} or the order of the tokens is not what its config says"
+        )

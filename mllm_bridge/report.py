@@ -23,6 +23,12 @@ KEPT = (
     "The projector was kept. It was trained for the features of the former tower: unless the new tower is a copy of "
     "that one, train the projector again before the host's answers about images mean anything."
 )
+FORMS = {
+    "stock": "as it is",
+    "wrapper": "in the kit's wrapper class: `import mllm_bridge` before the result is loaded",
+    "converted": "under the host's own tower class, tensor by tensor by name",
+}
+"""How a tower lies in its host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,7 @@ class SwapReport:
         changes: fields of config and processor that differ.
         checks: everything that was verified.
         left_behind: keys of the encoder's file that are no part of a tower.
+        files: what became of each of the host's files of weights: linked, copied, rewritten or dropped.
     """
 
     out: Path
@@ -69,12 +76,18 @@ class SwapReport:
     changes: tuple[Change, ...]
     checks: tuple[Check, ...] = ()
     left_behind: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
     time: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     @property
     def training(self) -> str:
         """What still has to be trained."""
         return KEPT if self.projector["kept"] else TRAINING
+
+    @property
+    def wrapped(self) -> bool:
+        """Whether the result needs a class of this kit to be loaded."""
+        return self.tower_after["form"] == "wrapper"
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain values, schema 1."""
@@ -92,6 +105,7 @@ class SwapReport:
             "projector": self.projector,
             "changes": [asdict(change) for change in self.changes],
             "left_behind": list(self.left_behind),
+            "files": self.files,
             "checks": [check.to_json() for check in self.checks],
             "needs_training": self.training,
             "versions": {
@@ -114,6 +128,7 @@ class SwapReport:
             *(changed or ["  no field of config or processor"]),
             f"  tower      {before['tensors']} tensors, sha256 {before['sha256'][:12]} -> "
             f"{after['tensors']} tensors, sha256 {after['sha256'][:12]}",
+            f"             it lies in the host {FORMS[after['form']]}",
             f"  projector  {'kept' if self.projector['kept'] else 'made anew'}, input width "
             f"{self.projector['width_before']} -> {self.projector['width_after']}",
             f"verified: {len(self.checks)} checks, all passed",
@@ -148,6 +163,7 @@ class SwapReport:
                 f"**{self.training}**",
                 "",
                 "```python",
+                *(["import mllm_bridge  # the tower's class is of this kit"] if self.wrapped else []),
                 "from transformers import AutoModelForImageTextToText, AutoProcessor",
                 "",
                 'model = AutoModelForImageTextToText.from_pretrained("PATH_OF_THIS_FOLDER")',
@@ -164,7 +180,8 @@ class SwapReport:
                 f"before `{self.tower_before['sha256']}`. "
                 f"Projector: {'kept' if self.projector['kept'] else 'made anew'}, input width "
                 f"{self.projector['width_before']} before, {self.projector['width_after']} now. "
-                "All other weights are those of the host, bit for bit.",
+                "All other weights are those of the host, bit for bit. "
+                f"The tower lies in the host {FORMS[self.tower_after['form']]}.",
                 "",
                 "## What was verified",
                 "",

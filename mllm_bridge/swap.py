@@ -18,14 +18,15 @@ from transformers.utils.logging import disable_progress_bar
 
 from cloc.export import next_numbered
 from mllm_bridge.encoders import Encoder, load_encoder
+from mllm_bridge.fitting import fit
 from mllm_bridge.folders import appearing, require_free
 from mllm_bridge.hosts import DEFAULT, FAMILIES
-from mllm_bridge.hosts.family import FeatureLayer
+from mllm_bridge.hosts.family import STOCK, FeatureLayer
 from mllm_bridge.plan import Host, Plan, make_plan, open_host
-from mllm_bridge.report import SwapReport
+from mllm_bridge.report import FORMS, SwapReport
 from mllm_bridge.tiny import make_tiny
 from mllm_bridge.verify import verify
-from mllm_bridge.weights import combined_hash, read, tensor_hash, weight_map
+from mllm_bridge.weights import combined_hash, stored_hash, stored_in
 from mllm_bridge.writing import write_host
 
 FROM_CARD = ("objective", "time", "commit", "version", "model_sha256", "steps", "samples")
@@ -38,7 +39,9 @@ def swap(
     out: str | Path | None = None,
     *,
     keep_projector: bool = False,
-    feature_layer: FeatureLayer | None = None,
+    feature_layer: FeatureLayer = None,
+    full_verify: bool = False,
+    link: bool = True,
     device: str = "auto",
     seed: int = 0,
     runs: Path = Path("runs"),
@@ -52,7 +55,9 @@ def swap(
         out: folder to write, must not exist or be empty; None takes the next free `swap-N` in `runs`.
         keep_projector: leave the projector as it is; the new tower must have the width of the old one.
         feature_layer: hidden state (or several) that the host reads; None keeps the host's own.
-        device: where the host runs for the proof: `auto`, or a torch device.
+        full_verify: load the whole host and run it for the proof; the tiny one made here is always run.
+        link: hard links for files of weights that stay as they are, where the file system allows; False copies them.
+        device: where the host runs for the full proof: `auto`, or a torch device.
         seed: of the new projector's random weights.
         runs: folder with the runs.
         say: takes each line of the progress.
@@ -71,15 +76,29 @@ def swap(
     if mllm is None:
         mllm = make_tiny(runs / f"tiny-{DEFAULT.model_type}")
         say("host: none was named, so a tiny one with random weights is made here")
+        full_verify = True
     host = open_host(mllm)
     say(f"host: {host.folder}, family {host.family.model_type}")
+    chosen = fit(chosen, host.family)
+    if chosen.form != STOCK:
+        say(f"the tower goes in {FORMS[chosen.form]}")
     plan = make_plan(host, chosen, keep_projector, feature_layer)
+    fresh = None if keep_projector else seed
     with appearing(target) as folder:
         say("writing weights, config and processor")
-        write_host(folder, host, plan, chosen, None if keep_projector else seed)
-        checks = verify(folder, chosen, host=host.folder, keep_projector=keep_projector, device=device, say=say)
-        report = _report(target, str(mllm), str(encoder), host, plan, chosen, None if keep_projector else seed)
-        report = replace(report, checks=tuple(checks))
+        files = write_host(folder, host, plan, chosen, fresh, link)
+        checks = verify(
+            folder,
+            chosen,
+            host=host.folder,
+            keep_projector=keep_projector,
+            full=full_verify,
+            feature_layer=plan.layer,
+            device=device,
+            say=say,
+        )
+        report = _report(target, str(mllm), str(encoder), host, plan, chosen, fresh)
+        report = replace(report, checks=tuple(checks), files=files)
         report.save(folder)
     for line in report.lines():
         say(line)
@@ -97,8 +116,8 @@ def _report(
         encoder_folder=str(encoder.folder),
         export=None if encoder.card is None else {key: encoder.card.get(key) for key in FROM_CARD},
         tower_before=_tower_before(host),
-        tower_after={**encoder.facts.to_json(), **_hashed(encoder.hashes)},
-        projector=_projector(host, plan, encoder, seed),
+        tower_after={**encoder.facts.to_json(), "form": encoder.form, **_hashed(encoder.hashes)},
+        projector=_projector(host, plan, seed),
         changes=plan.changes,
         left_behind=encoder.left_behind,
     )
@@ -109,14 +128,13 @@ def _hashed(hashes: dict[str, str]) -> dict[str, Any]:
 
 
 def _tower_before(host: Host) -> dict[str, Any]:
-    places = weight_map(host.folder)
-    tensors = read({key: places[key] for key in host.tower.keys})
-    hashes = {host.tower.name(key): tensor_hash(value) for key, value in tensors}
+    stored, tower = stored_in(host.folder), host.towers[0]
+    hashes = {tower.name(key): stored_hash(stored[key]) for key in tower.keys}
     return {"model_type": host.config.get("vision_config", {}).get("model_type"), **_hashed(hashes)}
 
 
-def _projector(host: Host, plan: Plan, encoder: Encoder, seed: int | None) -> dict[str, Any]:
-    before, after = host.family.projector_width(host.config), host.family.projector_input(encoder.facts, plan.layer)
+def _projector(host: Host, plan: Plan, seed: int | None) -> dict[str, Any]:
+    before, after = (host.family.projector_width(config) for config in (host.config, plan.config))
     return {"kept": seed is None, "width_before": before, "width_after": after, "seed": seed}
 
 
@@ -159,7 +177,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--encoder",
         default="cloc",
         help="`cloc` for the newest export in runs/ (default), an export folder (runs/NAME/export), or the folder or "
-        "hub name of a CLIP or SigLIP model",
+        "hub name of a CLIP, SigLIP, DINOv2, DINOv3 or Swin tower, timm:ARCH[:FILE], open_clip:ARCH:TAG_OR_FILE",
     )
     parser.add_argument(
         "--out", metavar="DIR", help="folder to write, new or empty (default: the next free runs/swap-N)"
@@ -176,7 +194,18 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="hidden state of the tower that the host reads, or several (default: as the host has it)",
     )
-    parser.add_argument("--device", default="auto", help="where the host runs for the proof (default: auto)")
+    parser.add_argument(
+        "--full-verify",
+        action="store_true",
+        help="load the whole host and run it for the proof (default: its language model is never loaded; keys, shapes, "
+        "hashes, token counts and processor are proven)",
+    )
+    parser.add_argument(
+        "--copy",
+        action="store_true",
+        help="copy the host's unchanged files of weights (default: hard links, where the file system allows)",
+    )
+    parser.add_argument("--device", default="auto", help="where the host runs for --full-verify (default: auto)")
     parser.add_argument("--seed", type=int, default=0, help="of the new projector's random weights (default: 0)")
     return parser.parse_args(arguments)
 
@@ -193,6 +222,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             asked.out,
             keep_projector=asked.keep_projector,
             feature_layer=layers[0] if layers is not None and len(layers) == 1 else layers,
+            full_verify=asked.full_verify,
+            link=not asked.copy,
             device=asked.device,
             seed=asked.seed,
             say=lambda line: print(line, flush=True),

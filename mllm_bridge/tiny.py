@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import BPE
 from tokenizers.processors import TemplateProcessing
-from transformers import CLIPImageProcessor, CLIPVisionConfig, LlamaConfig, PreTrainedTokenizerFast
+from transformers import CLIPImageProcessor, CLIPVisionConfig, PreTrainedTokenizerFast
 
-from cloc.text import clip_tokenizer
 from mllm_bridge.folders import appearing
 from mllm_bridge.hosts import DEFAULT
 from mllm_bridge.hosts.family import HostFamily
@@ -21,11 +21,43 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}assistant: {% endif %}"
 )
 MAX_TOKENS = 2048
+WORDS = """
+a and are above at below box circle colour cross describe how image in is it left many no of on region right ring say
+square star the there this triangle two what where which yes red green blue yellow orange purple white black
+user assistant
+"""
+"""What is one token each, or a few; every other word is spelt byte by byte."""
+WORD_END = "</w>"
+PIECES = Regex(r"\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
+"""What is cut apart before it is spelt: words, single digits, signs."""
 
 
-def tiny_tokenizer(image_token: str = DEFAULT.image_token) -> PreTrainedTokenizerFast:
-    """CLIP's vocabulary for a causal language model: a start token in front, none behind, the image token added."""
-    backend = Tokenizer.from_str(clip_tokenizer().backend_tokenizer.to_str())
+def _spelling() -> BPE:
+    """Every byte within a word and at its end, and the words of `WORDS`, put together from the left."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    entries, merges = [*letters, *(letter + WORD_END for letter in letters)], []
+    for word in WORDS.split():
+        spelt = word[0]
+        for letter in [*word[1:-1], word[-1] + WORD_END][: len(word) - 1]:
+            merges.append((spelt, letter))
+            spelt += letter
+            entries.append(spelt)
+    vocab = {entry: index for index, entry in enumerate(dict.fromkeys([*entries, START, END]))}
+    return BPE(vocab, list(dict.fromkeys(merges)), end_of_word_suffix=WORD_END, unk_token=END)
+
+
+def tiny_tokenizer(family: HostFamily = DEFAULT) -> PreTrainedTokenizerFast:
+    """A few hundred entries, cut as CLIP's are, for a causal language model: a start token in front, none behind.
+
+    The family's own tokens are added. It is small because every swap reads and writes its host's tokenizer.
+    """
+    own = family.special_tokens
+    backend = Tokenizer(_spelling())
+    backend.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(PIECES, "removed", invert=True), pre_tokenizers.ByteLevel(False, use_regex=False)]
+    )
+    backend.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Replace(WORD_END, " ")])
     start = backend.token_to_id(START)
     backend.post_processor = TemplateProcessing(
         single=f"{START} $A", pair=f"{START} $A $B", special_tokens=[(START, start)]
@@ -36,7 +68,7 @@ def tiny_tokenizer(image_token: str = DEFAULT.image_token) -> PreTrainedTokenize
         eos_token=END,
         pad_token=END,
         unk_token=END,
-        additional_special_tokens=[image_token],
+        extra_special_tokens=own or [family.image_token],
         model_max_length=MAX_TOKENS,
     )
 
@@ -59,7 +91,7 @@ def make_tiny(out: Path, *, family: HostFamily = DEFAULT, seed: int = 0, layers:
     """
     if (out / "config.json").is_file():
         return out
-    tokenizer = tiny_tokenizer(family.image_token)
+    tokenizer = tiny_tokenizer(family)
     tower = CLIPVisionConfig(
         hidden_size=width,
         intermediate_size=2 * width,
@@ -69,19 +101,20 @@ def make_tiny(out: Path, *, family: HostFamily = DEFAULT, seed: int = 0, layers:
         patch_size=8,
         projection_dim=width,
     )
-    text = LlamaConfig(
-        hidden_size=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        vocab_size=len(tokenizer),
-        max_position_embeddings=MAX_TOKENS,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    text = {
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": width // 2,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": MAX_TOKENS,
+        "tie_word_embeddings": True,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     stock = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -22,9 +22,7 @@ def difference(record: Record, claim: Claim) -> Spread:
 def markdown(record: Record, units: Sequence[Unit]) -> str:
     """The whole page."""
     plan = record.plan
-    smaller = (
-        "" if record.scale == 1 else f" **Scale {record.scale:g}: a trial run, its figures mean nothing.**"
-    )
+    smaller = "" if record.scale == 1 else f" **Scale {record.scale:g}: a trial run, its figures mean nothing.**"
     head = [
         f"# Ablation `{plan.name}`",
         f"{plan.question}{smaller} {RENDERED}",

@@ -5,17 +5,23 @@ Letters: B images, N boxes of one image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.predictors.contract import Boxes
+from cloc.text import concept_sentence
+
 LIMIT = 300
 """Boxes an image that a reading returns at most: what LVIS's protocol takes."""
+NAME, DEFINED = "name", "name+definition"
+"""Forms in which a detector is asked for a category; a part of the protocol."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +47,14 @@ class Found:
 
 
 class DetectorPredictor(Protocol):
-    """One way to find named things. `kind` is `detector`."""
+    """One way to find named things. `kind` is `detector`.
+
+    Attributes:
+        form: in which the model was trained to read a category, `NAME` or `DEFINED`.
+    """
 
     kind: str
+    form: str
 
     @property
     def name(self) -> str:
@@ -51,6 +62,28 @@ class DetectorPredictor(Protocol):
 
     def detect(self, images: Sequence[Image.Image], names: Sequence[str]) -> list[Found]:
         """For each of B RGB images the boxes of the names, at most `LIMIT`; names are asked as they are."""
+
+    def ground(self, images: Sequence[Image.Image], phrases: Sequence[Sequence[str]]) -> list[Boxes]:
+        """For each of B RGB images with P phrases, (P, 4): the surest box when the phrase is the only concept, NaN
+        where there is none.
+        """
+
+
+def ground_alone(
+    detect: Callable[[Sequence[Image.Image], Sequence[str]], list[Found]],
+    images: Sequence[Image.Image],
+    phrases: Sequence[Sequence[str]],
+) -> list[Boxes]:
+    """`DetectorPredictor.ground` through `detect`, one pass a phrase: what any detector can do."""
+    found = []
+    for image, own in zip(images, phrases, strict=True):
+        boxes = np.full((len(own), 4), np.nan)
+        for row, phrase in enumerate(own):
+            (answer,) = detect([image], [phrase])
+            if len(answer.scores):
+                boxes[row] = answer.boxes_xyxy[0]
+        found.append(boxes)
+    return found
 
 
 class ClocDetector:
@@ -66,6 +99,7 @@ class ClocDetector:
 
         self.model: Any = ClocForObjectDetection.from_pretrained(folder).to(device).eval()
         self.processor = AutoProcessor.from_pretrained(folder)
+        self.form = DEFINED if self.model.config.detector_config.definitions else NAME
         self.batch_size = batch_size
 
     def detect(self, images: Sequence[Image.Image], names: Sequence[str]) -> list[Found]:
@@ -76,6 +110,25 @@ class ClocDetector:
             answers = self.model.detect(part, list(names), self.processor, limit=LIMIT, score_threshold=0.0)
             found += [as_found(a["boxes"], a["scores"], a["labels"]) for a in answers]
         return found
+
+    @torch.inference_mode()
+    def ground(self, images: Sequence[Image.Image], phrases: Sequence[Sequence[str]]) -> list[Boxes]:
+        """See `DetectorPredictor.ground`. Concepts do not see each other, so one pass serves all of an image."""
+        return [self._surest(image, list(own)) for image, own in zip(images, phrases, strict=True)]
+
+    def _surest(self, image: Image.Image, phrases: list[str]) -> Boxes:
+        """(P, 4); suppression never takes the surest box, so it is left out."""
+        boxes = np.full((len(phrases), 4), np.nan)
+        if not phrases:
+            return boxes
+        texts = self.model.concept_embeds([concept_sentence(phrase) for phrase in phrases], self.processor)
+        images = self.processor.detection_images()
+        outputs = self.model(images(image)["pixel_values"].to(self.model.device), text_embeds=texts)
+        pixels, real = images.to_pixels(outputs.pred_boxes[0], outputs.canvas.tolist(), *image.size)
+        if real.any():
+            scores = outputs.logits[0].float().sigmoid() * outputs.centerness[0].float().sigmoid()[:, None]
+            boxes[:] = pixels[scores.cpu().numpy()[real].argmax(axis=0)]
+        return boxes
 
 
 def as_found(boxes_xyxy: Any, scores: Any, labels: Any, limit: int = LIMIT) -> Found:

@@ -6,22 +6,37 @@ Letters: Q questions, each about one image.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-CONVENTIONS = ("0-1", "0-1000", "pixels")
-"""How a place is written into a question, xyxy: shares with three decimals, thousandths, or pixels of the original."""
+from cloc.places import FILE, Places
+
+CONVENTIONS = {
+    "0-1": Places("unit", padded=False),
+    "0-1000": Places("thousand", padded=False),
+    "pixels": Places("pixels", padded=False),
+}
+"""Words of `--coordinates` for hosts that declare nothing: shares, thousandths or pixels of the original image."""
+QUESTION = "Where is {}?"
+"""How a box is asked for, with `{}` where the phrase goes."""
 MAX_NEW_TOKENS = 128
 
 
 class MllmPredictor(Protocol):
-    """One MLLM. `kind` is `mllm`."""
+    """One MLLM. `kind` is `mllm`.
+
+    Attributes:
+        places: how it writes boxes and is told them.
+        question: how it is asked for the box of a phrase, with `{}` where the phrase goes.
+    """
 
     kind: str
-    convention: str
+    places: Places
+    question: str
 
     @property
     def name(self) -> str:
@@ -37,10 +52,17 @@ class TransformersMllm:
     kind = "mllm"
     name = "chat-greedy"
 
-    def __init__(self, place: str, device: str, batch_size: int, convention: str = "0-1") -> None:
+    def __init__(
+        self,
+        place: str,
+        device: str,
+        batch_size: int,
+        places: Places = CONVENTIONS["0-1"],
+        question: str = QUESTION,
+    ) -> None:
         self.model: Any = AutoModelForImageTextToText.from_pretrained(place).to(device).eval()
         self.processor: Any = AutoProcessor.from_pretrained(place)
-        self.device, self.batch_size, self.convention = device, batch_size, convention
+        self.device, self.batch_size, self.places, self.question = device, batch_size, places, question
         if self.processor.chat_template is None:
             raise ValueError(f"{place}: expected a processor with a chat template, found none; add chat_template.jinja")
 
@@ -68,17 +90,22 @@ class TransformersMllm:
         return self.processor.apply_chat_template([turn], add_generation_prompt=True)
 
 
-def written(box_xyxy: Sequence[float], size: tuple[int, int], convention: str) -> str:
-    """A box of pixels as it stands in a question.
+def places_of(folder: Path | None, asked: str | None) -> Places:
+    """What a host's folder declares, else what was asked for, else shares of the image.
+
+    Args:
+        folder: of the host; None for a name on the hub, which declares nothing.
+        asked: one of `CONVENTIONS`, None where the command line says nothing.
 
     Raises:
-        ValueError: there is no such convention.
+        ValueError: the folder declares another convention than the one asked for.
     """
-    shares = [value / side for value, side in zip(box_xyxy, (*size, *size), strict=True)]
-    if convention == "0-1":
-        return "[" + ", ".join(f"{share:.3f}" for share in shares) + "]"
-    if convention == "0-1000":
-        return "[" + ", ".join(str(int(share * 1000)) for share in shares) + "]"
-    if convention == "pixels":
-        return "[" + ", ".join(str(round(value)) for value in box_xyxy) + "]"
-    raise ValueError(f"convention: expected one of {', '.join(CONVENTIONS)}, got {convention!r}")
+    if folder is None or not (folder / FILE).is_file():
+        return CONVENTIONS[asked or "0-1"]
+    declared = Places.load(folder)
+    if asked is not None and CONVENTIONS[asked] != declared:
+        raise ValueError(
+            f"--coordinates {asked}: {folder / FILE} declares {declared.name}; leave the option out, or declare the "
+            "convention again with `python -m mllm_bridge.places`"
+        )
+    return declared

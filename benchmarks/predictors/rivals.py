@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
-from benchmarks.predictors.detector import LIMIT, Found, as_found
+from benchmarks.predictors.contract import Boxes
+from benchmarks.predictors.detector import LIMIT, NAME, Found, as_found, ground_alone
 
 OWL = ("owlv2", "owlvit")
 GROUNDED = ("grounding-dino", "mm-grounding-dino")
@@ -23,7 +24,7 @@ GROUNDED = ("grounding-dino", "mm-grounding-dino")
 class _Rival:
     """Model, processor and the last step that all share."""
 
-    kind = "detector"
+    kind, form = "detector", NAME
 
     def __init__(self, place: str, device: str, batch_size: int) -> None:
         self.model: Any = AutoModelForZeroShotObjectDetection.from_pretrained(place).to(device).eval()
@@ -42,6 +43,10 @@ class _Rival:
                     own.append(best_pairs(values, self._pixels(places, image), first))
             found += [merged(own) for own in parts]
         return found
+
+    def ground(self, images: Sequence[Image.Image], phrases: Sequence[Sequence[str]]) -> list[Boxes]:
+        """See `DetectorPredictor.ground`; one pass a phrase."""
+        return ground_alone(self.detect, images, phrases)
 
     def _passes(self, images: list[Image.Image], names: list[str]) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
         """For some names at a time: place of the first, (B, Q, C) scores, (B, Q, 4) centre boxes in [0, 1]."""

@@ -12,7 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from benchmarks.predictors.detector import ClocDetector
 from benchmarks.predictors.foreign import ENCODERS, ForeignCrop
 from benchmarks.predictors.loading import export_folder, label_of, load_model
-from benchmarks.predictors.mllm import TransformersMllm
+from benchmarks.predictors.mllm import QUESTION, TransformersMllm, places_of
 from benchmarks.predictors.readings import readings_of
 from benchmarks.predictors.rivals import GROUNDED, OWL, GroundedDetector, OwlDetector
 from benchmarks.session import Side
@@ -21,14 +21,17 @@ from cloc.export import CARD, read_card
 OUR_DETECTOR = "ClocForObjectDetection"
 
 
-def load_side(place: Path | str, device: str, batch_size: int, coordinates: str = "0-1") -> Side:
+def load_side(
+    place: Path | str, device: str, batch_size: int, coordinates: str | None = None, question: str = QUESTION
+) -> Side:
     """Load a model and its readings.
 
     Args:
         place: a folder, or a name on the hub (the only case that uses the network).
         device: where the model shall lie.
         batch_size: images or crops a forward.
-        coordinates: how an MLLM is told a place; one of `CONVENTIONS`.
+        coordinates: how an MLLM writes a place, one of `CONVENTIONS`; None: as its folder declares, else 0-1.
+        question: how an MLLM is asked for the box of a phrase, with `{}` where the phrase goes.
 
     Raises:
         ValueError: the folder is no export and no model of a known family.
@@ -49,8 +52,9 @@ def load_side(place: Path | str, device: str, batch_size: int, coordinates: str 
     if family in ENCODERS:
         return Side(label, sha256, [ForeignCrop(str(source), device, batch_size)], folder, f"{family}, encoder")
     if family in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
-        reading = TransformersMllm(str(source), device, batch_size, coordinates)
-        return Side(label, sha256, [reading], folder, f"{family}, mllm, coordinates {coordinates}")
+        places = places_of(folder, coordinates)
+        reading = TransformersMllm(str(source), device, batch_size, places, question)
+        return Side(label, sha256, [reading], folder, f"{family}, mllm, coordinates {places.name}")
     if folder is None or not ((folder / CARD).is_file() or family == "cloc"):
         known = ", ".join((*ENCODERS, *OWL, *GROUNDED))
         raise ValueError(

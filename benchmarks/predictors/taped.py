@@ -8,6 +8,7 @@ answers with the same batches and hence the same bits.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ ASKED = ("encode_texts", "encode_images", "encode_regions", "ground", "detect", 
 WHOLE = {"detect": 1}
 """Arguments after the first so many go to every chunk as they are (the names of `detect`)."""
 TEXTS_A_CHUNK = 4096
+ON_IMAGES = tuple(name for name in ASKED if name != "encode_texts")
 FIELDS = ("boxes_xyxy", "scores", "labels")
 
 
@@ -30,12 +32,20 @@ class Taped:
     def __init__(self, inner: Any, folder: Path | None, batch_size: int) -> None:
         """Keep answers in `folder`; None keeps none."""
         self.inner, self._folder, self._batch_size, self._number = inner, folder, batch_size, 0
+        self._images, self._seconds = 0, 0.0
         if folder is not None and processes.is_main():
             folder.mkdir(parents=True, exist_ok=True)
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self.inner, name)
         return self._asking(name, value) if name in ASKED else value
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Images that were asked about over the time that the answers took, all processes together; an image counts in
+        each question about it, and answers from the tape do not count. None where no image was asked about.
+        """
+        return self._images / self._seconds if self._images and self._seconds > 0 else None
 
     def _asking(self, method: str, ask: Callable) -> Callable:
         def asked(*lists: Sequence) -> Any:
@@ -44,7 +54,10 @@ class Taped:
             known = processes.from_main(read_record(file, method) if file is not None and processes.is_main() else None)
             if known is not None:
                 return known
+            start = time.perf_counter()
             answer = self._answer(method, ask, lists)
+            if method in ON_IMAGES:
+                self._images, self._seconds = self._images + len(lists[0]), self._seconds + time.perf_counter() - start
             if file is not None and processes.is_main():
                 write_record(file, answer)
             return answer

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from benchmarks.comparison import Compared, reading
 from benchmarks.rows import Row
-from benchmarks.table import RENDERED, interval_text, number, reasons
+from benchmarks.table import RENDERED, interval_text, number, reasons, speeds
 
 HEADS = ("split and protocol", "figure", "value", "95 %", "chance", "constant", "examples", "skipped")
 PAIR_HEADS = ("split and protocol", "figure", "A", "B", "A - B", "95 %", "chance", "examples")
@@ -85,5 +85,5 @@ def _block(rows: Sequence[Row], heads: Sequence[str], cells: Sequence[Sequence[s
             f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(title, quote=True)}">'
             f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
-    parts += [f'<p class="faint">{escape(text.strip())}</p>' for text in reasons(rows)]
+    parts += [f'<p class="faint">{escape(text.strip())}</p>' for text in (*speeds(rows), *reasons(rows))]
     return "\n".join(parts)

@@ -1,18 +1,22 @@
-"""`--predictions FILE --annotations FILE`: recognise the kind of file, score it, print a table, write results.json."""
+"""`--predictions FILE --annotations FILE`: recognise the kind of file and score it."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from benchmarks.gallery import Chart
 from benchmarks.metrics import coco_ap, lvis_ap
 from benchmarks.metrics.intervals import interval
 from benchmarks.metrics.overlap import answer_iou
 from benchmarks.metrics.tally import Tally
+from benchmarks.report.precision import by_frequency, precision_chart
 from benchmarks.rows import Row
 from benchmarks.scoring.detections import is_lvis, read_detections, read_truth
 from benchmarks.scoring.expressions import read_grounding
@@ -65,7 +69,7 @@ class _Figure:
 
 @dataclass(frozen=True)
 class _Scored:
-    """All figures of a file and what is the same for them."""
+    """All figures of a file, what is the same for them, and curves for the report."""
 
     task: str
     split: str
@@ -74,10 +78,16 @@ class _Scored:
     skipped: Counter[str]
     notes: Counter[str]
     figures: list[_Figure]
+    charts: list[Chart] = field(default_factory=list)
 
 
 def score_files(asked: Asked) -> list[Row]:
-    """Score a file of predictions; what the annotation file holds says how.
+    """The rows of `score_with_charts`."""
+    return score_with_charts(asked)[0]
+
+
+def score_with_charts(asked: Asked) -> tuple[list[Row], list[Chart]]:
+    """Score a file of predictions; what the annotation file holds says how. For LVIS also precision over recall.
 
     Raises:
         ValueError: a file is missing, of no known layout or wrong, or an option does not fit the annotation file.
@@ -95,7 +105,7 @@ def score_files(asked: Asked) -> list[Row]:
     told = _told("skipped", scored.skipped) + _told("noted", scored.notes)
     shared = {"commit": checkout(), "versions": versions(), "machine": machine()}
     sha256 = digest(asked.predictions)
-    return [
+    rows = [
         Row(
             task=scored.task,
             dataset=("scenes-" if scored.rendered else "") + (asked.annotations if folder is None else folder).stem,
@@ -117,6 +127,7 @@ def score_files(asked: Asked) -> list[Row]:
         )
         for figure in scored.figures
     ]
+    return rows, scored.charts
 
 
 def _kind(content: Any, path: Path) -> str:
@@ -159,7 +170,7 @@ def _detection(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _
     truth = read_truth(annotations)
     detections, skipped = read_detections(predictions, truth)
     fixed_k = lvis_ap.FIXED_K if asked.fixed_k is None else asked.fixed_k
-    figures = []
+    figures, charts = [], list[Chart]()
     judge = lvis_ap.LvisJudge(truth, detections) if kind == "lvis" and not asked.official else None
     for protocol in dict.fromkeys(asked.protocols or PROTOCOLS[kind]):
         if asked.official:
@@ -167,7 +178,10 @@ def _detection(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _
         elif judge is None:
             values = coco_ap.coco_ap(truth, detections)
         else:
-            values = judge.curves(protocol, fixed_k).figures()
+            curves = judge.curves(protocol, fixed_k)
+            values = curves.figures()
+            groups = {"all": np.ones(len(truth.category_ids), dtype=bool), **by_frequency(truth.frequencies)}
+            charts.append(precision_chart(f"{protocol}: precision over recall, IoU 0.5", curves, groups))
         named = f"{protocol}-k{fixed_k}" if protocol == lvis_ap.FIXED and fixed_k != lvis_ap.FIXED_K else protocol
         figures += [_Figure(named, metric, value) for metric, value in values.items()]
     silent = len(truth.image_ids) - len(set(detections.images.tolist()))
@@ -180,6 +194,7 @@ def _detection(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _
         skipped=skipped,
         notes=Counter({f"of {len(truth.image_ids):,} images without a prediction": silent}),
         figures=figures,
+        charts=charts[:1],
     )
 
 

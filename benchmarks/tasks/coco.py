@@ -12,12 +12,12 @@ from benchmarks.roots import FoundSet, coco_files
 from benchmarks.tasks.checks import check_detection
 from benchmarks.tasks.contract import Measured, Options, name_of
 from benchmarks.tasks.detection import coco_scores, detect_all, detection_gallery, groups_of, nothing
-from cloc.data.formats.annotated import AnnotatedSet, Category
+from cloc.data.formats.annotated import AnnotatedSet
 from cloc.data.formats.coco import read_coco
 
 
 class Coco:
-    """AP under `coco-ap100`, and class-agnostic recall by size."""
+    """AP under `coco-ap100/name`, and class-agnostic recall by size."""
 
     name = "coco"
     needs = "coco/annotations/instances_val2017.json and the photos in coco/val2017/; a model with detection heads"
@@ -47,15 +47,10 @@ class Coco:
 
 def measure_coco(predictor: DetectorPredictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> Measured:
     """Detect and score any set in COCO's layout."""
-    detected = detect_all(predictor, dataset, asked_name, options)
+    detected = detect_all(predictor, dataset, options)
     name = name_of(found.dataset, dataset.rendered)
     if not detected.images:
         scores = nothing({coco_ap.AP100: coco_ap.METRICS}, found.split, detected)
         return Measured(name, dataset.rendered, scores)
     scores = coco_scores(detected, groups_of(detected, found.split), options)
     return Measured(name, dataset.rendered, scores, detected.entries, detection_gallery(detected), as_list=True)
-
-
-def asked_name(category: Category) -> str:
-    """The name with underscores as blanks."""
-    return category.name.replace("_", " ")

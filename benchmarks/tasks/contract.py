@@ -87,6 +87,8 @@ class Task(Protocol):
     """Whether a run without task names includes it."""
     kinds: tuple[str, ...]
     """Kinds of predictor that can do it: `encoder`, `detector`, `mllm`; without the field, an encoder alone."""
+    timed: bool
+    """Whether seconds are its figures: it gets the predictor itself, in the main process alone. False without it."""
 
     def find(self, roots: Sequence[Path]) -> list[FoundSet]:
         """The data sets that are there, in the order of the roots."""

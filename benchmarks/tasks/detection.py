@@ -1,15 +1,17 @@
 """Names of a set to boxes on its images, and the figures of the answers: what `lvis`, `coco` and `odinw` share.
 
-Names are asked as they are written, underscores as blanks. Every image that could be opened counts; one that could not
-is left out of annotations and answers alike and counted by its reason. Answers are rounded as they are written to the
-COCO results file (boxes to a hundredth of a pixel, scores to a millionth), so that the file alone gives the same rows.
+A detector is asked in the form that it was trained to read, `name` or `name+definition` (where the set has one), lower
+case, underscores as blanks; the form is the protocol's last word but for a limit. Every image that could be opened
+counts; one that could not is left out of annotations and answers alike and counted by its reason. Answers are rounded
+as they are written to the COCO results file (boxes to a hundredth of a pixel, scores to a millionth), so that the file
+alone gives the same rows.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -24,12 +26,13 @@ from benchmarks.metrics.detection import Detections, DetectionTruth
 from benchmarks.metrics.proposals import METRICS as RECALLS
 from benchmarks.metrics.proposals import PROTOCOL as AGNOSTIC
 from benchmarks.metrics.proposals import agnostic_recall
-from benchmarks.predictors.detector import DetectorPredictor, Found
+from benchmarks.predictors.detector import DEFINED, NAME, DetectorPredictor, Found
 from benchmarks.scoring.detections import read_detections, read_truth
 from benchmarks.tasks.contract import Options, Score, with_limit
 from benchmarks.tasks.photos import limited, photo_batches
 from cloc.boxes import iou, xyxy_to_xywh
 from cloc.data.formats.annotated import AnnotatedImage, AnnotatedSet, Category
+from cloc.text import concept_sentence
 
 Groups = Mapping[str, NDArray[np.bool_]]
 _SHOWN_SCORE = 0.0
@@ -41,7 +44,8 @@ class Detected:
 
     Attributes:
         images: those of the set that were asked for and could be opened.
-        categories: by ascending id; the names' order.
+        categories: by ascending id; the order of what was asked.
+        form: in which they were asked.
         entries: COCO results.
         truth: annotations of those images.
         detections: the entries as arrays.
@@ -50,18 +54,18 @@ class Detected:
 
     images: list[AnnotatedImage]
     categories: tuple[Category, ...]
+    form: str
     entries: list[dict[str, Any]]
     truth: DetectionTruth
     detections: Detections
     skipped: Counter[str]
 
 
-def detect_all(
-    predictor: DetectorPredictor, dataset: AnnotatedSet, prompt: Callable[[Category], str], options: Options
-) -> Detected:
+def detect_all(predictor: DetectorPredictor, dataset: AnnotatedSet, options: Options) -> Detected:
     """Ask for all categories of the set on each of its images."""
     categories = tuple(sorted(dataset.categories.values(), key=lambda category: category.id))
-    names, ids = [prompt(category) for category in categories], [category.id for category in categories]
+    ids, form = [category.id for category in categories], form_of(predictor, categories)
+    names = [concept_sentence(one.name, one.definition if form == DEFINED else "") for one in categories]
     images, skipped = limited(dataset.images, options), dict[int, str]()
     entries, opened = [], []
     for kept, photos in photo_batches(images, options, f"{predictor.name} on {dataset.name}", skipped):
@@ -71,7 +75,12 @@ def detect_all(
     content = only_images(json.loads(Path(dataset.file).read_bytes()), {image.image_id for image in opened})
     truth = read_truth(content) if opened else None
     detections = read_detections(entries, truth)[0] if truth is not None else None
-    return Detected(opened, categories, entries, truth, detections, Counter(skipped.values()))
+    return Detected(opened, categories, form, entries, truth, detections, Counter(skipped.values()))
+
+
+def form_of(predictor: DetectorPredictor, categories: Sequence[Category]) -> str:
+    """The predictor's form, as far as the set can serve it: without any definition it is asked by name."""
+    return predictor.form if any(category.definition for category in categories) else NAME
 
 
 def as_results(image_id: int, found: Found, ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -129,7 +138,7 @@ def nothing(protocols: Mapping[str, Sequence[str]], split: str, detected: Detect
     """A row without value for every figure, where not one image could be opened."""
     reason = f"none of the {detected.skipped.total():,} photos can be used" if detected.skipped else "the set is empty"
     return [
-        Score(split, protocol, metric, skipped=detected.skipped, reason=reason)
+        Score(split, f"{protocol}/{detected.form}", metric, skipped=detected.skipped, reason=reason)
         for protocol, metrics in {**protocols, AGNOSTIC: RECALLS}.items()
         for metric in metrics
     ]
@@ -139,7 +148,7 @@ def _scores(
     figures: Mapping[str, float | None], split: str, protocol: str, detected: Detected, options: Options
 ) -> list[Score]:
     count = len(detected.images)
-    named = with_limit(protocol, options)
+    named = with_limit(f"{protocol}/{detected.form}", options)
     return [
         Score(split, named, metric, value=value, num_examples=count, skipped=detected.skipped)
         if value is not None

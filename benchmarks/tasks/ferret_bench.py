@@ -77,7 +77,7 @@ class FerretBench:
                 number = questions[row]["question_id"]
                 more = {"reference": dataset.references.get(number), "context": dataset.contexts.get(number)}
                 told.append({**questions[row], "answer": answer, **more})
-        protocol = f"answers-only/{predictor.convention}"
+        protocol = f"answers-only/{predictor.places.name}"
         score = Score(found.split, protocol, "relative_score", skipped=Counter(skipped.values()), reason=NO_JUDGE)
         return Measured("ferret_bench", False, [score], told)
 

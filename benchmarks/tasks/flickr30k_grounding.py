@@ -1,7 +1,8 @@
 """`flickr30k_grounding`: the box of each phrase of Flickr30k Entities, IoU 0.5.
 
 Two counts are in use: `merged-box`, the box around all boxes of the phrase's id (Ferret, CLOC table 4), and `any-box`,
-any one of them (MDETR, GLIP). Phrases are asked alone, as they stand in the sentence.
+any one of them (MDETR, GLIP). Phrases are asked alone, as they stand in the sentence, of an encoder with a Prompter, a
+detector or an MLLM (`phrase_boxes.py` says how).
 """
 
 from __future__ import annotations
@@ -17,11 +18,19 @@ from PIL import Image
 from benchmarks.gallery import Gallery, Shown, boxes_of
 from benchmarks.metrics.grounding import hits_at
 from benchmarks.metrics.tally import Tally
-from benchmarks.predictors.contract import Predictor
 from benchmarks.readers.flickr_entities import Entity, EntityImage, EntitySet, read_entities
 from benchmarks.roots import FoundSet
 from benchmarks.tasks.contract import Measured, Options, Score, expect, with_limit
 from benchmarks.tasks.photos import open_sized, opened
+from benchmarks.tasks.phrase_boxes import (
+    GROUNDERS,
+    AnyPredictor,
+    PhraseBox,
+    box_protocol,
+    cannot_box,
+    phrase_boxes,
+    told_failures,
+)
 from cloc.boxes import iou
 
 FOLDER, PHOTOS = "flickr30k", "flickr30k-images"
@@ -34,6 +43,7 @@ class Flickr30kGrounding:
     name = "flickr30k_grounding"
     needs = f"{FOLDER}/Annotations/*.xml, Sentences/*.txt, val.txt, test.txt and photos in {FOLDER}/{PHOTOS}/"
     bare = True
+    kinds = GROUNDERS
 
     def places(self, roots: Sequence[Path]) -> list[Path]:
         """See `Task.places`."""
@@ -54,44 +64,43 @@ class Flickr30kGrounding:
         got = overlaps(told, np.array([0.0, 0.0, 10.0, 10.0]))
         expect("flickr30k_grounding: two boxes", [bool(value >= 0.5) for value in got], [False, True])
 
-    def run(self, predictor: Predictor, dataset: EntitySet, found: FoundSet, options: Options) -> Measured:
+    def run(self, predictor: AnyPredictor, dataset: EntitySet, found: FoundSet, options: Options) -> Measured:
         """See `Task.run`."""
         images, skipped = dataset.images[: options.limit], dict[int, str]()
         rows: list[tuple[EntityImage, Entity]] = []
-        answers, values = [], []
-        parts = (
-            ()
-            if predictor.cannot_ground
-            else opened(images, _open, options, f"{predictor.name} on {found.split}", skipped)
-        )
+        answers, values = list[PhraseBox](), []
+        cannot = cannot_box(predictor)
+        parts = () if cannot else opened(images, _open, options, f"{predictor.name} on {found.split}", skipped)
         for some, photos in parts:
             asked = [(images[row], photo) for row, photo in zip(some, photos, strict=True) if images[row].entities]
             phrases = [[entity.text for entity in image.entities] for image, _ in asked]
-            boxes = predictor.ground([photo for _, photo in asked], phrases) if asked else []
+            boxes = phrase_boxes(predictor, [photo for _, photo in asked], phrases) if asked else []
             for (image, _), own in zip(asked, boxes, strict=True):
                 for entity, box in zip(image.entities, own, strict=True):
                     rows.append((image, entity))
                     answers.append(box)
-                    values.append(overlaps(entity, box))
+                    values.append((0.0, 0.0) if box.failure else overlaps(entity, box.box_xyxy))
         reasons = dataset.dropped.copy()
         for row, reason in skipped.items():
             reasons[reason] += len(images[row].entities)
-        why = predictor.cannot_ground or (None if rows else "no photo could be used")
+        why = cannot or (None if rows else "no photo could be used")
+        told = why or told_failures([answer.failure for answer in answers])
         scores = [
             Score(
                 found.split,
-                with_limit(f"phrase-box/{count}/xyxy-pixels", options),
+                with_limit(box_protocol(predictor, count), options),
                 "acc@0.5",
                 None if why else Tally.of([i.image_id for i, _ in rows], hits_at([v[place] for v in values], 0.5)),
                 skipped=reasons,
-                reason=why,
+                reason=told,
             )
             for place, count in enumerate(COUNTS)
         ]
         lines = [
             {"image_id": image.image_id, "sent_id": entity.number, "phrase": entity.text}
-            | {"pred_bbox_xyxy": [round(float(v), 3) for v in box], "iou": round(value[0], 6)}
-            for (image, entity), box, value in zip(rows, answers, values, strict=True)
+            | answer.facts()
+            | {"iou": round(value[0], 6)}
+            for (image, entity), answer, value in zip(rows, answers, values, strict=True)
         ]
         return Measured("flickr30k_grounding", False, scores, lines, _gallery(rows, answers, values))
 
@@ -112,11 +121,13 @@ def _open(image: EntityImage) -> Image.Image | str:
     return open_sized(image.path, image.size)
 
 
-def _gallery(rows: Sequence[tuple[EntityImage, Entity]], answers: Sequence, values: Sequence) -> Gallery:
+def _gallery(rows: Sequence[tuple[EntityImage, Entity]], answers: Sequence[PhraseBox], values: Sequence) -> Gallery:
     def show(row: int) -> Shown:
         image, entity = rows[row]
-        truth, box = boxes_of(entity.boxes_xyxy), boxes_of(answers[row])
-        return Shown(image.path, f"where is '{entity.text}'?", truth_xyxy=truth, answer_xyxy=box, phrase=entity.text)
+        truth, answer = boxes_of(entity.boxes_xyxy), answers[row]
+        box = () if answer.failure else boxes_of(answer.box_xyxy)
+        asked, said = f"where is '{entity.text}'?", answer.said or answer.failure
+        return Shown(image.path, asked, answer=said, truth_xyxy=truth, answer_xyxy=box, phrase=entity.text)
 
     merged = np.array([value[0] for value in values], dtype=np.float64)
     keys = np.array([entity.number for _, entity in rows], dtype=np.int64)

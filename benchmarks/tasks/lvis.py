@@ -1,23 +1,22 @@
 """`lvis`: detection where the model has heads, else region recognition on LVIS files, by frequency of the category.
 
 The protocol says which: ids that begin with `regions/` are no detection figures. Detection is scored under all three
-protocols of LVIS at once. Names are asked for with underscores
-turned into blanks, nothing else. Frequencies are LVIS's own: r, c and f by the number of training images.
+protocols of LVIS at once; `tasks/detection.py` says what a detector is asked. An encoder is asked for names with
+underscores turned into blanks, nothing else. Frequencies are LVIS's own: r, c and f by the number of training images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmarks.gallery import Chart, Curve
 from benchmarks.metrics import lvis_ap
 from benchmarks.predictors.contract import Predictor
 from benchmarks.predictors.detector import DetectorPredictor
+from benchmarks.report.precision import FREQUENCIES, by_frequency, precision_chart
 from benchmarks.roots import FoundSet
 from benchmarks.tasks.checks import check_detection
 from benchmarks.tasks.contract import Measured, Options, Score, name_of
@@ -28,8 +27,6 @@ from cloc.data.formats.annotated import AnnotatedSet, Category
 from cloc.data.formats.lvis import read_lvis
 
 PROTOCOL = "regions/gt-box/no-template/underscores-as-blanks"
-FREQUENCY_NAMES = {"r": "rare", "c": "common", "f": "frequent"}
-FREQUENCIES = tuple(FREQUENCY_NAMES)
 
 FILES = (
     ("lvis", "val", "lvis_v1_val.json"),
@@ -91,7 +88,7 @@ class Lvis:
 
 def detection(predictor: DetectorPredictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> Measured:
     """AP under the three protocols, and class-agnostic recall by size."""
-    detected = detect_all(predictor, dataset, spoken_name, options)
+    detected = detect_all(predictor, dataset, options)
     name = name_of(found.dataset, dataset.rendered)
     if not detected.images:
         scores = nothing(dict.fromkeys(lvis_ap.PROTOCOLS, ("AP",)), found.split, detected)
@@ -99,19 +96,11 @@ def detection(predictor: DetectorPredictor, dataset: AnnotatedSet, found: FoundS
     groups = groups_of(detected, found.split)
     scores, curves = lvis_scores(detected, groups, options)
     frequency = np.array([category.frequency or "" for category in detected.categories])
-    lines = {f"{kind} ({FREQUENCY_NAMES[kind]})": frequency == kind for kind in FREQUENCIES}
+    lines = by_frequency(frequency)
     lines |= {split.partition("/")[2] or "all": chosen for split, chosen in groups.items()}
     chart = precision_chart(f"{name} {found.split}, {predictor.name}: precision over recall, IoU 0.5", curves, lines)
     gallery = detection_gallery(detected)
     return Measured(name, dataset.rendered, scores, detected.entries, gallery, (chart,), as_list=True)
-
-
-def precision_chart(title: str, curves: lvis_ap.LvisCurves, groups: Mapping[str, NDArray[np.bool_]]) -> Chart:
-    """Precision over recall, mean over the categories of each group; groups without annotation have no line."""
-    levels = {name: curves.precision_at_recall(chosen) for name, chosen in groups.items()}
-    recall = tuple(lvis_ap.RECALLS.tolist())
-    lines = tuple(Curve(name, recall, tuple(values.tolist())) for name, values in levels.items() if values is not None)
-    return Chart(title, "recall", "precision", lines)
 
 
 def spoken_name(category: Category) -> str:

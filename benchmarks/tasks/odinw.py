@@ -8,11 +8,13 @@ taken where it is there, else valid. Names are asked as the file has them, witho
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from benchmarks.predictors.detector import DetectorPredictor
 from benchmarks.roots import FoundSet
+from benchmarks.rows import Row
 from benchmarks.tasks.checks import check_detection
 from benchmarks.tasks.coco import measure_coco
 from benchmarks.tasks.contract import Measured, Options
@@ -58,6 +60,40 @@ class Odinw:
     def run(self, predictor: DetectorPredictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> Measured:
         """See `Task.run`."""
         return measure_coco(predictor, dataset, found, options)
+
+    def averages(self, rows: Sequence[Row]) -> list[Row]:
+        """See `averages`."""
+        return averages(rows)
+
+
+def averages(rows: Sequence[Row]) -> list[Row]:
+    """One row a protocol, metric and reading: the mean over all 13 sets; without value where one has none.
+
+    Args:
+        rows: of one model on every set that is there.
+    """
+    by_figure = dict[tuple[str, ...], list[Row]]()
+    for row in rows:
+        if row.data is not None:
+            by_figure.setdefault((row.model, row.predictor, row.protocol, row.metric), []).append(row)
+    return [_average(own) for own in by_figure.values()]
+
+
+def _average(rows: Sequence[Row]) -> Row:
+    values = {row.dataset.removeprefix("scenes-"): row.value for row in rows if row.value is not None}
+    lacking = [name for name in SETS if f"odinw-{name}" not in values]
+    return replace(
+        rows[0],
+        dataset="odinw",
+        data="rendered" if any(row.data == "rendered" for row in rows) else "real",
+        split=f"mean of {len(SETS)} sets",
+        value=None if lacking else sum(values.values()) / len(values),
+        num_examples=sum(row.num_examples for row in rows),
+        num_skipped=sum(row.num_skipped for row in rows),
+        seconds=round(sum(row.seconds for row in rows), 3),
+        reason=f"the average is over all {len(SETS)} sets; no figure of {', '.join(lacking)}" if lacking else None,
+        images_per_second=None,
+    )
 
 
 def annotation_file(folder: Path) -> tuple[str, Path] | None:

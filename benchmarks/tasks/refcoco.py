@@ -1,12 +1,13 @@
-"""`refcoco`, `refcoco+`, `refcocog`: which object does an expression mean? Two protocols for an encoder alone.
+"""`refcoco`, `refcoco+`, `refcocog`: which object does an expression mean? Two protocols.
 
-`candidates`: of the image's annotated objects (crowds left out) the one whose region embedding is nearest to the
-expression; right where its IoU with the referent is at least 0.5. Chance is the share of candidates that would be
-right; constant is to take the largest object.
+`candidates`, for an encoder: of the image's annotated objects (crowds left out) the one whose region embedding is
+nearest to the expression; right where its IoU with the referent is at least 0.5. Chance is the share of candidates that
+would be right; constant is to take the largest object.
 
-`phrase-box`: the box that the phrase prompt gives. Coordinates: xyxy pixels of the original image, cut at its border,
-no extra pixel. Constant is the best constant box on the canvas, sought on the evaluation set among the referents'
-own boxes and their mean, so an upper bound; chance is the box of a referent drawn from the other images.
+`phrase-box`: the box that a phrase prompt, a detector or an MLLM gives (`phrase_boxes.py` says how). Coordinates: xyxy
+pixels of the original image, cut at its border, no extra pixel. Constant is the best constant box on the canvas, sought
+on the evaluation set among the referents' own boxes and their mean, so an upper bound; chance is the box of a referent
+drawn from the other images.
 
 Expressions by name alone and relational ones have splits of their own where the file says which is which.
 """
@@ -22,28 +23,39 @@ import numpy as np
 
 from benchmarks.metrics.grounding import constant_box, constant_ious, hits_at
 from benchmarks.metrics.tally import Tally
-from benchmarks.predictors.contract import Predictor
 from benchmarks.roots import FoundSet
 from benchmarks.tasks.contract import Measured, Options, Score, expect, name_of, with_limit
 from benchmarks.tasks.photos import why_none
+from benchmarks.tasks.phrase_boxes import (
+    GROUNDERS,
+    AnyPredictor,
+    box_protocol,
+    cannot_box,
+    kind_of,
+    told_failures,
+)
 from benchmarks.tasks.referring import Referred, refer
 from cloc.data.formats.refcoco import ReferringSet, read_refcoco, refcoco_splits
 from cloc.images import Placement
 
 CANDIDATES = "candidates/nearest-region"
-PHRASE_BOX = "phrase-box/xyxy-pixels"
 METRICS = {
     "acc@0.5": partial(hits_at, threshold=0.5),
     "acc@0.75": partial(hits_at, threshold=0.75),
     "mean_iou": np.asarray,
 }
 NO_OBJECTS = "no annotated object on the image"
+NO_EMBEDDINGS = {
+    "detector": "a detector gives boxes, no region embeddings",
+    "mllm": "an MLLM gives words, no region embeddings",
+}
 
 
 class RefCoco:
     """One of the three RefCOCO sets, every split of it that is there but `train`."""
 
     bare = True
+    kinds = GROUNDERS
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -75,14 +87,14 @@ class RefCoco:
         constant = constant_box(METRICS["acc@0.5"](blind), [1, 2, 3])
         expect(f"{self.name}: constant box of equal referents", (constant.best, constant.drawn), (1.0, 1.0))
 
-    def run(self, predictor: Predictor, dataset: ReferringSet, found: FoundSet, options: Options) -> Measured:
+    def run(self, predictor: AnyPredictor, dataset: ReferringSet, found: FoundSet, options: Options) -> Measured:
         """See `Task.run`."""
         answers = refer(predictor, dataset, options)
         scores = []
         for split, inside in groups_of(answers, found.split).items():
             dropped = Counter(dataset.dropped) if inside.all() else Counter()
-            scores += candidate_scores(answers, split, inside, dropped, options)
-            scores += box_scores(answers, split, inside, dropped, options, predictor.cannot_ground)
+            scores += candidate_scores(answers, split, inside, dropped, options, NO_EMBEDDINGS.get(kind_of(predictor)))
+            scores += box_scores(answers, split, inside, dropped, options, predictor)
         name, gallery = name_of(found.dataset, dataset.rendered), answers.gallery()
         return Measured(name, dataset.rendered, scores, answers.lines(), gallery)
 
@@ -98,10 +110,12 @@ def groups_of(answers: Referred, split: str) -> dict[str, np.ndarray]:
 
 
 def candidate_scores(
-    answers: Referred, split: str, inside: np.ndarray, dropped: Counter[str], options: Options
+    answers: Referred, split: str, inside: np.ndarray, dropped: Counter[str], options: Options, cannot: str | None
 ) -> list[Score]:
-    """acc@0.5 of the nearest annotated object."""
+    """acc@0.5 of the nearest annotated object; one row with the reason where the model cannot."""
     protocol, usable = with_limit(CANDIDATES, options), answers.skips == ""
+    if cannot:
+        return [Score(split, protocol, "acc@0.5", reason=cannot)]
     scored = inside & usable & answers.has_candidates
     skipped = dropped + Counter(answers.skips[inside & ~usable].tolist())
     without = int((inside & usable & ~answers.has_candidates).sum())
@@ -120,10 +134,11 @@ def box_scores(
     inside: np.ndarray,
     dropped: Counter[str],
     options: Options,
-    cannot: str | None,
+    predictor: AnyPredictor,
 ) -> list[Score]:
-    """acc@0.5, acc@0.75 and mean IoU of the phrase-prompted box."""
-    protocol, scored = with_limit(PHRASE_BOX, options), inside & (answers.skips == "")
+    """acc@0.5, acc@0.75 and mean IoU of the phrase's box; a phrase without a box counts as an IoU of 0."""
+    protocol, scored = with_limit(box_protocol(predictor), options), inside & (answers.skips == "")
+    cannot = cannot_box(predictor)
     skipped = dropped + Counter(answers.skips[inside & ~scored].tolist())
     if cannot or not scored.any():
         why = cannot or why_none(answers.photos_skipped, answers.images)
@@ -131,15 +146,14 @@ def box_scores(
     rows = np.flatnonzero(scored)
     known = {image.image_id: Placement(image.width, image.height) for image in answers.images}
     places = [known[image_id] for image_id in answers.image_ids[rows].tolist()]
-    told = [answers.expressions[row].box_xyxy for row in rows]
-    referents = [place.to_canvas([box])[0] for place, box in zip(places, told, strict=True)]
+    meant = [answers.expressions[row].box_xyxy for row in rows]
+    referents = [place.to_canvas([box])[0] for place, box in zip(places, meant, strict=True)]
     extents = [place.to_canvas([[0, 0, place.width, place.height]])[0] for place in places]
     blind = constant_ious(referents, extents)
-    scores = []
+    told, scores = told_failures([answers.boxes[row].failure for row in rows]), []
     for metric, value_of in METRICS.items():
         constant = constant_box(value_of(blind), answers.image_ids[rows])
         tally = Tally.of(answers.image_ids[rows], value_of(answers.box_iou[rows]))
-        scores.append(
-            Score(split, protocol, metric, tally, skipped=skipped, chance=constant.drawn, constant=constant.best)
-        )
+        facts = {"skipped": skipped, "chance": constant.drawn, "constant": constant.best, "reason": told}
+        scores.append(Score(split, protocol, metric, tally, **facts))
     return scores

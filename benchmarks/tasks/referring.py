@@ -1,4 +1,4 @@
-"""Ask a predictor what every expression means: the nearest annotated object, and the phrase-prompted box.
+"""Ask a predictor what every expression means: the nearest annotated object (an encoder), and the phrase's box.
 
 Letters: X expressions.
 """
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.gallery import Gallery, Shown, boxes_of
-from benchmarks.predictors.contract import Predictor
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.photos import limited, photo_batches
+from benchmarks.tasks.phrase_boxes import AnyPredictor, PhraseBox, cannot_box, kind_of, phrase_boxes
 from cloc.boxes import area, iou, paired_iou
 from cloc.data.formats.annotated import AnnotatedImage
 from cloc.data.formats.refcoco import Expression, ReferringSet
@@ -38,7 +38,7 @@ class Referred:
         chosen_iou: (X,) its IoU with the referent.
         right_share: (X,) share of the candidates with an IoU of at least 0.5 with the referent.
         largest_is_right: (X,) bool, for the candidate of the largest area.
-        boxes_xyxy: (X, 4) phrase-prompted boxes, pixels; NaN where the predictor has none.
+        boxes: X answers with a box, or with the reason why there is none; None where it was not asked for.
         box_iou: (X,) their IoU with the referent.
         sureness: (X,) lead of the nearest object's cosine over the second's.
         photos_skipped: reason by image id.
@@ -53,13 +53,13 @@ class Referred:
     chosen_iou: NDArray[np.float64]
     right_share: NDArray[np.float64]
     largest_is_right: NDArray[np.bool_]
-    boxes_xyxy: NDArray[np.float64]
+    boxes: list[PhraseBox | None]
     box_iou: NDArray[np.float64]
     sureness: NDArray[np.float64]
     photos_skipped: Mapping[int, str]
 
     def lines(self) -> list[dict[str, Any]]:
-        """One JSON object an expression; `pred_bbox_xyxy` is the phrase-prompted box in pixels."""
+        """One JSON object an expression; `pred_bbox_xyxy` is the phrase's box in pixels."""
         lines = []
         for row, asked in enumerate(self.expressions):
             line: dict[str, Any] = {"image_id": asked.image_id, "sent_id": asked.sent_id, "expression": asked.text}
@@ -69,34 +69,43 @@ class Referred:
             if self.has_candidates[row]:
                 line["chosen_annotation_id"] = int(self.chosen[row])
                 line["chosen_iou"] = round(float(self.chosen_iou[row]), 6)
-            if np.isfinite(self.boxes_xyxy[row]).all():
-                line["pred_bbox_xyxy"] = [round(float(v), 3) for v in self.boxes_xyxy[row]]
-                line["iou"] = round(float(self.box_iou[row]), 6)
+            box = self.boxes[row]
+            if box is not None:
+                line |= box.facts() | {"iou": round(float(self.box_iou[row]), 6)}
             lines.append(line)
         return lines
 
     def gallery(self) -> Gallery:
-        """Every expression of which one annotated object was chosen; right as in `candidates/nearest-region`."""
-        rows = np.flatnonzero((self.skips == "") & self.has_candidates)
+        """Every expression of which one annotated object was chosen, right as in `candidates/nearest-region`; where
+        none was, of a model without region embeddings, every box, and its sureness is how far it is from the threshold.
+        """
+        by_box = not self.has_candidates.any()
+        boxed = np.array([box is not None for box in self.boxes], dtype=bool)
+        rows = np.flatnonzero((self.skips == "") & (boxed if by_box else self.has_candidates))
         by_id = {image.image_id: image for image in self.images}
 
         def show(place: int) -> Shown:
             row = rows[place]
             asked, image = self.expressions[row], by_id[int(self.image_ids[row])]
             chosen = image.boxes_xyxy[image.annotation_ids == self.chosen[row]]
+            box = self.boxes[row]
+            if by_box:
+                chosen = box.box_xyxy if box is not None and not box.failure else chosen[:0]
             return Shown(
                 image.path,
                 f"which object is meant by '{asked.text}'?",
+                answer=(box.said or box.failure) if by_box and box is not None else "",
                 truth_xyxy=boxes_of(asked.box_xyxy),
                 answer_xyxy=boxes_of(chosen),
                 phrase=asked.text,
             )
 
         keys = np.array([self.expressions[row].sent_id for row in rows], dtype=np.int64)
-        return Gallery(keys, self.chosen_iou[rows] >= RIGHT_IOU, self.sureness[rows], show)
+        overlap = (self.box_iou if by_box else self.chosen_iou)[rows]
+        return Gallery(keys, overlap >= RIGHT_IOU, np.abs(overlap - RIGHT_IOU) if by_box else self.sureness[rows], show)
 
 
-def refer(predictor: Predictor, dataset: ReferringSet, options: Options) -> Referred:
+def refer(predictor: AnyPredictor, dataset: ReferringSet, options: Options) -> Referred:
     """Ask for every expression of the split, image by image."""
     by_image: dict[int, list[Expression]] = defaultdict(list)
     for expression in dataset.expressions:
@@ -105,26 +114,28 @@ def refer(predictor: Predictor, dataset: ReferringSet, options: Options) -> Refe
     asked = [expression for image in images for expression in by_image[image.image_id]]
     counts = [len(by_image[image.image_id]) for image in images]
     first = dict(zip([image.image_id for image in images], np.cumsum(counts) - counts, strict=True))
-    distinct = sorted({expression.text for expression in asked})
-    texts = dict(zip(distinct, predictor.encode_texts(distinct), strict=True))
+    encodes, boxes_too = kind_of(predictor) == "encoder", cannot_box(predictor) is None
+    distinct = sorted({expression.text for expression in asked}) if encodes else []
+    texts = dict(zip(distinct, predictor.encode_texts(distinct), strict=True)) if encodes else {}
     skipped: dict[int, str] = {}
     answers = _blank(asked, images, skipped)
     for kept, photos in photo_batches(images, options, f"{predictor.name} on {dataset.name}", skipped):
         objects = [image.boxes_xyxy[~image.crowd] for image in kept]
-        regions = predictor.encode_regions(photos, objects)
+        regions = predictor.encode_regions(photos, objects) if encodes else [None] * len(kept)
         phrases = [[expression.text for expression in by_image[image.image_id]] for image in kept]
-        boxes = [None] * len(kept) if predictor.cannot_ground else predictor.ground(photos, phrases)
+        boxes = phrase_boxes(predictor, photos, phrases) if boxes_too else [None] * len(kept)
         for image, candidates, embeds, found in zip(kept, objects, regions, boxes, strict=True):
             rows = first[image.image_id] + np.arange(len(by_image[image.image_id]))
             referents = np.array([expression.box_xyxy for expression in by_image[image.image_id]])
-            if len(candidates):
+            if len(candidates) and embeds is not None:
                 cosine = np.stack([texts[asked[row].text] for row in rows]) @ embeds.T
                 nearest, ranked = cosine.argmax(axis=1), np.sort(cosine, axis=1)
                 answers.sureness[rows] = ranked[:, -1] - ranked[:, max(-2, -ranked.shape[1])]
                 _note_candidates(answers, rows, image.annotation_ids[~image.crowd], candidates, nearest, referents)
             if found is not None:
-                answers.boxes_xyxy[rows] = found
-                answers.box_iou[rows] = paired_iou(found, referents)
+                answers.boxes[rows[0] : rows[-1] + 1] = found
+                overlap = paired_iou([np.nan_to_num(box.box_xyxy) for box in found], referents)
+                answers.box_iou[rows] = np.where([bool(box.failure) for box in found], 0.0, overlap)
     answers.skips[:] = [skipped.get(expression.image_id, "") for expression in asked]
     return answers
 
@@ -142,7 +153,7 @@ def _blank(asked: list[Expression], images: list[AnnotatedImage], skipped: dict[
         chosen_iou=np.zeros(count),
         right_share=np.zeros(count),
         largest_is_right=np.zeros(count, dtype=bool),
-        boxes_xyxy=np.full((count, 4), np.nan),
+        boxes=[None] * count,
         box_iou=np.zeros(count),
         sureness=np.zeros(count),
         photos_skipped=skipped,

@@ -19,7 +19,7 @@ from benchmarks.gallery import Gallery, Shown, boxes_of
 from benchmarks.metrics.answers import names_it
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
-from benchmarks.predictors.mllm import MllmPredictor, written
+from benchmarks.predictors.mllm import MllmPredictor
 from benchmarks.readers.reflvis import FORMS, Either, EitherSet, read_reflvis
 from benchmarks.roots import FoundSet
 from benchmarks.tasks.contract import Measured, Options, Score, expect, with_limit
@@ -85,7 +85,7 @@ class RefLvis:
         reasons = Counter(dataset.dropped)
         for row, reason in skipped.items():
             reasons[reason] += len(by_image[paths[row]])
-        protocol = f"{WORDS}/{predictor.convention}" if in_words else NEAREST
+        protocol = f"{WORDS}/{predictor.places.name}" if in_words else NEAREST
         scores = [_score(lines, form, found.split, with_limit(protocol, options), reasons) for form in FORMS]
         gallery = _gallery([line for line in lines if line["form"] == "box"], dataset.questions)
         return Measured("reflvis", False, scores, lines, gallery)
@@ -118,7 +118,7 @@ def asked_in_words(predictor: MllmPredictor, photos: Sequence[Image.Image], aske
         told = []
         for q in questions:
             first, second = (q.name, q.other) if q.number % 2 == 0 else (q.other, q.name)
-            place = written(q.boxes_xyxy[form], q.size, predictor.convention)
+            place = predictor.places.write(q.boxes_xyxy[form], q.size)
             told.append(f"Is the object {place} of the image a {first} or a {second}?")
         answers = predictor.answer([photo] * len(told), told) if told else []
         found.append(

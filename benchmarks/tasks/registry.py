@@ -7,6 +7,8 @@ from difflib import get_close_matches
 
 from benchmarks.tasks.coco import Coco
 from benchmarks.tasks.contract import Task
+from benchmarks.tasks.detection_speed import PARTS as DETECTION_PARTS
+from benchmarks.tasks.detection_speed import DetectionSpeed
 from benchmarks.tasks.ferret_bench import FerretBench
 from benchmarks.tasks.fgovd import FgOvd
 from benchmarks.tasks.flickr30k_grounding import Flickr30kGrounding
@@ -18,7 +20,7 @@ from benchmarks.tasks.reflvis import RefLvis
 from benchmarks.tasks.region_recognition import RegionFit, RegionRecognition
 from benchmarks.tasks.region_retrieval import RegionRetrieval
 from benchmarks.tasks.retrieval import Retrieval
-from benchmarks.tasks.speed import Speed
+from benchmarks.tasks.speed import PARTS, Speed
 from benchmarks.tasks.zeroshot import ZeroShot
 
 TASKS: tuple[Task, ...] = (
@@ -39,6 +41,9 @@ TASKS: tuple[Task, ...] = (
     FerretBench(),
     RegionFit(),
     Speed(),
+    *(Speed(part) for part in PARTS),
+    DetectionSpeed(),
+    *(DetectionSpeed(part) for part in DETECTION_PARTS),
 )
 
 

@@ -1,13 +1,15 @@
-"""`speed`: scenes rendered a second, what 100 boxes cost beside the image alone, and what the region contrast costs in
-tiles beside the whole matrix. Only when asked for by name.
+"""`speed`: what things cost, in seconds and memory. Only when asked for by name; each part has a name of its own.
+
+`speed_rendering`: scenes a second. `speed_encoding`: 100 boxes beside the image alone, with the model given.
+`speed_regions`: the same with a ViT-B/16, and beside one encoding a box. `speed_step`: a training step beside the one
+without regions and beside open_clip's. `speed_loader`: our loader beside open_clip's. `speed_contrast`: the region
+contrast in tiles beside the whole matrix.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 from PIL import Image
@@ -16,6 +18,10 @@ from benchmarks.predictors.contract import Predictor
 from benchmarks.roots import FoundSet
 from benchmarks.tasks.contract import Measured, Options, Score, expect
 from benchmarks.tasks.contrast_cost import contrast_scores
+from benchmarks.tasks.loader_cost import loader_scores
+from benchmarks.tasks.region_cost import region_scores
+from benchmarks.tasks.step_cost import step_scores
+from benchmarks.tasks.timing import in_turn, ratio_of, seconds_of
 from cloc.data.scenes import WorldSpec, render_scene
 
 SCENE_SIZE = 224
@@ -24,25 +30,39 @@ WARM_UP_SCENES = 20
 BOXES = 100
 REPEATS = 15
 
+PARTS: dict[str, tuple[str, str, bool]] = {
+    "rendering": (f"{SCENE_SIZE}px", "scenes", False),
+    "encoding": (f"{SCENE_SIZE}px-scene", "scenes", True),
+    "regions": ("vit-b16", "made-up-images", False),
+    "step": ("vit-b16", "made-up-samples", False),
+    "loader": (f"{SCENE_SIZE}px", "scenes", False),
+    "contrast": ("made-up-regions", "made-up-regions", False),
+}
+"""By name: the split, the data set of the rows, and whether it needs a model. The quick ones first."""
+
 
 class Speed:
-    """Seconds, not accuracy. Encoding is timed in pairs, side by side in one run, so that a busy machine hits both."""
+    """Seconds, not accuracy. What is compared is timed in turn in one run, so that a busy machine hits both.
 
-    name = "speed"
-    needs = "nothing: it renders its own scenes"
+    Args:
+        part: one of `PARTS`; None for all of them.
+    """
+
+    needs = "nothing: it renders or makes up what it reads"
     bare = False
+    timed = True
+
+    def __init__(self, part: str | None = None) -> None:
+        self.name = "speed" if part is None else f"speed_{part}"
+        self.parts = tuple(PARTS) if part is None else (part,)
 
     def places(self, roots: Sequence[Path]) -> list[Path]:
         """See `Task.places`."""
         return []
 
     def find(self, roots: Sequence[Path]) -> list[FoundSet]:
-        """See `Task.find`. The renderer's speed does not depend on the model, so it is measured once."""
-        return [
-            FoundSet("rendering", f"{SCENE_SIZE}px", Path(), WorldSpec, needs_model=False),
-            FoundSet("contrast", "made-up-regions", Path(), WorldSpec, needs_model=False),
-            FoundSet("encoding", f"{SCENE_SIZE}px-scene", Path(), WorldSpec),
-        ]
+        """See `Task.find`. What does not depend on the model is measured once."""
+        return [FoundSet(part, PARTS[part][0], Path(), WorldSpec, needs_model=PARTS[part][2]) for part in self.parts]
 
     def self_check(self) -> None:
         """See `Task.self_check`."""
@@ -50,18 +70,25 @@ class Speed:
 
     def run(self, predictor: Predictor | None, dataset: WorldSpec, found: FoundSet, options: Options) -> Measured:
         """See `Task.run`."""
-        if found.dataset == "contrast":
-            return Measured("made-up-regions", True, contrast_scores(found.split))
-        if found.needs_model:
-            return Measured("scenes", True, encoding_scores(predictor, dataset, found.split))
-        return Measured("scenes", True, [scenes_a_second(dataset, found.split)])
+        split, measured, _ = PARTS[found.dataset]
+        if found.dataset == "encoding":
+            return Measured(measured, True, encoding_scores(predictor, dataset, split))
+        if found.dataset == "rendering":
+            return Measured(measured, True, [scenes_a_second(dataset, split)])
+        alone: dict[str, Callable[[str], list[Score]]] = {
+            "regions": region_scores,
+            "step": step_scores,
+            "loader": loader_scores,
+            "contrast": contrast_scores,
+        }
+        return Measured(measured, True, alone[found.dataset](split))
 
 
 def scenes_a_second(world: WorldSpec, split: str) -> Score:
     """Scenes with their boxes, names, captions and expressions, in this process, without encoding a JPEG."""
     for index in range(WARM_UP_SCENES):
         render_scene(world, index, "val", SCENE_SIZE)
-    seconds = _seconds(lambda: [render_scene(world, index, "val", SCENE_SIZE) for index in range(SCENES)])
+    seconds = seconds_of(lambda: [render_scene(world, index, "val", SCENE_SIZE) for index in range(SCENES)])
     return Score(split, "one-process/no-jpeg", "scenes_per_second", value=SCENES / seconds, num_examples=SCENES)
 
 
@@ -70,24 +97,14 @@ def encoding_scores(predictor: Predictor, world: WorldSpec, split: str) -> list[
     image: Image.Image = render_scene(world, 0, "val", SCENE_SIZE).image
     corners = np.random.default_rng(0).uniform(0, SCENE_SIZE / 2, (BOXES, 2))
     boxes = np.concatenate([corners, corners + SCENE_SIZE / 4], axis=1)
-    many, alone = [], []
-    for _ in range(REPEATS + 1):
-        alone.append(_seconds(lambda: predictor.encode_images([image])))
-        many.append(_seconds(lambda: predictor.encode_regions([image], [boxes])))
-    many, alone = many[1:], alone[1:]  # the first pair warms up
+    works = {
+        "alone": lambda: seconds_of(lambda: predictor.encode_images([image])),
+        "many": lambda: seconds_of(lambda: predictor.encode_regions([image], [boxes])),
+    }
+    seconds = in_turn(works, REPEATS)
     protocol = f"{BOXES}-boxes/median-of-{REPEATS}-pairs/with-preprocessing"
+    rate, ratio = BOXES / float(np.median(seconds["many"])), ratio_of(seconds["many"], seconds["alone"])
     return [
-        Score(split, protocol, "regions_per_second", value=BOXES / median(many), num_examples=REPEATS),
-        Score(split, protocol, "seconds_over_image_alone", value=ratio_of(many, alone), num_examples=REPEATS),
+        Score(split, protocol, "regions_per_second", value=rate, num_examples=REPEATS),
+        Score(split, protocol, "seconds_over_image_alone", value=ratio, num_examples=REPEATS),
     ]
-
-
-def ratio_of(slow: Sequence[float], quick: Sequence[float]) -> float:
-    """Median of the ratios of pairs."""
-    return median(a / b for a, b in zip(slow, quick, strict=True))
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start

@@ -16,6 +16,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from cloc.models.configuration import ClocConfig, ClocVisionConfig
+from cloc.models.packing import PackedTexts, Texts, can_pack, pack, packed_hidden
 from cloc.models.prompter import BoxHead, ImageTokens, Prompter
 from cloc.models.prompts import check_kinds, gather_prompts
 from cloc.models.roi_align import ImageMap, RoiAlignPrompter
@@ -228,6 +229,23 @@ class ClocModel(ClocPreTrainedModel):
         pooled = self.text(input_ids=input_ids, attention_mask=attention_mask).pooler_output
         return F.normalize(self.text_projection(pooled), dim=-1)
 
+    def get_texts_features(self, *groups: Texts) -> tuple[torch.Tensor, ...]:
+        """`get_text_features` of each group of texts; where the tower is causal, in one call and without padding.
+
+        Raises:
+            ValueError: a text is padded on the left.
+        """
+        if not can_pack(self.text):
+            return tuple(self.get_text_features(ids, attention) for ids, attention in groups)
+        sizes = [len(ids) for ids, _ in groups]
+        if not sum(sizes):
+            return (self.get_text_features(groups[0][0]),) * len(groups)
+        return self.get_packed_features(pack(groups, self.text.config.eos_token_id)).split(sizes)
+
+    def get_packed_features(self, texts: PackedTexts) -> torch.Tensor:
+        """(S, E), unit norm, of texts that lie in rows."""
+        return F.normalize(self.text_projection(packed_hidden(self.text, texts)), dim=-1)
+
     def get_region_features(
         self,
         pixel_values: torch.Tensor,
@@ -279,9 +297,13 @@ class ClocModel(ClocPreTrainedModel):
         encoded = self.vision(pixel_values)
         scale, region_scale = self.scales()
         bias, region_bias = self.biases()
+        asked = [(caption_ids, caption_attention)]
+        if self.has_prompter:
+            asked.append((phrase_ids, phrase_attention))
+        captions, *others = self.get_texts_features(*asked)
         outputs = Outputs(
             image_embeds=encoded.image_embeds,
-            caption_embeds=self.get_text_features(caption_ids, caption_attention),
+            caption_embeds=captions,
             logit_scale=scale,
             logit_bias=bias,
         )
@@ -289,7 +311,7 @@ class ClocModel(ClocPreTrainedModel):
             return outputs
         prompter = self.vision.prompter
         image = self.vision.prompter_tokens(encoded)
-        phrases = self.get_text_features(phrase_ids, phrase_attention)
+        phrases = others[0]
         if prompt_kinds is None:
             pooled = prompter(prompter.box_tokens(boxes), image)
         else:

@@ -13,9 +13,7 @@ from cloc.masks import as_mask, place_mask
 Size = tuple[int, int]
 
 
-def place_prompts(
-    name: str, prompts: Sequence[object], sizes: Sequence[Size], canvas: int
-) -> dict[str, torch.Tensor]:
+def place_prompts(name: str, prompts: Sequence[object], sizes: Sequence[Size], canvas: int) -> dict[str, torch.Tensor]:
     """One kind of prompts for a batch of images, padded to the longest list.
 
     Args:

@@ -20,6 +20,7 @@ from cloc.losses.grounding import grounding
 from cloc.losses.pairs import Form, contrast_pairs
 from cloc.models.configuration import ClocConfig
 from cloc.models.modeling import ClocModel
+from cloc.models.packing import can_pack, lay
 from cloc.models.tower import image_side
 from cloc.planning.peak import PeakMemory
 from cloc.stepper import switches
@@ -92,11 +93,13 @@ def _features(
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Pairs of rows and texts, as in the model's own forward pass; the last pair are boxes."""
     encoded = model.vision(pixels)
-    pairs = [(encoded.image_embeds, model.get_text_features(captions))]
-    if not shapes.prompts or not model.has_prompter:
+    regions_too = bool(shapes.prompts) and model.has_prompter
+    asked, *others = _text_features(model, [captions, phrases] if regions_too else [captions])
+    pairs = [(encoded.image_embeds, asked)]
+    if not regions_too:
         return pairs
     prompter = model.vision.prompter
-    image, texts = model.vision.prompter_tokens(encoded), model.get_text_features(phrases)
+    image, texts = model.vision.prompter_tokens(encoded), others[0]
     boxes = torch.zeros(shapes.images, shapes.prompts, 4)
     regions = prompter.project(prompter(prompter.box_tokens(boxes), image)).flatten(0, 1)
     rows = torch.arange(len(regions)) % len(texts)
@@ -107,6 +110,15 @@ def _features(
         prompter(prompter.phrase_tokens(asked.view(shapes.images, -1, asked.shape[1])), image)
     )
     return [*pairs, (regions, asked), (grounded.flatten(0, 1), boxes.flatten(0, 1))]
+
+
+def _text_features(model: ClocModel, groups: list[torch.Tensor]) -> list[torch.Tensor]:
+    """As `ClocModel.get_texts_features`, which reads where texts end; here all are full."""
+    if not can_pack(model.text):
+        return [model.get_text_features(ids) for ids in groups]
+    sizes, lengths = [len(ids) for ids in groups], [ids.shape[1] for ids in groups for _ in range(len(ids))]
+    rows = lay(torch.cat([ids.flatten() for ids in groups]), lengths, model.text.config.eos_token_id)
+    return list(model.get_packed_features(rows).split(sizes))
 
 
 def _loss(model: ClocModel, features: list[tuple[torch.Tensor, torch.Tensor]], form: Form) -> torch.Tensor:

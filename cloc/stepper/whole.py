@@ -1,6 +1,6 @@
 """DeepSpeed's scattered state to and from checkpoints that are free of topology: whole tensors by name.
 
-The layout is that of `cloc.checkpoint`, so a run may go on with another number of ranks, another ZeRO stage, or on plain
+The layout is that of `cloc.checkpoint`, so a run may go on with another number of ranks, another ZeRO stage, or plain
 torch. Every rank takes part; the main one writes, and holds one whole copy of weights and moments in its CPU memory.
 """
 
@@ -76,8 +76,6 @@ def load_whole(folder: Path, engine: Any) -> None:
 
 
 def _load_moments(engine: Any, moments: Any, names: set[str], steps: float) -> None:
-    from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
-
     scattered = engine.zero_optimization_stage() > 0
     if scattered:
         for flat in _flat_parts(engine):
@@ -93,9 +91,29 @@ def _load_moments(engine: Any, moments: Any, names: set[str], steps: float) -> N
             continue
         with gathered(engine, parameter):
             whole = parameter.detach().float().clone()
-        safe_set_full_fp32_param(parameter, whole)  # the copy that the optimiser moves
+        _put(parameter, whole)  # the copy that the optimiser moves
         for key, value in found.items():
-            safe_set_full_optimizer_state(parameter, value, key)
+            _put(parameter, value, key)
+
+
+def _put(parameter: nn.Parameter, whole: torch.Tensor, key: str | None = None) -> None:
+    """Set this rank's part of a parameter (None) or of one of its moments from the whole tensor."""
+    from deepspeed import utils
+
+    if not hasattr(parameter, "ds_id"):
+        if key is None:
+            utils.safe_set_full_fp32_param(parameter, whole)
+        else:
+            utils.safe_set_full_optimizer_state(parameter, whole, key)
+        return
+    # ZeRO 3 cuts into equal parts, the last one padded; DeepSpeed's call for whole values forgets the padding.
+    size = parameter.ds_tensor.ds_numel
+    padded = nn.functional.pad(whole.flatten(), (0, size * comm.world_size() - whole.numel()))
+    part = padded.narrow(0, size * comm.rank(), size)
+    if key is None:
+        utils.safe_set_local_fp32_param(parameter, part)
+    else:
+        utils.safe_set_local_optimizer_state(parameter, part, key)
 
 
 def _flat_parts(engine: Any) -> list[torch.Tensor]:

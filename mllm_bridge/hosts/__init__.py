@@ -4,10 +4,45 @@ from __future__ import annotations
 
 from typing import Any
 
-from mllm_bridge.hosts.family import HostFamily
+from mllm_bridge.hosts.aya_vision import AYA_VISION
+from mllm_bridge.hosts.cohere2_vision import COHERE2_VISION
+from mllm_bridge.hosts.family import HostFamily, Refusing
+from mllm_bridge.hosts.fast_vlm import FAST_VLM
+from mllm_bridge.hosts.gemma3 import GEMMA3
+from mllm_bridge.hosts.idefics3 import IDEFICS3
+from mllm_bridge.hosts.internvl import INTERNVL
 from mllm_bridge.hosts.llava import LLAVA
+from mllm_bridge.hosts.llava_next import LLAVA_NEXT
+from mllm_bridge.hosts.llava_onevision import LLAVA_ONEVISION
+from mllm_bridge.hosts.mistral3 import MISTRAL3
+from mllm_bridge.hosts.paligemma import PALIGEMMA
+from mllm_bridge.hosts.perception_lm import PERCEPTION_LM
+from mllm_bridge.hosts.qwen2_5_vl import QWEN2_5_VL
+from mllm_bridge.hosts.smolvlm import SMOLVLM
+from mllm_bridge.hosts.video_llava import VIDEO_LLAVA
+from mllm_bridge.hosts.vipllava import VIPLLAVA
 
-FAMILIES: dict[str, HostFamily] = {family.model_type: family for family in (LLAVA,)}
+FAMILIES: dict[str, HostFamily] = {
+    family.model_type: family
+    for family in (
+        AYA_VISION,
+        COHERE2_VISION,
+        FAST_VLM,
+        GEMMA3,
+        IDEFICS3,
+        LLAVA,
+        LLAVA_NEXT,
+        LLAVA_ONEVISION,
+        PALIGEMMA,
+        PERCEPTION_LM,
+        SMOLVLM,
+        VIDEO_LLAVA,
+        VIPLLAVA,
+    )
+}
+"""The families that take a tower of one kind or more."""
+REFUSING: dict[str, Refusing] = {family.model_type: family for family in (INTERNVL, MISTRAL3, QWEN2_5_VL)}
+"""The families that take none, each with its reason."""
 DEFAULT = LLAVA
 """The family of which the bare command makes a tiny host."""
 
@@ -20,9 +55,13 @@ def family_of(config: dict[str, Any], source: str) -> HostFamily:
         source: where the host lies, for messages.
 
     Raises:
-        ValueError: the family is unknown.
+        ValueError: the family is unknown, or takes no other tower.
     """
     model_type = config.get("model_type")
+    if model_type in REFUSING:
+        raise ValueError(
+            f"host: {source} is of the family {model_type!r}, which takes no other tower: {REFUSING[model_type].why}"
+        )
     if model_type not in FAMILIES:
         raise ValueError(
             f"host: {source} is of type {model_type!r}; known families: {', '.join(sorted(FAMILIES))}. Another family "

@@ -54,7 +54,7 @@ PLACE = Provenance("abc", {}, "machine", 0)
 class ColourDetector:
     """Finds each painted rectangle; `skip` names are never found, `nothing` finds none at all."""
 
-    kind = "detector"
+    kind, form = "detector", "name"
     name = "colour-detector"
 
     def __init__(self, colours, skip=(), nothing=False):
@@ -76,7 +76,8 @@ def measured(root, folder, predictor, task, options=QUIET):
 
 
 def value(results, protocol, metric, split="val"):
-    (row,) = [r.row for r in results if (r.row.protocol, r.row.metric, r.row.split) == (protocol, metric, split)]
+    wanted = (f"{protocol}/name", metric, split)
+    (row,) = [r.row for r in results if (r.row.protocol, r.row.metric, r.row.split) == wanted]
     return row.value
 
 
@@ -124,6 +125,32 @@ def test_names_are_asked_with_blanks_and_split_by_what_training_boxed(colours, t
     assert asked == ["red", "green", "blue", "fire opal"]
 
 
+def test_definitions_are_asked_where_training_had_them_and_the_protocol_says_so(colours, tmp_path):
+    asked = []
+
+    class Reading(ColourDetector):
+        form = "name+definition"
+
+        def detect(self, images, names):
+            asked[:] = names
+            return super().detect(images, names)
+
+    root = colours.write(tmp_path / "root")
+    file = root / "lvis" / "lvis_v1_val.json"
+    content = json.loads(file.read_text())
+    for category in content["categories"][:3]:
+        category["def"] = f"the  Colour {category['name']}"
+    file.write_text(json.dumps(content))
+    results, _ = measured(root, tmp_path / "lvis", Reading(colours), Lvis())
+    assert asked == ["red, the colour red", "green, the colour green", "blue, the colour blue", "fire opal"]
+    assert {r.row.protocol.partition("/")[2] for r in results} == {
+        "name+definition", "300-boxes-an-image/name+definition",
+    }  # fmt: skip
+    results, _ = measured(root, tmp_path / "coco", Reading(colours), Coco())  # COCO's file has no definition
+    assert asked == ["red", "green", "blue", "fire opal"]
+    assert {r.row.protocol for r in results} == {"coco-ap100/name", f"{AGNOSTIC}/name"}
+
+
 @pytest.mark.parametrize("task", [Lvis(), Coco()], ids=lambda task: task.name)
 def test_the_results_file_alone_gives_the_same_figures(task, root, colours, tmp_path, monkeypatch):
     results, _ = measured(root, tmp_path / "run", ColourDetector(colours, skip=("green",)), task)
@@ -132,7 +159,8 @@ def test_the_results_file_alone_gives_the_same_figures(task, root, colours, tmp_
     assert main(["--predictions", str(file), "--annotations", str(root / truth), "--out", str(tmp_path / "alone")]) == 0
     rows = json.loads((tmp_path / "alone" / "results.json").read_text())["rows"]
     alone = {(row["protocol"], row["metric"]): row["value"] for row in rows}
-    ours = {(r.row.protocol, r.row.metric): r.row.value for r in results if r.row.protocol != AGNOSTIC}
+    named = [(r.row.protocol.removesuffix("/name"), r.row) for r in results]
+    ours = {(protocol, row.metric): row.value for protocol, row in named if protocol != AGNOSTIC}
     assert alone.keys() == ours.keys()
     assert all(ours[key] == pytest.approx(alone[key], abs=1e-12) for key in ours if ours[key] is not None)
 

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.metrics.intervals import interval
 from benchmarks.predictors.detector import Found
+from benchmarks.predictors.mllm import CONVENTIONS
 from benchmarks.readers.flickr_entities import read_entities
 from benchmarks.readers.reflvis import read_reflvis
 from benchmarks.scoring.synonyms import spoken
@@ -125,7 +126,7 @@ def reflvis(painted, colours):
 class Talker:
     """An MLLM that answers with the colour at the place it is told, or denies that."""
 
-    kind, name, convention = "mllm", "talker", "pixels"
+    kind, name, places = "mllm", "talker", CONVENTIONS["pixels"]
 
     def __init__(self, colours, wording="It is a {right}."):
         self.reader, self.names, self.wording, self.asked = colours.Reader(), colours.names, wording, []
@@ -160,7 +161,7 @@ def test_reflvis_in_words(painted, colours):
     talker = Talker(colours)
     (perfect,) = run(RefLvis(), painted, talker)
     assert score(perfect, "val/box").tally.value() == 1.0
-    assert score(perfect, "val/box").protocol == "question-in-words/negation-rule/pixels"
+    assert score(perfect, "val/box").protocol == "question-in-words/negation-rule/pixels-image"
     first = [line for line in perfect.predictions if line["form"] == "box" and line["id"] < 2]
     for line in first:  # the right class stands first in even questions
         right = line["text"].removeprefix("It is a ").rstrip(".")
@@ -262,7 +263,7 @@ def test_odinw_takes_test_before_valid_and_scores_as_coco(painted, colours):
     ]
 
     class Detector:
-        kind, name = "detector", "painter"
+        kind, name, form = "detector", "painter", "name"
 
         def detect(self, images, names):
             boxes = np.array(colours.places, dtype=float)
@@ -271,5 +272,5 @@ def test_odinw_takes_test_before_valid_and_scores_as_coco(painted, colours):
 
     found, missing = run(Odinw(), painted, Detector())
     assert score(found, "test", "AP").value == pytest.approx(1.0)
-    assert found.scores[0].protocol == "coco-ap100"
+    assert found.scores[0].protocol == "coco-ap100/name"
     assert "none of the 12 photos can be used" in missing.scores[0].reason

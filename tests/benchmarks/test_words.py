@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from benchmarks.metrics.answers import names_it, relative_score, says_yes, without_negations, yes_figures
-from benchmarks.predictors.mllm import MAX_NEW_TOKENS, TransformersMllm, written
+from benchmarks.predictors.mllm import CONVENTIONS, MAX_NEW_TOKENS, TransformersMllm, places_of
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.ferret_bench import NO_JUDGE, FerretBench
 from benchmarks.tasks.pope import Pope
+from cloc.places import Places
 from mllm_bridge.tiny import make_tiny
 
 QUIET = Options(progress=False, photos_at_once=3)
@@ -54,7 +55,7 @@ def test_popes_figures_by_hand():
 class Sayer:
     """Says yes to even images."""
 
-    kind, name, convention = "mllm", "sayer", "0-1"
+    kind, name, places = "mllm", "sayer", CONVENTIONS["0-1"]
 
     def answer(self, images, questions):
         return ["Yes." if np.asarray(image)[0, 0, 0] % 2 == 0 else "No, not here." for image in images]
@@ -120,13 +121,15 @@ def test_a_relative_score_by_hand():
     assert relative_score([[10, 5], [5, 5]]) == pytest.approx(100 * 10 / 15)
 
 
-def test_places_in_words():
+def test_places_in_words(tmp_path):
     box, size = (10, 20, 50, 100), (100, 200)
-    assert written(box, size, "0-1") == "[0.100, 0.100, 0.500, 0.500]"
-    assert written(box, size, "0-1000") == "[100, 100, 500, 500]"
-    assert written(box, size, "pixels") == "[10, 20, 50, 100]"
-    with pytest.raises(ValueError, match="expected one of 0-1, 0-1000, pixels, got 'yards'"):
-        written(box, size, "yards")
+    assert places_of(None, None).write(box, size) == "[0.100, 0.100, 0.500, 0.500]"
+    assert places_of(tmp_path, "0-1000").write(box, size) == "[100, 100, 500, 500]"
+    assert places_of(tmp_path, "pixels").write(box, size) == "[10, 20, 50, 100]"
+    Places("thousand", padded=True).save(tmp_path)
+    assert places_of(tmp_path, None) == Places("thousand", padded=True)
+    with pytest.raises(ValueError, match=r"--coordinates 0-1: .* declares thousand-padded; leave the option out"):
+        places_of(tmp_path, "0-1")
 
 
 def test_a_tiny_mllm_answers_alone_as_in_a_batch(tmp_path, monkeypatch):

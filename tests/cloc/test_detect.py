@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from cloc.detect import draw, main, newest_detector, parse_classes
+from cloc.detect import draw, main, newest_detector, parse_classes, sentences
 from cloc.export import CARD
 
 
@@ -14,9 +14,9 @@ def export(detector_model, detector_processor, tmp_path, monkeypatch):
     """A finished export of an untrained tiny detector in `runs/`, which is where the command starts."""
     monkeypatch.chdir(tmp_path)
 
-    def make(name="tiny", objective="detclip", time="2026-01-01"):
+    def make(name="tiny", objective="detclip", time="2026-01-01", **changes):
         folder = tmp_path / "runs" / name / "export"
-        detector_model().save_pretrained(folder)
+        detector_model(**changes).save_pretrained(folder)
         detector_processor().save_pretrained(folder)
         (folder / CARD).write_text(json.dumps({"schema": 1, "time": time, "objective": objective}))
         return folder
@@ -63,6 +63,26 @@ def test_pictures_and_coco_files(export, spine_picture, tmp_path, capsys):
         assert x + w <= 60.02
         assert y + h <= 40.02
         assert one["score"] >= 0.05
+
+
+def test_definitions_are_read_by_an_export_that_was_trained_on_them(export, spine_picture, tmp_path, capsys):
+    (tmp_path / "known.json").write_text(json.dumps([{"name": "elephant", "def": "an animal"}, {"name": "cup"}]))
+    file = tmp_path / "known.json"
+    assert sentences(["Elephant", "elephants", "cup", "sky"], True, file) == [
+        "elephant, an animal", "elephants, an animal", "cup", "sky",
+    ]  # fmt: skip
+    assert sentences(["Fire_Truck"], True, None) == ["fire truck"]
+    with pytest.raises(ValueError, match="trained on bare names; leave the definitions out"):
+        sentences(["cat"], False, file)
+    export(definitions=True)
+    spine_picture(60, 40).save(tmp_path / "a.jpg")
+    told = []
+    for more in ([], ["--definitions", "known.json"]):
+        assert main(["a.jpg", "--classes", "elephant", "--score", "0", "--out", f"out{len(more)}", *more]) == 0
+        told.append("asked by name" in capsys.readouterr().err)
+    assert told == [True, False]
+    scores = [json.loads((tmp_path / f"out{n}" / "detections.json").read_text())[0]["score"] for n in (0, 2)]
+    assert scores[0] != scores[1]
 
 
 def test_nothing_readable_is_a_mistake_of_code_2(export, tmp_path, capsys):

@@ -6,9 +6,10 @@ import yaml
 
 from cloc import build, pretrain
 from cloc.losses.pairs import Form
-from cloc.planning import BUCKET, made_up_batch, memory_of, plan_lines
+from cloc.planning import BUCKET, memory_of, plan_lines
 from cloc.planning.dry_step import Shapes, dry_step
 from cloc.planning.peak import PeakMemory
+from cloc.planning.trial import made_up_batch
 
 SIZES = {
     "small": {},

@@ -75,7 +75,7 @@ SHRUNK = {
             "model.vision.timm_args={embed_dim: 8, depths: [1, 1, 1, 1], num_heads: [1, 2, 2, 4], window_size: 2}",
         ],
     ),
-    "continued": ("cloc_continue", ["model.text.context=16"]),
+    "continued": ("cloc_continue", ["model.text.context=16", "train.prompter_warmup_steps=1"]),
 }
 
 

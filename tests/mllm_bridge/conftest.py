@@ -1,5 +1,6 @@
 """A tiny host and tiny encoders, made once: a CLIP tower that pads, a SigLIP tower without CLS, an export."""
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -14,10 +15,13 @@ from transformers import (
     SiglipImageProcessor,
     SiglipVisionConfig,
     SiglipVisionModel,
+    SwinConfig,
+    SwinModel,
 )
 from transformers.utils.logging import disable_progress_bar
 
 from mllm_bridge.encoders import load_encoder
+from mllm_bridge.hosts import FAMILIES
 from mllm_bridge.swap import swap
 from mllm_bridge.tiny import make_tiny
 from mllm_bridge.weights import file_hash
@@ -57,6 +61,16 @@ def _save_siglip(folder: Path) -> Path:
     return folder
 
 
+def _save_swin(folder: Path) -> Path:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        SwinModel(
+            SwinConfig(image_size=64, patch_size=4, embed_dim=8, depths=[1, 1, 1], num_heads=[1, 2, 2], window_size=4)
+        ).save_pretrained(folder)
+    _padding(64).save_pretrained(folder)
+    return folder
+
+
 def _edit_json(path: Path, **fields) -> None:
     """Set fields of a JSON file; a dotted name goes one level down."""
     content = json.loads(path.read_text())
@@ -80,8 +94,27 @@ def siglip_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def swin_folder(tmp_path_factory) -> Path:
+    return _save_swin(tmp_path_factory.mktemp("swin") / "tower")
+
+
+@pytest.fixture(scope="session")
 def host_folder(tmp_path_factory) -> Path:
     return make_tiny(tmp_path_factory.mktemp("host") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_hosts(tmp_path_factory):
+    """Makes a tiny host of a family, once."""
+    folder = tmp_path_factory.mktemp("hosts")
+
+    def make(name: str) -> Path:
+        needs = FAMILIES[name].needs
+        if needs and importlib.util.find_spec(needs) is None:
+            pytest.skip(f"{name} needs the package {needs}")
+        return make_tiny(folder / name, family=FAMILIES[name])
+
+    return make
 
 
 @pytest.fixture(scope="session")

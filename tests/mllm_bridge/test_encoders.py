@@ -115,3 +115,16 @@ def test_pickled_weights_are_never_loaded(tmp_path, runs, clip_folder):
     torch.save({"x": torch.zeros(1)}, folder / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"encoder: the tower in .* cannot be loaded"):
         load_encoder(folder, runs)
+
+
+def test_tower_that_is_not_loaded_as_it_lies_on_disk(clip_folder, runs, monkeypatch):
+    load = CLIPVisionModel.from_pretrained
+
+    def careless(*given, **options):
+        tower, info = load(*given, **options)
+        torch.nn.init.zeros_(tower.get_parameter("post_layernorm.weight"))
+        return tower, info
+
+    monkeypatch.setattr(CLIPVisionModel, "from_pretrained", careless)
+    with pytest.raises(ValueError, match=r"1 tensors are not as in the file, the first is post_layernorm.weight"):
+        load_encoder(clip_folder, runs)

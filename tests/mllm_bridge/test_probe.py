@@ -1,12 +1,15 @@
 import pytest
-import torch
 from torch import nn
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
     CLIPVisionModel,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
     LlavaImageProcessor,
     SiglipImageProcessor,
+    SwinConfig,
+    SwinModel,
 )
 
 from mllm_bridge.probe import geometry, probe
@@ -66,25 +69,42 @@ class _Shuffled(nn.Module):
 
 
 def test_tokens_in_another_order_are_caught():
-    with pytest.raises(ValueError, match=r"changing the patch in row \d, column \d should change token"):
+    with pytest.raises(ValueError, match=r"changing the patches .* should change the tokens \[1, 4, 5\] and no other"):
         probe(_Shuffled(_tower()), _padding(), "here")
 
 
-class _Stages(nn.Module):
-    """A tower with several resolutions, as Swin has."""
+def _swin(size: int = 64) -> SwinModel:
+    return SwinModel(
+        SwinConfig(image_size=size, patch_size=4, embed_dim=8, depths=[1, 1, 1], num_heads=[1, 2, 2], window_size=4)
+    ).eval()
 
-    def __init__(self):
-        super().__init__()
-        self.config, self.weight = _tower().config, nn.Parameter(torch.zeros(1))
+
+def test_facts_of_a_tower_of_several_resolutions_are_those_of_its_last():
+    facts = probe(_swin(), _padding(64), "here")
+    assert (facts.kind, facts.width, facts.patch_size, facts.extra_tokens) == ("pyramid", 32, 16, 0)
+    assert (facts.hidden_states, facts.usable, facts.patches) == (4, 2, 16)
+    assert "2 of its hidden states have this resolution" in facts.describe()
+
+
+class _Cut(_Shuffled):
+    """A tower whose last hidden state has lost a few tokens."""
 
     def forward(self, pixel_values, **options):
-        states = tuple(self.weight * torch.ones(1, 16 // 4**stage, 8 * 2**stage) for stage in range(2))
-        return type("Outputs", (), {"hidden_states": states})()
+        outputs = self.tower(pixel_values, **options)
+        outputs.hidden_states = (*outputs.hidden_states, outputs.hidden_states[-1][:, :13])
+        return outputs
 
 
-def test_hidden_states_of_several_shapes_are_refused():
-    with pytest.raises(ValueError, match=r"expected hidden states of one shape .* got \[\(1, 4, 16\), \(1, 16, 8\)\]"):
-        probe(_Stages(), _padding(), "here")
+def test_last_grid_that_is_no_square_is_refused():
+    with pytest.raises(ValueError, match=r"to be a square grid that divides 32 px, got 13 tokens"):
+        probe(_Cut(_tower()), _padding(), "here")
+
+
+def test_facts_of_a_tower_with_registers():
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    tower = DINOv3ViTModel(DINOv3ViTConfig(**sizes, image_size=32, patch_size=8, num_register_tokens=4)).eval()
+    facts = probe(tower, _padding(), "here")
+    assert (facts.kind, facts.extra_tokens, facts.patches) == ("registers", 5, 16)
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,36 @@ def test_layout_type_and_shards_of_the_host_are_kept(tmp_path, host_folder, clip
     assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
 
 
+LAYOUTS = {
+    "vision_tower.vision_model.": ("", "vision_model."),
+    "model.vision_tower.vision_model.": ("model.", "vision_model."),
+    "vision_tower.": ("", ""),
+    "model.vision_tower.": ("model.", ""),
+}
+
+
+@pytest.mark.parametrize("prefix", LAYOUTS)
+def test_each_layout_is_written_back_as_it_was(tmp_path, host_folder, clip_folder, swin_folder, prefix):
+    """The same logits whatever the layout; a tower whose class knows no level comes without it."""
+    front, level = LAYOUTS[prefix]
+    host = Path(shutil.copytree(host_folder, tmp_path / "host"))
+    named = {}
+    for key, value in load_file(host / "model.safetensors").items():
+        key = key.replace("vision_tower.", f"vision_tower.{level}")
+        named[front + (key.replace("language_model.model.", "language_model.") if front else key)] = value
+    assert not any("lm_head" in key for key in named)  # tied to the embeddings
+    save_file(named, host / "model.safetensors", metadata={"format": "pt"})
+    swap(host, clip_folder, tmp_path / "out", device="cpu")
+    keys = load_file(tmp_path / "out" / "model.safetensors").keys()
+    assert sum(key.startswith(prefix + ("" if level else "embeddings")) for key in keys) == (71 if level else 3)
+    plain = tmp_path / "plain"
+    swap(host_folder, clip_folder, plain, device="cpu")
+    assert torch.equal(_logits(tmp_path / "out"), _logits(plain))
+    swap(host, swin_folder, tmp_path / "swin", device="cpu")
+    keys = load_file(tmp_path / "swin" / "model.safetensors").keys()
+    assert any(key.startswith(f"{front}vision_tower.encoder.layers.0.blocks.0.attention.self") for key in keys)
+
+
 def test_several_layers_are_read_side_by_side(tmp_path, host_folder, clip_folder):
     report = swap(host_folder, clip_folder, tmp_path / "out", feature_layer=[-2, -4], device="cpu")
     assert report.projector["width_after"] == 96
@@ -184,7 +214,7 @@ def test_unknown_family_lists_the_known(tmp_path, host_folder, clip_folder, edit
     host = Path(shutil.copytree(host_folder, tmp_path / "host"))
     edit_json(host / "config.json", model_type="unheard_of")
     with pytest.raises(
-        ValueError, match=r"'unheard_of'; known families: llava.*needs a description .*how it counts image"
+        ValueError, match=r"'unheard_of'; known families: aya_vision, .*llava.*needs a description .*how it counts"
     ):
         swap(host, clip_folder, tmp_path / "out", device="cpu")
 
@@ -216,14 +246,14 @@ class _Careless(type(hosts.DEFAULT)):
 
     mistake = ""
 
-    def image_processor(self, own, facts):
-        right = super().image_processor(own, facts)
+    def image_processor(self, own, current, facts, settings):
+        right = super().image_processor(own, current, facts, settings)
         if self.mistake == "geometry":
             return type(right).from_dict({**right.to_dict(), "do_pad": False, "do_center_crop": True})
         return right
 
-    def settings(self, facts, layer):
-        right = super().settings(facts, layer)
+    def settings(self, config, facts, layer):
+        right = super().settings(config, facts, layer)
         if self.mistake == "count":
             return replace(right, processor={**right.processor, "num_additional_image_tokens": 0})
         return right

@@ -5,6 +5,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mllm_bridge.checks import VerifyError
+from mllm_bridge.hosts import DEFAULT
+from mllm_bridge.running import load_host
 from mllm_bridge.verify import load_processor, verify
 
 WRONG = {
@@ -72,9 +74,12 @@ WRONG = {
     ),
     "image token": (
         {"config.json": {"image_token_index": 5}},
-        ["image token: config 5, processor 49408"],
+        ["image token: config 5, processor 654"],
     ),
 }
+
+
+RUNNING = {"tower features", "image tokens equal placeholders", "forward", "generate", "save and reload"}
 
 
 @pytest.mark.parametrize("wrong", WRONG)
@@ -89,8 +94,11 @@ def test_what_is_wrong_by_one_is_caught(wrong, swapped, encoder, edit_json):
 
 
 def test_a_right_host_passes(swapped, encoder, host_folder):
-    names = {check.name for check in verify(swapped, encoder, host=host_folder)}
-    assert {"tower weights", "other weights", "tower features", "forward", "generate", "save and reload"} <= names
+    light = {check.name for check in verify(swapped, encoder, host=host_folder)}
+    assert {"tower weights", "other weights", "keys and shapes", "mean", "placeholders of the 1:3 picture"} <= light
+    assert not RUNNING & light
+    full = {check.name for check in verify(swapped, encoder, host=host_folder, full=True)}
+    assert full == light | RUNNING
 
 
 def _spoil(folder, key_part, change):
@@ -125,20 +133,28 @@ def test_a_projector_that_should_have_been_kept(swapped, encoder, host_folder):
 
 def test_a_lost_tensor_is_an_error_and_not_a_warning(swapped, encoder):
     _spoil(swapped, "language_model.model.norm", lambda tensors, key: tensors.pop(key))
-    with pytest.raises(ValueError, match=r"does not hold just its own weights: missing_keys: 1, as .*norm.weight"):
+    with pytest.raises(VerifyError, match=r"keys and shapes: missing_keys: 1, as .*norm.weight"):
         verify(swapped, encoder)
+    with pytest.raises(ValueError, match=r"does not hold just its own weights: missing_keys: 1, as .*norm.weight"):
+        load_host(swapped, DEFAULT, "cpu")
 
 
 def test_a_tensor_too_many_is_an_error_and_not_a_warning(swapped, encoder):
     _spoil(swapped, "norm", lambda tensors, key: tensors.update({"language_model.stray": torch.zeros(1)}))
-    with pytest.raises(ValueError, match=r"does not hold just its own weights: unexpected_keys: 1"):
+    with pytest.raises(VerifyError, match=r"keys and shapes: unexpected_keys: 1, as .*stray"):
+        verify(swapped, encoder)
+
+
+def test_a_tensor_of_another_shape_is_an_error_and_not_a_warning(swapped, encoder):
+    _spoil(swapped, "language_model.model.norm", lambda tensors, key: tensors.update({key: torch.zeros(3)}))
+    with pytest.raises(VerifyError, match=r"keys and shapes: mismatched_keys: 1, as .*norm.weight"):
         verify(swapped, encoder)
 
 
 def test_weights_that_are_not_numbers_are_caught(swapped, encoder):
     _spoil(swapped, "multi_modal_projector.linear_2.bias", lambda tensors, key: tensors[key].fill_(float("nan")))
     with pytest.raises(VerifyError, match=r"forward: .*not all of them finite"):
-        verify(swapped, encoder)
+        verify(swapped, encoder, full=True)
 
 
 def test_host_without_processor(swapped):

@@ -113,3 +113,31 @@ def test_single_file_host_stays_a_single_file(tmp_path):
         "vision_tower.x": 3,
     }
     assert not (out / "model.safetensors.index.json").exists()
+
+
+def test_files_without_a_part_are_linked_and_the_others_put_together_anew(tmp_path):
+    host, out, copied = _sharded(tmp_path / "host"), tmp_path / "out", tmp_path / "copied"
+    out.mkdir()
+    copied.mkdir()
+    gone, new = {"vision_tower.x": "tower", "vision_tower.y": "tower"}, {"tower": {"vision_tower.z": torch.ones(5)}}
+    done = write_replaced(host, out, gone, new)
+    assert done == {
+        "model-1.safetensors": "linked",
+        "model-2.safetensors": "rewritten",
+        "model-3.safetensors": "dropped",
+    }
+    assert (out / "model-1.safetensors").samefile(host / "model-1.safetensors")
+    assert write_replaced(host, copied, gone, new, link=False)["model-1.safetensors"] == "copied"
+    for name in ("model-1.safetensors", "model-2.safetensors"):
+        assert (copied / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_file_system_that_cannot_link(tmp_path, monkeypatch):
+    host, out = _sharded(tmp_path / "host"), tmp_path / "out"
+    out.mkdir()
+
+    def refuse(*_):
+        raise OSError("no links here")
+
+    monkeypatch.setattr("mllm_bridge.weights.os.link", refuse)
+    assert write_replaced(host, out, {}, {})["model-1.safetensors"] == "copied"

@@ -91,7 +91,9 @@ def test_the_command_names_a_mistake_and_makes_nothing(lvis, capsys):
     (lvis / "empty").mkdir()
     given = ["lvis", "--annotations", str(lvis / "lvis.json"), "--out", str(lvis / "out"), "--images"]
     assert main([*given, str(lvis / "empty")]) == 2
-    assert "empty: expected the photos of lvis.json, found none of its 3" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "empty, lvis.json: expected at least one usable image, found none (" in told
+    assert "3 image_missing" in told
     assert main([*given, str(lvis / "val2017"), str(lvis / "nowhere")]) == 2
     assert "nowhere: expected the folder of the photos, found no folder" in capsys.readouterr().err
     assert not (lvis / "out").exists()

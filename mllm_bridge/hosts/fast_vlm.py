@@ -1,0 +1,74 @@
+"""FastVLM (`FastVlmForConditionalGeneration`): reads its tower's last hidden state as a map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import (
+    FastVlmConfig,
+    FastVlmForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+    ProcessorMixin,
+)
+from transformers.image_processing_utils import BaseImageProcessor
+
+from mllm_bridge.hosts.family import WRAPPER, FeatureLayer, Settings
+from mllm_bridge.hosts.strategies import StrategyHost
+from mllm_bridge.probe import TowerFacts
+from mllm_bridge.wrapper import WrappedTowerConfig
+
+
+class FastVlm(StrategyHost):
+    """Every tower comes through the wrapper, which gives (B, C, G, G); layer -1 in full is all that it knows."""
+
+    model_type = "fast_vlm"
+    model_class = FastVlmForConditionalGeneration
+    processor_class = LlavaProcessor
+    cls = WRAPPER
+    plain = WRAPPER
+    wants_map = True
+    reads_last = True
+
+    def settings(self, config: dict[str, Any], facts: TowerFacts, layer: FeatureLayer) -> Settings:
+        """The only layer that its config allows."""
+        return super().settings(config, facts, -1)
+
+    def build_tiny(
+        self,
+        tower_config: PreTrainedConfig,
+        text: dict[str, Any],
+        tokenizer: Any,
+        image_processor: BaseImageProcessor,
+        chat_template: str,
+    ) -> tuple[PreTrainedModel, ProcessorMixin]:
+        """Starts with a wrapped tower, since the stock one is a convolutional network of timm."""
+        wrapped = WrappedTowerConfig(
+            tower=tower_config,
+            hidden_size=tower_config.hidden_size,
+            patch_size=tower_config.patch_size,
+            image_size=tower_config.image_size,
+            num_hidden_layers=tower_config.num_hidden_layers,
+            skip=1,
+            as_map=True,
+        )
+        config = FastVlmConfig(
+            vision_config=wrapped,
+            text_config=self.text_config_class(**text),
+            image_token_index=tokenizer.convert_tokens_to_ids(self.image_token),
+            image_seq_length=(tower_config.image_size // tower_config.patch_size) ** 2,
+        )
+        processor = LlavaProcessor(
+            image_processor,
+            tokenizer,
+            patch_size=tower_config.patch_size,
+            vision_feature_select_strategy="full",
+            num_additional_image_tokens=0,
+            chat_template=chat_template,
+            image_token=self.image_token,
+        )
+        return FastVlmForConditionalGeneration(config), processor
+
+
+FAST_VLM = FastVlm()

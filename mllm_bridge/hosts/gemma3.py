@@ -1,0 +1,94 @@
+"""Gemma 3 (`Gemma3ForConditionalGeneration`): the last hidden state, pooled to a fixed number of tokens."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from transformers import (
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma3ImageProcessor,
+    Gemma3Processor,
+    Gemma3TextConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    ProcessorMixin,
+)
+from transformers.image_processing_utils import BaseImageProcessor
+
+from mllm_bridge.hosts.family import WRAPPER, FeatureLayer, HostFamily, Settings
+from mllm_bridge.probe import TowerFacts
+
+
+class Gemma3(HostFamily):
+    """Pools by whole patches, so the grid has to divide; norms with the tower's own `layer_norm_eps`."""
+
+    model_type = "gemma3"
+    model_class = Gemma3ForConditionalGeneration
+    processor_class = Gemma3Processor
+    cls = WRAPPER
+    entry = ("mm_input_projection_weight", 0)
+    own_image_processor = False
+    reads_last = True
+    text_config_class = Gemma3TextConfig
+    image_token = "<start_of_image>"
+    special_tokens = {  # noqa: RUF012
+        "boi_token": "<start_of_image>",
+        "eoi_token": "<end_of_image>",
+        "image_token": "<image_soft_token>",
+    }
+
+    def image_tokens(self, config: dict[str, Any], facts: TowerFacts) -> int:
+        """As many as before, whatever the tower.
+
+        Raises:
+            ValueError: the tower's grid does not divide by the tokens a side.
+        """
+        tokens = config.get("mm_tokens_per_image") or self.default("mm_tokens_per_image")
+        side, wanted = facts.image_size // facts.patch_size, math.isqrt(tokens)
+        if side % wanted:
+            raise ValueError(
+                f"encoder: its grid of {side} x {side} tokens cannot be pooled to the {wanted} x {wanted} of this "
+                f"host; use an image size that is a multiple of {wanted * facts.patch_size} px"
+            )
+        return tokens
+
+    def settings(self, config: dict[str, Any], facts: TowerFacts, layer: FeatureLayer) -> Settings:
+        """The number of tokens stays."""
+        tokens = self.image_tokens(config, facts)
+        return Settings(
+            config={"mm_tokens_per_image": tokens},
+            processor={"image_seq_length": tokens},
+            image_processor={"size": {"height": facts.image_size, "width": facts.image_size}},
+        )
+
+    def placeholder_id(self, processor: ProcessorMixin) -> int | None:
+        """What the processor calls its image token is the one that begins an image."""
+        return processor.tokenizer.image_token_id
+
+    def build_tiny(
+        self,
+        tower_config: PreTrainedConfig,
+        text: dict[str, Any],
+        tokenizer: Any,
+        image_processor: BaseImageProcessor,
+        chat_template: str,
+    ) -> tuple[PreTrainedModel, ProcessorMixin]:
+        """Pooled to two by two tokens."""
+        config = Gemma3Config(
+            vision_config=tower_config,
+            text_config=self.text_config_class(**text),
+            mm_tokens_per_image=4,
+            boi_token_index=tokenizer.boi_token_id,
+            eoi_token_index=tokenizer.eoi_token_id,
+            image_token_index=tokenizer.image_token_id,
+        )
+        side = {"height": tower_config.image_size, "width": tower_config.image_size}
+        processor = Gemma3Processor(
+            Gemma3ImageProcessor(size=side), tokenizer, chat_template=chat_template, image_seq_length=4
+        )
+        return Gemma3ForConditionalGeneration(config), processor
+
+
+GEMMA3 = Gemma3()

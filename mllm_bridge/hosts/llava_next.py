@@ -1,0 +1,87 @@
+"""LLaVA-NeXT (`LlavaNextForConditionalGeneration`): an overview and a grid of tiles, rows ended by `image_newline`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from transformers import (
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    LlavaNextImageProcessor,
+    LlavaNextModel,
+    LlavaNextProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+    ProcessorMixin,
+)
+from transformers.image_processing_utils import BaseImageProcessor
+
+from mllm_bridge.hosts.family import FeatureLayer, Settings
+from mllm_bridge.hosts.tiles import TileHost
+from mllm_bridge.probe import TowerFacts
+
+
+class LlavaNext(TileHost):
+    """The grid of a tile is `image_size // patch_size` of the tower's config, so a Swin needs the wrapper."""
+
+    model_type = "llava_next"
+    model_class = LlavaNextForConditionalGeneration
+    processor_class = LlavaNextProcessor
+
+    def settings(self, config: dict[str, Any], facts: TowerFacts, layer: FeatureLayer) -> Settings:
+        """The processor counts by patch size and extra tokens."""
+        side = {"height": facts.image_size, "width": facts.image_size}
+        common = super().settings(config, facts, layer)
+        return replace(
+            common,
+            config={**common.config, "image_seq_length": facts.patches},
+            processor={
+                **common.processor,
+                "patch_size": facts.patch_size,
+                "num_additional_image_tokens": facts.extra_tokens,
+            },
+            image_processor={
+                **common.image_processor,
+                "size": {"shortest_edge": facts.image_size},
+                "crop_size": side,
+            },
+        )
+
+    def packing(self) -> Any:
+        """Rows that hold nothing but padding are cut off."""
+        return partial(LlavaNextModel.pack_image_features, vision_feature_select_strategy="full")
+
+    def build_tiny(
+        self,
+        tower_config: PreTrainedConfig,
+        text: dict[str, Any],
+        tokenizer: Any,
+        image_processor: BaseImageProcessor,
+        chat_template: str,
+    ) -> tuple[PreTrainedModel, ProcessorMixin]:
+        """Three grids of two tiles or four."""
+        size = tower_config.image_size
+        grids = [[size, 2 * size], [2 * size, size], [2 * size, 2 * size]]
+        config = LlavaNextConfig(
+            vision_config=tower_config,
+            text_config=self.text_config_class(**text),
+            image_token_index=tokenizer.convert_tokens_to_ids(self.image_token),
+            image_grid_pinpoints=grids,
+            image_seq_length=(size // tower_config.patch_size) ** 2,
+        )
+        side = {"height": size, "width": size}
+        processor = LlavaNextProcessor(
+            LlavaNextImageProcessor(size={"shortest_edge": size}, crop_size=side, image_grid_pinpoints=grids),
+            tokenizer,
+            patch_size=tower_config.patch_size,
+            vision_feature_select_strategy="default",
+            num_additional_image_tokens=1,
+            chat_template=chat_template,
+            image_token=self.image_token,
+        )
+        return LlavaNextForConditionalGeneration(config), processor
+
+
+LLAVA_NEXT = LlavaNext()

@@ -1,0 +1,63 @@
+"""PaliGemma (`PaliGemmaForConditionalGeneration`): one linear layer on the last hidden state, no chat template."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import (
+    GemmaConfig,
+    PaliGemmaConfig,
+    PaliGemmaForConditionalGeneration,
+    PaliGemmaProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+    ProcessorMixin,
+)
+from transformers.image_processing_utils import BaseImageProcessor
+
+from mllm_bridge.hosts.family import STOCK, WRAPPER, FeatureLayer, HostFamily, Settings
+from mllm_bridge.probe import TowerFacts
+
+
+class PaliGemma(HostFamily):
+    """Reads the last hidden state in full; the projector's width out is `projection_dim`, which stays."""
+
+    model_type = "paligemma"
+    model_class = PaliGemmaForConditionalGeneration
+    processor_class = PaliGemmaProcessor
+    cls = WRAPPER
+    pyramid = STOCK
+    entry = ("linear.weight", 1)
+    reads_last = True
+    text_config_class = GemmaConfig
+    special_tokens = {"image_token": "<image>"}  # noqa: RUF012
+
+    def settings(self, config: dict[str, Any], facts: TowerFacts, layer: FeatureLayer) -> Settings:
+        """The processor takes the number of tokens from its image processor."""
+        return Settings(
+            processor={"image_seq_length": facts.patches}, image_processor={"image_seq_length": facts.patches}
+        )
+
+    def build_tiny(
+        self,
+        tower_config: PreTrainedConfig,
+        text: dict[str, Any],
+        tokenizer: Any,
+        image_processor: BaseImageProcessor,
+        chat_template: str,
+    ) -> tuple[PreTrainedModel, ProcessorMixin]:
+        """The processor adds its place tokens to the tokenizer, so it is made first; no template is kept."""
+        patches = (tower_config.image_size // tower_config.patch_size) ** 2
+        image_processor.image_seq_length = patches
+        processor = PaliGemmaProcessor(image_processor, tokenizer)
+        config = PaliGemmaConfig(
+            vision_config=tower_config,
+            text_config=self.text_config_class(**{**text, "vocab_size": len(tokenizer)}),
+            image_token_index=processor.image_token_id,
+            projection_dim=text["hidden_size"],
+            hidden_size=text["hidden_size"],
+        )
+        return PaliGemmaForConditionalGeneration(config), processor
+
+
+PALIGEMMA = PaliGemma()

@@ -1,0 +1,71 @@
+"""ViP-LLaVA (`VipLlavaForConditionalGeneration`): five layers side by side, token 0 always dropped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import (
+    LlavaProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+    ProcessorMixin,
+    VipLlavaConfig,
+    VipLlavaForConditionalGeneration,
+)
+from transformers.image_processing_utils import BaseImageProcessor
+
+from mllm_bridge.hosts.family import WRAPPER, FeatureLayer, HostFamily, Settings
+from mllm_bridge.probe import TowerFacts
+
+
+class VipLlava(HostFamily):
+    """Has no strategy: a tower without CLS comes through the wrapper, which puts a token in front to be dropped."""
+
+    model_type = "vipllava"
+    model_class = VipLlavaForConditionalGeneration
+    processor_class = LlavaProcessor
+    plain = WRAPPER
+    pyramid = WRAPPER
+    leading_token = True
+
+    def settings(self, config: dict[str, Any], facts: TowerFacts, layer: FeatureLayer) -> Settings:
+        """The processor counts patches and one more, and takes one away again, whatever the tower is."""
+        return Settings(
+            config={"image_seq_length": facts.patches, "vision_feature_layer": layer},
+            processor={
+                "patch_size": facts.patch_size,
+                "num_additional_image_tokens": 1,
+                "vision_feature_select_strategy": "default",
+            },
+            image_processor={"crop_size": {"height": facts.image_size, "width": facts.image_size}},
+        )
+
+    def build_tiny(
+        self,
+        tower_config: PreTrainedConfig,
+        text: dict[str, Any],
+        tokenizer: Any,
+        image_processor: BaseImageProcessor,
+        chat_template: str,
+    ) -> tuple[PreTrainedModel, ProcessorMixin]:
+        """With two layers instead of five, since the tower is a small one."""
+        config = VipLlavaConfig(
+            vision_config=tower_config,
+            text_config=self.text_config_class(**text),
+            image_token_index=tokenizer.convert_tokens_to_ids(self.image_token),
+            image_seq_length=(tower_config.image_size // tower_config.patch_size) ** 2,
+            vision_feature_layer=[-2, -1],
+        )
+        processor = LlavaProcessor(
+            image_processor,
+            tokenizer,
+            patch_size=tower_config.patch_size,
+            vision_feature_select_strategy="default",
+            num_additional_image_tokens=1,
+            chat_template=chat_template,
+            image_token=self.image_token,
+        )
+        return VipLlavaForConditionalGeneration(config), processor
+
+
+VIPLLAVA = VipLlava()

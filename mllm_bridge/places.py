@@ -1,0 +1,39 @@
+"""`python -m mllm_bridge.places FOLDER`: declare how a host writes boxes; `cloc.places` reads and writes them so."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from cloc.places import FILE, Places, Scale
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Declare how the host in a folder writes places."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mllm_bridge.places", description="Declare how the host in a folder writes boxes in its answers."
+    )
+    parser.add_argument("folder", type=Path, help="the host's folder")
+    parser.add_argument("--scale", choices=get_args(Scale), required=True, help="what the numbers are")
+    parser.add_argument(
+        "--padded", action="store_true", help="they refer to the image padded to a square, not to the image"
+    )
+    parser.add_argument("--digits", type=int, default=3, help="decimals of the scale unit (default: 3)")
+    parser.add_argument("--bins", type=int, default=32, help="of the scale bins (default: 32)")
+    asked = parser.parse_args(arguments)
+    try:
+        if not (asked.folder / "config.json").is_file():
+            raise ValueError(f"{asked.folder}: expected a host's folder with a config.json")
+        Places(asked.scale, asked.padded, asked.digits, asked.bins).save(asked.folder)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"written: {asked.folder / FILE}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""What the trial does, fixed before it runs: arms, seeds, budget, and when a run stops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from cloc.config import REPOSITORY, Strict
+
+ARMS = ("clip", "cloc", "cloc_regions")
+"""CLIP tower, CLOC tower, CLOC tower with region tokens; everything else is equal."""
+Arm = Literal["clip", "cloc", "cloc_regions"]
+
+
+class LanguagePlan(Strict):
+    """The language model, a Llama with words as tokens, from random weights."""
+
+    width: int = Field(128, ge=16)
+    layers: int = Field(6, ge=1)
+    heads: int = Field(4, ge=1)
+    context: int = Field(512, ge=32, description="tokens of image and words")
+
+
+class TrialPlan(Strict):
+    """The whole trial. No field may differ between arms, and none is changed after a look at a result."""
+
+    exports: dict[Literal["clip", "cloc"], str] = Field(description="two exports of one size, trained on the same data")
+    world: str = Field("data/scenes", description="a rendered world with conversations, coordinates in bins")
+    arms: tuple[Arm, ...] = ARMS
+    seeds: tuple[int, ...] = (0, 1, 2)
+    bins: int = Field(32, ge=2)
+    language: LanguagePlan = LanguagePlan()
+    steps: int = Field(1200, ge=1, description="the stopping rule: so many steps, last weights, nothing selected")
+    batch_size: int = Field(32, ge=1)
+    lr: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    warmup_ratio: float = Field(0.05, ge=0, lt=1)
+    questions: int = Field(600, ge=1, description="held-out questions of each kind, the first ones of the file")
+    minutes: float = Field(10.0, gt=0, description="a run that takes longer is said to have broken its budget")
+
+
+def load_plan(path: str, budget: float = 1.0) -> TrialPlan:
+    """Read a plan; `budget` below 1 shortens steps and questions, to see that everything runs.
+
+    Raises:
+        ValueError: the file is missing, or a value does not fit.
+    """
+    file = next((place for place in (Path(path), REPOSITORY / path) if place.is_file()), None)
+    if file is None:
+        raise ValueError(f"trial: there is no plan {path}; the committed one is configs/bridge/trial.yaml")
+    if not 0 < budget <= 1:
+        raise ValueError(f"--budget: expected a share above 0 and up to 1, got {budget}")
+    try:
+        plan = TrialPlan.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise ValueError(f"{file}: {told}") from None
+    shorter = {"steps": max(1, round(plan.steps * budget)), "questions": max(1, round(plan.questions * budget))}
+    return plan.model_copy(update=shorter)

@@ -1,0 +1,139 @@
+"""Train a host after a swap: `python -m mllm_bridge.tune --config FILE [KEY=VALUE ...]`.
+
+    python -m mllm_bridge.tune                                        the newest swap on rendered conversations
+    python -m mllm_bridge.tune --config configs/bridge/llava15.yaml host=my-llava data.0.path=FILE data.0.images=DIR
+    torchrun --nproc_per_node 8 -m mllm_bridge.tune --config FILE train.deepspeed=configs/deepspeed/zero2.json
+
+In: a host's folder and conversations in LLaVA's JSON. Out: `runs/NAME/host`, a folder that loads by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cloc.stepper import Stepper
+    from mllm_bridge.tuning.settings import TuneConfig
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line: a config, overrides, and what to resume."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mllm_bridge.tune",
+        description="Train an MLLM after its tower was swapped: first the projector on captions, then projector and "
+        "adapters (LoRA) on conversations. The result is one folder that stock transformers loads.",
+        epilog="Every field of the config can be overridden, as in: python -m mllm_bridge.tune --config "
+        "configs/bridge/tiny.yaml host=runs/swap-1 parts.language=lora optim.lr=2e-4 result.form=adapters",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="config fields to change")
+    parser.add_argument("--config", default="configs/bridge/tiny.yaml", help="YAML file (default: %(default)s)")
+    parser.add_argument(
+        "--resume", metavar="auto|FOLDER", help="continue a killed run: the newest of equal config, or that one"
+    )
+    parser.add_argument("--runs", default="runs", type=Path, help="folder of runs (default: %(default)s)")
+    parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # the deepspeed launcher adds it
+    return parser.parse_intermixed_args(arguments)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train and hand over; 0 when finished, 143 when asked to stop before the end."""
+    import torch
+
+    from cloc import comm
+    from cloc.places import FILE, Places
+    from mllm_bridge.tuning.folders import open_run
+    from mllm_bridge.tuning.session import Session
+    from mllm_bridge.tuning.settings import load_settings
+    from mllm_bridge.tuning.sources import find_host, open_conversations
+    from mllm_bridge.tuning.steppers import deepspeed_settings, make_stepper
+    from mllm_bridge.tuning.trainee import build
+
+    # 1. what to do
+    config = load_settings(options.config, options.overrides)
+    settings = deepspeed_settings(config)
+    device = "cuda" if torch.cuda.is_available() and config.run.device != "cpu" else "cpu"
+    comm.join(device, settings is not None)
+    torch.use_deterministic_algorithms(True, warn_only=device == "cuda")
+    torch.utils.deterministic.fill_uninitialized_memory = False
+
+    # 2. build
+    host = find_host(config.host, options.runs)
+    places = Places.load(host) if (host / FILE).is_file() else Places(**config.places.model_dump())
+    conversations, skipped = open_conversations(config.data, places)
+    check_batch(config, len(conversations), comm.world_size())
+    frozen = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
+    built = build(config, host, frozen, config.train.cache_tower)
+    if config.train.gradient_checkpointing:
+        built.trainee.host.gradient_checkpointing_enable({"use_reentrant": False})
+    stepper = make_stepper(config, built.trainee.to(device).train(), built.where, settings)
+    folder, checkpoint = open_run(options.runs, config, options.resume)
+    first = 0 if checkpoint is None else load(stepper, checkpoint, settings is not None)
+
+    # 3. train and hand over
+    session = Session(config, host, places, tuple(conversations), skipped, built, folder, first)
+    if comm.is_main():
+        print(*session.lines(device), sep="\n", flush=True)
+    finished, left_out = session.train(stepper, settings is not None)
+    weights = stepper.weights()
+    if comm.is_main() and finished:
+        print(*session.hand_over(weights, left_out), sep="\n")
+    elif comm.is_main():
+        print(f"stopped on request; go on with --resume {folder}")
+    comm.leave()
+    return 0 if finished else 143
+
+
+def check_batch(config: TuneConfig, conversations: int, world: int) -> None:
+    """Refuse a batch that the ranks cannot share.
+
+    Raises:
+        ValueError: it does not divide among the ranks.
+    """
+    size = config.train.batch_size
+    if size % world:
+        raise ValueError(f"train.batch_size={size} does not divide among {world} ranks; use a multiple of {world}")
+    if size > conversations:
+        raise ValueError(f"train.batch_size={size}, the files hold {conversations} conversations; lower it or add data")
+
+
+def load(stepper: Stepper, checkpoint: Path, deepspeed: bool) -> int:
+    """Go on from a checkpoint; returns its step."""
+    import torch
+
+    from cloc import comm
+    from cloc.checkpoint import read_state
+    from cloc.preflight import check_resume
+
+    state: dict[str, Any] = read_state(checkpoint)
+    check_resume(state, comm.world_size(), deepspeed)
+    torch.set_num_threads(state["threads"])  # sums in another order would not be bit for bit the same
+    stepper.load(checkpoint)
+    return state["step"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    from transformers.utils.logging import disable_progress_bar
+
+    options = parse_arguments(arguments)
+    disable_progress_bar()
+    try:
+        return run(options)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except FloatingPointError as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""One tuning run with everything it needs: what it says, how it trains, what it hands over."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from cloc import comm, engine
+from cloc.metering import Meter
+from cloc.optim import learning_rate
+from cloc.places import Places
+from cloc.stepper import Stepper
+from mllm_bridge.conversations import Conversation, told
+from mllm_bridge.tuning.batches import BatchMaker, LengthOrder, TuneBatches, make_loader
+from mllm_bridge.tuning.folders import RESULT
+from mllm_bridge.tuning.parts import trained_part
+from mllm_bridge.tuning.result import write_result
+from mllm_bridge.tuning.settings import TuneConfig
+from mllm_bridge.tuning.steppers import trained
+from mllm_bridge.tuning.trainee import Built, make_losses
+
+PROBE = 4
+"""Conversations on which the written folder is compared with what was trained."""
+
+
+@dataclass
+class Session:
+    """A run that is ready to start.
+
+    Attributes:
+        config: of the run.
+        host: folder of the host that is trained.
+        places: how it writes boxes.
+        conversations: all that it is trained on.
+        skipped: entries of the files left out, by reason.
+        built: the model.
+        folder: of the run.
+        first: step to start at.
+    """
+
+    config: TuneConfig
+    host: Path
+    places: Places
+    conversations: tuple[Conversation, ...]
+    skipped: Counter[str]
+    built: Built
+    folder: Path
+    first: int
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps in all."""
+        return self.config.steps(len(self.conversations))
+
+    @property
+    def maker(self) -> BatchMaker:
+        """Makes batches for this host."""
+        built = self.built
+        return BatchMaker(built.processor, self.places, built.trainee.regions is not None, self.config.train.max_tokens)
+
+    def lines(self, device: str) -> list[str]:
+        """What is trained, on what, for how long."""
+        sizes = Counter[str]()
+        for name, parameter in trained(self.built.trainee).items():
+            sizes[trained_part(name, self.built.where)] += parameter.numel()
+        moving = ", ".join(f"{part} {count / 1e6:.2f} M" for part, count in sizes.items())
+        total = sum(parameter.numel() for parameter in self.built.trainee.parameters())
+        train = self.config.train
+        batch, held = train.batch_size * train.accumulation, len(self.conversations)
+        regions = ", with region tokens" if self.built.trainee.regions is not None else ""
+        engine_name = "plain torch" if train.deepspeed == "none" else f"DeepSpeed ({Path(train.deepspeed).name})"
+        return [
+            f"run      {self.folder}" + (f", continued at step {self.first:,}" if self.first else ""),
+            f"host     {self.host}, family {self.built.family.model_type}{regions}, places {self.places.name}",
+            f"moves    {moving} of {total / 1e6:.2f} M parameters",
+            f"length   {self.steps:,} steps of {batch} conversations, {self.steps * batch / held:.2f} passes over "
+            f"{held:,}; left out of the files: {told(self.skipped)}",
+            f"machine  {comm.world_size()} process(es) on {device}, {self.config.run.precision}, {engine_name}",
+        ]
+
+    def train(self, stepper: Stepper, deepspeed: bool) -> tuple[bool, Counter[str]]:
+        """Train to the end or to a stop; whether it is finished, and what was left out, by reason."""
+        config, train = self.config, self.config.train
+        order = LengthOrder(
+            [conversation.words for conversation in self.conversations],
+            [bool(conversation.images) for conversation in self.conversations],
+            train.batch_size,
+            config.run.seed,
+        )
+        steps, each = self.steps, train.accumulation
+        place = comm.rank(), comm.world_size(), self.first * each, steps * each
+        batches = TuneBatches(self.conversations, order, self.maker, *place)
+        workers = config.run.workers
+        if workers == "auto":
+            workers = min(4, max(1, len(os.sched_getaffinity(0)) // comm.world_size() - 1))
+        warmup = int(steps * config.optim.warmup_ratio)
+        rate = partial(learning_rate, steps=steps, peak=config.optim.lr, warmup=warmup)
+        state = {"world": comm.world_size(), "threads": torch.get_num_threads(), "deepspeed": deepspeed}
+        kept = train.checkpoint_every, train.keep_checkpoints
+        plan = engine.Plan(self.folder, steps, self.first, each, config.run.seed, rate, *kept, state)
+        meter = Meter(self.folder, steps, self.first, train.log_every, quiet=not comm.is_main())
+        finished = engine.train(stepper, make_loader(batches, workers), make_losses(stepper), meter, plan)
+        meter.close()
+        return finished, meter.skipped
+
+    def hand_over(self, weights: Mapping[str, torch.Tensor], left_out: Counter[str]) -> list[str]:
+        """Write the result and prove it; what there is to say."""
+        train = self.config.train
+        facts = {
+            "steps": self.steps,
+            "conversations": self.steps * train.accumulation * train.batch_size,
+            "trained": sorted(weights),
+            "skipped": dict(self.skipped + left_out),
+            "config": self.config.model_dump(mode="json"),
+        }
+        out, probe = self.folder / RESULT, self.maker.make(self.conversations[:PROBE])
+        found = write_result(self.config, self.host, weights, out, self.places, probe, facts)
+        return [
+            f"written: {out}; logits after loading it again differ by {found['reload']:.1g}",
+            f"left out while training: {told(left_out)}",
+        ]

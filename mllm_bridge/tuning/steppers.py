@@ -1,0 +1,119 @@
+"""The kit's steppers for a model most of which is frozen: checkpoints hold only what moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cloc import checkpoint, comm
+from cloc.config import REPOSITORY
+from cloc.optim import make_adamw, parameter_groups
+from cloc.stepper import DeepSpeedStepper, Stepper, TorchStepper, read_deepspeed
+from mllm_bridge.tuning.parts import Anatomy, learning_scales
+from mllm_bridge.tuning.settings import TuneConfig
+
+
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that move, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+class Moving:
+    """The part of a model that moves, with as much of a module's manners as checkpoints ask for."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Name and parameter."""
+        return iter(trained(self._model).items())
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Name and value."""
+        return {name: parameter.detach() for name, parameter in self.named_parameters()}
+
+    def load_state_dict(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Put values back, in place."""
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                parameter.copy_(weights[name])
+
+
+class TuneTorchStepper(TorchStepper):
+    """Plain torch; see `TorchStepper`."""
+
+    def save(self, folder: Path) -> None:
+        """See `Stepper`; the main rank writes, since all hold the same."""
+        if comm.is_main():
+            checkpoint.save_tensors(folder, Moving(self.model), self.optimizer)  # type: ignore[arg-type]
+        comm.barrier()
+
+    def load(self, folder: Path) -> None:
+        """See `Stepper`."""
+        checkpoint.load_tensors(folder, Moving(self.model), self.optimizer)  # type: ignore[arg-type]
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The moving weights by name, fp32, on the CPU."""
+        return {name: value.float().cpu().contiguous() for name, value in Moving(self.model).state_dict().items()}
+
+
+class TuneDeepSpeedStepper(DeepSpeedStepper):
+    """DeepSpeed ZeRO 0 to 3; see `DeepSpeedStepper`."""
+
+    def save(self, folder: Path) -> None:
+        """See `Stepper`; frozen weights lie in the host's folder already."""
+        self.engine.save_checkpoint(str(folder), tag="deepspeed", save_latest=False, exclude_frozen_parameters=True)
+        comm.barrier()
+
+    def load(self, folder: Path) -> None:
+        """See `Stepper`."""
+        path, _ = self.engine.load_checkpoint(str(folder), tag="deepspeed", load_module_strict=False)
+        if path is None:
+            raise ValueError(
+                f"{folder}: expected DeepSpeed's files in deepspeed/; was the run started without DeepSpeed?"
+            )
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The moving weights by name, fp32, on the CPU; under ZeRO 3 each is gathered once."""
+        import deepspeed
+
+        whole = {}
+        for name, value in trained(self.engine.module).items():
+            with deepspeed.zero.GatheredParameters([value] if hasattr(value, "ds_id") else []):
+                whole[name] = value.detach().float().cpu().clone().contiguous()
+        return whole
+
+
+def deepspeed_settings(config: TuneConfig) -> dict[str, Any] | None:
+    """The DeepSpeed JSON of the run, None for plain torch.
+
+    Raises:
+        ValueError: the file is missing or no JSON object.
+    """
+    name = config.train.deepspeed
+    if name == "none":
+        return None
+    return read_deepspeed(next((p for p in (Path(name), REPOSITORY / name) if p.is_file()), Path(name)))
+
+
+def make_stepper(config: TuneConfig, model: nn.Module, where: Anatomy, deepspeed: dict[str, Any] | None) -> Stepper:
+    """AdamW over what moves, each part at its own rate; frozen weights are not in it.
+
+    Args:
+        config: optim and train.
+        model: a `Trainee` on its device.
+        where: the host's parts.
+        deepspeed: settings of a DeepSpeed JSON, None for plain torch.
+    """
+    optim, accumulation = config.optim, config.train.accumulation
+    groups = parameter_groups(model, optim.weight_decay, learning_scales(trained(model), where, optim))
+    adamw = make_adamw(groups, optim.lr, (optim.beta1, optim.beta2), optim.eps)
+    bf16 = config.run.precision == "bf16"
+    if deepspeed is None:
+        return TuneTorchStepper(model, adamw, accumulation, optim.clip_grad_norm, bf16)
+    micro = config.train.batch_size // comm.world_size()
+    return TuneDeepSpeedStepper(model, adamw, deepspeed, micro, accumulation, optim.clip_grad_norm, bf16)

@@ -1,0 +1,85 @@
+"""The detection speed task: what its rows are made of, and that a small model goes through its measurements."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.predictors.detector import ClocDetector
+from benchmarks.predictors.rivals import name_chunks
+from benchmarks.tasks import detection_cost as cost
+from benchmarks.tasks import detection_models as made
+from benchmarks.tasks import detection_speed as speed
+from benchmarks.tasks.registry import TASKS, tasks_named
+from cloc.data.shards.read import ShardSet
+
+
+def test_it_is_run_by_name_only():
+    (task,) = tasks_named(["detection_speed"])
+    assert not task.bare
+    assert task.timed
+    assert task.name not in [one.name for one in tasks_named([])]
+    assert {f"detection_speed_{part}" for part in speed.PARTS} <= {one.name for one in TASKS}
+    task.self_check()
+    assert [found.needs_model for found in task.find([])] == [False] * 3
+
+
+def test_rows_by_hand():
+    seconds = {"ours": [2.0, 1.0], "owlv2": [3.0, 3.0], "grounding_dino_pass": [4.0, 6.0]}
+    rows = {row.metric: row for row in speed._rows("s", seconds, {"ours": 7.0, "owlv2": 8.0}, 2)}
+    assert rows["ours_seconds"].value == 1.5
+    assert rows["owlv2_over_ours"].value == 2.25  # the median of 3/2 and 3/1
+    assert rows["grounding_dino_pass_over_ours"].value == 4.0
+    assert rows["grounding_dino_seconds"].value == 31 * 5.0
+    assert rows["grounding_dino_over_ours"].value == 31 * 4.0
+    assert "31-times-one-pass" in rows["grounding_dino_over_ours"].protocol
+    assert rows["ours_text_seconds"].value == 7.0
+
+
+def test_names_fill_31_passes_of_grounding_dino():
+    class Tokenizer:
+        def __call__(self, text, add_special_tokens):
+            assert not add_special_tokens
+            return {"input_ids": text.replace(".", " .").split()}
+
+    names = made.made_up_names()
+    assert len(set(names)) == 1203
+    assert len(name_chunks(names, Tokenizer(), 256)) == made.NUM_PASSES
+
+
+@pytest.mark.parametrize("kind", ["detection", "pairs"])
+def test_made_up_shards_are_read(kind, tmp_path):
+    cost.write_photos(tmp_path / kind, kind, 2)
+    shards = ShardSet.open(tmp_path / kind)
+    sample = shards.read_sample(0, 0)
+    assert shards.num_samples == 2
+    assert (sample.width, sample.height) == ((1333, 800) if kind == "detection" else (320, 320))
+    assert len(sample.regions) == (5 if kind == "detection" else 0)
+    assert bool(sample.caption) == (kind == "pairs")
+
+
+def test_a_measurement_that_fails_says_so(tmp_path):
+    import sys
+
+    with pytest.raises(RuntimeError, match=r"a measurement ended with 3: no memory"):
+        cost._output([sys.executable, "-c", "import sys; sys.stderr.write('no memory'); sys.exit(3)"], tmp_path)
+
+
+def test_memory_rows(monkeypatch):
+    monkeypatch.setattr(made, "write_cloc", lambda folder, **widths: None)
+    monkeypatch.setattr(cost, "_peak_mib", lambda folder, count: 1000.0 + count / 100)
+    rows = cost.memory_scores("s", 1)
+    extra = {row.protocol.split("-")[0]: row.value for row in rows if row.metric == "detection_extra_mib"}
+    assert extra == pytest.approx({str(count): (count - 1) / 100 for count in cost.CONCEPTS[1:]})
+    whole = [row.value for row in rows if row.metric == "all_logits_mib"]
+    assert whole[-1] == pytest.approx(whole[0] * 20_000 / 1203)
+
+
+def test_a_small_detector_of_the_task_detects(tmp_path, monkeypatch):
+    monkeypatch.setattr(made, "SHORT", 96)
+    monkeypatch.setattr(made, "LONG", 160)
+    made.write_cloc(Path(tmp_path), **cost.WIDTHS)
+    detector = ClocDetector(Path(tmp_path), "cpu", 1)
+    (found,) = detector.detect([made.made_up_photo()], made.made_up_names(5))
+    assert len(found.scores) == 300
+    assert found.boxes_xyxy.max() <= 160
+    assert set(found.labels) <= set(range(5))

@@ -1,0 +1,175 @@
+"""Every family with every kind of tower: it goes in, is proven by running, and lies there as the table says."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoProcessor, Dinov2Config, Dinov2Model, DINOv3ViTConfig, DINOv3ViTModel, LlavaImageProcessor
+
+from mllm_bridge import hosts
+from mllm_bridge.encoders import load_encoder
+from mllm_bridge.fitting import fit
+from mllm_bridge.hosts import FAMILIES
+from mllm_bridge.plan import open_host
+from mllm_bridge.swap import swap
+from mllm_bridge.verify import verify
+from mllm_bridge.wrapper import WRAPPED
+
+STOCK, WRAPPER, NAMED, NO = "stock", "wrapper", "converted", None
+TABLE = {
+    "aya_vision": (STOCK, STOCK, STOCK),
+    "cohere2_vision": (WRAPPER, STOCK, STOCK),
+    "fast_vlm": (WRAPPER, WRAPPER, WRAPPER),
+    "gemma3": (WRAPPER, STOCK, WRAPPER),
+    "idefics3": (NO, NAMED, NO),
+    "llava": (STOCK, STOCK, STOCK),
+    "llava_next": (STOCK, STOCK, WRAPPER),
+    "llava_onevision": (STOCK, STOCK, WRAPPER),
+    "paligemma": (WRAPPER, STOCK, STOCK),
+    "perception_lm": (STOCK, STOCK, STOCK),
+    "smolvlm": (NO, NAMED, NO),
+    "video_llava": (STOCK, STOCK, STOCK),
+    "vipllava": (STOCK, WRAPPER, WRAPPER),
+}
+"""Family: how a ViT with CLS, a ViT without, and a Swin lie in it."""
+REFUSING = {
+    "internvl": "random weights without a word",
+    "mistral3": "packs images of any shape into one sequence",
+    "qwen2_5_vl": "is part of its tower",
+}
+
+
+def test_table_is_complete():
+    assert set(TABLE) == set(FAMILIES)
+    assert set(REFUSING) == set(hosts.REFUSING)
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_hosts):
+    return tiny_hosts
+
+
+@pytest.fixture(scope="module")
+def towers(clip_folder, siglip_folder, swin_folder):
+    return clip_folder, siglip_folder, swin_folder
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2], ids=["cls", "plain", "swin"])
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_swap_verify_reload_generate(tmp_path, tiny, towers, name, kind):
+    host, tower, form = tiny(name), towers[kind], TABLE[name][kind]
+    if form is NO:
+        with pytest.raises(ValueError, match=f"the family '{name}' does not take it: .* pass a SigLIP tower"):
+            swap(host, tower, tmp_path / "out", device="cpu")
+        return
+    report = swap(host, tower, tmp_path / "out", full_verify=True, device="cpu")
+    assert {"tower features", "forward", "generate", "save and reload"} <= {check.name for check in report.checks}
+    assert report.tower_after["form"] == form
+    vision = json.loads((tmp_path / "out" / "config.json").read_text())["vision_config"]
+    assert (vision["model_type"] == WRAPPED) == (form == WRAPPER)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert ("import mllm_bridge" in card) == (form == WRAPPER)
+
+
+def _dinos(folder):
+    torch.manual_seed(5)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 48, "patch_size": 8}
+    dino = Dinov2Model(Dinov2Config(**sizes, mlp_ratio=2))
+    registers = DINOv3ViTModel(DINOv3ViTConfig(**sizes, intermediate_size=64, num_register_tokens=4))
+    for name, tower in {"dino": dino, "registers": registers}.items():
+        tower.save_pretrained(folder / name)
+        images = LlavaImageProcessor(do_pad=True, do_center_crop=False, size={"shortest_edge": 48})
+        images.save_pretrained(folder / name)
+    return folder
+
+
+@pytest.mark.parametrize(("tower", "form"), [("dino", STOCK), ("registers", WRAPPER)])
+def test_towers_whose_names_differ_on_disk_and_in_memory(tmp_path, tiny, tower, form):
+    folder = _dinos(tmp_path)
+    report = swap(tiny("llava"), folder / tower, tmp_path / "out", full_verify=True, device="cpu")
+    assert (report.tower_after["form"], report.tower_after["patches"]) == (form, 36)
+
+
+@pytest.mark.parametrize("name", sorted(REFUSING))
+def test_families_that_take_no_tower_say_why(tmp_path, clip_folder, name):
+    host = tmp_path / "host"
+    host.mkdir()
+    (host / "config.json").write_text(json.dumps({"model_type": name}))
+    (host / "model.safetensors").write_bytes((clip_folder / "model.safetensors").read_bytes())
+    with pytest.raises(ValueError, match=rf"family '{name}', which takes no other tower: .*{REFUSING[name]}"):
+        open_host(host)
+
+
+def test_grid_that_cannot_be_folded_or_pooled(tmp_path, tiny, save_clip):
+    odd = save_clip(tmp_path / "odd", image_size=40)
+    for name, message in {
+        "aya_vision": r"grid of 5 x 5 tokens does not divide by 2, .*multiple of 16 px",
+        "cohere2_vision": r"grid of 5 x 5 tokens does not divide by 2",
+        "gemma3": r"grid of 5 x 5 tokens cannot be pooled to the 2 x 2 .*multiple of 16 px",
+        "perception_lm": r"grid of 5 x 5 tokens does not divide by the host's pooling of 2",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            swap(tiny(name), odd, tmp_path / "out", device="cpu")
+
+
+def test_host_that_reads_the_last_hidden_state_takes_no_layer(tmp_path, tiny, siglip_folder):
+    with pytest.raises(ValueError, match=r"read the last hidden state and no other; leave --feature-layer out"):
+        swap(tiny("paligemma"), siglip_folder, tmp_path / "out", feature_layer=-2, device="cpu")
+
+
+def test_layer_of_another_resolution(tmp_path, tiny, swin_folder):
+    with pytest.raises(ValueError, match=r"hidden state -3 .* another resolution than its last; choose -1 to -2"):
+        swap(tiny("llava"), swin_folder, tmp_path / "out", feature_layer=-3, device="cpu")
+
+
+WRONG = {
+    "llava_next": (
+        "config.json",
+        "image_grid_pinpoints",
+        [[48, 48]],
+        "image processor image_grid_pinpoints: found .*cannot be packed",
+    ),
+    "llava_onevision": ("processor_config.json", "num_image_tokens", 36, "processor num_image_tokens.*placeholders"),
+    "aya_vision": ("processor_config.json", "patch_size", 8, "processor patch_size.*placeholders"),
+    "cohere2_vision": ("processor_config.json", "image_processor__patch_size", 6, "patch_size.*placeholders"),
+    "gemma3": ("processor_config.json", "image_seq_length", 9, "processor image_seq_length.*placeholders"),
+    "paligemma": ("processor_config.json", "image_processor__image_seq_length", 9, "image_seq_length.*placeholders"),
+    "perception_lm": ("config.json", "vision_use_cls_token", False, "config vision_use_cls_token"),
+    "vipllava": ("processor_config.json", "num_additional_image_tokens", 0, "num_additional_image_tokens"),
+    "idefics3": ("processor_config.json", "image_seq_len", 10, "processor image_seq_len.*placeholders"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(WRONG))
+def test_what_a_family_counts_with_is_caught_when_wrong_by_one(tmp_path, tiny, towers, edit_json, name):
+    tower = towers[1 if TABLE[name][0] is NO else 0]
+    out = tmp_path / "out"
+    swap(tiny(name), tower, out, device="cpu")
+    file, field, value, message = WRONG[name]
+    edit_json(out / file, **{field: value})
+    for stale in out.glob("preprocessor_config.json"):
+        stale.unlink()
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        verify(out, load_encoder(tower, Path("runs")))
+
+
+def test_wrong_mean_of_a_host_that_cuts_tiles_is_caught(tmp_path, tiny, clip_folder, edit_json):
+    out = tmp_path / "out"
+    swap(tiny("llava_next"), clip_folder, out, device="cpu")
+    edit_json(out / "processor_config.json", image_processor__image_mean=[0.5, 0.5, 0.5])
+    with pytest.raises(ValueError, match=r"(?s)mean: found \[0.5, 0.5, 0.5\].*values of one colour: they differ by up"):
+        verify(out, load_encoder(clip_folder, Path("runs")))
+
+
+def test_fitting_twice_is_fitting_once(clip_folder):
+    once = fit(load_encoder(clip_folder, Path("runs")), FAMILIES["gemma3"])
+    assert once.form == WRAPPER
+    assert fit(once, FAMILIES["gemma3"]) is once
+
+
+def test_both_towers_of_a_host_with_two_are_exchanged(tmp_path, tiny, clip_folder):
+    out = tmp_path / "out"
+    report = swap(tiny("video_llava"), clip_folder, out, device="cpu")
+    assert {"tower weights of image_tower", "tower weights of video_tower"} <= {check.name for check in report.checks}
+    assert list(AutoProcessor.from_pretrained(out).video_processor.image_mean) == list(LlavaImageProcessor().image_mean)

@@ -1,0 +1,10 @@
+from cloc.places import Places
+from mllm_bridge.places import main
+
+
+def test_a_convention_is_declared_in_a_hosts_folder(tmp_path, capsys):
+    assert main([str(tmp_path), "--scale", "thousand"]) == 2
+    assert "expected a host's folder with a config.json" in capsys.readouterr().err
+    (tmp_path / "config.json").write_text("{}")
+    assert main([str(tmp_path), "--scale", "thousand", "--padded"]) == 0
+    assert Places.load(tmp_path) == Places("thousand", padded=True)

@@ -1,0 +1,83 @@
+import json
+
+import pytest
+
+from mllm_bridge.answers import IGNORED, encode
+from mllm_bridge.conversations import Turn
+from mllm_bridge.trial.__main__ import main, settings
+from mllm_bridge.trial.host import make_host, word_tokenizer, words_of
+from mllm_bridge.trial.plan import ARMS, LanguagePlan, load_plan
+from mllm_bridge.trial.table import table, verdict
+from mllm_bridge.tuning.settings import parse_settings
+
+TEXTS = ["<image>\nWhat is in [3, 17, 30, 31]?", "A red-hot ring.", "Where is it?", "[0, 1, 2, 3]"]
+WORDS = words_of(TEXTS)
+
+
+def test_every_word_sign_and_number_is_one_token():
+    tokenizer = word_tokenizer([*WORDS, *map(str, range(32))], 64)
+    ids = tokenizer(TEXTS[0].replace("<image>", ""))["input_ids"]
+    assert tokenizer.unk_token_id not in ids
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "what is in [ 3 , 17 , 30 , 31 ] ?"
+    assert tokenizer.convert_tokens_to_ids("<region>") != tokenizer.unk_token_id
+
+
+def test_the_host_reads_its_conversations_without_an_unknown_word(tmp_path, clip_folder):
+    from PIL import Image
+    from transformers import AutoProcessor
+
+    language = LanguagePlan(width=16, layers=1, heads=2, context=128)
+    folder = make_host(tmp_path / "host", clip_folder, language, WORDS, 32, seed=0)
+    processor = AutoProcessor.from_pretrained(folder)
+    turns = [Turn("user" if place % 2 == 0 else "assistant", text) for place, text in enumerate(TEXTS)]
+    inputs, labels = encode(processor, [turns], [[Image.new("RGB", (40, 40))]])
+    assert processor.tokenizer.unk_token_id not in inputs["input_ids"]
+    said = processor.tokenizer.decode(labels[0][labels[0] != IGNORED])
+    assert said == "a red - hot ring . </s> [ 0 , 1 , 2 , 3 ] </s>"
+    assert make_host(tmp_path / "host", clip_folder, language, WORDS, 32, seed=0) == folder
+
+
+def test_arms_differ_in_host_and_prompter_alone(tmp_path):
+    plan = load_plan("configs/bridge/trial.yaml")
+    assert (plan.arms, plan.seeds, plan.bins) == (ARMS, (0, 1, 2), 32)
+    made = {arm: parse_settings(settings(plan, arm, 1, tmp_path)) for arm in ARMS}
+    for arm in ARMS:
+        same = made[arm].model_copy(update={"run": made["clip"].run, "regions": made["clip"].regions})
+        assert same == made["clip"]
+        assert (made[arm].regions.export is not None) == (arm == "cloc_regions")
+
+
+def test_a_shorter_budget_changes_length_and_nothing_else():
+    whole, part = (load_plan("configs/bridge/trial.yaml", budget) for budget in (1.0, 0.02))
+    assert part.steps == round(whole.steps / 50)
+    assert part.model_copy(update={"steps": whole.steps, "questions": whole.questions}) == whole
+    with pytest.raises(ValueError, match="expected a share above 0"):
+        load_plan("configs/bridge/trial.yaml", 0)
+
+
+def test_verdicts():
+    assert verdict([0.9, 0.91, 0.92], [0.5, 0.52, 0.5])[0] == "shown"
+    assert verdict([0.5, 0.52, 0.5], [0.9, 0.91, 0.92])[0] == "refuted"
+    assert verdict([0.5, 0.9, 0.4], [0.5, 0.52, 0.6])[0] == "not distinguishable"
+    assert verdict([0.9], [0.1]) == ("not distinguishable", pytest.approx(0.8), None)
+
+
+def test_the_table_names_spread_and_claims():
+    rows = [
+        {"arm": arm, "seed": seed, "referring": base + seed / 100, "grounding": 0.2, "seconds": 60.0}
+        for arm, base in zip(ARMS, (0.3, 0.6, 0.9), strict=True)
+        for seed in range(3)
+    ]
+    text = table(rows)
+    assert "| clip | 3 | 0.310 ± 0.010 | 0.200 ± 0.000 | 60 |" in text
+    assert "CLOC above CLIP at referring: shown (difference +0.300" in text
+    assert "CLOC above CLIP at grounding: not distinguishable" in text
+
+
+def test_missing_parts_are_one_line_and_another_plan_is_refused(tmp_path, capsys):
+    (tmp_path / "plan.yaml").write_text(json.dumps({"exports": {"clip": "a", "cloc": "b"}, "world": "gone"}))
+    assert main(["--plan", str(tmp_path / "plan.yaml"), "--out", str(tmp_path / "out")]) == 2
+    assert "error: " in capsys.readouterr().err
+    assert main(["--plan", str(tmp_path / "plan.yaml"), "--out", str(tmp_path / "out"), "--budget", "0.5"]) == 2
+    assert "was begun with another plan" in capsys.readouterr().err
+    assert main(["--plan", "none.yaml"]) == 2
