@@ -83,7 +83,26 @@ def swap(
     if chosen.form != STOCK:
         say(f"the tower goes in {FORMS[chosen.form]}")
     plan = make_plan(host, chosen, keep_projector, feature_layer)
-    fresh = None if keep_projector else seed
+    names = (str(mllm), str(encoder))
+    report = _write(target, host, plan, chosen, names, None if keep_projector else seed, full_verify, link, device, say)
+    for line in report.lines():
+        say(line)
+    return report
+
+
+def _write(
+    target: Path,
+    host: Host,
+    plan: Plan,
+    chosen: Encoder,
+    names: tuple[str, str],
+    fresh: int | None,
+    full_verify: bool,
+    link: bool,
+    device: str,
+    say: Callable[[str], None],
+) -> SwapReport:
+    """Write the new host beside its place and prove it; only then does it appear there."""
     with appearing(target) as folder:
         say("writing weights, config and processor")
         files = write_host(folder, host, plan, chosen, fresh, link)
@@ -91,17 +110,15 @@ def swap(
             folder,
             chosen,
             host=host.folder,
-            keep_projector=keep_projector,
+            keep_projector=fresh is None,
             full=full_verify,
             feature_layer=plan.layer,
             device=device,
             say=say,
         )
-        report = _report(target, str(mllm), str(encoder), host, plan, chosen, fresh)
+        report = _report(target, *names, host, plan, chosen, fresh)
         report = replace(report, checks=tuple(checks), files=files)
         report.save(folder)
-    for line in report.lines():
-        say(line)
     return report
 
 

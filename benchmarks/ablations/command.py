@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
 from types import FrameType
@@ -129,12 +129,10 @@ def run_all(runner: Runner, plan: Plan, todo: Sequence[Unit], jobs: int) -> None
 
     with bar:
         for _, level in groupby(todo, key=lambda unit: depth[unit.arm]):
-            with ThreadPoolExecutor(jobs) as pool:
-                try:
-                    list(pool.map(run, level))
-                except BaseException:
-                    runner.launcher.stop()
-                    raise
+            with ThreadPoolExecutor(jobs) as pool, ExitStack() as undone:
+                undone.callback(runner.launcher.stop)  # whatever ends this early ends what was started
+                list(pool.map(run, level))
+                undone.pop_all()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -62,6 +63,7 @@ class Record:
     def __init__(self, folder: Path, plan: Plan, scale: float) -> None:
         self.path, self.plan, self.scale = folder / RECORD, plan, scale
         self.done: dict[tuple[str, int], Done] = {}
+        self._lock = threading.Lock()
         if not self.path.is_file():
             return
         content = json.loads(self.path.read_text(encoding="utf-8"))
@@ -91,7 +93,11 @@ class Record:
         return done
 
     def add(self, done: Done) -> None:
-        """Keep a run, and write the file."""
+        """Keep a run, and write the file; several runs may end at once."""
+        with self._lock:
+            self._add(done)
+
+    def _add(self, done: Done) -> None:
         self.done[done.arm, done.seed] = done
         content = {
             "schema": SCHEMA,

@@ -16,7 +16,11 @@ class PrompterReading(EncoderReading):
     """Region embeddings from box prompts, boxes from phrase prompts."""
 
     name = "prompter"
-    cannot_ground = None
+
+    @property
+    def cannot_ground(self) -> str | None:
+        """RoI-Align takes no phrase prompts, so such an export has no box head."""
+        return None if self.model.vision.box_head is not None else "this export was trained without a box head"
 
     @torch.inference_mode()
     def encode_regions(self, images: Sequence[Image.Image], boxes_xyxy: Sequence[Boxes]) -> list[Embeddings]:

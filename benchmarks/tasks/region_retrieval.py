@@ -1,6 +1,7 @@
 """`region_retrieval`: from a region to its text and back, recall@1/5/10 (CLOC section 5.2, there on GRIT).
 
-The pool is one region for each different text of each image: the one with the lowest annotation id. Texts repeat across
+Data: COCO's boxes with their class names, GRIT's phrases (both columns, each a split), and any region shards. The pool
+is one region for each different text of each image: the one with the lowest annotation id. Texts repeat across
 images, and the paper does not say how it counts that, so both ways are given: `merged` counts any entry with the same
 text as right (candidates of region-to-text are the different texts), `plain` only the pair itself, repeated texts
 sharing their place in the ranking. Letters: N pool entries, U different texts, E shared embedding.
@@ -16,16 +17,25 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from benchmarks.metrics.recall import merged_chance, merged_hits, single_hits
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
+from benchmarks.readers.region_texts import (
+    TextedImage,
+    TextedSet,
+    from_annotated,
+    grit_files,
+    read_grit_texts,
+    read_region_shards,
+)
 from benchmarks.roots import FoundSet, coco_files
 from benchmarks.tasks.contract import Measured, Options, Score, expect, name_of, with_limit
-from benchmarks.tasks.photos import limited, photo_batches, why_none
-from cloc.data.formats.annotated import AnnotatedImage, AnnotatedSet
+from benchmarks.tasks.photos import limited, opened, why_none
 from cloc.data.formats.coco import read_coco
-from cloc.text import canonical
+from cloc.data.formats.grit import PHRASES
+from cloc.data.shards.card import CARD
 
 KS = (1, 5, 10)
 DIRECTIONS = ("region-to-text", "text-to-region")
@@ -54,23 +64,34 @@ class Pool:
 
 
 class RegionRetrieval:
-    """Recall of regions and texts in both directions, on COCO val2017's boxes and class names."""
+    """Recall of regions and texts in both directions, on every set of boxes with texts that is there."""
 
     name = "region_retrieval"
-    needs = "coco/annotations/instances_val2017.json and the photos in coco/val2017/"
+    needs = (
+        "coco/annotations/instances_val2017.json and the photos in coco/val2017/; region_text/grit*/ with GRIT's "
+        "*.parquet or *.jsonl and images/KEY.jpg; region_text/NAME/ with region shards (dataset.json, *.tar)"
+    )
+    layout = "official; region shards: ours"
     bare = True
 
     def places(self, roots: Sequence[Path]) -> list[Path]:
         """See `Task.places`."""
-        return [file for file, _ in coco_files(roots)]
+        return [*(file for file, _ in coco_files(roots)), *(root / "region_text" for root in roots)]
 
     def find(self, roots: Sequence[Path]) -> list[FoundSet]:
         """See `Task.find`."""
-        return [
-            FoundSet("coco", "val", file, partial(read_coco, file, images))
+        found = [
+            FoundSet("coco", "val", file, partial(_read_coco, file, images))
             for file, images in coco_files(roots)
             if file.is_file()
         ]
+        for place in self.places(roots)[-len(roots) :]:
+            for folder in sorted(part for part in place.iterdir() if part.is_dir()) if place.is_dir() else ():
+                if folder.name.startswith("grit") and grit_files(folder):
+                    found += [FoundSet(folder.name, s, folder, partial(read_grit_texts, folder, s)) for s in PHRASES]
+                elif (folder / CARD).is_file() and any(folder.glob("*.tar")):
+                    found.append(FoundSet(folder.name, "all", folder, partial(read_region_shards, folder)))
+        return found
 
     def self_check(self) -> None:
         """See `Task.self_check`. Two regions carry one text, a third another one."""
@@ -81,7 +102,7 @@ class RegionRetrieval:
         expect("region_retrieval: back", recalls(pool, "text-to-region", "merged", 1).tolist(), [1.0, 1.0, 1.0])
         expect("region_retrieval: chance", chance(pool, "text-to-region", "plain", 1), 1 / 3)
 
-    def run(self, predictor: Predictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> Measured:
+    def run(self, predictor: Predictor, dataset: TextedSet, found: FoundSet, options: Options) -> Measured:
         """See `Task.run`."""
         images, photos_skipped = limited(dataset.images, options), {}
         pool, skipped = build_pool(predictor, dataset, images, options, photos_skipped)
@@ -109,34 +130,39 @@ class RegionRetrieval:
         return Measured(name_of(found.dataset, dataset.rendered), dataset.rendered, scores, lines)
 
 
-def chosen_regions(image: AnnotatedImage, texts: dict[int, str]) -> list[int]:
-    """Rows of an image's boxes that enter the pool: for each text the one of lowest annotation id, no crowds."""
+def _read_coco(file: Path, images: Path) -> TextedSet:
+    return from_annotated(read_coco(file, images))
+
+
+def chosen_regions(image: TextedImage) -> list[int]:
+    """Rows of an image's boxes that enter the pool: for each text the one of lowest annotation id."""
     first: dict[str, int] = {}
-    for row in np.argsort(image.annotation_ids, kind="stable").tolist():
-        if not image.crowd[row]:
-            first.setdefault(texts[int(image.category_ids[row])], row)
+    for row in np.argsort(image.ids, kind="stable").tolist():
+        first.setdefault(image.texts[row], row)
     return sorted(first.values())
 
 
 def build_pool(
     predictor: Predictor,
-    dataset: AnnotatedSet,
-    images: list[AnnotatedImage],
+    dataset: TextedSet,
+    images: list[TextedImage],
     options: Options,
     photos_skipped: dict[int, str],
 ) -> tuple[Pool, Counter[str]]:
     """Encode the pool; what could not enter it is counted by reason."""
-    texts = {category.id: canonical(category.name) for category in dataset.categories.values()}
-    rows = {image.image_id: chosen_regions(image, texts) for image in images}
+    rows = {image.image_id: chosen_regions(image) for image in images}
+    reasons = dict[int, str]()
     image_ids, annotation_ids, phrases, regions = [], [], [], []
-    for kept, photos in photo_batches(images, options, f"{predictor.name} on {dataset.name}", photos_skipped):
-        boxes = [image.boxes_xyxy[rows[image.image_id]] for image in kept]
+    for some, photos in opened(images, _photo_of, options, f"{predictor.name} on {dataset.name}", reasons):
+        kept = [images[place] for place in some]
+        boxes = [image.pixels(rows[image.image_id], photo) for image, photo in zip(kept, photos, strict=True)]
         regions += predictor.encode_regions(photos, boxes)
         for image in kept:
             for row in rows[image.image_id]:
                 image_ids.append(image.image_id)
-                annotation_ids.append(int(image.annotation_ids[row]))
-                phrases.append(texts[int(image.category_ids[row])])
+                annotation_ids.append(int(image.ids[row]))
+                phrases.append(image.texts[row])
+    photos_skipped.update({images[place].image_id: reason for place, reason in reasons.items()})
     distinct = sorted(set(phrases))
     column = {text: index for index, text in enumerate(distinct)}
     embeds = predictor.encode_texts(distinct)
@@ -150,10 +176,14 @@ def build_pool(
     )
     skipped = Counter(dataset.dropped)
     for image in images:
-        skipped["crowd"] += int(image.crowd.sum())
+        skipped["crowd"] += image.crowds
         if image.image_id in photos_skipped:
             skipped[photos_skipped[image.image_id]] += len(rows[image.image_id])
     return pool, +skipped
+
+
+def _photo_of(image: TextedImage) -> Image.Image | str:
+    return image.open_photo()
 
 
 def recalls(pool: Pool, direction: str, counting: str, k: int) -> NDArray[np.float64]:

@@ -23,7 +23,7 @@ OVERRIDES: tuple[str, ...] = ()
 """Further fields of the recipe."""
 THEIRS = "ViT-B-16"
 """open_clip's name of the same architecture."""
-IMAGES = {"cpu": 4, "cuda": 256}
+IMAGES = {"cpu": 8, "cuda": 256}
 REPEATS = {"cpu": 3, "cuda": 20}
 REGIONS = 4
 """M, on every image."""

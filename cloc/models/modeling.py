@@ -257,9 +257,7 @@ class ClocModel(ClocPreTrainedModel):
         masks_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """See `ClocVisionModel.get_region_features`."""
-        return self.vision.get_region_features(
-            pixel_values, boxes, boxes_mask, points, points_mask, masks, masks_mask
-        )
+        return self.vision.get_region_features(pixel_values, boxes, boxes_mask, points, points_mask, masks, masks_mask)
 
     def ground(self, pixel_values: torch.Tensor, phrases: torch.Tensor) -> torch.Tensor:
         """See `ClocVisionModel.ground`."""

@@ -30,6 +30,7 @@ FAMILIES: dict[str, HostFamily] = {
         FAST_VLM,
         GEMMA3,
         IDEFICS3,
+        INTERNVL,
         LLAVA,
         LLAVA_NEXT,
         LLAVA_ONEVISION,
@@ -41,7 +42,7 @@ FAMILIES: dict[str, HostFamily] = {
     )
 }
 """The families that take a tower of one kind or more."""
-REFUSING: dict[str, Refusing] = {family.model_type: family for family in (INTERNVL, MISTRAL3, QWEN2_5_VL)}
+REFUSING: dict[str, Refusing] = {family.model_type: family for family in (MISTRAL3, QWEN2_5_VL)}
 """The families that take none, each with its reason."""
 DEFAULT = LLAVA
 """The family of which the bare command makes a tiny host."""

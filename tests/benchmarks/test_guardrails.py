@@ -132,6 +132,16 @@ def test_a_broken_image_is_counted_and_a_limit_spreads_over_classes(tmp_path, co
     assert limited.scores[0].protocol.endswith("first-4-images")
 
 
+def test_the_rendered_world_has_the_guardrail(spine_world, colours):
+    (found,) = ZeroShot().find([spine_world, spine_world / "scenes"])
+    measured = ZeroShot().run(colours.Guesser(), found.load(), found, QUIET)
+    assert measured.dataset == "scenes-single"
+    assert measured.rendered
+    assert measured.scores[0].protocol == "own-names/no-template/top1"
+    assert measured.scores[0].chance == 1 / 32
+    assert measured.scores[0].tally.num_examples == 6
+
+
 def coco_captions(root, colours, kinds):
     """COCO files of one-coloured photos; each has a caption of its own kind and one that is shared."""
     folder = root / "coco" / "annotations"

@@ -11,13 +11,17 @@ import pytest
 from benchmarks.metrics.intervals import interval
 from benchmarks.predictors.detector import Found
 from benchmarks.predictors.mllm import CONVENTIONS
+from benchmarks.provenance import Provenance
 from benchmarks.readers.flickr_entities import read_entities
 from benchmarks.readers.reflvis import read_reflvis
+from benchmarks.roots import roots
+from benchmarks.rows import Row
 from benchmarks.scoring.synonyms import spoken
+from benchmarks.session import Session, Side
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.fgovd import FgOvd
 from benchmarks.tasks.flickr30k_grounding import Flickr30kGrounding
-from benchmarks.tasks.odinw import Odinw
+from benchmarks.tasks.odinw import SETS, Odinw, averages
 from benchmarks.tasks.reflvis import RefLvis
 
 QUIET = Options(progress=False, photos_at_once=5)
@@ -274,3 +278,52 @@ def test_odinw_takes_test_before_valid_and_scores_as_coco(painted, colours):
     assert score(found, "test", "AP").value == pytest.approx(1.0)
     assert found.scores[0].protocol == "coco-ap100/name"
     assert "none of the 12 photos can be used" in missing.scores[0].reason
+
+
+def test_odinws_average_is_over_all_13_sets_or_none():
+    """Rows as the sets give them; one set lacking, the average has no value and says which."""
+
+    def row(name, value, metric="AP"):
+        facts = {"model": "m", "predictor": "painter", "model_sha256": None, "commit": "c", "versions": {}}
+        facts |= {"machine": "x", "seed": 0, "seconds": 1.0, "reason": None if value is not None else "no photo"}
+        return Row(task="odinw", dataset=f"odinw-{name}", data="real", split="test", protocol="coco-ap100/name",
+            metric=metric, value=value, num_examples=2, **facts)  # fmt: skip
+
+    rows = [row(name, place / 12) for place, name in enumerate(SETS)]
+    (mean,) = averages(rows)
+    assert mean.value == pytest.approx(0.5)
+    assert (mean.dataset, mean.split, mean.num_examples, mean.seconds) == ("odinw", "mean of 13 sets", 26, 13.0)
+    two = averages([*rows, *(row(name, None if name == "pothole" else 1.0, "APl") for name in SETS)])
+    assert [one.value for one in two] == [pytest.approx(0.5), None]
+    assert two[1].reason == "the average is over all 13 sets; no figure of pothole"
+    assert averages([]) == []
+
+
+def test_a_run_of_odinw_ends_with_the_average(painted, colours, tmp_path):
+    source = json.loads((painted / "coco" / "annotations" / "instances_val2017.json").read_text())
+    source["images"] = source["images"][:2]
+    kept = {image["id"] for image in source["images"]}
+    source["annotations"] = [one for one in source["annotations"] if one["image_id"] in kept]
+    for name in SETS:
+        folder = painted / "odinw" / name / "test"
+        folder.mkdir(parents=True)
+        for image in source["images"]:
+            shutil.copy(painted / "coco" / "val2017" / image["file_name"], folder)
+        (folder / "annotations_without_background.json").write_text(json.dumps(source))
+
+    class Detector:
+        kind, name, form = "detector", "painter", "name"
+
+        def detect(self, images, names):
+            boxes = np.array(colours.places, dtype=float)
+            kinds = [colours.Reader().encode_regions([image], [boxes])[0].argmax(axis=1) for image in images]
+            return [Found(boxes, np.ones(len(boxes)), k) for k in kinds]
+
+    session = Session(roots(painted), [Side("m", None, [Detector()])], Provenance("abc", {}, "x", 0),
+        Options(progress=False), tmp_path / "out")  # fmt: skip
+    rows = [result.row for result in session.run([Odinw()])]
+    (mean,) = [
+        one for one in rows if one.dataset == "odinw" and (one.protocol, one.metric) == ("coco-ap100/name", "AP")
+    ]
+    assert mean.value == pytest.approx(1.0)
+    assert mean.num_examples == 26

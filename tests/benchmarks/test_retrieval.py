@@ -1,10 +1,20 @@
+import io
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.metrics.intervals import interval
+from benchmarks.readers.region_texts import OTHER_SHAPE, from_annotated, read_region_shards
+from benchmarks.roots import coco_files
 from benchmarks.tasks import region_retrieval
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.region_retrieval import Pool, RegionRetrieval, chance, chosen_regions, recalls
+from cloc.data.formats.coco import read_coco
+from cloc.data.shards import write_shards
+from cloc.structures import Region, Sample
 
 QUIET = Options(progress=False)
 TASK = RegionRetrieval()
@@ -67,12 +77,13 @@ def test_blocks_agree_with_one_product(monkeypatch):
 
 
 def test_the_pool_takes_one_region_for_each_text_and_no_crowd(root):
-    (found,) = TASK.find([root])
-    image = found.load().images[0]
-    texts = dict.fromkeys(range(1, 5), "thing")
-    assert chosen_regions(image, texts) == [0]
-    object.__setattr__(image, "crowd", np.array([True, False, False]))
-    assert chosen_regions(image, texts) == [1]
+    file, folder = coco_files([root])[0]
+    dataset = read_coco(file, folder)
+    object.__setattr__(dataset.images[0], "crowd", np.array([True, False, False]))
+    image = from_annotated(dataset).images[0]
+    assert image.crowds == 1
+    assert chosen_regions(image) == [0, 1]
+    assert chosen_regions(replace(image, texts=("thing", "thing"))) == [0]
 
 
 def test_missing_photos_are_counted(tmp_path, colours):
@@ -94,3 +105,98 @@ def test_no_photo_gives_a_reason(tmp_path, colours):
 
 def test_self_check_passes():
     TASK.self_check()
+
+
+def painted(colours, kinds):
+    image = Image.new("RGB", colours.size, (90, 90, 90))
+    for kind, box in zip(kinds, colours.places, strict=True):
+        image.paste(colours.values[colours.names[kind]], box)
+    return image
+
+
+def grit(root, colours, count=6):
+    """GRIT's rows: the colours of a caption as noun chunks; the photos lie there twice as large as the rows tell."""
+    folder = root / "region_text" / "grit-mini"
+    (folder / "images" / "00000").mkdir(parents=True)
+    width, height = colours.size
+    lines = []
+    for number in range(count):
+        kinds = [(number + place) % 4 for place in range(3)]
+        place = folder / "images" / ("00000" if number % 2 else "") / f"{number:09d}.png"
+        painted(colours, kinds).resize((2 * width, 2 * height), 0).save(place)
+        caption, chunks = "", []
+        for kind, (x0, y0, x1, y1) in zip(kinds, colours.places, strict=True):
+            start = len(caption)
+            caption += colours.names[kind].replace("_", " ")
+            chunks.append([start, len(caption), x0 / width, y0 / height, x1 / width, y1 / height, 0.9])
+            caption += " and "
+        row = {"key": f"{number:09d}", "caption": caption + "more", "width": width, "height": height, "url": "x"}
+        lines.append({**row, "noun_chunks": chunks, "ref_exps": chunks[:1]})
+    (folder / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_grits_phrases_are_two_splits_and_boxes_fit_the_photo_that_lies_there(tmp_path, colours):
+    folder = grit(tmp_path, colours)
+    sets = {found.split: found for found in TASK.find([tmp_path])}
+    assert set(sets) == {"noun_chunks", "ref_exps"}
+    for split, count in (("noun_chunks", 18), ("ref_exps", 6)):
+        found = scores(TASK.run(colours.Reader(), sets[split].load(), sets[split], QUIET))
+        assert len(found) == 12
+        for way in ("merged/region-to-text", "merged/text-to-region"):
+            assert found[way, "recall@1"].tally.value() == 1.0
+            assert found[way, "recall@1"].tally.num_examples == count
+        assert found["plain/region-to-text", "recall@1"].tally.value() == pytest.approx(4 / count)
+    Image.new("RGB", (50, 50)).save(folder / "images" / "000000000.png")
+    (folder / "images" / "00000" / "000000001.png").unlink()
+    found = scores(TASK.run(colours.Reader(), sets["noun_chunks"].load(), sets["noun_chunks"], QUIET))
+    assert found["merged/region-to-text", "recall@1"].skipped == {OTHER_SHAPE: 3, "photo missing": 3}
+
+
+def test_region_shards_are_searched(tmp_path, colours):
+    samples = []
+    for number in range(5):
+        kinds, buffer = [(number + place) % 4 for place in range(3)], io.BytesIO()
+        painted(colours, kinds).save(buffer, "PNG")
+        texts = [colours.names[kind].replace("_", " ").title() for kind in kinds]
+        regions = tuple(Region(box, text) for box, text in zip(colours.places, texts, strict=True))
+        crowd = Region(colours.places[0], "a crowd", extras={"crowd": True})
+        own = () if number == 4 else (*regions, crowd)
+        samples.append(Sample(f"{number:03d}", buffer.getvalue(), "png", *colours.size, "", own))
+    write_shards(iter(samples), tmp_path / "region_text" / "mine", {"name": "mine", "kind": "regions", "made": {}}, 3)
+    (found,) = TASK.find([tmp_path])
+    assert (found.dataset, found.split) == ("mine", "all")
+    dataset = found.load()
+    assert dataset.dropped == {"sample_without_region": 1}
+    told = scores(TASK.run(Lower(colours), dataset, found, QUIET))
+    assert told["merged/region-to-text", "recall@1"].tally.value() == 1.0
+    assert told["merged/region-to-text", "recall@1"].tally.num_examples == 12
+    assert told["merged/region-to-text", "recall@1"].skipped == {"crowd": 4, "sample_without_region": 1}
+
+
+class Lower:
+    """The texts come lower-case."""
+
+    name, cannot_ground = "lower", None
+
+    def __init__(self, colours):
+        self.inner = colours.Reader()
+
+    def encode_texts(self, texts):
+        assert all(text == text.lower() for text in texts)
+        return self.inner.encode_texts(texts)
+
+    def encode_regions(self, images, boxes_xyxy):
+        return self.inner.encode_regions(images, boxes_xyxy)
+
+
+def test_other_folders_beside_them_are_left_alone(tmp_path, colours):
+    (tmp_path / "region_text" / "fgovd").mkdir(parents=True)
+    (tmp_path / "region_text" / "fgovd" / "h_attributes.jsonl").write_text("{}")
+    assert TASK.find([tmp_path]) == []
+    buffer = io.BytesIO()
+    painted(colours, [0, 1, 2]).save(buffer, "PNG")
+    bare = [Sample("000", buffer.getvalue(), "png", *colours.size, "a caption", ())]
+    write_shards(iter(bare), tmp_path / "pairs", {"name": "e", "kind": "pairs", "made": {}}, 3)
+    with pytest.raises(ValueError, match="expected shards with regions, found none; `pairs` have no regions"):
+        read_region_shards(tmp_path / "pairs")

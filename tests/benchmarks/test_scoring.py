@@ -311,6 +311,10 @@ def test_command_writes_rows_and_loads_no_torch(files, tmp_path):
     assert {row.protocol for row in rows} == {"lvis-ap300", "lvis-ap-unlimited", "lvis-fixed-ap"}
     assert tuple(row.metric for row in rows[:13]) == NAMES
     assert rows[0].num_examples == 14
+    page = (out / "report.html").read_text()
+    assert "lvis-ap300: precision over recall, IoU 0.5" in page
+    assert f"{rows[0].value:.3f}" in page
+    assert "<h1>Scored predictions</h1>" in page
 
 
 def test_command_refuses_what_does_not_fit(files, tmp_path, capsys):

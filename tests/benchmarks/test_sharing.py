@@ -141,7 +141,7 @@ def test_a_run_goes_on_only_with_the_same_request(root, exports, tmp_path, capsy
 def test_two_processes_give_the_rows_and_predictions_of_one(root, exports, tmp_path, spine_ranks):
     """As torchrun starts them, but for the launcher: two forks that find each other by the environment."""
     asked = ["region_recognition", "refcoco", "--data", str(root), "--model", str(exports["cloc"])]
-    asked += ["--against", str(exports["clip"]), "--batch-size", "5"]
+    asked += ["--against", str(exports["clip"]), "--batch-size", "5", "--limit", "7"]
 
     def work(rank):
         with contextlib.redirect_stdout(io.StringIO()) as told:

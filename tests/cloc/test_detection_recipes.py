@@ -30,6 +30,7 @@ def test_a_recipe_has_the_tower_of_its_name(name):
     assert sum(p.numel() for p in model.vision.tower.parameters()) / 1e6 == pytest.approx(SIZES[name], rel=0.005)
     assert model.has_prompter == name.startswith("joint")
     assert model.config.detector_config.strides == [8, 16, 32, 64, 128]
+    assert model.config.detector_config.definitions == config.model.detector.definitions
     assert build.export_detection_size(config) == (800, 1333)
 
 

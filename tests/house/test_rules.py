@@ -101,11 +101,16 @@ COMMANDS = (
     ("-m", "cloc.data.scenes"),
     ("-m", "cloc.data.convert"),
     ("-m", "cloc.data.convert", "coco"),
+    ("-m", "cloc.data.check"),
     ("-m", "cloc.detect"),
     ("-m", "cloc.embed"),
     ("-m", "cloc.export"),
     ("-m", "cloc.label"),
     ("-m", "cloc.label.chunker_quality"),
+    ("-m", "mllm_bridge.tune"),
+    ("-m", "mllm_bridge.places"),
+    ("-m", "mllm_bridge.trial"),
+    ("-m", "benchmarks.ablations"),
 )
 
 

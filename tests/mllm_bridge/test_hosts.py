@@ -1,10 +1,13 @@
 """Every family with every kind of tower: it goes in, is proven by running, and lies there as the table says."""
 
 import json
+import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, Dinov2Config, Dinov2Model, DINOv3ViTConfig, DINOv3ViTModel, LlavaImageProcessor
 
 from mllm_bridge import hosts
@@ -12,6 +15,7 @@ from mllm_bridge.encoders import load_encoder
 from mllm_bridge.fitting import fit
 from mllm_bridge.hosts import FAMILIES
 from mllm_bridge.plan import open_host
+from mllm_bridge.report import SwapReport
 from mllm_bridge.swap import swap
 from mllm_bridge.verify import verify
 from mllm_bridge.wrapper import WRAPPED
@@ -23,6 +27,7 @@ TABLE = {
     "fast_vlm": (WRAPPER, WRAPPER, WRAPPER),
     "gemma3": (WRAPPER, STOCK, WRAPPER),
     "idefics3": (NO, NAMED, NO),
+    "internvl": (NO, NO, NO),  # DINOv2 alone, below
     "llava": (STOCK, STOCK, STOCK),
     "llava_next": (STOCK, STOCK, WRAPPER),
     "llava_onevision": (STOCK, STOCK, WRAPPER),
@@ -34,7 +39,6 @@ TABLE = {
 }
 """Family: how a ViT with CLS, a ViT without, and a Swin lie in it."""
 REFUSING = {
-    "internvl": "random weights without a word",
     "mistral3": "packs images of any shape into one sequence",
     "qwen2_5_vl": "is part of its tower",
 }
@@ -55,20 +59,32 @@ def towers(clip_folder, siglip_folder, swin_folder):
     return clip_folder, siglip_folder, swin_folder
 
 
+@pytest.fixture(scope="module")
+def swapped_in(tmp_path_factory, tiny, towers):
+    """Puts a tower of a kind into a family's tiny host, once, and runs it; gives the report, whose folder is kept."""
+
+    @cache
+    def put(name: str, kind: int) -> SwapReport:
+        out = tmp_path_factory.mktemp("swapped") / "out"
+        return swap(tiny(name), towers[kind], out, full_verify=True, device="cpu")
+
+    return put
+
+
 @pytest.mark.parametrize("kind", [0, 1, 2], ids=["cls", "plain", "swin"])
 @pytest.mark.parametrize("name", sorted(TABLE))
-def test_swap_verify_reload_generate(tmp_path, tiny, towers, name, kind):
-    host, tower, form = tiny(name), towers[kind], TABLE[name][kind]
+def test_swap_verify_reload_generate(swapped_in, name, kind):
+    form = TABLE[name][kind]
     if form is NO:
-        with pytest.raises(ValueError, match=f"the family '{name}' does not take it: .* pass a SigLIP tower"):
-            swap(host, tower, tmp_path / "out", device="cpu")
+        with pytest.raises(ValueError, match=f"the family '{name}' does not take it: .* pass a (SigLIP|DINOv2) tower"):
+            swapped_in(name, kind)
         return
-    report = swap(host, tower, tmp_path / "out", full_verify=True, device="cpu")
+    report = swapped_in(name, kind)
     assert {"tower features", "forward", "generate", "save and reload"} <= {check.name for check in report.checks}
     assert report.tower_after["form"] == form
-    vision = json.loads((tmp_path / "out" / "config.json").read_text())["vision_config"]
+    vision = json.loads((report.out / "config.json").read_text())["vision_config"]
     assert (vision["model_type"] == WRAPPED) == (form == WRAPPER)
-    card = (tmp_path / "out" / "README.md").read_text()
+    card = (report.out / "README.md").read_text()
     assert ("import mllm_bridge" in card) == (form == WRAPPER)
 
 
@@ -89,6 +105,29 @@ def test_towers_whose_names_differ_on_disk_and_in_memory(tmp_path, tiny, tower, 
     folder = _dinos(tmp_path)
     report = swap(tiny("llava"), folder / tower, tmp_path / "out", full_verify=True, device="cpu")
     assert (report.tower_after["form"], report.tower_after["patches"]) == (form, 36)
+
+
+def _alive(folder: Path) -> None:
+    """Weights as after training: every vector is something, so that none can be lost or misplaced unseen."""
+    file = folder / "model.safetensors"
+    draw = torch.Generator().manual_seed(6)
+    tensors = {key: value + 0.1 * torch.randn(value.shape, generator=draw) for key, value in load_file(file).items()}
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def test_internvl_takes_dinov2_by_name(tmp_path, tiny, edit_json):
+    tower = _dinos(tmp_path) / "dino"
+    _alive(tower)
+    out = tmp_path / "out"
+    report = swap(tiny("internvl"), tower, out, full_verify=True, device="cpu")
+    assert report.tower_after["form"] == NAMED
+    assert "tower features" in {check.name for check in report.checks}
+    assert report.left_behind == ("embeddings.mask_token",)
+    with pytest.raises(ValueError, match=r"'internvl' does not take it: .*pass a DINOv2 tower without registers"):
+        swap(tiny("internvl"), tmp_path / "registers", tmp_path / "no", device="cpu")
+    edit_json(out / "processor_config.json", image_seq_length=10)
+    with pytest.raises(ValueError, match=r"(?s)processor image_seq_length.*placeholders"):
+        verify(out, load_encoder(tower, Path("runs")))
 
 
 @pytest.mark.parametrize("name", sorted(REFUSING))
@@ -142,21 +181,19 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", sorted(WRONG))
-def test_what_a_family_counts_with_is_caught_when_wrong_by_one(tmp_path, tiny, towers, edit_json, name):
-    tower = towers[1 if TABLE[name][0] is NO else 0]
-    out = tmp_path / "out"
-    swap(tiny(name), tower, out, device="cpu")
+def test_what_a_family_counts_with_is_caught_when_wrong_by_one(tmp_path, swapped_in, towers, edit_json, name):
+    kind = next(kind for kind, form in enumerate(TABLE[name]) if form is not NO)
+    out = Path(shutil.copytree(swapped_in(name, kind).out, tmp_path / "out"))
     file, field, value, message = WRONG[name]
     edit_json(out / file, **{field: value})
     for stale in out.glob("preprocessor_config.json"):
         stale.unlink()
     with pytest.raises(ValueError, match=f"(?s){message}"):
-        verify(out, load_encoder(tower, Path("runs")))
+        verify(out, load_encoder(towers[kind], Path("runs")))
 
 
-def test_wrong_mean_of_a_host_that_cuts_tiles_is_caught(tmp_path, tiny, clip_folder, edit_json):
-    out = tmp_path / "out"
-    swap(tiny("llava_next"), clip_folder, out, device="cpu")
+def test_wrong_mean_of_a_host_that_cuts_tiles_is_caught(tmp_path, swapped_in, clip_folder, edit_json):
+    out = Path(shutil.copytree(swapped_in("llava_next", 0).out, tmp_path / "out"))
     edit_json(out / "processor_config.json", image_processor__image_mean=[0.5, 0.5, 0.5])
     with pytest.raises(ValueError, match=r"(?s)mean: found \[0.5, 0.5, 0.5\].*values of one colour: they differ by up"):
         verify(out, load_encoder(clip_folder, Path("runs")))
@@ -168,8 +205,9 @@ def test_fitting_twice_is_fitting_once(clip_folder):
     assert fit(once, FAMILIES["gemma3"]) is once
 
 
-def test_both_towers_of_a_host_with_two_are_exchanged(tmp_path, tiny, clip_folder):
-    out = tmp_path / "out"
-    report = swap(tiny("video_llava"), clip_folder, out, device="cpu")
+def test_both_towers_of_a_host_with_two_are_exchanged(swapped_in):
+    report = swapped_in("video_llava", 0)
     assert {"tower weights of image_tower", "tower weights of video_tower"} <= {check.name for check in report.checks}
-    assert list(AutoProcessor.from_pretrained(out).video_processor.image_mean) == list(LlavaImageProcessor().image_mean)
+    assert list(AutoProcessor.from_pretrained(report.out).video_processor.image_mean) == list(
+        LlavaImageProcessor().image_mean
+    )

@@ -23,6 +23,7 @@ FLAGS = {
         "shuffle_captions": "write OUT/pairs-shuffled too: the images of pairs, each with the caption of another one",
         "val": "scenes in the COCO and LVIS files",
         "refcoco": "scenes in the RefCOCO files",
+        "single": "images of one object each in class folders (OUT/zeroshot)",
         "conversations": "scenes with questions and answers in LLaVA's layout (OUT/llava); val gets questions too",
         "coordinates": f"how conversations write places: {', '.join(COORDINATES)} (0 to 1, 0 to 1000, 0 to bins - 1)",
         "bins": "bins a side, for --coordinates bins",
@@ -30,7 +31,7 @@ FLAGS = {
     },
     "categories": {
         "sprites": f"what scenes are composed of: {', '.join(SPRITES)} (emoji need Debian's fonts-noto-color-emoji)",
-        "num_categories": "how many categories; all of the sprites by default",
+        "num_categories": "how many categories of the sprites",
         "names": f"{', '.join(NAMES)}: a made-up word for each category tells nothing of what it shows",
         "caption_only": "how many categories have no box in training and occur in captions only",
         "caption_only_words": f"{', '.join(WORDS)}: whether their names may share words with other names",
@@ -56,6 +57,8 @@ FLAGS = {
     },
 }
 """Fields of `WorldSpec` that the command takes, as --field-name."""
+NONE = {"num_categories": "all", "single": "as many as val"}
+"""What the default None of a field means."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         group = parser.add_argument_group(title)
         for name, told in flags.items():
             value, flag = getattr(usual, name), f"--{name.replace('_', '-')}"
-            shown = f"{told} ({'all' if value is None else value})"
+            shown = f"{told} ({NONE.get(name, 'none') if value is None else value})"
             if kinds[name] == "bool":
                 group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=shown)
             else:

@@ -11,6 +11,7 @@ from typing import Any
 from cloc.data.scenes.evaluation import write_coco_and_lvis, write_refcoco
 from cloc.data.scenes.listing import listing, listing_of_card
 from cloc.data.scenes.llava import LLAVA, write_conversations
+from cloc.data.scenes.single import ZEROSHOT, write_single
 from cloc.data.scenes.training import LICENCE, write_folder
 from cloc.data.scenes.wing import SHUFFLED, plans_of, shuffle_captions, shuffled_is_made
 from cloc.data.scenes.world import WorldSpec
@@ -61,6 +62,8 @@ def _make(out: Path, spec: WorldSpec, made: dict[str, Any], workers: int, progre
     counts["refcoco"] = write_refcoco(spec, parts, progress)
     if spec.conversations > 0:
         counts[LLAVA] = write_conversations(spec, parts, progress)
+    if spec.num_single > 0:
+        counts[ZEROSHOT] = write_single(spec, parts, progress)
     for name in _parts(spec):
         (parts / name / MARK).write_text("Rendered scenes of this kit, no photographs.\n", encoding="utf-8")
         shutil.rmtree(out / name, ignore_errors=True)  # of an interrupted run: the world's card was not there yet
@@ -87,7 +90,8 @@ def read_world(out: Path) -> dict[str, Any] | None:
 
 def _parts(spec: WorldSpec) -> tuple[str, ...]:
     """The folders beside the training shards."""
-    return (*EVALUATION_PARTS, LLAVA) if spec.conversations > 0 else EVALUATION_PARTS
+    more = ((LLAVA, spec.conversations), (ZEROSHOT, spec.num_single))
+    return (*EVALUATION_PARTS, *(name for name, count in more if count > 0))
 
 
 def _whole(out: Path, spec: WorldSpec) -> bool:

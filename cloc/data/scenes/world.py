@@ -14,7 +14,7 @@ from cloc.data.scenes.emoji import font_digest
 RENDERER = 2
 """Raised when equal parameters give other scenes than before, so that an older world is not taken for a new one."""
 
-SPLITS = ("train", "val", "refcoco", "detection", "grounding", "pairs", "llava")
+SPLITS = ("train", "val", "refcoco", "detection", "grounding", "pairs", "llava", "single")
 """Each has random numbers of its own, so that no evaluation scene is a training scene. Their order matters."""
 
 COORDINATES = ("unit", "thousand", "bins")
@@ -59,6 +59,7 @@ class WorldSpec:
         conversations: scenes with conversations in LLaVA's layout; where there are some, `val` gets questions too.
         coordinates: how these write places: `unit` (0 to 1), `thousand` (0 to 1000) or `bins` (0 to bins - 1).
         bins: how many bins a side.
+        single: images of one object each, in class folders; None for as many as `val`.
     """
 
     seed: int = 0
@@ -94,12 +95,18 @@ class WorldSpec:
     conversations: int = 0
     coordinates: str = "unit"
     bins: int = 32
+    single: int | None = None
 
     def __post_init__(self) -> None:
         cast_of(self)  # refuses what it does not know
         for name, (fine, expected) in {**_counts(self), **_looks(self)}.items():
             if not fine:
                 raise ValueError(f"{name}: expected {expected}, got {getattr(self, name)!r}")
+
+    @property
+    def num_single(self) -> int:
+        """Images of one object each."""
+        return self.val if self.single is None else self.single
 
     def made(self) -> dict[str, Any]:
         """What a card says about how the world was made; fields of later versions only where they matter."""
@@ -127,6 +134,7 @@ def _counts(spec: WorldSpec) -> dict[str, tuple[bool, str]]:
         ),
         "coordinates": (spec.coordinates in COORDINATES, f"one of {', '.join(COORDINATES)}"),
         "bins": (2 <= spec.bins <= 1000, "2 to 1000"),
+        "single": (spec.num_single >= 0, "0 (none) or more scenes, or none for as many as val"),
     }
     for name in ("detection", "grounding", "pairs", "conversations"):
         rules[name] = (getattr(spec, name) >= 0, "0 (none) or more scenes")

@@ -24,6 +24,21 @@ def _members(sample: Sample) -> Iterator[tuple[str, bytes]]:
     yield f"{sample.key}.txt", sample.caption.encode()
 
 
+class _Hashed(io.FileIO):
+    """A new file that is hashed while it is written, so that a shard need not be read again."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w")
+        self.digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        view, left = memoryview(data), len(data)
+        while left:
+            left -= super().write(view[len(data) - left :])
+        return len(data)
+
+
 def write_shard(path: Path, samples: Iterable[Sample]) -> ShardEntry:
     """Write one tar; equal samples give equal bytes (no times, no owners).
 
@@ -32,7 +47,10 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> ShardEntry:
     """
     counts, dropped, keys = Counter[str](), Counter[str](), set[str]()
     temporary = path.with_name(f"{path.name}.part")
-    with tarfile.open(temporary, "w:", format=tarfile.PAX_FORMAT) as tar:
+    with (
+        _Hashed(temporary) as file,
+        tarfile.open(fileobj=file, mode="w:", format=tarfile.PAX_FORMAT) as tar,
+    ):
         for sample in samples:
             if sample.key in keys:
                 raise ValueError(f"{path.name}: expected different keys, got {sample.key!r} twice; rename one image")
@@ -43,10 +61,8 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> ShardEntry:
                 tar.addfile(info, io.BytesIO(data))
             counts.update(samples=1, captions=int(bool(sample.caption)), regions=len(sample.regions))
             dropped.update(sample.dropped)
-    with temporary.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     temporary.replace(path)
-    return ShardEntry(path.name, counts["samples"], digest, counts, dropped)
+    return ShardEntry(path.name, counts["samples"], file.digest.hexdigest(), counts, dropped)
 
 
 def write_shards(

@@ -64,9 +64,7 @@ def test_a_bad_category_file_says_what_is_wrong(tmp_path, content, message):
 
 
 def test_cards_come_before_further_files(tmp_path):
-    (tmp_path / "more.json").write_text(
-        '[{"name": "cat", "definition": "x"}, {"name": "emu", "definition": "bird"}]'
-    )
+    (tmp_path / "more.json").write_text('[{"name": "cat", "definition": "x"}, {"name": "emu", "definition": "bird"}]')
     card = {"categories": [{"id": 1, "name": "cat", "definition": "purrs"}]}
     found = from_cards([None, card], [tmp_path / "more.json"])
     assert found.definitions == {"cat": "purrs", "emu": "bird"}

@@ -125,7 +125,7 @@ def test_cards_name_kind_and_boxed_categories_only(world):
         assert other["rendered"] is True
         assert "categories" not in other
     assert not (world / "train").exists()
-    assert set(read_world(world)["counts"]) == {"detection", "grounding", "pairs", "coco", "refcoco"}
+    assert set(read_world(world)["counts"]) == {"detection", "grounding", "pairs", "coco", "refcoco", "zeroshot"}
 
 
 def test_lvis_frequencies_come_from_the_detection_images(world):

@@ -372,3 +372,43 @@ def test_the_command_reports_what_it_made_and_names_a_mistake(tmp_path, capsys):
     assert "error: sprites: expected one of the known ones (shapes, emoji), got 'cats'" in capsys.readouterr().err
     assert main([*flags, "--seed", "5", "--workers", "1"]) == 2
     assert "seed 0 there, 5 asked" in capsys.readouterr().err
+
+
+def test_single_objects_lie_in_class_folders_and_leave_the_rest_as_it_was(world, tmp_path):
+    from cloc.data.scenes.single import single_scene
+
+    folder = world / "zeroshot" / "single"
+    names = (folder / "classnames.txt").read_text().splitlines()
+    assert names == [category.name for category in categories()]
+    assert len([path for path in (folder / "test").iterdir() if path.is_dir()]) == len(names)
+    files = sorted((folder / "test").rglob("*.jpg"))
+    assert len(files) == TINY.val
+    for index in range(20):
+        scene = single_scene(TINY, index)
+        assert len(scene.objects) == 1
+    for path in files:
+        scene = single_scene(TINY, int(path.stem) - 1)
+        assert names[int(path.parent.name) - 1] == scene.objects[0].name
+    assert json.loads((folder / "dataset.json").read_text())["rendered"] is True
+    assert "single" not in WorldSpec().made()  # a world of before is the same world
+    none = WorldSpec(train=50, val=6, refcoco=12, size=48, shard_size=20, single=0)
+    ensure_scenes(tmp_path / "scenes", none, workers=1, progress=False)
+    told = {name: digest for name, digest in digests(world).items() if not name.startswith("zeroshot/")}
+    without = digests(tmp_path / "scenes")
+    differing = {name for name in told.keys() | without.keys() if told.get(name) != without.get(name)}
+    assert differing == {"world.json", "train/dataset.json"}  # they say what was asked for
+
+
+def test_a_world_of_before_gets_its_single_objects(world, tmp_path):
+    import shutil
+
+    old = tmp_path / "scenes"
+    shutil.copytree(world, old)
+    shutil.rmtree(old / "zeroshot")
+    card = json.loads((old / "world.json").read_text())
+    del card["counts"]["zeroshot"]
+    (old / "world.json").write_text(json.dumps(card))
+    shards = {path: path.stat().st_mtime_ns for path in (old / "train").iterdir()}
+    ensure_scenes(old, TINY, workers=1, progress=False)
+    assert digests(old) == digests(world)
+    assert {path: path.stat().st_mtime_ns for path in (old / "train").iterdir()} == shards
