@@ -67,12 +67,12 @@ def run(options: argparse.Namespace) -> int:
 
     from cloc import build, comm, engine, preflight, runs
     from cloc.config import load_config
-    from cloc.data.loader import make_loader
     from cloc.metering import Meter
     from cloc.metering.trackers import check_trackers
     from cloc.optim import learning_rate
     from cloc.stepper import read_deepspeed
     from cloc.stepper.cached import joined
+    from cloc.workers import make_loader
 
     # 1. what to do
     config = load_config(options.config, options.overrides)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 from transformers import PreTrainedTokenizerBase
 
 from cloc.data.order import draw
@@ -42,6 +43,27 @@ class Prepared:
     prompts: DrawnPrompts | None = None
 
 
+def decoded(sample: Sample) -> Image.Image:
+    """The RGB image of a sample.
+
+    Raises:
+        DataError: it cannot be decoded, or has another size than the sample says.
+    """
+    try:
+        image = decode(sample.image)
+    except ValueError as error:
+        raise DataError("broken_image", f"{sample.key}: {error}") from error
+    if image.size != (sample.width, sample.height):
+        raise DataError("other_size", f"{sample.key}: expected {sample.width}x{sample.height} pixels, got {image.size}")
+    return image
+
+
+def drawn_caption(sample: Sample, random: np.random.Generator) -> str:
+    """One of the sample's captions; empty where there is none."""
+    captions = [c for c in sample.extras.get("captions", ()) if canonical(c)] or [sample.caption]
+    return captions[int(random.integers(len(captions)))]
+
+
 def prepare(
     sample: Sample, image_size: int, max_regions: int, seed: int, epoch: int, prompts: PromptDraw | None = None
 ) -> Prepared:
@@ -58,15 +80,9 @@ def prepare(
     Raises:
         DataError: the image cannot be decoded or has another size than the sample says.
     """
-    try:
-        image = decode(sample.image)
-    except ValueError as error:
-        raise DataError("broken_image", f"{sample.key}: {error}") from error
-    if image.size != (sample.width, sample.height):
-        raise DataError("other_size", f"{sample.key}: expected {sample.width}x{sample.height} pixels, got {image.size}")
+    image = decoded(sample)
     random = draw(seed, "sample", epoch, sample.key)
-    captions = [c for c in sample.extras.get("captions", ()) if canonical(c)] or [sample.caption]
-    caption = captions[int(random.integers(len(captions)))]
+    caption = drawn_caption(sample, random)
     often = Counter(canonical(region.phrase) for region in sample.regions)
     chosen = random.permutation(len(sample.regions))[:max_regions]
     regions = [sample.regions[i] for i in sorted(chosen)]

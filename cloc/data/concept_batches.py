@@ -16,11 +16,11 @@ import torch
 from PIL import ImageOps
 from transformers import PreTrainedTokenizerBase
 
-from cloc.data.collate import tokenise
+from cloc.data.collate import decoded, drawn_caption, tokenise
 from cloc.data.concepts import ConceptDictionary
 from cloc.data.loader import Source
 from cloc.data.order import Order, draw
-from cloc.images import DetectionPlacement, decode, place_top_left, to_pixel_values
+from cloc.images import DetectionPlacement, place_top_left, to_pixel_values
 from cloc.phrases import noun_phrases
 from cloc.structures import ConceptBatch, ConceptKind, DataError, Sample
 from cloc.text import canonical, concept_name, text_id
@@ -105,15 +105,9 @@ def prepare_concepts(
     Raises:
         DataError: the image cannot be decoded or has another size than the sample says.
     """
-    try:
-        image = decode(sample.image)
-    except ValueError as error:
-        raise DataError("broken_image", f"{sample.key}: {error}") from error
-    if image.size != (sample.width, sample.height):
-        raise DataError("other_size", f"{sample.key}: expected {sample.width}x{sample.height} pixels, got {image.size}")
+    image = decoded(sample)
     random = draw(seed, "concepts", recipe.kind, epoch, sample.key)
-    captions = [c for c in sample.extras.get("captions", ()) if canonical(c)] or [sample.caption]
-    caption = captions[int(random.integers(len(captions)))]
+    caption = drawn_caption(sample, random)
     mirrored = recipe.flip and bool(random.integers(2))
     dropped = Counter(sample.dropped)
     boxes, names = _boxes_and_names(sample, recipe, dropped) if recipe.kind != "pairs" else ([], [])

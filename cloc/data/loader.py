@@ -6,13 +6,11 @@ source's share of the global batch; rank r takes every world-th of them. Workers
 
 from __future__ import annotations
 
-import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 from transformers import PreTrainedTokenizerBase
 
 from cloc.data.collate import Prepared, collate, prepare
@@ -109,23 +107,3 @@ class StepBatches(IterableDataset):
         offset, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
         for step in range(self.first_step + offset, self.last_step, stride):
             yield self.batch(step)
-
-
-def _start_worker(_: int) -> None:
-    """A worker takes one core, and leaves SIGTERM and Ctrl-C to its parent, which saves and then ends it."""
-    torch.set_num_threads(1)
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, signal.SIG_IGN)
-
-
-def make_loader(batches: StepBatches, workers: int) -> DataLoader:
-    """Step batches through `workers` processes, in order of steps; 0 reads in the training process."""
-    return DataLoader(
-        batches,
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        worker_init_fn=_start_worker if workers else None,
-        multiprocessing_context="fork" if workers else None,
-        pin_memory=torch.cuda.is_available(),
-    )

@@ -5,7 +5,6 @@ Letters: B conversations, L tokens, R regions.
 
 from __future__ import annotations
 
-import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 from transformers import ProcessorMixin
 
 from cloc.images import decode
@@ -238,21 +237,3 @@ class TuneBatches(IterableDataset):
         offset, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
         for number in range(self.first + offset, self.last, stride):
             yield self.batch(number)
-
-
-def _start_worker(_: int) -> None:
-    torch.set_num_threads(1)
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, signal.SIG_IGN)
-
-
-def make_loader(batches: TuneBatches, workers: int) -> DataLoader:
-    """Batches through `workers` processes, in order; 0 makes them in the training process."""
-    return DataLoader(
-        batches,
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        worker_init_fn=_start_worker if workers else None,
-        multiprocessing_context="fork" if workers else None,
-    )

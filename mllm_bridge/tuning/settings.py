@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from cloc.config import REPOSITORY, RunConfig, Strict
+from cloc.config.overrides import apply_override, read_yaml
 from cloc.places import Scale
 
 
@@ -147,11 +148,11 @@ def load_settings(path: str, overrides: Sequence[str] = ()) -> TuneConfig:
     if file is None:
         known = sorted(str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / "configs" / "bridge").glob("*.yaml"))
         raise ValueError(f"config {path}: no such file; known: {', '.join(known) or 'none'}")
-    raw = _yaml(file.read_text(encoding="utf-8"), str(file))
+    raw = read_yaml(file.read_text(encoding="utf-8"), str(file))
     if not isinstance(raw, dict):
         raise ValueError(f"{file}: expected a mapping with keys such as host, data and train, got {raw!r:.60}")
     for override in overrides:
-        _apply(raw, override)
+        apply_override(raw, override)
     return parse_settings(raw, str(file))
 
 
@@ -166,33 +167,6 @@ def parse_settings(raw: dict[str, Any], where: str = "config") -> TuneConfig:
 def dump_settings(config: TuneConfig) -> str:
     """The resolved config as YAML."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
-def _yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{where}: expected YAML; {' '.join(str(error).split())}") from None
-
-
-def _apply(raw: dict[str, Any], override: str) -> None:
-    name, equals, value = override.partition("=")
-    if not equals or not name:
-        raise ValueError(f"override {override!r}: expected KEY=VALUE, such as optim.lr=1e-4")
-    *parents, last = name.split(".")
-    place: Any = raw
-    for part in parents:
-        if isinstance(place, list):
-            if not part.isdigit() or int(part) >= len(place):
-                raise ValueError(f"override {override!r}: expected a position from 0 to {len(place) - 1}, got {part!r}")
-            place = place[int(part)]
-            continue
-        if not isinstance(place.get(part), (dict, list)):
-            place[part] = {}
-        place = place[part]
-    if not isinstance(place, dict):
-        raise ValueError(f"override {override!r}: expected a field at {last!r}, name one such as data.0.path")
-    place[last] = _yaml(value, f"override {override!r}") if value else None
 
 
 def _explain(error: Any) -> str:

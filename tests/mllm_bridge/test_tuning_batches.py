@@ -7,9 +7,10 @@ from PIL import Image
 from transformers import AutoProcessor
 
 from cloc.places import Places
+from cloc.workers import make_loader
 from mllm_bridge.answers import IGNORED
 from mllm_bridge.conversations import Conversation, Place, Turn
-from mllm_bridge.tuning.batches import BatchMaker, LengthOrder, TuneBatches, make_loader
+from mllm_bridge.tuning.batches import BatchMaker, LengthOrder, TuneBatches
 
 
 @pytest.fixture(scope="module")

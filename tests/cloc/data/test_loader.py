@@ -4,9 +4,10 @@ from itertools import islice
 import pytest
 import torch
 
-from cloc.data.loader import Source, StepBatches, check_sources, make_loader
+from cloc.data.loader import Source, StepBatches, check_sources
 from cloc.data.shards import ShardSet, write_shards
 from cloc.text import clip_tokenizer
+from cloc.workers import make_loader
 
 CARD = {"name": "made", "kind": "regions", "licence": "none", "made": {}}
 

@@ -1,0 +1,28 @@
+"""Ground floor: batches through loading processes, in order."""
+
+from __future__ import annotations
+
+import signal
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+
+def _start_worker(_: int) -> None:
+    """A worker takes one core, and leaves SIGTERM and Ctrl-C to its parent, which saves and then ends it."""
+    torch.set_num_threads(1)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, signal.SIG_IGN)
+
+
+def make_loader(batches: IterableDataset, workers: int) -> DataLoader:
+    """Numbered batches through `workers` processes, which take them in turn; 0 makes them in the training process."""
+    return DataLoader(
+        batches,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_start_worker if workers else None,
+        multiprocessing_context="fork" if workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )
