@@ -6,6 +6,7 @@ every (box, name) pair of high score. Letters: B images, Q boxes a model propose
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ OWL = ("owlv2", "owlvit")
 GROUNDED = ("grounding-dino", "mm-grounding-dino")
 
 
-class _Rival:
+class _Rival(ABC):
     """Model, processor and the last step that all share."""
 
     kind, form = "detector", NAME
@@ -48,9 +49,9 @@ class _Rival:
         """See `DetectorPredictor.ground`; one pass a phrase."""
         return ground_alone(self.detect, images, phrases)
 
+    @abstractmethod
     def _passes(self, images: list[Image.Image], names: list[str]) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
         """For some names at a time: place of the first, (B, Q, C) scores, (B, Q, 4) centre boxes in [0, 1]."""
-        raise NotImplementedError
 
     def _pixels(self, boxes_cxcywh: torch.Tensor, image: Image.Image) -> torch.Tensor:
         """Corners in pixels of the image, cut at its border."""

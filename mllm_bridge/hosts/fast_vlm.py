@@ -15,7 +15,7 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import WRAPPER, FeatureLayer, Settings
-from mllm_bridge.hosts.strategies import StrategyHost
+from mllm_bridge.hosts.strategies import StrategyHost, counting_processor
 from mllm_bridge.probe import TowerFacts
 from mllm_bridge.wrapper import WrappedTowerConfig
 
@@ -59,15 +59,7 @@ class FastVlm(StrategyHost):
             image_token_index=tokenizer.convert_tokens_to_ids(self.image_token),
             image_seq_length=(tower_config.image_size // tower_config.patch_size) ** 2,
         )
-        processor = LlavaProcessor(
-            image_processor,
-            tokenizer,
-            patch_size=tower_config.patch_size,
-            vision_feature_select_strategy="full",
-            num_additional_image_tokens=0,
-            chat_template=chat_template,
-            image_token=self.image_token,
-        )
+        processor = counting_processor(self, image_processor, tokenizer, tower_config.patch_size, 0, chat_template)
         return FastVlmForConditionalGeneration(config), processor
 
 

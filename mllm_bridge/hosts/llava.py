@@ -15,7 +15,7 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import STOCK
-from mllm_bridge.hosts.strategies import StrategyHost
+from mllm_bridge.hosts.strategies import StrategyHost, counting_processor
 
 
 class Llava(StrategyHost):
@@ -41,15 +41,7 @@ class Llava(StrategyHost):
             image_token_index=tokenizer.convert_tokens_to_ids(self.image_token),
             image_seq_length=(tower_config.image_size // tower_config.patch_size) ** 2,
         )
-        processor = LlavaProcessor(
-            image_processor,
-            tokenizer,
-            patch_size=tower_config.patch_size,
-            vision_feature_select_strategy="default",
-            num_additional_image_tokens=1,
-            chat_template=chat_template,
-            image_token=self.image_token,
-        )
+        processor = counting_processor(self, image_processor, tokenizer, tower_config.patch_size, 1, chat_template)
         return LlavaForConditionalGeneration(config), processor
 
 

@@ -19,6 +19,7 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import FeatureLayer, Settings
+from mllm_bridge.hosts.strategies import counting_processor
 from mllm_bridge.hosts.tiles import TileHost
 from mllm_bridge.probe import TowerFacts
 
@@ -72,15 +73,8 @@ class LlavaNext(TileHost):
             image_seq_length=(size // tower_config.patch_size) ** 2,
         )
         side = {"height": size, "width": size}
-        processor = LlavaNextProcessor(
-            LlavaNextImageProcessor(size={"shortest_edge": size}, crop_size=side, image_grid_pinpoints=grids),
-            tokenizer,
-            patch_size=tower_config.patch_size,
-            vision_feature_select_strategy="default",
-            num_additional_image_tokens=1,
-            chat_template=chat_template,
-            image_token=self.image_token,
-        )
+        images = LlavaNextImageProcessor(size={"shortest_edge": size}, crop_size=side, image_grid_pinpoints=grids)
+        processor = counting_processor(self, images, tokenizer, tower_config.patch_size, 1, chat_template)
         return LlavaNextForConditionalGeneration(config), processor
 
 

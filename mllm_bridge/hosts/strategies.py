@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from transformers import ProcessorMixin
+from transformers.image_processing_utils import BaseImageProcessor
+
 from mllm_bridge.hosts.family import FeatureLayer, HostFamily, Settings
 from mllm_bridge.probe import TowerFacts
 
@@ -11,6 +14,26 @@ from mllm_bridge.probe import TowerFacts
 def strategy(facts: TowerFacts) -> str:
     """`default` where there is a CLS token to drop."""
     return "default" if facts.extra_tokens else "full"
+
+
+def counting_processor(
+    host: HostFamily,
+    image_processor: BaseImageProcessor,
+    tokenizer: Any,
+    patch_size: int,
+    extra_tokens: int,
+    chat_template: str,
+) -> ProcessorMixin:
+    """A host's own processor, where it counts by patch size, extra tokens and strategy."""
+    return host.processor_class(
+        image_processor,
+        tokenizer,
+        patch_size=patch_size,
+        vision_feature_select_strategy="default" if extra_tokens else "full",
+        num_additional_image_tokens=extra_tokens,
+        chat_template=chat_template,
+        image_token=host.image_token,
+    )
 
 
 class StrategyHost(HostFamily):

@@ -15,6 +15,7 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import WRAPPER, FeatureLayer, HostFamily, Settings
+from mllm_bridge.hosts.strategies import counting_processor
 from mllm_bridge.probe import TowerFacts
 
 
@@ -56,15 +57,7 @@ class VipLlava(HostFamily):
             image_seq_length=(tower_config.image_size // tower_config.patch_size) ** 2,
             vision_feature_layer=[-2, -1],
         )
-        processor = LlavaProcessor(
-            image_processor,
-            tokenizer,
-            patch_size=tower_config.patch_size,
-            vision_feature_select_strategy="default",
-            num_additional_image_tokens=1,
-            chat_template=chat_template,
-            image_token=self.image_token,
-        )
+        processor = counting_processor(self, image_processor, tokenizer, tower_config.patch_size, 1, chat_template)
         return VipLlavaForConditionalGeneration(config), processor
 
 
