@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cloc.data.convert_annotated import annotated_drafts
-from cloc.data.convert_drafts import Draft
-from cloc.data.convert_job import Conversion, Reading
+from cloc.data.convert_job import Conversion
 from cloc.data.convert_photos import fingerprint
 from cloc.data.convert_sources import Photos
 from cloc.data.formats.annotated_stream import AnnotatedStream
@@ -57,10 +55,8 @@ def convert_coco(
         "captions": None if captions is None else fingerprint(captions),
     }
     job = Conversion("coco", CONVERTER, name, Path(out), inputs, "regions", licence, shard_size, workers, progress)
-    streams: list[AnnotatedStream] = []
-
-    def read(reading: Reading) -> Iterator[Draft]:
-        streams.append(AnnotatedStream(instances, "a COCO instances file", captions))
-        return annotated_drafts(streams[0], reading, photos, lambda entry: (entry["file_name"],), name)
-
-    return job.run(f"{photos}, {instances.name}", read, lambda: streams[0].images)
+    return job.run_stream(
+        f"{photos}, {instances.name}",
+        lambda: AnnotatedStream(instances, "a COCO instances file", captions),
+        lambda stream, reading: annotated_drafts(stream, reading, photos, lambda entry: (entry["file_name"],), name),
+    )

@@ -56,13 +56,11 @@ def convert_goldg(
     annotations, photos = Path(annotations), Photos(images)
     inputs = {"annotations": fingerprint(annotations)}
     job = Conversion("goldg", CONVERTER, name, Path(out), inputs, "grounding", licence, shard_size, workers, progress)
-    streams: list[AnnotatedStream] = []
-
-    def read(reading: Reading) -> Iterator[Draft]:
-        streams.append(AnnotatedStream(annotations, "MDETR's annotation file", categories=False))
-        return _drafts(streams[0], photos, name, reading)
-
-    return job.run(f"{photos}, {annotations.name}", read, lambda: streams[0].images)
+    return job.run_stream(
+        f"{photos}, {annotations.name}",
+        lambda: AnnotatedStream(annotations, "MDETR's annotation file", categories=False),
+        lambda stream, reading: _drafts(stream, photos, name, reading),
+    )
 
 
 def _drafts(stream: AnnotatedStream, photos: Photos, name: str, reading: Reading) -> Iterator[Draft]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from cloc.data.convert_drafts import Draft
 from cloc.data.convert_writing import write_drafts
@@ -17,6 +17,17 @@ from cloc.data.shards import already_made
 def cores() -> int:
     """How many processes can run here at the same time."""
     return len(os.sched_getaffinity(0))
+
+
+class _Counted(Protocol):
+    """An annotation file that knows how many images it lists."""
+
+    @property
+    def images(self) -> int:
+        """How many."""
+
+
+Stream = TypeVar("Stream", bound=_Counted)
 
 
 @dataclass(frozen=True)
@@ -103,6 +114,27 @@ class Conversion:
         workers = self.workers if self.workers is not None else cores()
         count = total() if total is not None else None
         return write_drafts(drafts, self.out, reading.card, str(where), self.shard_size, workers, count, self.progress)
+
+    def run_stream(
+        self,
+        where: Path | str,
+        opened: Callable[[], Stream],
+        drafts: Callable[[Stream, Reading], Iterator[Draft]],
+    ) -> dict[str, Any]:
+        """As `run`, for one annotation file with a draft for each of its images; it is opened only where it is needed.
+
+        Args:
+            where: what is read, for messages.
+            opened: opens the file.
+            drafts: gives its drafts.
+        """
+        streams: list[Stream] = []
+
+        def read(reading: Reading) -> Iterator[Draft]:
+            streams.append(opened())
+            return drafts(streams[0], reading)
+
+        return self.run(where, read, lambda: streams[0].images)
 
 
 def _started(drafts: Iterator[Draft]) -> Iterator[Draft]:

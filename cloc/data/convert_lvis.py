@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cloc.data.convert_annotated import annotated_drafts
-from cloc.data.convert_drafts import Draft
-from cloc.data.convert_job import Conversion, Reading
+from cloc.data.convert_job import Conversion
 from cloc.data.convert_photos import fingerprint
 from cloc.data.convert_sources import Photos
 from cloc.data.formats.annotated_stream import AnnotatedStream
@@ -53,7 +52,6 @@ def convert_lvis(
     annotations, photos = Path(annotations), Photos(images)
     inputs = {"annotations": fingerprint(annotations)}
     job = Conversion("lvis", CONVERTER, name, Path(out), inputs, "detection", licence, shard_size, workers, progress)
-    streams: list[AnnotatedStream] = []
 
     def named(entry: Mapping[str, Any]) -> tuple[str, ...]:
         names = lvis_photo_names(entry)
@@ -61,8 +59,8 @@ def convert_lvis(
             raise ValueError(f"{annotations}: image {entry['id']}: expected coco_url (v1) or file_name (v0.5)")
         return names
 
-    def read(reading: Reading) -> Iterator[Draft]:
-        streams.append(AnnotatedStream(annotations, "an LVIS annotation file", named=""))
-        return annotated_drafts(streams[0], reading, photos, named, name, detection=True)
-
-    return job.run(f"{photos}, {annotations.name}", read, lambda: streams[0].images)
+    return job.run_stream(
+        f"{photos}, {annotations.name}",
+        lambda: AnnotatedStream(annotations, "an LVIS annotation file", named=""),
+        lambda stream, reading: annotated_drafts(stream, reading, photos, named, name, detection=True),
+    )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cloc.data.convert_annotated import annotated_drafts
-from cloc.data.convert_drafts import Draft
-from cloc.data.convert_job import Conversion, Reading
+from cloc.data.convert_job import Conversion
 from cloc.data.convert_photos import fingerprint
 from cloc.data.convert_sources import Photos
 from cloc.data.formats.annotated_stream import AnnotatedStream
@@ -58,16 +57,18 @@ def convert_objects365(
     job = Conversion(
         "objects365", CONVERTER, name, Path(out), inputs, "detection", licence, shard_size, workers, progress
     )
-    streams: list[AnnotatedStream] = []
 
-    def read(reading: Reading) -> Iterator[Draft]:
+    def opened() -> AnnotatedStream:
         stream = AnnotatedStream(annotations, "Objects365's annotation file")
         if names is not None:
             _correct(stream, Path(names))
-        streams.append(stream)
-        return annotated_drafts(stream, reading, photos, _places, name, detection=True)
+        return stream
 
-    return job.run(f"{photos}, {annotations.name}", read, lambda: streams[0].images)
+    return job.run_stream(
+        f"{photos}, {annotations.name}",
+        opened,
+        lambda stream, reading: annotated_drafts(stream, reading, photos, _places, name, detection=True),
+    )
 
 
 def _places(entry: Mapping[str, Any]) -> tuple[str, ...]:
