@@ -1,4 +1,4 @@
-"""`coco`: detection of the 80 categories on COCO val2017, scored by pycocotools."""
+"""`coco`: detection of the 80 categories on COCO val2017, scored by pycocotools; `coco_fit`: the same on train2017."""
 
 from __future__ import annotations
 
@@ -20,19 +20,25 @@ class Coco:
     """AP under `coco-ap100/name`, and class-agnostic recall by size."""
 
     name = "coco"
-    needs = "coco/annotations/instances_val2017.json and the photos in coco/val2017/; a model with detection heads"
+    files, split = "val2017", "val"
     bare = True
     kinds = ("detector",)
 
+    @property
+    def needs(self) -> str:
+        """See `Task.needs`."""
+        where = f"coco/annotations/instances_{self.files}.json and the photos in coco/{self.files}/"
+        return f"{where}; a model with detection heads"
+
     def places(self, roots: Sequence[Path]) -> list[Path]:
         """See `Task.places`."""
-        return [file for file, _ in coco_files(roots)]
+        return [file for file, _ in coco_files(roots, self.files)]
 
     def find(self, roots: Sequence[Path]) -> list[FoundSet]:
         """See `Task.find`."""
         return [
-            FoundSet("coco", "val", file, partial(read_coco, file, images))
-            for file, images in coco_files(roots)
+            FoundSet("coco", self.split, file, partial(read_coco, file, images))
+            for file, images in coco_files(roots, self.files)
             if file.is_file()
         ]
 
@@ -43,6 +49,14 @@ class Coco:
     def run(self, predictor: DetectorPredictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> Measured:
         """See `Task.run`."""
         return measure_coco(predictor, dataset, found, options)
+
+
+class CocoFit(Coco):
+    """The same on COCO train2017: how well a model fits what it was trained on. No evaluation; only when asked for."""
+
+    name = "coco_fit"
+    files, split = "train2017", "train (a fit, no evaluation)"
+    bare = False
 
 
 def measure_coco(predictor: DetectorPredictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> Measured:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from benchmarks.tasks.coco import Coco
+from benchmarks.tasks.coco import Coco, CocoFit
 from benchmarks.tasks.contract import Task
 from benchmarks.tasks.detection_speed import PARTS as DETECTION_PARTS
 from benchmarks.tasks.detection_speed import DetectionSpeed
@@ -40,6 +40,7 @@ TASKS: tuple[Task, ...] = (
     Pope(),
     FerretBench(),
     RegionFit(),
+    CocoFit(),
     Speed(),
     *(Speed(part) for part in PARTS),
     DetectionSpeed(),

@@ -25,6 +25,7 @@ def convert_coco(
     licence: str = "as the annotation file says",
     progress: bool = True,
     workers: int | None = None,
+    limit: int | None = None,
 ) -> dict[str, Any]:
     """Convert COCO instances (and captions) to shards: one sample an image, one region an object.
 
@@ -41,6 +42,7 @@ def convert_coco(
         licence: text for the card.
         progress: show a bar.
         workers: processes, None for as many as there are cores.
+        limit: only the first so many images, in the order of the file; None for all.
 
     Returns:
         The card; `dropped` counts by reason what was left out (photos as `image_...`).
@@ -54,9 +56,12 @@ def convert_coco(
         "instances": fingerprint(instances),
         "captions": None if captions is None else fingerprint(captions),
     }
+    if limit is not None:
+        inputs["limit"] = limit
     job = Conversion("coco", CONVERTER, name, Path(out), inputs, "regions", licence, shard_size, workers, progress)
     return job.run_stream(
         f"{photos}, {instances.name}",
         lambda: AnnotatedStream(instances, "a COCO instances file", captions),
         lambda stream, reading: annotated_drafts(stream, reading, photos, lambda entry: (entry["file_name"],), name),
+        limit,
     )

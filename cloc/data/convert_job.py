@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -120,6 +121,7 @@ class Conversion:
         where: Path | str,
         opened: Callable[[], Stream],
         drafts: Callable[[Stream, Reading], Iterator[Draft]],
+        limit: int | None = None,
     ) -> dict[str, Any]:
         """As `run`, for one annotation file with a draft for each of its images; it is opened only where it is needed.
 
@@ -127,14 +129,20 @@ class Conversion:
             where: what is read, for messages.
             opened: opens the file.
             drafts: gives its drafts.
+            limit: only the first so many drafts; None for all. The caller names it among the inputs.
         """
+        if limit is not None and limit < 1:
+            raise ValueError(f"--limit: expected at least 1, got {limit}")
         streams: list[Stream] = []
 
         def read(reading: Reading) -> Iterator[Draft]:
             streams.append(opened())
-            return drafts(streams[0], reading)
+            return islice(drafts(streams[0], reading), limit)
 
-        return self.run(where, read, lambda: streams[0].images)
+        def total() -> int:
+            return streams[0].images if limit is None else min(limit, streams[0].images)
+
+        return self.run(where, read, total)
 
 
 def _started(drafts: Iterator[Draft]) -> Iterator[Draft]:

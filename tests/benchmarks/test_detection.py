@@ -41,7 +41,7 @@ from benchmarks.predictors.rivals import (
 from benchmarks.provenance import Provenance
 from benchmarks.roots import roots
 from benchmarks.session import Session, Side
-from benchmarks.tasks.coco import Coco
+from benchmarks.tasks.coco import Coco, CocoFit
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.lvis import Lvis
 from benchmarks.tasks.region_recognition import RegionRecognition
@@ -91,6 +91,16 @@ def test_a_perfect_detector_reaches_one_and_an_empty_one_zero(task, root, colour
         assert value(empty, protocol, "AP") == 0.0
     assert value(perfect, AGNOSTIC, "AR") == pytest.approx(1.0)
     assert value(empty, AGNOSTIC, "AR") == 0.0
+
+
+def test_a_fit_reads_the_training_split_and_says_so(root, colours, tmp_path):
+    assert CocoFit().find([root]) == []  # only val2017 is there
+    annotations = root / "coco" / "annotations"
+    (annotations / "instances_train2017.json").write_text((annotations / "instances_val2017.json").read_text())
+    (root / "coco" / "train2017").symlink_to(root / "coco" / "val2017")
+    results, _ = measured(root, tmp_path, ColourDetector(colours), CocoFit())
+    assert value(results, "coco-ap100", "AP", split="train (a fit, no evaluation)") == pytest.approx(1.0, abs=1e-12)
+    assert not CocoFit.bare
 
 
 def test_a_category_that_is_never_found_costs_its_share(root, colours, tmp_path):

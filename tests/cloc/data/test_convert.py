@@ -129,6 +129,16 @@ def test_the_command_prints_what_was_read_kept_and_dropped(coco, capsys):
 
 
 @pytest.mark.photos
+def test_a_limit_takes_the_first_of_the_file_and_is_no_part_of_another_set(coco):
+    card = convert(coco, limit=1)
+    assert card["counts"]["samples"] + sum(n for why, n in card["dropped"].items() if why.startswith("image")) == 1
+    assert card["made"]["limit"] == 1
+    with pytest.raises(ValueError, match="--limit: expected at least 1, got 0"):
+        convert(coco, "none", limit=0)
+    with pytest.raises(ValueError, match="out"):
+        convert(coco)  # the whole set does not pass for the limited one
+
+
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason="sample photos are not here (set CLOC_SAMPLE_DATA)")
 def test_no_sample_photo_and_no_box_is_lost_uncounted(tmp_path):
     folder = PHOTOS / "coco/annotations"
