@@ -18,7 +18,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import STOCK, WRAPPER, FeatureLayer, Settings
 from mllm_bridge.hosts.shuffle import ShuffleHost
-from mllm_bridge.probe import TowerFacts
+from mllm_bridge.tower.probe import TowerFacts
 
 
 class Cohere2Vision(ShuffleHost):

@@ -13,8 +13,8 @@ from torch import nn
 from transformers import LlamaConfig, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 from transformers.image_processing_utils import BaseImageProcessor
 
-from mllm_bridge.probe import TowerFacts
-from mllm_bridge.timm_tower import TIMM
+from mllm_bridge.tower.probe import TowerFacts
+from mllm_bridge.tower.timm_tower import TIMM
 
 FeatureLayer = int | list[int] | None
 """Index of the hidden state that a host reads, or several; None: the tower's `last_hidden_state`."""

@@ -16,8 +16,8 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import WRAPPER, FeatureLayer, Settings
 from mllm_bridge.hosts.strategies import StrategyHost, counting_processor
-from mllm_bridge.probe import TowerFacts
-from mllm_bridge.wrapper import WrappedTowerConfig
+from mllm_bridge.tower.probe import TowerFacts
+from mllm_bridge.tower.wrapper import WrappedTowerConfig
 
 
 class FastVlm(StrategyHost):

@@ -18,7 +18,7 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import WRAPPER, FeatureLayer, HostFamily, Settings
-from mllm_bridge.probe import TowerFacts
+from mllm_bridge.tower.probe import TowerFacts
 
 
 class Gemma3(HostFamily):

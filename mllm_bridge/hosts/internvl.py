@@ -18,7 +18,7 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import FeatureLayer, HostFamily, Settings
-from mllm_bridge.probe import TowerFacts
+from mllm_bridge.tower.probe import TowerFacts
 
 WHY = (
     "its tower class is fixed, with the layout of DINOv2 (any other config would be read as its own vision class, and "

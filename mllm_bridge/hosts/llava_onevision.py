@@ -21,7 +21,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import FeatureLayer, Settings
 from mllm_bridge.hosts.tiles import TileHost
-from mllm_bridge.probe import TowerFacts
+from mllm_bridge.tower.probe import TowerFacts
 
 
 class LlavaOnevision(TileHost):

@@ -17,7 +17,7 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import STOCK, FeatureLayer, HostFamily, Settings
-from mllm_bridge.probe import TowerFacts
+from mllm_bridge.tower.probe import TowerFacts
 
 
 class PerceptionLM(HostFamily):

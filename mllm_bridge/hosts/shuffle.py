@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mllm_bridge.hosts.family import HostFamily
-from mllm_bridge.probe import TowerFacts
+from mllm_bridge.tower.probe import TowerFacts
 
 
 class ShuffleHost(HostFamily):

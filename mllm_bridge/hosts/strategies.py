@@ -8,7 +8,7 @@ from transformers import ProcessorMixin
 from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import FeatureLayer, HostFamily, Settings
-from mllm_bridge.probe import TowerFacts
+from mllm_bridge.tower.probe import TowerFacts
 
 
 def strategy(facts: TowerFacts) -> str:

@@ -10,7 +10,7 @@ import torch
 
 from mllm_bridge.hosts.family import FeatureLayer, HostFamily, Settings
 from mllm_bridge.hosts.strategies import strategy
-from mllm_bridge.probe import TowerFacts
+from mllm_bridge.tower.probe import TowerFacts
 
 
 class TileHost(HostFamily):

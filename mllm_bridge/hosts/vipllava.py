@@ -16,7 +16,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import WRAPPER, FeatureLayer, HostFamily, Settings
 from mllm_bridge.hosts.strategies import counting_processor
-from mllm_bridge.probe import TowerFacts
+from mllm_bridge.tower.probe import TowerFacts
 
 
 class VipLlava(HostFamily):

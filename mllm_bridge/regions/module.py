@@ -14,7 +14,7 @@ from transformers import AutoModel
 
 import cloc
 from cloc.export import read_card
-from mllm_bridge.folders import read_json, write_json
+from mllm_bridge.disk.folders import read_json, write_json
 
 FOLDER, CONFIG, WEIGHTS = "regions", "config.json", "model.safetensors"
 

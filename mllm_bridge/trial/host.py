@@ -15,8 +15,8 @@ from tokenizers.pre_tokenizers import Punctuation, Sequence, WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 from transformers import CLIPImageProcessor, CLIPVisionConfig, PreTrainedTokenizerFast
 
-from mllm_bridge.conversations import IMAGE, REGION
-from mllm_bridge.folders import appearing
+from mllm_bridge.talk.conversations import IMAGE, REGION
+from mllm_bridge.disk.folders import appearing
 from mllm_bridge.hosts import DEFAULT
 from mllm_bridge.swap import swap
 from mllm_bridge.trial.plan import LanguagePlan

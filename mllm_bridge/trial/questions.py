@@ -15,11 +15,11 @@ from transformers import AutoModelForImageTextToText
 
 from cloc.boxes import iou
 from cloc.places import Places
-from mllm_bridge.answers import render
-from mllm_bridge.conversations import Conversation, Turn, read_conversations
+from mllm_bridge.talk.answers import render
+from mllm_bridge.talk.conversations import Conversation, Turn, read_conversations
 from mllm_bridge.regions.host import RegionHost
 from mllm_bridge.tuning.batches import write_places
-from mllm_bridge.verify import load_processor
+from mllm_bridge.proof.verify import load_processor
 
 KINDS = ("referring", "grounding")
 NEW_TOKENS = 24

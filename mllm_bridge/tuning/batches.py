@@ -19,8 +19,8 @@ from transformers import ProcessorMixin
 from cloc.images import decode
 from cloc.places import Places
 from cloc.structures import DataError
-from mllm_bridge.answers import IGNORED, encode
-from mllm_bridge.conversations import IMAGE, REGION, Conversation, Place, Turn
+from mllm_bridge.talk.answers import IGNORED, encode
+from mllm_bridge.talk.conversations import IMAGE, REGION, Conversation, Place, Turn
 from mllm_bridge.regions.prompts import canvas_boxes, inside
 
 WINDOW = 32

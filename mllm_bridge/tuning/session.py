@@ -17,7 +17,7 @@ from cloc.optim import learning_rate
 from cloc.places import Places
 from cloc.stepper import Stepper
 from cloc.workers import make_loader
-from mllm_bridge.conversations import Conversation, told
+from mllm_bridge.talk.conversations import Conversation, told
 from mllm_bridge.tuning.batches import BatchMaker, LengthOrder, TuneBatches
 from mllm_bridge.tuning.folders import RESULT
 from mllm_bridge.tuning.parts import trained_part

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from cloc import comm
 from cloc.places import Places
-from mllm_bridge.conversations import Conversation, read_conversations
-from mllm_bridge.folders import locate, read_json
+from mllm_bridge.talk.conversations import Conversation, read_conversations
+from mllm_bridge.disk.folders import locate, read_json
 from mllm_bridge.tuning.settings import DataSettings
 
 NEWEST, SCENES = "newest", "scenes"

@@ -14,7 +14,7 @@ from benchmarks.tasks.contract import Options
 from benchmarks.tasks.ferret_bench import NO_JUDGE, FerretBench
 from benchmarks.tasks.pope import Pope
 from cloc.places import Places
-from mllm_bridge.tiny import make_tiny
+from mllm_bridge.hosts.tiny import make_tiny
 
 QUIET = Options(progress=False, photos_at_once=3)
 

@@ -3,8 +3,8 @@ import json
 import pytest
 from PIL import Image
 
-from mllm_bridge.conversations import Conversation, Place, Turn, read_conversations, told
-from mllm_bridge.questions import answered, read_captioned_boxes, read_questions
+from mllm_bridge.talk.conversations import Conversation, Place, Turn, read_conversations, told
+from mllm_bridge.talk.questions import answered, read_captioned_boxes, read_questions
 
 
 def _human(text="<image>\nWhat is it?"):

@@ -11,14 +11,14 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, Dinov2Config, Dinov2Model, DINOv3ViTConfig, DINOv3ViTModel, LlavaImageProcessor
 
 from mllm_bridge import hosts
-from mllm_bridge.encoders import load_encoder
-from mllm_bridge.fitting import fit
+from mllm_bridge.tower.encoders import load_encoder
+from mllm_bridge.hosts.fitting import fit
 from mllm_bridge.hosts import FAMILIES
-from mllm_bridge.plan import open_host
-from mllm_bridge.report import SwapReport
+from mllm_bridge.swapping.plan import open_host
+from mllm_bridge.swapping.report import SwapReport
 from mllm_bridge.swap import swap
-from mllm_bridge.verify import verify
-from mllm_bridge.wrapper import WRAPPED
+from mllm_bridge.proof.verify import verify
+from mllm_bridge.tower.wrapper import WRAPPED
 
 STOCK, WRAPPER, NAMED, NO = "stock", "wrapper", "converted", None
 TABLE = {

@@ -12,7 +12,7 @@ from transformers import (
     SwinModel,
 )
 
-from mllm_bridge.probe import geometry, probe
+from mllm_bridge.tower.probe import geometry, probe
 
 
 def _tower(**changes) -> CLIPVisionModel:

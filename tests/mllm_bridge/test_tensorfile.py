@@ -7,8 +7,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from mllm_bridge.tensorfile import metadata, stored_tensors, write_file
-from mllm_bridge.weights import stored_hash, tensor_hash
+from mllm_bridge.disk.tensorfile import metadata, stored_tensors, write_file
+from mllm_bridge.disk.weights import stored_hash, tensor_hash
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from mllm_bridge.answers import IGNORED, encode
-from mllm_bridge.conversations import Turn
+from mllm_bridge.talk.answers import IGNORED, encode
+from mllm_bridge.talk.conversations import Turn
 from mllm_bridge.trial.__main__ import main, settings
 from mllm_bridge.trial.host import make_host, word_tokenizer, words_of
 from mllm_bridge.trial.plan import ARMS, LanguagePlan, load_plan

@@ -8,8 +8,8 @@ from transformers import AutoProcessor
 
 from cloc.places import Places
 from cloc.workers import make_loader
-from mllm_bridge.answers import IGNORED
-from mllm_bridge.conversations import Conversation, Place, Turn
+from mllm_bridge.talk.answers import IGNORED
+from mllm_bridge.talk.conversations import Conversation, Place, Turn
 from mllm_bridge.tuning.batches import BatchMaker, LengthOrder, TuneBatches
 
 

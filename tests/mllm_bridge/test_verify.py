@@ -4,10 +4,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mllm_bridge.checks import VerifyError
+from mllm_bridge.proof.checks import VerifyError
 from mllm_bridge.hosts import DEFAULT
-from mllm_bridge.running import load_host
-from mllm_bridge.verify import load_processor, verify
+from mllm_bridge.proof.running import load_host
+from mllm_bridge.proof.verify import load_processor, verify
 
 WRONG = {
     "patch size of the processor": (
