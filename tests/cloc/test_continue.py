@@ -14,6 +14,7 @@ from cloc.build.teacher import make_teacher
 from cloc.data.loader import Source, StepBatches
 from cloc.data.tables import open_samples
 from cloc.losses.distillation import distillation
+from cloc.losses.objectives import total
 from cloc.optim import group_rate, layer_scales, parameter_groups
 from cloc.stepper.cached import join
 
@@ -145,7 +146,7 @@ def test_the_teacher_stays_and_the_student_is_drawn_back(continued):
     report, share = build.make_losses(config, stepper, teacher)(batch_of(config), 0)
     plain = {n: v for n, v in report.terms.items() if n != "distillation"}
     assert float(report.terms["distillation"].detach()) > 0.1
-    rest = build.total(replace(report, terms=plain), dict.fromkeys(plain, 1.0))
+    rest = total(replace(report, terms=plain), dict.fromkeys(plain, 1.0))
     assert float(share) == pytest.approx(float((rest + 2 * report.terms["distillation"]).detach()), rel=1e-5)
     model.zero_grad()
     report.terms["distillation"].backward()

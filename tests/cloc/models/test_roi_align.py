@@ -101,7 +101,7 @@ def test_the_model_trains_without_a_grounding_term(model, spine_config, spine_sa
     entries = [[((2, 3, 20, 20), "red cat"), ((10, 5, 39, 29), "dog")], [], [((0, 0, 9, 9), "leash")]]
     samples = [spine_sample(f"k{i}", (40, 30), regions, "a cat") for i, regions in enumerate(entries)]
     batch = collate([prepare(s, 32, 3, 0, 0) for s in samples], build.make_tokenizer(spine_config()), 32, 3)
-    outputs = model(**build._inputs(batch))
+    outputs = model(**build.model_inputs(batch))
     assert outputs.grounded_boxes is None
     report = make_objective("cloc", RegionTerms())(outputs, batch, 0)
     assert set(report.terms) == {"image_text", "region_text"}

@@ -1,0 +1,144 @@
+"""The model: the configs of its parts, its first weights, and what its export needs to know."""
+
+from __future__ import annotations
+
+import torch
+from transformers import (
+    CLIPTextConfig,
+    CLIPVisionConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    SiglipVisionConfig,
+    SwinConfig,
+)
+
+from cloc.build import concepts
+from cloc.config import Config
+from cloc.models import start
+from cloc.models.configuration import ClocConfig, ClocVisionConfig
+from cloc.models.detection import ClocForObjectDetection
+from cloc.models.modeling import ClocModel
+from cloc.models.timm_source import timm_config
+from cloc.text import load_tokenizer
+
+
+def make_tokenizer(config: Config) -> PreTrainedTokenizerBase:
+    """The tokenizer, cutting at the text tower's context."""
+    tokenizer = load_tokenizer(config.model.text.tokenizer)
+    tokenizer.model_max_length = config.model.text.context
+    return tokenizer
+
+
+def make_tower_config(config: Config) -> PreTrainedConfig:
+    """The vision tower's config: from the starting weights, else from the run's numbers."""
+    vision = config.model.vision
+    if vision.source is not None:
+        return start.tower_config(vision.source, vision.image_size, vision.timm_args)
+    if vision.timm is not None:
+        return timm_config(vision.timm, vision.image_size, vision.timm_args)
+    side = 224 if vision.image_size is None else vision.image_size
+    if vision.depths is not None:
+        return SwinConfig(
+            image_size=side,
+            patch_size=vision.patch_size,
+            embed_dim=vision.width,
+            depths=list(vision.depths),
+            num_heads=[vision.heads * 2**stage for stage in range(len(vision.depths))],
+            window_size=vision.window,
+            mlp_ratio=vision.mlp_ratio,
+            hidden_act=vision.hidden_act,
+            drop_path_rate=vision.drop_path,
+        )
+    kind = CLIPVisionConfig if vision.style == "clip" else SiglipVisionConfig
+    return kind(
+        hidden_size=vision.width,
+        intermediate_size=int(vision.width * vision.mlp_ratio),
+        num_hidden_layers=vision.layers,
+        num_attention_heads=vision.heads,
+        image_size=side,
+        patch_size=vision.patch_size,
+        hidden_act=vision.hidden_act,
+    )
+
+
+def make_text_config(config: Config, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+    """The text tower's config: from the starting weights, else from the run's numbers."""
+    text = config.model.text
+    if text.source is not None:
+        theirs = start.text_config(text.source)
+        if theirs.max_position_embeddings < text.context or theirs.vocab_size < len(tokenizer):
+            raise ValueError(
+                f"model.text.source {text.source}: has {theirs.max_position_embeddings} positions and "
+                f"{theirs.vocab_size} tokens, the run asks for {text.context} and {len(tokenizer)}; "
+                f"set model.text.context={theirs.max_position_embeddings}, or its own model.text.tokenizer"
+            )
+        return theirs
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=text.width,
+        intermediate_size=int(text.width * text.mlp_ratio),
+        num_hidden_layers=text.layers,
+        num_attention_heads=text.heads,
+        max_position_embeddings=text.context,
+        hidden_act=text.hidden_act,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def make_model_config(config: Config, tokenizer: PreTrainedTokenizerBase) -> ClocConfig:
+    """The model's own config; no weight is made or loaded."""
+    prompter = config.model.prompter
+    vision_config = ClocVisionConfig(
+        tower=make_tower_config(config).to_dict(),
+        projection_dim=config.model.embed_dim,
+        has_prompter=config.objective in ("cloc", "joint"),
+        prompter_kind=prompter.kind,
+        prompter_mlp_ratio=prompter.mlp_ratio,
+        prompter_pool=prompter.pool,
+        prompter_token_positions=prompter.token_positions,
+        prompter_max_cycles=prompter.max_cycles,
+        prompter_prompts=list(prompter.prompts),
+    )
+    return ClocConfig(
+        vision_config=vision_config.to_dict(),
+        text_config=make_text_config(config, tokenizer).to_dict(),
+        logit_scale_init_value=config.model.logit_scale_init,
+        logit_bias_init_value=config.model.logit_bias_init if config.loss.form == "sigmoid" else None,
+        share_temperature=config.model.share_temperature,
+        objective=config.objective,
+        detector_config=concepts.detector_config(config).to_dict() if config.alternates else None,
+    )
+
+
+def make_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> tuple[ClocModel, list[str]]:
+    """The model with its starting weights, and what was loaded from where."""
+    model = scratch_model(make_model_config(config, tokenizer), config.run.seed)
+    if config.model.vision.position_init == "sincos":
+        torch.manual_seed(config.run.seed)
+        start.sincos_start(model)
+    notes = [] if config.model.source is None else start.start_whole(model, config.model.source)
+    if config.model.vision.source is not None:
+        notes += start.start_vision(model, config.model.vision.source)
+    if config.model.text.source is not None:
+        notes += start.start_text(model, config.model.text.source)
+    return model, notes or ["all weights from scratch"]
+
+
+def scratch_model(model_config: ClocConfig, seed: int) -> ClocModel:
+    """A model whose towers start alike with and without a Prompter, so that objectives are compared from one start."""
+    torch.manual_seed(seed)
+    detects = model_config.detector_config is not None
+    model = ClocForObjectDetection(model_config) if detects else ClocModel(model_config)
+    if detects or model_config.vision_config.has_prompter:
+        plain = ClocConfig(**model_config.to_dict())
+        plain.vision_config.has_prompter, plain.detector_config = False, None
+        torch.manual_seed(seed)
+        model.load_state_dict(ClocModel(plain).state_dict(), strict=False)
+    return model
+
+
+def export_detection_size(config: Config) -> tuple[int, int] | None:
+    """(short, long) side of a detection image in pixels, for the export's processor; None without a detector."""
+    return concepts.detection_size(config, make_tower_config(config)) if config.alternates else None
