@@ -1,0 +1,44 @@
+"""The plans that come with the kit ask for figures that the tasks write: told here, and not after hours of training."""
+
+import numpy as np
+import pytest
+
+from benchmarks.ablations.plan import PLANS, read_plan
+from benchmarks.ablations.record import pick
+from benchmarks.predictors.detector import Found
+from benchmarks.provenance import Provenance
+from benchmarks.roots import roots
+from benchmarks.session import Session, Side
+from benchmarks.tasks.contract import Options
+from benchmarks.tasks.registry import tasks_named
+
+
+@pytest.fixture
+def readings(colours):
+    """One reading of each kind, under the names that an export's readings have."""
+
+    class Prompter(colours.Reader):
+        name = "prompter"
+
+    class Detector:
+        kind, form, name = "detector", "name", "cloc-detector"
+
+        def detect(self, images, names):
+            boxes = np.array(colours.places, dtype=float)
+            return [Found(boxes, np.full(len(boxes), 0.5), np.zeros(len(boxes), dtype=int)) for _ in images]
+
+    return {"encoder": Prompter(), "detector": Detector()}
+
+
+@pytest.mark.parametrize("file", sorted(PLANS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_figure_of_a_plan_has_one_row(file, colours, readings, tmp_path):
+    plan = read_plan(str(file))
+    root = colours.write(tmp_path / "scenes", rendered=True, caption_only=("blue",)).parent
+    rows = []
+    for task in tasks_named([metric.task for metric in plan.metrics.values()]):
+        reading = readings[getattr(task, "kinds", ("encoder",))[0]]
+        session = Session(
+            roots(root), [Side("m", None, [reading])], Provenance("c", {}, "m", 0), Options(progress=False), tmp_path
+        )
+        rows += [result.row for result in session.run([task])]
+    assert all(isinstance(value, float) for value in pick(rows, plan.metrics).values())
