@@ -8,6 +8,7 @@ from transformers import (
     AutoProcessor,
 )
 
+from cloc.losses.alignment import focal_alignment, focal_alignment_plain
 from cloc.losses.chunked import contrast_chunked
 from cloc.losses.contrastive import contrast
 from cloc.models.configuration import ClocConfig, ClocVisionConfig
@@ -45,4 +46,6 @@ __all__ = [
     "__version__",
     "contrast",
     "contrast_chunked",
+    "focal_alignment",
+    "focal_alignment_plain",
 ]

@@ -53,14 +53,15 @@ class _Negatives(torch.autograd.Function):
             for start in range(0, len(features), chunk):
                 rows = features[start : start + chunk]
                 similarity = rows @ texts.T
-                logits = similarity * scale + bias
-                probability, cost = logits.sigmoid(), F.softplus(logits)
+                spare = similarity.mul(scale).add_(bias)
+                probability, cost = spare.sigmoid(), F.softplus(spare)
                 focus = probability.pow(gamma)
-                total += (focus * cost).sum(dtype=torch.float64)
-                slope = focus * (gamma * (1 - probability) * cost + probability)
-                to_scale += (slope * similarity).sum(dtype=torch.float64)
-                to_bias += slope.sum(dtype=torch.float64)
-                slope = slope * scale
+                total += _summed(torch.mul(focus, cost, out=spare))
+                # The slope of focus * cost: focus * (gamma * (1 - probability) * cost + probability).
+                slope = torch.neg(probability, out=spare).add_(1).mul_(cost).mul_(gamma).add_(probability).mul_(focus)
+                to_scale += _summed(similarity.mul_(slope))
+                to_bias += _summed(slope)
+                slope.mul_(scale)
                 to_features[start : start + chunk] = slope @ texts
                 to_texts += slope.T @ rows
         ctx.save_for_backward(to_features, to_texts, to_scale.to(scale.dtype), to_bias.to(bias.dtype))
@@ -70,6 +71,11 @@ class _Negatives(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: torch.Tensor):
         return *(grad * saved for saved in ctx.saved_tensors), None, None
+
+
+def _summed(matrix: torch.Tensor) -> torch.Tensor:
+    """Scalar in float64, by rows first: summed in float64 at once, a CPU would copy the matrix into it."""
+    return matrix.sum(dim=1).sum(dtype=torch.float64)
 
 
 def focal_alignment(

@@ -140,6 +140,7 @@ def _pairs(outputs: DetectionOutputs, batch: ConceptBatch, settings: DetectionTe
         settings.proposal_score,
         settings.num_proposals,
         settings.proposal_nms,
+        on_image(outputs.anchors, batch.extent),
     )
     if settings.matching == "largest_box":
         rows, mask = largest_first(rows, mask, outputs.pred_boxes)
@@ -200,6 +201,17 @@ def positive_pairs(
     pairs = torch.stack([positives.place[positive], concept_rows[batch.label_concept[label]]], dim=1)
     pairs = pairs.unique(dim=0) if len(pairs) else pairs
     return pairs[:, 0], pairs[:, 1]
+
+
+def on_image(anchors: torch.Tensor, extent: torch.Tensor) -> torch.Tensor:
+    """(B, K) bool: whether the centre of an anchor lies on the image and not on the padding of its canvas.
+
+    Args:
+        anchors: (K, 4) xyxy in [0, 1] of the canvas.
+        extent: (B, 2) width and height of each image as shares of the canvas.
+    """
+    centres = (anchors[:, :2] + anchors[:, 2:]) / 2
+    return (centres < extent.to(centres.dtype).unsqueeze(1)).all(dim=2)
 
 
 def largest_first(

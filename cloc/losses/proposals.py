@@ -46,6 +46,7 @@ def propose(
     score: ProposalScore = "similarity_batch",
     num_proposals: int = 100,
     iou_threshold: float = 0.6,
+    inside: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The proposals of each image.
 
@@ -63,6 +64,8 @@ def propose(
             product of both probabilities.
         num_proposals: k.
         iou_threshold: of two regions that overlap more, the one with the lower score is left out.
+        inside: (B, K) bool, the regions that may be chosen: those of the image and not of the padding beside it. An
+            image without any such region chooses from all; None: from all.
 
     Returns:
         (B, k) rows of anchors by falling score, and (B, k) bool, False behind the last one of an image.
@@ -74,7 +77,12 @@ def propose(
     for image in range(len(features)):
         own = pair_concept[pair_image == image] if score == "similarity_own" else slice(None)
         scores = _objectness(features[image], centerness[image], texts[own], scale, bias, score)
-        kept = nms(at_least_fp32(boxes_xyxy[image]), scores, iou_threshold)[:most]
+        boxes = at_least_fp32(boxes_xyxy[image])
+        if inside is not None and inside[image].any():
+            real = inside[image].nonzero()[:, 0]
+            kept = real[nms(boxes[real], scores[real], iou_threshold)][:most]
+        else:
+            kept = nms(boxes, scores, iou_threshold)[:most]
         rows[image, : len(kept)], mask[image, : len(kept)] = kept, True
     return rows, mask
 

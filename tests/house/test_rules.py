@@ -102,6 +102,7 @@ COMMANDS = (
     ("-m", "cloc.data.convert"),
     ("-m", "cloc.data.convert", "coco"),
     ("-m", "cloc.data.check"),
+    ("-m", "cloc.data.dictionary"),
     ("-m", "cloc.detect"),
     ("-m", "cloc.embed"),
     ("-m", "cloc.export"),

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from cloc.data.formats.annotated import Annotations, Category, image_size, read_categories
+from cloc.data.formats.corners import CornerWatch
 from cloc.data.formats.grouped import Grouped
 from cloc.data.formats.json_stream import stream_json
 
 _KEPT = ("id", "image_id", "category_id", "iscrowd", "bbox", "tokens_positive")
-"""Fields of an annotation that are used; masks are by far the larger part of these files."""
+"""Fields of an annotation that are always used; masks are by far the larger part of these files."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class AnnotatedStream:
         captions: Path | None = None,
         named: str = "file_name",
         categories: bool = True,
+        outlines: bool = False,
     ) -> None:
         """Read the files once, from beginning to end.
 
@@ -63,12 +65,14 @@ class AnnotatedStream:
             captions: COCO's captions file.
             named: a field that each image must have as a text; empty where there is none such.
             categories: whether annotations have one; without it (MDETR's phrases) any will do.
+            outlines: keep `segmentation` in `raw` as well.
 
         Raises:
             ValueError: a file is missing or is no such file.
         """
         self.file, self.dropped, self.rendered = file, Counter[str](), False
         self._grouped, self._what, self._named, self._categorised = Grouped(), what, named, categories
+        fields = (*_KEPT, "segmentation") if outlines else _KEPT
         listed: list[Any] = []
         found = set[str]()
         for field, value in stream_json(file, what):
@@ -76,7 +80,7 @@ class AnnotatedStream:
             if field == "images":
                 self._put_image(value)
             elif field == "annotations" and isinstance(value, Mapping):
-                kept = {name: value[name] for name in _KEPT if name in value}
+                kept = {name: value[name] for name in fields if name in value}
                 self._grouped.put("annotation", value.get("image_id"), kept, value.get("id"))
             elif field == "annotations":
                 self.dropped["bad_annotation"] += 1
@@ -123,9 +127,11 @@ class AnnotatedStream:
         self.dropped["caption_of_unknown_image"] += self._grouped.unknown("caption")
 
     def __iter__(self) -> Iterator[StreamedImage]:
+        watch = CornerWatch(self.file)
         for entry, found in self._grouped:
             rows = [self._told_apart(place, row) for place, row in found.get("annotation", ())]
             size = {entry["id"]: (entry["width"], entry["height"])}
+            watch.see(rows, size)
             annotations = Annotations(rows, size, self._known)
             self.dropped.update(annotations.dropped)
             texts = [row["text"] for _, row in found.get("caption", ())]
@@ -136,6 +142,7 @@ class AnnotatedStream:
                 {row["id"]: row for row in reversed(rows) if isinstance(row.get("id"), int)},
                 tuple(text for text in texts if text),
             )
+        watch.refuse()
 
     def _told_apart(self, place: int, row: dict[str, Any]) -> dict[str, Any]:
         """An id that stood in the file before is no id; where categories mean nothing all are 0."""

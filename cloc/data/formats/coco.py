@@ -13,6 +13,7 @@ from cloc.data.formats.annotated import (
     load_json,
     read_categories,
 )
+from cloc.data.formats.corners import CornerWatch
 
 
 def read_coco(instances: Path, images_dir: Path, captions: Path | None = None, name: str = "coco") -> AnnotatedSet:
@@ -42,6 +43,9 @@ def read_coco(instances: Path, images_dir: Path, captions: Path | None = None, n
                 f"{instances}: images[{place}]: expected a file_name inside the folder, got {str(inside)!r}"
             )
         sizes[image_id] = (width, height)
+    watch = CornerWatch(instances)
+    watch.see(content["annotations"], sizes)
+    watch.refuse()
     annotations = Annotations(content["annotations"], sizes, categories)
     texts, dropped = _captions(captions, sizes) if captions is not None else ({}, Counter[str]())
     images = tuple(

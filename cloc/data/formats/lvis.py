@@ -15,6 +15,7 @@ from cloc.data.formats.annotated import (
     load_json,
     read_categories,
 )
+from cloc.data.formats.corners import CornerWatch
 
 
 def read_lvis(file: Path, image_dirs: Sequence[Path], name: str = "lvis") -> AnnotatedSet:
@@ -38,6 +39,9 @@ def read_lvis(file: Path, image_dirs: Sequence[Path], name: str = "lvis") -> Ann
         if image_id in sizes:
             raise ValueError(f"{file}: images[{place}]: expected a new id, got {image_id} again")
         sizes[image_id] = (width, height)
+    watch = CornerWatch(file)
+    watch.see(content["annotations"], sizes)
+    watch.refuse()
     annotations = Annotations(content["annotations"], sizes, categories)
     images = tuple(
         AnnotatedImage(

@@ -82,5 +82,6 @@ def sampled_conv(
     grid = torch.stack([x, y], dim=-1).view(batch, 9 * height, width, 2)
     seen = F.grid_sample(features, grid, padding_mode="zeros", align_corners=False)
     seen = seen.view(batch, channels, 9, height, width) * modulation.unsqueeze(1)
-    found = weight.flatten(1) @ seen.view(batch, channels * 9, height * width)
+    # bmm and not @, which folds the batch into the rows and copies nine times the map for it, forward and backward.
+    found = torch.bmm(weight.flatten(1).expand(batch, -1, -1), seen.view(batch, channels * 9, height * width))
     return found.view(batch, len(weight), height, width)

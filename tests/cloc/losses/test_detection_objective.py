@@ -42,6 +42,15 @@ def test_a_step_gives_a_gradient_to_what_its_kind_trains_and_to_nothing_else(
     assert trained > 30
 
 
+def test_pairs_leave_the_padding_out(detector_model, concept_batch):
+    batch = concept_batch("pairs", size=(96, 64))
+    narrow = replace(batch, extent=torch.tensor([[1 / 3, 1.0], [1 / 3, 1.0]]))
+    model = detector_model("vit")
+    whole, third = run(model, batch), run(model, narrow)
+    assert 0 < third.counts["proposals"] < whole.counts["proposals"]
+    assert third.counts["proposals"] <= 2 * (4 * 8 + 2 * 4 + 1 * 2)  # 32 x 64 pixels at strides 8, 16 and 32
+
+
 @pytest.mark.parametrize("deformable", [True, False])
 def test_pairs_reach_the_regression_branch_through_the_deformable_module_only(
     detector_model, concept_batch, deformable

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from cloc.losses.detection import on_image
 from cloc.losses.proposals import PROPOSAL_SCORES, propose
 from cloc.losses.word_region import word_region, word_region_plain
 
@@ -111,6 +112,19 @@ def test_proposals_by_score_and_suppression(score, expected):
     assert mask.all()
     rows, mask = propose_on(score, iou_threshold=1.0)
     assert mask.sum() == 4
+
+
+def test_proposals_lie_on_the_image_and_not_on_its_padding():
+    rows, mask = propose_on("similarity_batch", inside=torch.tensor([[True, True, True, False]]))
+    assert rows[0, mask[0]].tolist() == [0, 2]
+    rows, mask = propose_on("similarity_batch", inside=torch.zeros(1, 4, dtype=torch.bool))
+    assert rows[0, mask[0]].tolist() == [3, 0, 2]  # an image smaller than a cell still has proposals
+    anchors = torch.tensor([[0.0, 0.0, 0.2, 0.2], [0.4, 0.0, 0.6, 0.2], [0.8, 0.8, 1.0, 1.0]])
+    assert on_image(anchors, torch.tensor([[1.0, 1.0], [0.5, 1.0], [0.55, 0.05]])).tolist() == [
+        [True, True, True],
+        [True, False, False],
+        [False, False, False],
+    ]
 
 
 def test_a_score_without_its_head_says_so():

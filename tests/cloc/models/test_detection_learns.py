@@ -9,7 +9,7 @@ from cloc.boxes import iou
 from cloc.losses.detection import DetectionTerms, detection_objective
 from cloc.structures import ConceptBatch
 
-STEPS = 70
+STEPS = 40
 NAMES = ["red thing", "green thing", "blue thing"]
 SCENES = (
     [((4, 4, 28, 24), 0), ((34, 30, 60, 58), 1)],
@@ -58,7 +58,7 @@ def test_a_trained_detector_finds_the_boxes_again(detector_model, detector_proce
     processor = detector_processor()
     processor.image_processor.detection_size = {"shortest_edge": 64, "longest_edge": 64}
     batch = batch_of(processor, processor(text=NAMES))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0, fused=True)
     rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=STEPS)
     for _ in range(STEPS):
         outputs = model(batch.pixel_values, batch.concept_ids, batch.concept_attention, with_logits=False)

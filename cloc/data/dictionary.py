@@ -1,0 +1,126 @@
+"""`python -m cloc.data.dictionary`: a concept dictionary from category files and captions (DetCLIPv2 3.1).
+
+Grounding data takes its negatives from it, and every kind of data its definitions: `data.N.dictionary` in a config.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cloc.data.concepts import ConceptDictionary, read_categories
+from cloc.data.tables import open_samples
+from cloc.phrases import noun_phrases
+from cloc.structures import DataError
+from cloc.text import canonical, concept_name
+
+
+def captions_of(path: Path, skipped: Counter[str], progress: bool = True) -> Iterable[str]:
+    """All captions of a set; samples that cannot be read are counted by reason.
+
+    Raises:
+        ValueError: there is nothing that can be read.
+    """
+    samples = open_samples(path)
+    with tqdm(total=samples.num_samples, desc=str(path), unit="sample", disable=not progress) as bar:
+        for shard, count in enumerate(samples.counts):
+            for row in range(count):
+                bar.update()
+                try:
+                    sample = samples.read_sample(shard, row)
+                except DataError as error:
+                    skipped[error.reason] += 1
+                    continue
+                yield from sample.extras.get("captions") or (sample.caption,)
+
+
+def build_dictionary(
+    categories: Sequence[Path], captions: Iterable[str], least: int = 2, limit: int | None = None
+) -> tuple[ConceptDictionary, int]:
+    """Names of category files, and the noun phrases that captions use often enough.
+
+    Args:
+        categories: files as `read_categories` takes them; of two definitions of a name the first counts.
+        captions: any texts.
+        least: captions that must hold a phrase.
+        limit: phrases at most, the most frequent first; None for all.
+
+    Returns:
+        The dictionary, category names before phrases, and how many phrases came from the captions alone. A phrase takes
+        the definition of the category nearest to it, where one is near enough.
+
+    Raises:
+        ValueError: a bad category file, nothing found, or a number below 1.
+    """
+    if least < 1 or (limit is not None and limit < 1):
+        raise ValueError(f"--least and --limit: expected at least 1, got {least} and {limit}")
+    entries: dict[str, str] = {}
+    for file in categories:
+        for name, definition in read_categories(file):
+            key = concept_name(name)
+            entries[key] = entries.get(key) or definition
+    known, often = ConceptDictionary(entries), Counter[str]()
+    for caption in captions:
+        often.update({concept_name(phrase) for phrase in noun_phrases(canonical(caption))})
+    ranked = sorted((-count, phrase) for phrase, count in often.items() if count >= least and phrase not in entries)
+    phrases = [phrase for _, phrase in ranked[:limit]]
+    if not entries and not phrases:
+        raise ValueError(
+            f"no concept: no category file, and no noun phrase in {least} captions or more; lower --least or add "
+            "--categories FILE"
+        )
+    for phrase in phrases:
+        entries[phrase] = known.sentence(phrase).removeprefix(phrase).removeprefix(", ")
+    return ConceptDictionary(entries), len(phrases)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cloc.data.dictionary",
+        description="Make a concept dictionary: the names and definitions of category files, and the noun phrases that "
+        "captions use often. Training reads it through data.N.dictionary; detection through --definitions.",
+        epilog="Example: python -m cloc.data.dictionary --categories lvis_v1_train_cat_info.json --captions data/cc3m "
+        "--out data/dictionary.json",
+    )
+    parser.add_argument(
+        "--categories", type=Path, nargs="*", default=[], metavar="FILE",
+        help="JSON with names and definitions (LVIS's, COCO's instances file, a set's dataset.json), or .txt",
+    )  # fmt: skip
+    parser.add_argument(
+        "--captions", type=Path, nargs="*", default=[], metavar="DATASET", help="folders of shards, or Parquet"
+    )
+    parser.add_argument("--least", type=int, default=2, help="captions that must hold a phrase (default: 2)")
+    parser.add_argument("--limit", type=int, help="phrases at most, the most frequent first (default: all)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON file to write; must not exist")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    asked, skipped = parse(arguments), Counter[str]()
+    try:
+        if asked.out.exists():
+            raise ValueError(f"{asked.out}: is there already; name another --out")
+        texts = (text for place in asked.captions for text in captions_of(place, skipped))
+        found, phrases = build_dictionary(asked.categories, texts, asked.least, asked.limit)
+        asked.out.parent.mkdir(parents=True, exist_ok=True)
+        found.write(asked.out)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    defined = sum(bool(text) for text in found.definitions.values())
+    print(f"{len(found):,} concepts, {phrases:,} of them from captions, {defined:,} with a definition: {asked.out}")
+    if skipped:
+        print(f"warning: samples left out: {json.dumps(skipped, sort_keys=True)}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
