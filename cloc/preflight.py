@@ -12,6 +12,10 @@ from torch import nn
 from cloc import comm
 from cloc.config import Config
 from cloc.data.loader import Source
+from cloc.models.tower import image_side
+
+SMALL_MODEL, SMALL_BATCH = 10_000_000, 1_000_000
+"""Fewer parameters than this, on fewer pixels a process, take under about 4 GiB: such a run is not planned first."""
 
 RENDERED = " - rendered scenes: they show that the method works and say nothing about real photographs"
 
@@ -31,6 +35,16 @@ def check(config: Config, model: nn.Module, sources: Sequence[Source]) -> None:
             f"disk: checkpoints and export need {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free; "
             "make room or lower train.keep_checkpoints"
         )
+
+
+def wants_plan(config: Config, model: nn.Module) -> bool:
+    """Whether a run is so large that its memory is looked at before it starts."""
+    own = image_side(model.config.vision_config.tower)
+    sizes = [own if entry.image_size is None else entry.image_size for entry in config.data]
+    sides = [size if isinstance(size, int) else max(long for _, long in size) for size in sizes]
+    pixels = sum(entry.batch_size * side**2 for entry, side in zip(config.data, sides, strict=True))
+    parameters = sum(p.numel() for p in model.parameters())
+    return parameters >= SMALL_MODEL or pixels >= SMALL_BATCH * comm.world_size()
 
 
 def disk_bytes(config: Config, model: nn.Module) -> int:

@@ -15,7 +15,7 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -86,9 +86,9 @@ def run(options: argparse.Namespace) -> int:
     torch.utils.deterministic.fill_uninitialized_memory = False
 
     # 2. build
-    sources = build.make_sources(config)
-    tokenizer = build.make_tokenizer(config)
+    sources, tokenizer = build.make_sources(config), build.make_tokenizer(config)
     model, notes = build.make_model(config, tokenizer)
+    warnings = fits_lines(config, settings) if preflight.wants_plan(config, model) else []
     teacher = build.teacher.make_teacher(config, model.to(device))
     stepper = build.make_stepper(config, model, settings)
     preflight.check(config, model, sources)
@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
 
     # 3. say what will happen
     if comm.is_main():
-        for line in preflight.lines(config, model, sources, notes, folder, first_step, device, deepspeed):
+        for line in preflight.lines(config, model, sources, notes, folder, first_step, device, deepspeed) + warnings:
             print(line, flush=True)
 
     # 4. train
@@ -121,6 +121,16 @@ def run(options: argparse.Namespace) -> int:
         print(f"stopped on request; go on with --resume {folder}")
     comm.leave()
     return 0 if finished else 143
+
+
+def fits_lines(config: Config, deepspeed: dict[str, Any] | None) -> list[str]:
+    """Refuse what cannot fit in memory, before it is taken; lines where it hardly does."""
+    from cloc import comm
+    from cloc.planning.memory import check_fits
+
+    stage = (deepspeed or {}).get("zero_optimization", {}).get("stage", 0)
+    here = os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or "1"  # torchrun's name, deepspeed's
+    return check_fits(config, comm.world_size(), stage, int(here))
 
 
 def hand_over(

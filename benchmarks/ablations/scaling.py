@@ -9,7 +9,7 @@ from benchmarks.ablations.plan import Budget, Plan
 
 COUNTS = ("train", "detection", "grounding", "pairs", "val", "refcoco")
 """Scenes of a world, by folder."""
-LENGTHS = ("loss.filter_warmup", "optim.warmup_steps", "train.checkpoint_every")
+LENGTHS = ("loss.filter_warmup", "optim.warmup_steps", "train.checkpoint_every", "train.prompter_warmup_steps")
 """Config fields that are numbers of steps."""
 FEWEST_SCENES, FEWEST_HELD_OUT = 64, 12
 

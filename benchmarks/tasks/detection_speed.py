@@ -2,8 +2,9 @@
 
 All with random weights, on this machine, in turn in one run, from the photo to the boxes in its pixels. Names are
 encoded before, where a model allows it (ours, OWLv2); their time is a row of its own. Grounding DINO reads names with
-the image, 31 passes for all; one is timed and taken 31 times. Then the memory of many names, and training images a
-second. Only when asked for by name; a quarter of an hour on two cores. `--limit N`: so many repeats instead of 3.
+the image, 31 passes for all; one is timed and taken 31 times. Then the memory of many names, at inference and in the
+alignment loss, and training images a second. Only when asked for by name; each part has a name of its own, too
+(`detection_speed_training`). `--limit N`: so many repeats instead of 3.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from benchmarks.predictors.contract import Predictor
 from benchmarks.roots import FoundSet
 from benchmarks.tasks import detection_models as made
 from benchmarks.tasks.contract import Measured, Options, Score, expect
-from benchmarks.tasks.detection_cost import memory_scores, training_scores
+from benchmarks.tasks.detection_cost import memory_scores
 
 REPEATS = 3
 PARTS = {
     "inference": f"swin-t/{made.SHORT}x{made.LONG}/{made.NUM_NAMES}-names",
     "memory": f"{made.SHORT}x{made.LONG}",
+    "alignment": "focal-alignment",
     "training": "swin-t",
 }
 """By name: the split."""
@@ -61,9 +63,14 @@ class DetectionSpeed:
     def run(self, predictor: Predictor | None, dataset: object, found: FoundSet, options: Options) -> Measured:
         """See `Task.run`."""
         repeats = options.limit or REPEATS
+        # Heavy imports (the planner, the engine) wait until a part is asked for.
+        from benchmarks.tasks.alignment_cost import alignment_scores
+        from benchmarks.tasks.detection_training import training_scores
+
         works: dict[str, Callable[[str, int], list[Score]]] = {
             "inference": inference_scores,
             "memory": memory_scores,
+            "alignment": alignment_scores,
             "training": training_scores,
         }
         return Measured("made-up-photos", True, works[found.dataset](found.split, repeats))

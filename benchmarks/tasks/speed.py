@@ -3,7 +3,8 @@
 `speed_rendering`: scenes a second. `speed_encoding`: 100 boxes beside the image alone, with the model given.
 `speed_regions`: the same with a ViT-B/16, and beside one encoding a box. `speed_step`: a training step beside the one
 without regions and beside open_clip's. `speed_loader`: our loader beside open_clip's. `speed_contrast`: the region
-contrast in tiles beside the whole matrix.
+contrast in tiles beside the whole matrix. `speed_conversion`: `cloc.data.convert coco` beside `tarfile`.
+`speed_conversion_memory`: its peak memory on an annotation file and on one of half its length.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from benchmarks.predictors.contract import Predictor
 from benchmarks.roots import FoundSet
 from benchmarks.tasks.contract import Measured, Options, Score, expect
 from benchmarks.tasks.contrast_cost import contrast_scores
+from benchmarks.tasks.conversion_cost import conversion_scores
+from benchmarks.tasks.conversion_memory import memory_scores
 from benchmarks.tasks.loader_cost import loader_scores
 from benchmarks.tasks.region_cost import region_scores
 from benchmarks.tasks.step_cost import step_scores
@@ -36,6 +39,8 @@ PARTS: dict[str, tuple[str, str, bool]] = {
     "regions": ("vit-b16", "made-up-images", False),
     "step": ("vit-b16", "made-up-samples", False),
     "loader": (f"{SCENE_SIZE}px", "scenes", False),
+    "conversion": ("coco-layout", "made-up-photos", False),
+    "conversion_memory": ("coco-layout", "made-up-photos", False),
     "contrast": ("made-up-regions", "made-up-regions", False),
 }
 """By name: the split, the data set of the rows, and whether it needs a model. The quick ones first."""
@@ -79,6 +84,8 @@ class Speed:
             "regions": region_scores,
             "step": step_scores,
             "loader": loader_scores,
+            "conversion": conversion_scores,
+            "conversion_memory": memory_scores,
             "contrast": contrast_scores,
         }
         return Measured(measured, True, alone[found.dataset](split))

@@ -15,7 +15,7 @@ import torch
 from benchmarks.tasks.contract import Score
 from benchmarks.tasks.timing import in_turn, ratio_of, threads_told
 from cloc.config import Config, load_config
-from cloc.planning.dry_step import Shapes
+from cloc.planning.shapes import Shapes
 from cloc.planning.trial import StepSeconds, Trial, finish
 
 RECIPE = "configs/cloc_vit_b16.yaml"

@@ -58,12 +58,15 @@ class ImageTokens(NamedTuple):
 
     Attributes:
         tokens: (B, N, D) patch tokens after the input norm, with their position code.
-        keys, values: (B, N, D).
+        normed: (B, N, D) the same as attention reads them.
+        keys, values: (B, N, D); None in training, where few prompts are asked of an image: the prompts then go through
+            both projections in the image's place, which is the same product in another order.
     """
 
     tokens: torch.Tensor
-    keys: torch.Tensor
-    values: torch.Tensor
+    normed: torch.Tensor
+    keys: torch.Tensor | None = None
+    values: torch.Tensor | None = None
 
 
 class Prompter(nn.Module):
@@ -151,7 +154,9 @@ class Prompter(nn.Module):
         if self.token_positions:
             tokens = tokens + self.box_tokens(patch_boxes(grid, tokens.device)).sum(dim=-2)
         normed = self.norm1(tokens)
-        return ImageTokens(tokens, self.k_proj(normed), self.v_proj(normed))
+        if self.training:
+            return ImageTokens(tokens, normed)
+        return ImageTokens(tokens, normed, self.k_proj(normed), self.v_proj(normed))
 
     def forward(self, prompts: torch.Tensor, image: ImageTokens, real: torch.Tensor | None = None) -> torch.Tensor:
         """Pooled vectors, before the projection.
@@ -168,18 +173,32 @@ class Prompter(nn.Module):
             return self.forward_plain(prompts, image, real)
         normed = self.norm1(prompts)
         query = self.q_proj(normed) * prompts.shape[-1] ** -0.5
-        at_image = torch.einsum("bmpd,bnd->bmpn", query, image.keys)
+        at_image = self._at_image(query, image)
         at_itself = torch.einsum("bmpd,bmqd->bmpq", query, self.k_proj(normed))
         if real is not None:
             at_itself = at_itself.masked_fill(~real.unsqueeze(2), -torch.inf)
         scores = torch.cat([at_image, at_itself], dim=-1)
         weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(query.dtype)
-        image_weights, own_weights = weights.split([image.keys.shape[1], prompts.shape[2]], dim=-1)
-        mixed = torch.einsum("bmpn,bnd->bmpd", image_weights, image.values)
+        image_weights, own_weights = weights.split([image.tokens.shape[1], prompts.shape[2]], dim=-1)
+        mixed = self._from_image(image_weights, image)
         mixed = mixed + torch.einsum("bmpq,bmqd->bmpd", own_weights, self.v_proj(normed))
         tokens = prompts + self.out_proj(mixed)
         tokens = tokens + self.mlp(self.norm2(tokens))
         return self.output_norm(mean_of(tokens, real))
+
+    def _at_image(self, query: torch.Tensor, image: ImageTokens) -> torch.Tensor:
+        """(B, M, P, N) scores of (B, M, P, D) queries with the image's keys."""
+        if image.keys is not None:
+            return torch.einsum("bmpd,bnd->bmpn", query, image.keys)
+        through = torch.einsum("bmpd,bnd->bmpn", query @ self.k_proj.weight, image.normed)
+        return through + (query * self.k_proj.bias).sum(dim=-1, keepdim=True)
+
+    def _from_image(self, weights: torch.Tensor, image: ImageTokens) -> torch.Tensor:
+        """(B, M, P, D) sums of the image's values by (B, M, P, N) weights, which need not add up to one."""
+        if image.values is not None:
+            return torch.einsum("bmpn,bnd->bmpd", weights, image.values)
+        mixed = torch.einsum("bmpn,bnd->bmpd", weights, image.normed)
+        return F.linear(mixed, self.v_proj.weight) + weights.sum(dim=-1, keepdim=True) * self.v_proj.bias
 
     def forward_plain(
         self, prompts: torch.Tensor, image: ImageTokens, real: torch.Tensor | None = None

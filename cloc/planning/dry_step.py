@@ -2,12 +2,11 @@
 
 Nothing is computed and nothing is stored, so a ViT-H on a laptop takes seconds. Regions are taken as if every image had
 all of its prompts, since fake masks cannot be read.
-
-Letters: B images of a device, T tokens, M prompts an image, U phrases, E shared embedding.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -19,33 +18,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from cloc.losses.grounding import grounding
 from cloc.losses.pairs import Form, contrast_pairs
 from cloc.models.configuration import ClocConfig
+from cloc.models.detection import ClocForObjectDetection
 from cloc.models.modeling import ClocModel
 from cloc.models.packing import can_pack, lay
 from cloc.models.tower import image_side
+from cloc.planning.dry_detection import detector_forward, detector_loss
 from cloc.planning.peak import PeakMemory
+from cloc.planning.shapes import ConceptShapes, Shapes
 from cloc.stepper import switches
 
 ROWS_OF_THE_LOSS = 4096
 """Beyond so many rows the contrast is left out of the dry step: its tiles add little and would take minutes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shapes:
-    """What one device gets for one forward pass.
-
-    Attributes:
-        images: B.
-        caption_tokens: T of the captions, padded to the longest of the batch.
-        prompts: M box prompts an image; 0 without a Prompter.
-        phrases: U different phrases.
-        phrase_tokens: T of the phrases.
-    """
-
-    images: int
-    caption_tokens: int
-    prompts: int
-    phrases: int
-    phrase_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +41,8 @@ class DryStep:
             two), without the contrast's own matrices.
         weights: bytes of the parameters; the gradients take as much.
         working: the most bytes that activations, gradients and what is in between take at once, beside the weights.
+        teacher_flops: of the forward pass of the teacher of `loss.distillation`.
+        teacher: bytes of its weights.
     """
 
     parameters: dict[str, int]
@@ -65,43 +50,97 @@ class DryStep:
     flops: int
     weights: int
     working: int
+    teacher_flops: int = 0
+    teacher: int = 0
 
 
-def dry_step(config: ClocConfig, shapes: Shapes, form: Form, bf16: bool, recompute: bool, attention: str) -> DryStep:
-    """Forward and backward of a fresh model on fake tensors of the CPU."""
+def dry_step(
+    config: ClocConfig,
+    shapes: Shapes | ConceptShapes,
+    form: Form,
+    bf16: bool,
+    recompute: bool,
+    attention: str,
+    taught: bool = False,
+    devices: int = 1,
+    count: bool = True,
+) -> DryStep:
+    """Forward and backward of a fresh model on fake tensors of the CPU.
+
+    Args:
+        config: of the model.
+        shapes: what one device gets.
+        form: of the contrast.
+        bf16: under autocast.
+        recompute: keep only the inputs of the towers' layers.
+        attention: as in the run's config.
+        taught: with the teacher of `loss.distillation`.
+        devices: whose concepts meet in the losses of the Detection wing.
+        count: FLOP as well, in a second pass; without it they are nought.
+    """
     with FakeTensorMode():
-        model = ClocModel(config)
+        model = (ClocModel if config.detector_config is None else ClocForObjectDetection)(config)
         switches.set_attention(model, attention if attention != "flash_attention_2" else "sdpa", bf16)
         if recompute:
             switches.checkpoint_activations(model)
         parameters = tuple(model.parameters())
-        weights = sum(p.numel() * p.element_size() for p in parameters)
-        side = image_side(config.vision_config.tower)
-        pixels = torch.zeros(shapes.images, 3, side, side)
-        captions = torch.zeros(shapes.images, shapes.caption_tokens, dtype=torch.int64)
-        phrases = torch.zeros(shapes.phrases, shapes.phrase_tokens, dtype=torch.int64)
-        with PeakMemory((*parameters, pixels, captions, phrases)) as memory:
-            features = _features(model, pixels, captions, phrases, shapes, bf16)
-            _loss(model, features, form).backward()
-        # Apart from the other pass: the counter's hooks keep alive what recomputation gives back.
-        with FlopCounterMode(display=False) as counter:
-            features = _features(model, pixels, captions, phrases, shapes, bf16)
-            forward = counter.get_total_flops()
-            _loss(model, features, form).backward()
-    return DryStep(_parts(model), forward, counter.get_total_flops(), weights, memory.peak - weights)
+        weights = _bytes(parameters)
+        made = _inputs(shapes, image_side(config.vision_config.tower))
+
+        def forward() -> Callable[[], torch.Tensor]:
+            with torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
+                if isinstance(shapes, ConceptShapes):
+                    outputs = detector_forward(model, shapes, *made)
+                    return lambda: detector_loss(outputs, shapes, devices)
+                pairs = _pairs(model, *made, shapes)
+                return lambda: _loss(model, pairs, form)
+
+        with PeakMemory((*parameters, *made)) as memory:
+            forward()().backward()
+        flops = _count(forward) if count else (0, 0)
+        teacher_flops = _teacher_flops(model, made[0]) if taught and count else 0
+    image_side_weights = [*model.vision.tower.parameters(), *model.vision.visual_projection.parameters()]
+    teacher = _bytes(image_side_weights) if taught else 0
+    return DryStep(_parts(model), *flops, weights, memory.peak - weights, teacher_flops, teacher)
 
 
-def _features(
-    model: ClocModel, pixels: torch.Tensor, captions: torch.Tensor, phrases: torch.Tensor, shapes: Shapes, bf16: bool
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Pairs of rows and texts, as in the model's own forward pass; the last pair are boxes."""
-    with torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
-        return _pairs(model, pixels, captions, phrases, shapes)
+def _count(forward: Callable[[], Callable[[], torch.Tensor]]) -> tuple[int, int]:
+    """FLOP of forward, and of forward and backward.
+
+    In a pass of its own, since the counter's hooks keep alive what recomputation gives back.
+    """
+    with FlopCounterMode(display=False) as counter:
+        loss = forward()
+        flops = counter.get_total_flops()
+        loss().backward()
+    return flops, counter.get_total_flops()
+
+
+def _bytes(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _inputs(shapes: Shapes | ConceptShapes, side: int) -> tuple[torch.Tensor, ...]:
+    """Pixels, captions, and phrases or concepts."""
+    captions = torch.zeros(shapes.images, shapes.caption_tokens, dtype=torch.int64)
+    if isinstance(shapes, ConceptShapes):
+        words = torch.zeros(shapes.concepts, shapes.concept_tokens, dtype=torch.int64)
+        return torch.zeros(shapes.images, 3, shapes.height, shapes.width), captions, words
+    words = torch.zeros(shapes.phrases, shapes.phrase_tokens, dtype=torch.int64)
+    return torch.zeros(shapes.images, 3, side, side), captions, words
+
+
+def _teacher_flops(model: ClocModel, pixels: torch.Tensor) -> int:
+    """Tower and projection, without a graph."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.vision(pixels)
+    return counter.get_total_flops()
 
 
 def _pairs(
     model: ClocModel, pixels: torch.Tensor, captions: torch.Tensor, phrases: torch.Tensor, shapes: Shapes
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Pairs of rows and texts, as in the model's own forward pass; the last pair are boxes."""
     encoded = model.vision(pixels)
     regions_too = bool(shapes.prompts) and model.has_prompter
     asked, *others = _text_features(model, [captions, phrases] if regions_too else [captions])
@@ -111,7 +150,13 @@ def _pairs(
     prompter = model.vision.prompter
     image, texts = model.vision.prompter_tokens(encoded), others[0]
     boxes = torch.zeros(shapes.images, shapes.prompts, 4)
-    regions = prompter.project(prompter(prompter.box_tokens(boxes), image)).flatten(0, 1)
+    if shapes.kinds == ("box",):
+        pooled = prompter(prompter.box_tokens(boxes), image)
+    else:
+        kinds = torch.zeros(shapes.images, shapes.prompts, dtype=torch.int64)
+        tokens, real = prompter.mixed_tokens(kinds, boxes, torch.zeros(*kinds.shape, *model.vision.grid), image)
+        pooled = prompter(tokens, image, real)
+    regions = prompter.project(pooled).flatten(0, 1)
     rows = torch.arange(len(regions)) % len(texts)
     asked = texts[rows]
     if model.vision.box_head is None:
@@ -150,6 +195,7 @@ def _parts(model: ClocModel) -> dict[str, int]:
         "text tower": model.text,
         "Prompter": model.vision.prompter,
         "box head": model.vision.box_head,
+        "detector": getattr(model, "detector", None),
     }
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items() if part is not None}
     rest = sum(p.numel() for p in model.parameters()) - sum(counts.values())

@@ -1,7 +1,4 @@
-"""A recipe's training step and its loader on the spot, so that both can be timed; nothing is learnt or written.
-
-Letters: B images, M prompts an image, U phrases, T tokens.
-"""
+"""A recipe's training step and its loader on the spot, so that both can be timed; nothing is learnt or written."""
 
 from __future__ import annotations
 
@@ -14,11 +11,11 @@ import torch
 from cloc import build
 from cloc.config import Config
 from cloc.engine import Losses
-from cloc.models.modeling import ClocModel
-from cloc.models.tower import image_side
-from cloc.planning.dry_step import Shapes
+from cloc.models.tower import image_side, patch_grid
+from cloc.planning.made_up import asked_with, made_up_batch, made_up_concepts
+from cloc.planning.shapes import ConceptShapes, Shapes
 from cloc.stepper import Stepper
-from cloc.structures import Batch
+from cloc.structures import Batch, ConceptBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +33,19 @@ class StepSeconds:
 
 @dataclass(frozen=True)
 class Trial:
-    """A fresh model with its optimiser, and one batch that is stepped on again and again with a rate of 0.
+    """A recipe's model with its optimiser, and one batch that is stepped on again and again with a rate of 0.
 
     Attributes:
         batch: on the device of the model.
         stepper, losses: as a run has them.
     """
 
-    batch: Batch
+    batch: Batch | ConceptBatch
     stepper: Stepper
     losses: Losses
 
     @classmethod
-    def start(cls, config: Config, shapes: Shapes, phrase_tokens: Sequence[int] | None = None) -> Trial:
+    def start(cls, config: Config, shapes: Shapes | ConceptShapes, phrase_tokens: Sequence[int] | None = None) -> Trial:
         """Make the model of a recipe on the recipe's device, in plain torch.
 
         Args:
@@ -59,12 +56,19 @@ class Trial:
         device = build.find_device(config)
         alone = config.model_copy(update={"train": config.train.model_copy(update={"accumulation": 1})})
         tokenizer = build.make_tokenizer(config)
-        torch.manual_seed(config.run.seed)
-        model = ClocModel(build.make_model_config(config, tokenizer)).to(device)
+        model = build.scratch_model(build.make_model_config(config, tokenizer), config.run.seed).to(device)
+        taught = config.loss.distillation > 0  # a start from scratch costs what one from old weights does
+        tower, projection = model.vision.tower, model.vision.visual_projection
+        teacher = build.teacher.Teacher(tower, projection, config.run.precision == "bf16") if taught else None
         stepper = build.make_stepper(alone, model, None)
-        side = image_side(model.config.vision_config.tower)
-        batch = made_up_batch(shapes, side, tokenizer.eos_token_id, phrase_tokens).to(device)
-        return cls(batch, stepper, build.make_losses(alone, stepper))
+        if isinstance(shapes, ConceptShapes):
+            batch = made_up_concepts(shapes, tokenizer.eos_token_id)
+        else:
+            tower_config = model.config.vision_config.tower
+            batch = made_up_batch(shapes, image_side(tower_config), tokenizer.eos_token_id, phrase_tokens)
+            if shapes.kinds != ("box",):
+                batch = asked_with(batch, shapes.kinds, patch_grid(tower_config))
+        return cls(batch.to(device), stepper, build.make_losses(alone, stepper, teacher))
 
     def step(self, number: int = 0) -> StepSeconds:
         """One whole step, `number` being what the losses take it for."""
@@ -91,38 +95,3 @@ def loaded_batches(config: Config) -> Iterator[Batch]:
         ValueError: a path holds no shards, or fewer samples than a batch.
     """
     return iter(build.make_batches(config, build.make_sources(config), build.make_tokenizer(config), 0))
-
-
-def made_up_batch(shapes: Shapes, side: int, eos: int, phrase_tokens: Sequence[int] | None = None) -> Batch:
-    """A batch of the given shapes: noise, and texts that end at their last real token.
-
-    Args:
-        shapes: B, M, U and T.
-        side: of the images in pixels.
-        eos: the token that ends a text, and pads it.
-        phrase_tokens: (U,) as in `Trial.start`, each between 2 and the T of the phrases.
-    """
-    prompts, regions = max(shapes.prompts, 1), shapes.images * shapes.prompts
-    phrases = shapes.phrases if regions else 0
-    corners = torch.rand(shapes.images, prompts, 2) / 2
-    captions = torch.randint(1, 300, (shapes.images, shapes.caption_tokens))
-    captions[:, -1] = eos
-    ids = torch.randint(1, 300, (phrases, shapes.phrase_tokens))
-    lengths = torch.full((phrases,), shapes.phrase_tokens)
-    if phrase_tokens is not None and phrases:
-        lengths = torch.tensor(phrase_tokens)
-    places = torch.arange(shapes.phrase_tokens)[None, :]
-    ids[places >= lengths[:, None] - 1] = eos
-    return Batch(
-        pixel_values=torch.randn(shapes.images, 3, side, side),
-        caption_ids=captions,
-        caption_attention=torch.ones_like(captions),
-        caption_image=torch.arange(shapes.images),
-        boxes=torch.cat([corners, corners + 0.3], dim=-1),
-        boxes_mask=torch.full((shapes.images, prompts), regions > 0),
-        phrase_ids=ids,
-        phrase_attention=(places < lengths[:, None]).long(),
-        phrase_of_region=torch.arange(regions) % max(phrases, 1),
-        phrase_text_id=torch.arange(phrases),
-        unique_in_image=torch.ones(regions, dtype=torch.bool),
-    )

@@ -218,3 +218,16 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """`cloc` and `clip`: export folders of runs with those names; tests must not change them."""
     runs = tmp_path_factory.mktemp("runs")
     return {name: tiny_export(runs / name, name == "cloc") for name in ("cloc", "clip")}
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Writes annotations and predictions to be scored; with `lines` as JSON lines."""
+
+    def write(annotations, predictions, lines=False):
+        paths = tmp_path / "predictions.json", tmp_path / "annotations.json"
+        for path, content in zip(paths, (predictions, annotations), strict=True):
+            path.write_text("\n".join(map(json.dumps, content)) if lines else json.dumps(content))
+        return paths
+
+    return write

@@ -10,7 +10,6 @@ from benchmarks.tasks import detection_cost as cost
 from benchmarks.tasks import detection_models as made
 from benchmarks.tasks import detection_speed as speed
 from benchmarks.tasks.registry import TASKS, tasks_named
-from cloc.data.shards.read import ShardSet
 
 
 def test_it_is_run_by_name_only():
@@ -20,7 +19,7 @@ def test_it_is_run_by_name_only():
     assert task.name not in [one.name for one in tasks_named([])]
     assert {f"detection_speed_{part}" for part in speed.PARTS} <= {one.name for one in TASKS}
     task.self_check()
-    assert [found.needs_model for found in task.find([])] == [False] * 3
+    assert [found.needs_model for found in task.find([])] == [False] * 4
 
 
 def test_rows_by_hand():
@@ -44,17 +43,6 @@ def test_names_fill_31_passes_of_grounding_dino():
     names = made.made_up_names()
     assert len(set(names)) == 1203
     assert len(name_chunks(names, Tokenizer(), 256)) == made.NUM_PASSES
-
-
-@pytest.mark.parametrize("kind", ["detection", "pairs"])
-def test_made_up_shards_are_read(kind, tmp_path):
-    cost.write_photos(tmp_path / kind, kind, 2)
-    shards = ShardSet.open(tmp_path / kind)
-    sample = shards.read_sample(0, 0)
-    assert shards.num_samples == 2
-    assert (sample.width, sample.height) == ((1333, 800) if kind == "detection" else (320, 320))
-    assert len(sample.regions) == (5 if kind == "detection" else 0)
-    assert bool(sample.caption) == (kind == "pairs")
 
 
 def test_a_measurement_that_fails_says_so(tmp_path):

@@ -83,9 +83,12 @@ def test_gradients_are_those_of_one_large_batch(sizes, form, spine_config, spine
 
 
 @pytest.mark.multiprocess
-def test_two_ranks_give_the_gradients_of_one(spine_config, spine_model, spine_group):
+@pytest.mark.parametrize("world", [2, 4])
+def test_ranks_give_the_gradients_of_one(world, spine_config, spine_model, spine_group):
+    """Eight micro-batches on four ranks: ragged, one of them empty."""
     cached = spine_config(train__accumulation=2, train__accumulation_mode="cached")
-    parts = micro_batches(cached, (4, 1, 3, 2))
+    sizes = (4, 1, 3, 2, 0, 2, 1, 3)[: 2 * world]
+    parts = micro_batches(cached, sizes)
 
     def work(rank):
         model = spine_model().double()
@@ -94,12 +97,12 @@ def test_two_ranks_give_the_gradients_of_one(spine_config, spine_model, spine_gr
         stepper.backward(share)
         return gradients(model)
 
-    two = spine_group(2, work)
+    found = spine_group(world, work)
     model = spine_model().double()
     stepper, losses = made(spine_config(), model)
-    _, share = losses(micro_batches(cached, [10])[0], 0)
+    _, share = losses(micro_batches(cached, [sum(sizes)])[0], 0)
     stepper.backward(share)
-    together = {name: two[0][name] + two[1][name] for name in two[0]}
+    together = {name: torch.stack([one[name] for one in found]).sum(dim=0) for name in found[0]}
     torch.testing.assert_close(together, gradients(model), **CLOSE)
 
 

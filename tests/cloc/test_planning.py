@@ -1,15 +1,19 @@
 """The plan of a recipe: its memory against a real step, its work against arithmetic, and what it says."""
 
+import re
+
 import pytest
 import torch
 import yaml
 
-from cloc import build, pretrain
+from cloc import build, preflight, pretrain
 from cloc.losses.pairs import Form
-from cloc.planning import BUCKET, memory_of, plan_lines
-from cloc.planning.dry_step import Shapes, dry_step
+from cloc.planning import memory, plan_lines
+from cloc.planning.dry_step import dry_step
+from cloc.planning.memory import BUCKET, memory_of
 from cloc.planning.peak import PeakMemory
-from cloc.planning.trial import made_up_batch
+from cloc.planning.shapes import ConceptShapes, Shapes
+from cloc.planning.trial import Trial
 
 SIZES = {
     "small": {},
@@ -21,24 +25,33 @@ SIZES = {
 }
 
 
-def real_peak(config, shapes, seed=0):
+DETECTORS = {
+    "small": {"width": 16, "strides": [8, 16], "num_convs": 1, "anchor_scale": 2, "text_context": 8},
+    "larger": {"width": 32, "strides": [8, 16, 32], "num_convs": 2, "anchor_scale": 2, "text_context": 8},
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def a_real_backward_first():
+    """Fake tensors show autograd a GPU; where its first pass sees one, processes forked later cannot use it."""
+    torch.zeros(1, requires_grad=True).sum().backward()
+
+
+def real_peak(config, shapes):
     """The most bytes of tensors alive in the second step of a real run: forward, losses, backward, optimiser."""
-    tokenizer = build.make_tokenizer(config)
-    model = build.make_model(config, tokenizer)[0]
-    stepper = build.make_stepper(config, model, None)
-    losses = build.make_losses(config, stepper)
-    batch = made_up_batch(shapes, config.model.vision.image_size, tokenizer.eos_token_id)
-
-    def step(number):
-        _, share = losses(batch, number)
-        stepper.backward(share)
-        stepper.step(1e-3)
-
-    step(0)
+    trial = Trial.start(config, shapes)
+    trial.step(0)
+    stepper = trial.stepper
     moments = [v for state in stepper.optimizer.state.values() for v in state.values()]
-    with PeakMemory((*model.parameters(), *moments)) as memory:
-        step(1)
-    return memory.peak
+    with PeakMemory((*stepper.model.parameters(), *moments)) as seen:
+        trial.step(1)
+    return seen.peak
+
+
+def planned(config, shapes, taught=False, count=False):
+    model_config = build.make_model_config(config, build.make_tokenizer(config))
+    recompute = config.train.activation_checkpointing
+    return dry_step(model_config, shapes, Form(), False, recompute, "sdpa", taught, 1, count)
 
 
 @pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
@@ -46,19 +59,38 @@ def real_peak(config, shapes, seed=0):
 def test_memory_is_within_15_percent_of_a_real_step(size, recompute, spine_config):
     config = spine_config(**SIZES[size], train__activation_checkpointing=recompute)
     shapes = Shapes(images=24, caption_tokens=16, prompts=3, phrases=40, phrase_tokens=6)
-    model_config = build.make_model_config(config, build.make_tokenizer(config))
-    step = dry_step(model_config, shapes, Form(), False, recompute, "sdpa")
-    assert memory_of(step, 1, 0).total == pytest.approx(real_peak(config, shapes), rel=0.15)
+    assert memory_of(planned(config, shapes), 1, 0).total == pytest.approx(real_peak(config, shapes), rel=0.15)
+
+
+@pytest.mark.parametrize(("size", "kind"), [("small", "pairs"), ("larger", "detection")])
+def test_a_detectors_memory_is_within_15_percent_of_a_real_step(size, kind, spine_config):
+    data = [{"path": "nowhere", "kind": kind, "batch_size": 12}]
+    config = spine_config(objective="detclip", data=data, model__detector=DETECTORS[size], **SIZES[size])
+    boxes = 0 if kind == "pairs" else 36
+    shapes = ConceptShapes(kind, images=12, width=64, height=64, concepts=30, concept_tokens=8, boxes=boxes)
+    assert memory_of(planned(config, shapes), 1, 0).total == pytest.approx(real_peak(config, shapes), rel=0.15)
+
+
+def test_points_masks_and_a_teacher_are_planned_for(spine_config):
+    kinds = ("box", "point", "mask")
+    changes = {"model__prompter": {"prompts": list(kinds)}, "loss__distillation": 1.0, **SIZES["small"]}
+    config = spine_config(**changes)
+    shapes = Shapes(images=24, caption_tokens=16, prompts=3, phrases=40, phrase_tokens=6, kinds=kinds)
+    step = planned(config, shapes, taught=True, count=True)
+    measured = real_peak(config, shapes) + step.teacher  # the counter is not told of the teacher's weights
+    assert memory_of(step, 1, 0).total == pytest.approx(measured, rel=0.15)
+    assert 0 < step.teacher < step.weights
+    assert 0 < step.teacher_flops < step.forward_flops
 
 
 def test_parameters_and_work_are_those_of_the_model(spine_config, spine_model):
     config = spine_config()
     shapes = Shapes(images=8, caption_tokens=16, prompts=3, phrases=24, phrase_tokens=6)
-    step = dry_step(build.make_model_config(config, build.make_tokenizer(config)), shapes, Form(), False, False, "sdpa")
+    step = planned(config, shapes, count=True)
     assert sum(step.parameters.values()) == sum(p.numel() for p in spine_model().parameters())
     assert step.weights == 4 * sum(step.parameters.values())
     twice = Shapes(images=16, caption_tokens=16, prompts=3, phrases=48, phrase_tokens=6)
-    again = dry_step(build.make_model_config(config, build.make_tokenizer(config)), twice, Form(), False, False, "sdpa")
+    again = planned(config, twice, count=True)
     assert again.forward_flops == 2 * step.forward_flops
     assert 2.5 < step.flops / step.forward_flops < 3.2
     tokens, width = 17, 32
@@ -78,7 +110,7 @@ def test_recomputing_trades_memory_for_work(spine_config):
 def test_zero_shares_states_among_devices(spine_config):
     config = spine_config()
     shapes = Shapes(images=8, caption_tokens=16, prompts=3, phrases=24, phrase_tokens=6)
-    step = dry_step(build.make_model_config(config, build.make_tokenizer(config)), shapes, Form(), False, False, "sdpa")
+    step = planned(config, shapes)
     whole, share = step.weights, -(-step.weights // 4)
     assert memory_of(step, 4, 0).states == memory_of(step, 1, 0).states == 3 * whole
     assert memory_of(step, 4, 1).states == whole + 3 * share + BUCKET
@@ -102,18 +134,67 @@ def test_the_plan_says_what_it_knows_and_from_where(spine_config):
     assert "regions an image" not in lines_of(spine_config(objective="clip"))
 
 
+def test_kinds_that_alternate_are_planned_one_by_one(spine_config):
+    """The memory is that of the busiest, work and samples go by their share of the steps."""
+    kinds = {"regions": (8, 1), "detection": (4, 1), "pairs": (2, 2)}
+    data = [{"path": "nowhere", "kind": k, "batch_size": size, "weight": odds} for k, (size, odds) in kinds.items()]
+    config = spine_config(objective="joint", data=data, model__detector=DETECTORS["small"], train__steps=8)
+    told = lines_of(config)
+    assert "detector 0.0" in told
+    assert "regions: captions of 16 tokens, 3 regions an image" in told
+    assert "detection: canvas 32 x 32, 365 concepts of 8 tokens" in told
+    assert "captions of 16 tokens (assumed" in told
+    assert "50% of the steps, 2 samples each" in told
+    assert "8 steps, 32 samples" in told  # 2 steps of 8, 2 of 4 and 4 of 2
+    assert re.search(r"[0-9.]+ GiB a device, .* images of (regions|detection|pairs) each", told)
+
+
 def test_what_does_not_fit_is_said_with_what_helps(spine_config, monkeypatch):
-    monkeypatch.setattr("cloc.planning._physical_memory", lambda: 1000)
+    monkeypatch.setattr(memory, "_physical_memory", lambda: 1000)
     told = lines_of(spine_config())
     assert "does not fit" in told
     assert "train.activation_checkpointing=true" in told
+
+
+def test_a_run_that_cannot_fit_is_refused_with_figures(spine_config, monkeypatch):
+    config, plan = spine_config(), {"devices": 2, "zero": 0, "processes": 2}
+    need = memory.Memory(4 * 2**30, 2 * 2**30)
+    monkeypatch.setattr(memory, "dry_steps", lambda *_, **__: [None])
+    monkeypatch.setattr(memory, "memory_of", lambda *_: need)
+    monkeypatch.setattr(memory, "_physical_memory", lambda: 8 * 2**30)
+    told = (
+        r"memory: the run needs 6\.0 GiB for a step \(4\.0 for weights.*has 4\.0 GiB for each of 2 process.*"
+        r"what helps: .*train\.activation_checkpointing=true, .*zero2\.json\), more than 2 devices"
+    )
+    with pytest.raises(ValueError, match=told):
+        memory.check_fits(config, **plan)
+    monkeypatch.setattr(memory, "_physical_memory", lambda: 2 * need.total)
+    (line,) = memory.check_fits(config, **plan)
+    assert line.startswith("memory   may not suffice: 6.0 GiB")
+    monkeypatch.setattr(memory, "_physical_memory", lambda: 4 * need.total)
+    assert memory.check_fits(config, **plan) == []
+
+
+def test_the_command_refuses_what_cannot_fit(spine_raw, spine_ranks, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(preflight, "SMALL_MODEL", 0)
+    monkeypatch.setattr(memory, "_physical_memory", lambda: 2**20)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(spine_raw()))
+    assert spine_ranks(1, lambda rank: pretrain.main(["--config", "config.yaml"])) == [2]
+    assert "error: memory: the run needs 0.0 GiB for a step" in capfd.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_small_runs_start_unplanned(spine_config, spine_model):
+    assert not preflight.wants_plan(spine_config(), spine_model())
+    assert preflight.wants_plan(spine_config(data=[{"path": "x", "batch_size": 1000}]), spine_model())
 
 
 @pytest.mark.parametrize(
     ("changes", "more", "told"),
     [
         ({}, {"devices": 3}, r"--devices 3: expected a divisor of the batch of 8 samples"),
-        ({"objective": "joint"}, {}, r"--plan: objective joint is not planned for; expected clip or cloc"),
+        ({"objective": "joint"}, {"zero": 1}, r"--zero 1: objective joint runs in plain torch only; leave --zero out"),
     ],
 )
 def test_what_cannot_be_planned_is_refused(changes, more, told, spine_config):

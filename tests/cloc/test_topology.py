@@ -1,13 +1,15 @@
-"""A run under DeepSpeed goes on with another number of ranks, another ZeRO stage, or without DeepSpeed."""
+"""One step is the same under ZeRO 0 and 3; a run under DeepSpeed goes on with other ranks, another stage, or none."""
 
 import json
 import shutil
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
 
-from cloc import pretrain
+from cloc import build, comm, pretrain
+from cloc.stepper import DeepSpeedStepper, read_deepspeed
 
 STEPS, AT = 8, 4
 FIGURES = ("loss", "image_text", "region_text", "grounding", "gradient_norm")
@@ -66,3 +68,47 @@ def test_it_goes_on_elsewhere_with_the_same_losses(first, then, run, tmp_path):
             continue
         scale = float(value.abs().max())
         assert float((last[1][name] - value).abs().max()) <= 1e-2 * scale + 1e-9, name
+
+
+def test_a_step_under_zero_3_is_the_step_under_zero_0(spine_config, spine_model, spine_ranks):
+    """Two ranks with other samples each, one step, every weight, in one start of the processes."""
+    rate, whole = 1e-3, spine_model(model__vision__layers=1).state_dict()
+    start = {name: value.clone() for name, value in whole.items()}
+
+    def work(rank):
+        comm.join("cpu", deepspeed=True)
+        found = {}
+        for stage in (0, 3):
+            config = spine_config(model__vision__layers=1)
+            settings = read_deepspeed(build.deepspeed_file(stage_of(config, stage), launched=True))
+            stepper = build.make_stepper(config, spine_model(model__vision__layers=1), settings)
+            assert isinstance(stepper, DeepSpeedStepper)
+            assert stepper.engine.zero_optimization_stage() == stage
+            sources, tokenizer = build.make_sources(config), build.make_tokenizer(config)
+            _, share = build.make_losses(config, stepper)(build.make_batches(config, sources, tokenizer, 0).batch(0), 0)
+            stepper.backward(share)
+            norm = stepper.step(rate)
+            found[stage] = (float(share.detach()), norm, stepper.weights())
+        comm.leave()
+        return found
+
+    def stage_of(config, stage):
+        train = config.train.model_copy(update={"deepspeed": f"configs/deepspeed/zero{stage}.json"})
+        return config.model_copy(update={"train": train})
+
+    ranks = spine_ranks(2, work, seconds=200)
+    assert ranks[0][0][0] != pytest.approx(ranks[1][0][0], rel=1e-3)  # the ranks did have other samples
+    for found in ranks:
+        assert found[3][0] == pytest.approx(found[0][0], rel=1e-5)
+        assert found[3][1] == pytest.approx(found[0][1], rel=1e-5)
+    plain, scattered = ranks[0][0][2], ranks[0][3][2]
+    assert plain.keys() == scattered.keys() == start.keys()
+    moved = 0.0
+    for name, value in plain.items():
+        moved = max(moved, float((value - start[name]).abs().max()))
+        if "k_proj.bias" in name:  # its gradient is zero but for rounding, of which Adam's first step takes the sign
+            continue
+        torch.testing.assert_close(
+            scattered[name], value, rtol=1e-5, atol=1e-2 * rate, msg=lambda m, n=name: f"{n}: {m}"
+        )
+    assert moved > 0.5 * rate

@@ -60,7 +60,7 @@ def test_a_mixed_batch_answers_as_each_kind_alone(kind):
     prompts, real = made.mixed_tokens(kinds, places, cover, image)
     together = made(prompts, image, real)
     for row, m in (kinds == kind).nonzero().tolist():
-        one = type(image)(*(part[row : row + 1] for part in image))
+        one = type(image)(*(None if part is None else part[row : row + 1] for part in image))
         place = places[row : row + 1, m : m + 1]
         if kind == 0:
             alone = made(made.box_tokens(place), one)

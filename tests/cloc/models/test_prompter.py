@@ -33,10 +33,12 @@ def prompts_of(made, kind, batch, count):
     return made.phrase_tokens(torch.nn.functional.normalize(phrases, dim=-1))
 
 
+@pytest.mark.parametrize("training", [True, False], ids=["prompts-projected", "image-projected"])
 @pytest.mark.parametrize("kind", ["box", "phrase"])
 @pytest.mark.parametrize(("batch", "count"), [(2, 3), (1, 1), (2, 0), (0, 3)])
-def test_shared_keys_equal_the_whole_sequence(kind, batch, count):
-    made = prompter()
+def test_both_fast_paths_equal_the_whole_sequence(kind, batch, count, training):
+    made = prompter().train(training)
+    assert (made.image_tokens(tokens(1), GRID).keys is None) == training
 
     def run(function):
         raw = tokens(batch).requires_grad_()
