@@ -43,8 +43,8 @@ def parser() -> argparse.ArgumentParser:
         "--model",
         metavar="FOLDER",
         help="an export, a run that holds one, or a transformers folder or hub name of CLIP, SigLIP, OWLv2, Grounding "
-        "DINO or MM-Grounding DINO; `cloc` and `clip` are reserved words: the newest export under runs/ "
-        "with region training, the newest without (default: cloc)",
+        "DINO, MM-Grounding DINO, Kosmos-2 or another MLLM; `cloc` and `clip` are reserved words: the newest export "
+        "under runs/ with region training, the newest without (default: cloc)",
     )
     made.add_argument("--against", metavar="FOLDER", help="a second one; both are scored on the same examples")
     made.add_argument("--data", metavar="DIR", help="data root (default: $CLOC_DATA, else data/)")
@@ -53,6 +53,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)  # deepspeed's launcher adds it
     made.add_argument("--limit", type=positive, metavar="N", help="only the first N images of each split")
     made.add_argument("--batch-size", type=positive, default=64, metavar="N", help="images or crops at a time (64)")
+    made.add_argument(
+        "--boxes-an-image",
+        type=positive,
+        default=300,
+        metavar="N",
+        help="that a detector returns at most (%(default)s); more serve LVIS's unlimited and fixed AP only",
+    )
     made.add_argument("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one, else cpu)")
     made.add_argument(
         "--coordinates",

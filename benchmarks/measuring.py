@@ -48,7 +48,9 @@ def score(given: argparse.Namespace) -> int:
     known = provenance(device, seed=0)
     folder = Path(processes.from_main(str(run_folder(given, tasks, sides, known)) if processes.is_main() else None))
     at_once = max(PHOTOS_AT_ONCE, given.batch_size * processes.world_size())
-    options = Options(given.limit, at_once, progress=processes.is_main())
+    options = Options(
+        given.limit, at_once, progress=processes.is_main(), share=given.batch_size, boxes_an_image=given.boxes_an_image
+    )
     session = Session(where, sides, known, options, folder, given.batch_size)
     results = session.run(tasks)
     if processes.is_main():
@@ -84,6 +86,7 @@ def run_folder(given: argparse.Namespace, tasks: list[Task], sides: list[Side], 
         "data": str(data_root(given.data).resolve()),
         "limit": given.limit,
         "batch_size": given.batch_size,
+        "boxes_an_image": given.boxes_an_image,
         "coordinates": given.coordinates,
         "grounding_question": given.grounding_question,
         "versions": known.versions,

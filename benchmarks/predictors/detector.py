@@ -19,7 +19,7 @@ from benchmarks.predictors.contract import Boxes
 from cloc.text import concept_sentence
 
 LIMIT = 300
-"""Boxes an image that a reading returns at most: what LVIS's protocol takes."""
+"""Boxes an image that a reading returns where it is not asked for more: what LVIS's protocol takes."""
 NAME, DEFINED = "name", "name+definition"
 """Forms in which a detector is asked for a category; a part of the protocol."""
 
@@ -60,8 +60,8 @@ class DetectorPredictor(Protocol):
     def name(self) -> str:
         """Short name, the same for the same way of reading."""
 
-    def detect(self, images: Sequence[Image.Image], names: Sequence[str]) -> list[Found]:
-        """For each of B RGB images the boxes of the names, at most `LIMIT`; names are asked as they are."""
+    def detect(self, images: Sequence[Image.Image], names: Sequence[str], limit: int = LIMIT) -> list[Found]:
+        """For each of B RGB images the boxes of the names, at most `limit`; names are asked as they are."""
 
     def ground(self, images: Sequence[Image.Image], phrases: Sequence[Sequence[str]]) -> list[Boxes]:
         """For each of B RGB images with P phrases, (P, 4): the surest box when the phrase is the only concept, NaN
@@ -102,13 +102,13 @@ class ClocDetector:
         self.form = DEFINED if self.model.config.detector_config.definitions else NAME
         self.batch_size = batch_size
 
-    def detect(self, images: Sequence[Image.Image], names: Sequence[str]) -> list[Found]:
+    def detect(self, images: Sequence[Image.Image], names: Sequence[str], limit: int = LIMIT) -> list[Found]:
         """See `DetectorPredictor.detect`."""
         found = []
         for start in range(0, len(images), self.batch_size):
             part = list(images[start : start + self.batch_size])
-            answers = self.model.detect(part, list(names), self.processor, limit=LIMIT, score_threshold=0.0)
-            found += [as_found(a["boxes"], a["scores"], a["labels"]) for a in answers]
+            answers = self.model.detect(part, list(names), self.processor, limit=limit, score_threshold=0.0)
+            found += [as_found(a["boxes"], a["scores"], a["labels"], limit) for a in answers]
         return found
 
     @torch.inference_mode()

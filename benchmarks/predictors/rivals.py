@@ -33,7 +33,7 @@ class _Rival(ABC):
         self.name, self.device, self.batch_size = self.model.config.model_type, device, batch_size
 
     @torch.inference_mode()
-    def detect(self, images: Sequence[Image.Image], names: Sequence[str]) -> list[Found]:
+    def detect(self, images: Sequence[Image.Image], names: Sequence[str], limit: int = LIMIT) -> list[Found]:
         """See `DetectorPredictor.detect`."""
         found: list[Found] = []
         for start in range(0, len(images), self.batch_size):
@@ -41,8 +41,8 @@ class _Rival(ABC):
             parts: list[list[Found]] = [[] for _ in part]
             for first, scores, boxes_cxcywh in self._passes(part, list(names)):
                 for own, image, values, places in zip(parts, part, scores, boxes_cxcywh, strict=True):
-                    own.append(best_pairs(values, self._pixels(places, image), first))
-            found += [merged(own) for own in parts]
+                    own.append(best_pairs(values, self._pixels(places, image), first, limit))
+            found += [merged(own, limit) for own in parts]
         return found
 
     def ground(self, images: Sequence[Image.Image], phrases: Sequence[Sequence[str]]) -> list[Boxes]:

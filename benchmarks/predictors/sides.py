@@ -11,6 +11,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from benchmarks.predictors.detector import ClocDetector
 from benchmarks.predictors.foreign import ENCODERS, ForeignCrop
+from benchmarks.predictors.kosmos import FAMILY as KOSMOS
+from benchmarks.predictors.kosmos import Kosmos
 from benchmarks.predictors.loading import export_folder, label_of, load_model
 from benchmarks.predictors.mllm import QUESTION, TransformersMllm, places_of
 from benchmarks.predictors.readings import readings_of
@@ -51,6 +53,11 @@ def load_side(
         return Side(label, sha256, [GroundedDetector(str(source), device, batch_size)], folder, f"{family}, detector")
     if family in ENCODERS:
         return Side(label, sha256, [ForeignCrop(str(source), device, batch_size)], folder, f"{family}, encoder")
+    if family == KOSMOS:
+        if coordinates is not None:
+            raise ValueError(f"--coordinates {coordinates}: Kosmos-2 writes cells of its own; leave the option out")
+        reading = Kosmos(str(source), device, batch_size, None if question == QUESTION else question)
+        return Side(label, sha256, [reading], folder, f"{family}, mllm, coordinates {reading.places.name}")
     if family in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         places = places_of(folder, coordinates)
         reading = TransformersMllm(str(source), device, batch_size, places, question)

@@ -22,11 +22,15 @@ class Options:
         limit: only the first so many images of each split; None for all. The protocol then says so.
         photos_at_once: photos held in memory at a time.
         progress: whether bars are drawn.
+        boxes_an_image: that a detector returns at most; protocols without a limit of their own say so.
+        share: of several processes, photos that go to one at a time: the tape's chunk.
     """
 
     limit: int | None = None
     photos_at_once: int = 64
     progress: bool = True
+    share: int = 64
+    boxes_an_image: int = 300
 
 
 @dataclass(frozen=True)

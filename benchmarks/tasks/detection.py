@@ -1,7 +1,8 @@
 """Names of a set to boxes on its images, and the figures of the answers: what `lvis`, `coco` and `odinw` share.
 
 A detector is asked in the form that it was trained to read, `name` or `name+definition` (where the set has one), lower
-case, underscores as blanks; the form is the protocol's last word but for a limit. Every image that could be opened
+case, underscores as blanks; the form is the protocol's last word but for limits. LVIS's protocols that take any number
+of boxes an image name how many the detector was asked for. Every image that could be opened
 counts; one that could not is left out of annotations and answers alike and counted by its reason. Answers are rounded
 as they are written to the COCO results file (boxes to a hundredth of a pixel, scores to a millionth), so that the file
 alone gives the same rows.
@@ -69,7 +70,7 @@ def detect_all(predictor: DetectorPredictor, dataset: AnnotatedSet, options: Opt
     images, skipped = limited(dataset.images, options), dict[int, str]()
     entries, opened = [], []
     for kept, photos in photo_batches(images, options, f"{predictor.name} on {dataset.name}", skipped):
-        for image, found in zip(kept, predictor.detect(photos, names), strict=True):
+        for image, found in zip(kept, predictor.detect(photos, names, options.boxes_an_image), strict=True):
             entries += as_results(image.image_id, found, ids)
             opened.append(image)
     content = only_images(json.loads(Path(dataset.file).read_bytes()), {image.image_id for image in opened})
@@ -148,7 +149,8 @@ def _scores(
     figures: Mapping[str, float | None], split: str, protocol: str, detected: Detected, options: Options
 ) -> list[Score]:
     count = len(detected.images)
-    named = with_limit(f"{protocol}/{detected.form}", options)
+    asked = f"/{options.boxes_an_image}-boxes-an-image" if protocol in (lvis_ap.UNLIMITED, lvis_ap.FIXED) else ""
+    named = with_limit(f"{protocol}/{detected.form}{asked}", options)
     return [
         Score(split, named, metric, value=value, num_examples=count, skipped=detected.skipped)
         if value is not None

@@ -10,6 +10,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.tasks.contract import Options
+from benchmarks.tasks.shared_photos import open_together
 from cloc.data.formats.annotated import AnnotatedImage
 from cloc.images import decode
 
@@ -43,12 +44,12 @@ def limited(images: Sequence[AnnotatedImage], options: Options) -> list[Annotate
 
 def photo_batches(
     images: Sequence[AnnotatedImage], options: Options, title: str, skipped: dict[int, str]
-) -> Iterator[tuple[list[AnnotatedImage], list[Image.Image]]]:
+) -> Iterator[tuple[list[AnnotatedImage], Sequence[Image.Image]]]:
     """Photos and what is annotated on them, `options.photos_at_once` at a time.
 
     Args:
         images: what to open.
-        options: batch size and whether a bar is drawn.
+        options: photos at a time, the share of a process, and whether a bar is drawn.
         title: of the bar.
         skipped: filled with the reason for each image id that cannot be used.
     """
@@ -64,29 +65,24 @@ def opened(
     options: Options,
     title: str,
     skipped: dict[int, str],
-) -> Iterator[tuple[list[int], list[Image.Image]]]:
-    """Rows of `items` and their images, `options.photos_at_once` at a time.
+) -> Iterator[tuple[list[int], Sequence[Image.Image]]]:
+    """Rows of `items` and their images, `options.photos_at_once` at a time; several processes open them together.
 
     Args:
         items: anything that stands for an image.
         open_one: the image in RGB, or why it cannot be used.
-        options: batch size and whether a bar is drawn.
+        options: photos at a time, the share of a process, and whether a bar is drawn.
         title: of the bar.
         skipped: filled with the reason for each row that cannot be used.
     """
     with tqdm(total=len(items), desc=title, unit="image", leave=False, disable=not options.progress) as bar:
         for start in range(0, len(items), options.photos_at_once):
-            rows, photos = [], []
-            for row in range(start, min(start + options.photos_at_once, len(items))):
-                photo = open_one(items[row])
-                if isinstance(photo, str):
-                    skipped[row] = photo
-                else:
-                    rows.append(row)
-                    photos.append(photo)
+            window = range(start, min(start + options.photos_at_once, len(items)))
+            rows, photos, reasons = open_together(items, window, open_one, options.share)
+            skipped.update(reasons)
             if rows:
                 yield rows, photos
-            bar.update(min(options.photos_at_once, len(items) - start))
+            bar.update(len(window))
 
 
 def why_none(skipped: dict[int, str], images: Sequence[AnnotatedImage]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from cloc.data.convert_drafts import Draft
@@ -10,6 +12,7 @@ from cloc.data.convert_job import Reading
 from cloc.data.convert_sources import Photos, Place
 from cloc.data.formats.annotated import Category
 from cloc.data.formats.annotated_stream import AnnotatedStream, StreamedImage
+from cloc.data.formats.segmentation import rle_of
 from cloc.structures import DataError, Region
 
 
@@ -20,6 +23,7 @@ def annotated_drafts(
     names: Callable[[Mapping[str, Any]], tuple[str, ...]],
     name: str,
     detection: bool = False,
+    masks: bool = False,
 ) -> Iterator[Draft]:
     """The drafts by image id. Crowd boxes stand for no single object: left out and counted as `crowd`.
 
@@ -30,6 +34,8 @@ def annotated_drafts(
         names: under which the photo of an entry of `images` may lie, the likeliest first.
         name: of the set.
         detection: keep the categories that were checked to be absent, and those of which some instances carry no box.
+        masks: give regions their `mask`, where the stream was read with `outlines`; a region without one that can be
+            drawn stays, and is counted.
     """
     reading.card["categories"] = [_category(category) for category in stream.categories.values()]
     reading.card["rendered"] = stream.rendered
@@ -44,7 +50,8 @@ def annotated_drafts(
         place = found_photo(photos, called, reading, boxes - crowd)
         if place is not None:
             source = {"dataset": name, "file_name": called[0].rsplit("/", 1)[-1]}
-            yield _draft(image, place, phrases, source, detection)
+            draft = _draft(image, place, phrases, source, detection)
+            yield _with_masks(draft, image, reading.dropped) if masks else draft
     reading.dropped.update(stream.dropped + photos.dropped)
 
 
@@ -72,16 +79,11 @@ def _draft(
     image: StreamedImage, place: Place, phrases: Mapping[int, str], source: dict[str, Any], detection: bool
 ) -> Draft:
     entry, table = image.entry, image.annotations
+    columns = (table[name].tolist() for name in ("boxes_xyxy", "category_ids", "annotation_ids", "crowd"))
     regions = tuple(
-        Region(
-            tuple(table["boxes_xyxy"][row].tolist()),
-            phrases[int(table["category_ids"][row])],
-            extras={
-                "category_id": int(table["category_ids"][row]),
-                "annotation_id": int(table["annotation_ids"][row]),
-            },
-        )
-        for row in (~table["crowd"]).nonzero()[0].tolist()
+        Region(tuple(box), phrases[category], extras={"category_id": category, "annotation_id": number})
+        for box, category, number, crowd in zip(*columns, strict=True)
+        if not crowd
     )
     extras: dict[str, Any] = {"image_id": entry["id"], "captions": list(image.captions)}
     if detection:
@@ -91,3 +93,17 @@ def _draft(
     caption = image.captions[0] if image.captions else ""
     size = (entry["width"], entry["height"])
     return Draft(f"{entry['id']:012d}", place, source["file_name"], caption, regions, extras, size)
+
+
+def _with_masks(draft: Draft, image: StreamedImage, dropped: Counter[str]) -> Draft:
+    width, height = image.entry["width"], image.entry["height"]
+
+    def with_mask(region: Region) -> Region:
+        outline = image.raw[region.extras["annotation_id"]].get("segmentation")
+        try:
+            return replace(region, extras={**region.extras, "mask": rle_of(outline, width, height)})
+        except DataError as error:
+            dropped[error.reason] += 1
+            return region
+
+    return replace(draft, regions=tuple(map(with_mask, draft.regions)))

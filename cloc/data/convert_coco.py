@@ -26,6 +26,7 @@ def convert_coco(
     progress: bool = True,
     workers: int | None = None,
     limit: int | None = None,
+    masks: bool = False,
 ) -> dict[str, Any]:
     """Convert COCO instances (and captions) to shards: one sample an image, one region an object.
 
@@ -43,6 +44,7 @@ def convert_coco(
         progress: show a bar.
         workers: processes, None for as many as there are cores.
         limit: only the first so many images, in the order of the file; None for all.
+        masks: write the objects' masks into the regions, as COCO's compressed RLE.
 
     Returns:
         The card; `dropped` counts by reason what was left out (photos as `image_...`).
@@ -58,10 +60,14 @@ def convert_coco(
     }
     if limit is not None:
         inputs["limit"] = limit
+    if masks:
+        inputs["masks"] = True
     job = Conversion("coco", CONVERTER, name, Path(out), inputs, "regions", licence, shard_size, workers, progress)
     return job.run_stream(
         f"{photos}, {instances.name}",
-        lambda: AnnotatedStream(instances, "a COCO instances file", captions),
-        lambda stream, reading: annotated_drafts(stream, reading, photos, lambda entry: (entry["file_name"],), name),
+        lambda: AnnotatedStream(instances, "a COCO instances file", captions, outlines=masks),
+        lambda stream, reading: annotated_drafts(
+            stream, reading, photos, lambda entry: (entry["file_name"],), name, masks=masks
+        ),
         limit,
     )

@@ -96,6 +96,7 @@ FORMATS: Mapping[str, Format] = {
             _file("--instances", "instances_*.json"),
             _file("--captions", "captions_*.json; without it no image has a caption", required=False),
             Argument("--limit", "only the first N images of the file (default: all)", {"type": int, "metavar": "N"}),
+            Argument("--masks", "write the objects' masks too, to prompt with them", {"action": "store_true"}),
         ),
         "coco",
     ),

@@ -47,7 +47,7 @@ class Place:
         if self.row >= 0:
             return _cell(self.file, self.row, self.column)
         try:
-            with open(self.file, "rb") as file:
+            with open(self.file, "rb", buffering=0) as file:
                 if self.size < 0:
                     return file.read()
                 data = os.pread(file.fileno(), self.size, self.offset)

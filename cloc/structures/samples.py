@@ -24,7 +24,7 @@ Box = tuple[float, float, float, float]
 
 def _is_text(value: object) -> bool:
     """A string without half a surrogate pair, which JSON lets through and no tokenizer takes."""
-    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+    return isinstance(value, str) and (value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value))
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class ColourDetector:
     def __init__(self, colours, skip=(), nothing=False):
         self.reader, self.places, self.skip, self.nothing = colours.Reader(), colours.places, skip, nothing
 
-    def detect(self, images, names):
+    def detect(self, images, names, limit=300):
         found = []
         for image in images:
             boxes = np.array(self.places, dtype=float)
@@ -76,7 +76,8 @@ def measured(root, folder, predictor, task, options=QUIET):
 
 
 def value(results, protocol, metric, split="val"):
-    wanted = (f"{protocol}/name", metric, split)
+    limit = "/300-boxes-an-image" if protocol in PROTOCOLS[1:] else ""
+    wanted = (f"{protocol}/name{limit}", metric, split)
     (row,) = [r.row for r in results if (r.row.protocol, r.row.metric, r.row.split) == wanted]
     return row.value
 
@@ -103,6 +104,24 @@ def test_a_fit_reads_the_training_split_and_says_so(root, colours, tmp_path):
     assert not CocoFit.bare
 
 
+def test_a_detector_is_asked_for_as_many_boxes_as_the_protocol_names(root, colours, tmp_path):
+    asked = []
+
+    class Listening(ColourDetector):
+        def detect(self, images, names, limit=300):
+            asked.append(limit)
+            return super().detect(images, names, limit)
+
+    results, _ = measured(root, tmp_path, Listening(colours), Lvis(), Options(progress=False, boxes_an_image=7000))
+    assert set(asked) == {7000}
+    named = {result.row.protocol for result in results if result.row.protocol.startswith("lvis")}
+    assert named == {
+        "lvis-ap300/name",
+        "lvis-ap-unlimited/name/7000-boxes-an-image",
+        "lvis-fixed-ap/name/7000-boxes-an-image",
+    }
+
+
 def test_a_category_that_is_never_found_costs_its_share(root, colours, tmp_path):
     results, session = measured(root, tmp_path, ColourDetector(colours, skip=("blue",)), Lvis())
     assert value(results, "lvis-ap300", "AP") == pytest.approx(0.75)
@@ -121,9 +140,9 @@ def test_names_are_asked_with_blanks_and_split_by_what_training_boxed(colours, t
     asked = []
 
     class Listening(ColourDetector):
-        def detect(self, images, names):
+        def detect(self, images, names, limit=300):
             asked[:] = names
-            return super().detect(images, names)
+            return super().detect(images, names, limit)
 
     root = colours.write(tmp_path / "root", rendered=True, caption_only=("blue",))
     detector = Listening(colours, skip=("blue",))
@@ -141,9 +160,9 @@ def test_definitions_are_asked_where_training_had_them_and_the_protocol_says_so(
     class Reading(ColourDetector):
         form = "name+definition"
 
-        def detect(self, images, names):
+        def detect(self, images, names, limit=300):
             asked[:] = names
-            return super().detect(images, names)
+            return super().detect(images, names, limit)
 
     root = colours.write(tmp_path / "root")
     file = root / "lvis" / "lvis_v1_val.json"
@@ -154,8 +173,10 @@ def test_definitions_are_asked_where_training_had_them_and_the_protocol_says_so(
     results, _ = measured(root, tmp_path / "lvis", Reading(colours), Lvis())
     assert asked == ["red, the colour red", "green, the colour green", "blue, the colour blue", "fire opal"]
     assert {r.row.protocol.partition("/")[2] for r in results} == {
-        "name+definition", "300-boxes-an-image/name+definition",
-    }  # fmt: skip
+        "name+definition",
+        "name+definition/300-boxes-an-image",
+        "300-boxes-an-image/name+definition",
+    }
     results, _ = measured(root, tmp_path / "coco", Reading(colours), Coco())  # COCO's file has no definition
     assert asked == ["red", "green", "blue", "fire opal"]
     assert {r.row.protocol for r in results} == {"coco-ap100/name", f"{AGNOSTIC}/name"}
@@ -169,7 +190,7 @@ def test_the_results_file_alone_gives_the_same_figures(task, root, colours, tmp_
     assert main(["--predictions", str(file), "--annotations", str(root / truth), "--out", str(tmp_path / "alone")]) == 0
     rows = json.loads((tmp_path / "alone" / "results.json").read_text())["rows"]
     alone = {(row["protocol"], row["metric"]): row["value"] for row in rows}
-    named = [(r.row.protocol.removesuffix("/name"), r.row) for r in results]
+    named = [(r.row.protocol.split("/name")[0], r.row) for r in results]
     ours = {(protocol, row.metric): row.value for protocol, row in named if protocol != AGNOSTIC}
     assert alone.keys() == ours.keys()
     assert all(ours[key] == pytest.approx(alone[key], abs=1e-12) for key in ours if ours[key] is not None)
@@ -204,9 +225,9 @@ def test_recall_counts_a_box_once_however_often_it_is_named(root, colours, tmp_p
     class Chatty(ColourDetector):
         """Every box under every name, wrong ones first, and 400 times the same wrong box before all."""
 
-        def detect(self, images, names):
+        def detect(self, images, names, limit=300):
             found = []
-            for one in super().detect(images, names):
+            for one in super().detect(images, names, limit):
                 boxes = np.concatenate(
                     [np.tile([[0.0, 0.0, 1.0, 1.0]], (400, 1)), np.repeat(one.boxes_xyxy, 4, axis=0)]
                 )

@@ -1,6 +1,13 @@
 """An encoder that has learned everything, on labels that were permuted: every accuracy lies at its analytic chance.
 
-The labels are permuted in the files, so that readers, tasks and figures are those of a real run.
+The labels are permuted in the files, so that readers, tasks and figures are those of a real run. Two ways:
+
+- Examples carry each other's labels. Class c is then right as often as the encoder says c at all. The mean over all K
+  classes is 1/K, whatever the encoder prefers; over some classes it is the encoder's share of their names over their
+  number. A trained encoder says caption-only names seldom, so their class mean lies below 1/K, and that is no fault.
+- Classes carry each other's names. An example of which the encoder says p is right under those permutations that give
+  p to its class: under exactly one of the K cyclic shifts. So the mean over the K shifts is 1/K, for top-1 and class
+  mean, for every group of classes and for every encoder: exactly, with no interval.
 """
 
 from __future__ import annotations
@@ -68,6 +75,44 @@ def test_accuracies_lie_at_chance(permuted, colours, task, wanted):
 def test_the_same_encoder_is_right_on_the_labels_as_they_were(root, colours):
     told = {score.metric: score.tally.value() for score in scores(RegionRecognition(), root, colours.Reader())}
     assert told["top1"] == 1.0
+
+
+class Biased:
+    """Says only names that had boxes: what is not red is green."""
+
+    name = "biased"
+    cannot_ground = None
+
+    def __init__(self, reader):
+        self.reader, self.encode_texts = reader, reader.encode_texts
+
+    def encode_regions(self, images, boxes_xyxy):
+        found = self.reader.encode_regions(images, boxes_xyxy)
+        return [np.eye(4, dtype=np.float32)[np.minimum(one.argmax(axis=1), 1)] for one in found]
+
+
+@pytest.mark.parametrize("task", [RegionRecognition(), Lvis()], ids=lambda task: task.name)
+@pytest.mark.parametrize("biased", [False, True])
+def test_the_mean_over_all_shifts_of_the_names_is_chance_in_every_group(tmp_path, colours, task, biased):
+    root = colours.write(tmp_path, images=9, caption_only=colours.names[2:])
+    reader = Biased(colours.Reader()) if biased else colours.Reader()
+    files = [root / file for file in ("coco/annotations/instances_val2017.json", "lvis/lvis_v1_val.json")]
+    found = {}
+    for shift in range(len(colours.names)):
+        for file in files:
+            content = json.loads(file.read_text())
+            for place, category in enumerate(content["categories"]):
+                category["name"] = colours.names[(place + shift) % len(colours.names)]
+            file.write_text(json.dumps(content))
+        for score in scores(task, root, reader):
+            if score.tally is not None and score.metric in ("top1", "class_mean"):
+                found.setdefault((score.split, score.protocol), []).append(score.tally.value())
+                assert score.chance == 0.25
+    assert any("caption-only" in split or split.endswith("/c") for split, _ in found)
+    for key, values in found.items():
+        assert len(values) == 4
+        assert np.mean(values) == pytest.approx(0.25, abs=1e-12), key
+        assert max(values) > 0.25, key  # the shifts differ: not every one of them lies at chance
 
 
 def test_retrieval_lies_at_chance(permuted, colours):

@@ -25,7 +25,7 @@ def readings(colours):
     class Detector:
         kind, form, name = "detector", "name", "cloc-detector"
 
-        def detect(self, images, names):
+        def detect(self, images, names, limit=300):
             boxes = np.array(colours.places, dtype=float)
             return [Found(boxes, np.full(len(boxes), 0.5), np.zeros(len(boxes), dtype=int)) for _ in images]
 

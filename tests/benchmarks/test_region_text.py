@@ -269,7 +269,7 @@ def test_odinw_takes_test_before_valid_and_scores_as_coco(painted, colours):
     class Detector:
         kind, name, form = "detector", "painter", "name"
 
-        def detect(self, images, names):
+        def detect(self, images, names, limit=300):
             boxes = np.array(colours.places, dtype=float)
             kinds = [colours.Reader().encode_regions([image], [boxes])[0].argmax(axis=1) for image in images]
             return [Found(boxes, np.ones(len(boxes)), k) for k in kinds]
@@ -314,7 +314,7 @@ def test_a_run_of_odinw_ends_with_the_average(painted, colours, tmp_path):
     class Detector:
         kind, name, form = "detector", "painter", "name"
 
-        def detect(self, images, names):
+        def detect(self, images, names, limit=300):
             boxes = np.array(colours.places, dtype=float)
             kinds = [colours.Reader().encode_regions([image], [boxes])[0].argmax(axis=1) for image in images]
             return [Found(boxes, np.ones(len(boxes)), k) for k in kinds]

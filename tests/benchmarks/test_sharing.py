@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import processes
 from benchmarks.cli import main
 from benchmarks.predictors.detector import Found
 from benchmarks.predictors.taped import Taped, read_record, write_record
@@ -18,6 +19,7 @@ from benchmarks.roots import roots
 from benchmarks.session import PROGRESS, Session, Side
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.region_recognition import RegionRecognition
+from benchmarks.tasks.shared_photos import open_together
 
 PLACE = Provenance("abc", {}, "machine", 0)
 
@@ -100,7 +102,7 @@ def test_calls_are_cut_at_the_batch_size_and_names_are_not(tmp_path):
     class Detector:
         name, kind = "d", "detector"
 
-        def detect(self, images, names):
+        def detect(self, images, names, limit=300):
             sizes.append((len(images), len(names)))
             return [Found(np.full((1, 4), image.width), np.ones(1), np.zeros(1, dtype=np.int64)) for image in images]
 
@@ -136,6 +138,34 @@ def test_a_run_goes_on_only_with_the_same_request(root, exports, tmp_path, capsy
     assert rows_of(tmp_path / "killed") == rows_of(tmp_path / "whole")
     assert main([*asked, "--resume", killed]) == 2
     assert "is no unfinished run" in capsys.readouterr().err
+
+
+def test_each_process_opens_the_photos_of_its_own_chunks(spine_ranks):
+    """Of ten photos in chunks of two the fourth is broken, so that later ones move to another chunk."""
+
+    def work(rank):
+        seen = []
+
+        def open_one(item):
+            seen.append(item)
+            return "broken" if item == 3 else Image.new("RGB", (item + 1, 1))
+
+        processes.join()
+        rows, photos, reasons = open_together(range(10), range(10), open_one, 2)
+        processes.leave()
+        opened = list(seen)
+        whole = [photo.width for photo in photos]
+        return rows, reasons, opened, whole, [photo.width for photo in photos[2:4]], photos[0].width, len(seen)
+
+    kept = [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    first, second = spine_ranks(2, work)
+    for found in (first, second):
+        assert found[:2] == (kept, {3: "broken"})
+        assert found[3:6] == ([row + 1 for row in kept], [3, 5], 1)
+    assert (first[2], second[2]) == ([0, 1, 4, 5, 8, 9], [2, 3, 6, 7])
+    assert (first[6], second[6]) == (9, 10)  # each photo once, the broken one by its owner alone
+    alone = open_together(range(4), range(1, 4), lambda item: Image.new("RGB", (item + 1, 1)), 2)
+    assert [photo.width for photo in alone[1]] == [2, 3, 4]
 
 
 def test_two_processes_give_the_rows_and_predictions_of_one(root, exports, tmp_path, spine_ranks):

@@ -41,7 +41,7 @@ def test_the_step_stands_beside_both_others(monkeypatch):
 
 
 def test_the_steps_are_what_the_table_asks_for(monkeypatch):
-    from cloc.planning.dry_step import Shapes
+    from cloc.planning.shapes import Shapes
     from cloc.planning.trial import Trial
 
     monkeypatch.setattr(step_cost, "OVERRIDES", TINY)

@@ -103,6 +103,8 @@ COMMANDS = (
     ("-m", "cloc.data.convert", "coco"),
     ("-m", "cloc.data.check"),
     ("-m", "cloc.data.dictionary"),
+    ("-m", "benchmarks.closed_loop"),
+    ("-m", "benchmarks.tasks.conversion_memory"),
     ("-m", "cloc.detect"),
     ("-m", "cloc.embed"),
     ("-m", "cloc.export"),

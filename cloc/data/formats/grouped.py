@@ -1,18 +1,19 @@
 """Entries sorted by image on disk: annotation files list boxes in any order, and few machines hold them all in memory.
 
 They go through an unnamed SQLite database, which lies in memory while it is small and then in $SQLITE_TMPDIR or the
-system's folder for temporary files; it vanishes with the process, however that ends.
+system's folder for temporary files; it vanishes with the process, however that ends. Entries lie in it as `marshal`
+writes them, five times as fast as JSON: nobody but this process ever writes or reads them.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
+import marshal
 import sqlite3
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_CACHE_KIB = 65536
+_CACHE_KIB = 16384
 _BATCH = 10_000
 
 
@@ -27,14 +28,14 @@ class Grouped:
     def __init__(self) -> None:
         self._base = sqlite3.connect("")
         self._base.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        self._base.execute("CREATE TABLE images (id INTEGER PRIMARY KEY, data TEXT)")
-        self._base.execute("CREATE TABLE entries (place INTEGER PRIMARY KEY, kind TEXT, image INTEGER, id, data TEXT)")
-        self._waiting: list[tuple[str, int | None, int | None, str]] = []
+        self._base.execute("CREATE TABLE images (id INTEGER PRIMARY KEY, data BLOB)")
+        self._base.execute("CREATE TABLE entries (place INTEGER PRIMARY KEY, kind TEXT, image INTEGER, id, data BLOB)")
+        self._waiting: list[tuple[str, int | None, int | None, bytes]] = []
         self.images, self.entries = 0, dict[str, int]()
 
     def put_image(self, image_id: int, data: Mapping[str, Any]) -> bool:
         """Put in one image; False where that id is there already."""
-        done = self._base.execute("INSERT OR IGNORE INTO images VALUES (?, ?)", (image_id, json.dumps(data)))
+        done = self._base.execute("INSERT OR IGNORE INTO images VALUES (?, ?)", (image_id, marshal.dumps(dict(data))))
         self.images += done.rowcount
         return bool(done.rowcount)
 
@@ -44,11 +45,11 @@ class Grouped:
         Args:
             kind: such as `annotation` or `caption`.
             image_id: whatever the file says; no whole number stands for no image.
-            data: comes out again as it is.
+            data: plain JSON values; comes out again as it is.
             entry_id: a number of its own, if it has one.
         """
         self.entries[kind] = self.entries.get(kind, 0) + 1
-        self._waiting.append((kind, _number(image_id), _number(entry_id), json.dumps(data)))
+        self._waiting.append((kind, _number(image_id), _number(entry_id), marshal.dumps(dict(data))))
         if len(self._waiting) >= _BATCH:
             self._flush()
 
@@ -83,8 +84,8 @@ class Grouped:
             found: dict[str, list[tuple[int, dict[str, Any]]]] = {}
             if image == image_id:
                 for _, place, kind, entry in group:
-                    found.setdefault(kind, []).append((place, json.loads(entry)))
-            yield json.loads(data), found
+                    found.setdefault(kind, []).append((place, marshal.loads(entry)))
+            yield marshal.loads(data), found
 
     def close(self) -> None:
         """Give the disk back."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -13,7 +14,8 @@ _LARGEST = 1 << 28
 """Characters of one entry; a file with a longer one is taken for broken rather than read into memory."""
 
 _BLANK = " \t\r\n"
-_BEHIND = tuple(_BLANK + ",:]}")
+_skip = re.compile(f"[{_BLANK}]*").match
+_BEHIND = frozenset(_BLANK + ",:]}")
 
 
 def stream_json(path: Path, what: str) -> Iterator[tuple[str, Any]]:
@@ -84,8 +86,7 @@ class _Stream:
     def _next(self) -> str:
         """The next letter that is no blank, empty at the end; the place stays before it."""
         while True:
-            while self._at < len(self._text) and self._text[self._at] in _BLANK:
-                self._at += 1
+            self._at = _skip(self._text, self._at).end()
             if self._at < len(self._text) or not self._more():
                 return self._text[self._at : self._at + 1]
 

@@ -27,6 +27,7 @@ FLAGS = {
         "conversations": "scenes with questions and answers in LLaVA's layout (OUT/llava); val gets questions too",
         "coordinates": f"how conversations write places: {', '.join(COORDINATES)} (0 to 1, 0 to 1000, 0 to bins - 1)",
         "bins": "bins a side, for --coordinates bins",
+        "masks": "write the mask of each region of a training scene too, to prompt with it",
         "shard_size": "scenes a training shard",
     },
     "categories": {

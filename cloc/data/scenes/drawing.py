@@ -81,8 +81,8 @@ def _turned(sprite: Sprite, thing: Placed, size: int, corner: tuple[int, int], e
     return picture.transform(extent, Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR)
 
 
-def visible(patches: Sequence[Patch]) -> list[tuple[Box, int]]:
-    """(box in pixels, area in pixels) of what can be seen of each; later ones lie above. No area: a box of zeros."""
+def shown(patches: Sequence[Patch]) -> list[tuple[Image.Image, tuple[int, int]]]:
+    """(pixels, mode 1; their left and top in the scene) of what can be seen of each; later ones lie above."""
     left_over: list[tuple[Image.Image, tuple[int, int]]] = []
     for patch in patches:
         for below, (left, top) in left_over:  # what lies below is hidden where this one is
@@ -90,8 +90,18 @@ def visible(patches: Sequence[Patch]) -> list[tuple[Box, int]]:
             if -patch.solid.width < offset[0] < below.width and -patch.solid.height < offset[1] < below.height:
                 below.paste(0, offset, patch.solid)
         left_over.append((patch.solid.copy(), patch.corner))
+    return left_over
+
+
+def visible(patches: Sequence[Patch]) -> list[tuple[Box, int]]:
+    """(box in pixels, area in pixels) of what can be seen of each. No area: a box of zeros."""
+    return extents(shown(patches))
+
+
+def extents(pieces: Sequence[tuple[Image.Image, tuple[int, int]]]) -> list[tuple[Box, int]]:
+    """The same of what `shown` gave."""
     seen = []
-    for solid, (left, top) in left_over:
+    for solid, (left, top) in pieces:
         x0, y0, x1, y1 = solid.getbbox() or (0, 0, 0, 0)
         box = (float(left + x0), float(top + y0), float(left + x1), float(top + y1))
         seen.append((box, solid.histogram()[255]))

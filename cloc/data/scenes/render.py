@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 from PIL import Image
 
 from cloc.data.scenes.backgrounds import draw_background
 from cloc.data.scenes.captions import caption_of
 from cloc.data.scenes.cast import SceneCategory
-from cloc.data.scenes.drawing import cut_out, paint, visible
+from cloc.data.scenes.drawing import cut_out, extents, paint, shown
 from cloc.data.scenes.expressions import SceneExpression, expressions_of
 from cloc.data.scenes.layout import lay_out
 from cloc.data.scenes.world import WorldSpec, cast_of, scene_rng
@@ -27,11 +28,15 @@ class SceneObject:
         box_xyxy: pixels, tight around the visible pixels (those at least half covered).
         area: visible pixels.
         category: what it is.
+        pixels: mode 1, those that can be seen.
+        corner: left and top of `pixels` in the scene.
     """
 
     box_xyxy: Box
     area: int
     category: SceneCategory
+    pixels: Image.Image = field(compare=False, repr=False)
+    corner: tuple[int, int]
 
     @property
     def category_id(self) -> int:
@@ -42,6 +47,12 @@ class SceneObject:
     def name(self) -> str:
         """Name of its category."""
         return self.category.name
+
+    def mask(self, size: int) -> np.ndarray:
+        """(size, size) bool: the pixels of the scene that show it."""
+        whole = Image.new("1", (size, size))
+        whole.paste(self.pixels, self.corner)
+        return np.asarray(whole)
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,8 @@ def render_scene(spec: WorldSpec, index: int, split: str, size: int | None = Non
     for _ in range(_TRIES):
         placed = lay_out(spec, split, rng)
         patches = [cut_out(cast.sprites[thing.sprite], thing, size) for thing in placed]
-        seen = visible(patches)
+        pieces = shown(patches)
+        seen = extents(pieces)
         if all(area >= max(1, _SEEN * patch.area) for (_, area), patch in zip(seen, patches, strict=True)):
             break  # only worlds with much overlap or pictures of a few pixels draw a layout again
     else:
@@ -89,7 +101,8 @@ def render_scene(spec: WorldSpec, index: int, split: str, size: int | None = Non
     image = draw_background(spec.background, size, rng)
     paint(image, patches, rng.integers(-spec.tint, spec.tint + 1, (len(placed), 3)).tolist())
     objects = tuple(
-        SceneObject(box, area, cast.categories[thing.sprite]) for thing, (box, area) in zip(placed, seen, strict=True)
+        SceneObject(box, area, cast.categories[thing.sprite], *piece)
+        for thing, (box, area), piece in zip(placed, seen, pieces, strict=True)
     )
     names = [thing.name for thing in objects]
     caption = caption_of(names, rng, spec.background)

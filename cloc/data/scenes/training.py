@@ -18,7 +18,8 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from cloc.data.scenes.render import Scene, render_scene
+from cloc.data.formats.segmentation import rle_of_mask
+from cloc.data.scenes.render import Scene, SceneObject, render_scene
 from cloc.data.scenes.world import WorldSpec
 from cloc.data.shards.card import ShardEntry, Staging, full_card
 from cloc.data.shards.write import write_shard
@@ -34,6 +35,14 @@ def encode_jpeg(image: Image.Image, quality: int) -> bytes:
     return buffer.getvalue()
 
 
+def region_of(
+    spec: WorldSpec, scene: Scene, thing: SceneObject, phrase: str, extras: Mapping[str, Any] | None = None
+) -> Region:
+    """An object under a phrase, with its mask where the world has masks."""
+    mask = {"mask": rle_of_mask(thing.mask(scene.image.width))} if spec.masks else {}
+    return Region(thing.box_xyxy, phrase, extras={**(extras or {}), **mask})
+
+
 def training_sample(spec: WorldSpec, scene: Scene) -> Sample:
     """A scene as a sample: each object that may have a box is a region with its name as the phrase.
 
@@ -41,7 +50,7 @@ def training_sample(spec: WorldSpec, scene: Scene) -> Sample:
     expression. It has no category, so that nothing counts an object twice.
     """
     regions = [
-        Region(thing.box_xyxy, thing.name, extras={"category_id": thing.category_id})
+        region_of(spec, scene, thing, thing.name, {"category_id": thing.category_id})
         for thing in scene.objects
         if not thing.category.caption_only
     ]
@@ -51,7 +60,7 @@ def training_sample(spec: WorldSpec, scene: Scene) -> Sample:
         # a draw of its own that needs no further random numbers: spread evenly over scenes and objects
         chance = math.modf((scene.index * 8 + place + 1) * 0.6180339887498949)[0]
         if not thing.category.caption_only and chance < spec.expression_share:
-            regions.append(Region(thing.box_xyxy, text, extras={"kind": "relational"}))
+            regions.append(region_of(spec, scene, thing, text, {"kind": "relational"}))
     image = encode_jpeg(scene.image, spec.quality)
     extras = {"image_id": scene.index + 1, "source": {"rendered": True, "split": scene.split, "index": scene.index}}
     side = scene.image.width

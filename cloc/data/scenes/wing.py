@@ -12,7 +12,7 @@ import numpy as np
 from cloc.data.scenes.captions import enumerated, templates_for, with_article
 from cloc.data.scenes.listing import detection_card, plain_card, regions_card
 from cloc.data.scenes.render import Scene, render_scene
-from cloc.data.scenes.training import LICENCE, FolderPlan, encode_jpeg, numbered_sample
+from cloc.data.scenes.training import LICENCE, FolderPlan, encode_jpeg, numbered_sample, region_of
 from cloc.data.scenes.world import WorldSpec, scene_rng
 from cloc.data.shards.card import already_made
 from cloc.data.shards.read import ShardSet
@@ -61,7 +61,7 @@ def detection_sample(spec: WorldSpec, index: int) -> Sample:
     """Every object of a boxed category, its name as the phrase; no caption, so that no name is learned from one."""
     scene = boxed_scene(spec, index, "detection")
     boxed = [thing for thing in scene.objects if not thing.category.caption_only]
-    regions = tuple(Region(t.box_xyxy, t.name, extras={"category_id": t.category_id}) for t in boxed)
+    regions = tuple(region_of(spec, scene, t, t.name, {"category_id": t.category_id}) for t in boxed)
     return _sample(spec, scene, index, "", regions)
 
 
@@ -76,7 +76,7 @@ def grounding_sample(spec: WorldSpec, index: int) -> Sample:
     scene = boxed_scene(spec, index, "grounding")
     caption, phrases = grounded_caption(scene, scene_rng(spec, "grounding", index + _CHANCE_STREAM), spec.background)
     regions = tuple(
-        Region(scene.objects[number].box_xyxy, caption[start:end], extras={"span": [start, end]})
+        region_of(spec, scene, scene.objects[number], caption[start:end], {"span": [start, end]})
         for (start, end), numbers in phrases
         for number in numbers
     )

@@ -60,6 +60,7 @@ class WorldSpec:
         coordinates: how these write places: `unit` (0 to 1), `thousand` (0 to 1000) or `bins` (0 to bins - 1).
         bins: how many bins a side.
         single: images of one object each, in class folders; None for as many as `val`.
+        masks: whether the regions of training scenes carry the pixels that show their object.
     """
 
     seed: int = 0
@@ -96,6 +97,7 @@ class WorldSpec:
     coordinates: str = "unit"
     bins: int = 32
     single: int | None = None
+    masks: bool = False
 
     def __post_init__(self) -> None:
         cast_of(self)  # refuses what it does not know

@@ -16,12 +16,24 @@ from typing import Any
 from cloc.data.shards.card import KINDS, ShardEntry, Staging, already_made, full_card
 from cloc.structures import Sample
 
+_write_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
 
 def _members(sample: Sample) -> Iterator[tuple[str, bytes]]:
     yield f"{sample.key}.{sample.image_format}", sample.image
-    meta = json.dumps(sample.to_json(), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    yield f"{sample.key}.json", meta.encode()
+    yield f"{sample.key}.json", _write_json(sample.to_json()).encode()
     yield f"{sample.key}.txt", sample.caption.encode()
+
+
+def _packed(sample: Sample) -> Iterator[bytes]:
+    """The members as they lie in a tar: each a header, its content, and zeros up to a whole block."""
+    (image, data), *texts = _members(sample)
+    yield header(image, len(data))
+    yield data  # by itself: joined to the rest it would be copied once more
+    rest = [bytes(-len(data) % tarfile.BLOCKSIZE)]
+    for name, text in texts:
+        rest += [header(name, len(text)), text, bytes(-len(text) % tarfile.BLOCKSIZE)]
+    yield b"".join(rest)
 
 
 class _Hashed(io.FileIO):
@@ -33,10 +45,43 @@ class _Hashed(io.FileIO):
 
     def write(self, data: bytes) -> int:
         self.digest.update(data)
-        view, left = memoryview(data), len(data)
-        while left:
-            left -= super().write(view[len(data) - left :])
-        return len(data)
+        written = super().write(data)
+        while written < len(data):  # a device may take less than it is given
+            written += super().write(memoryview(data)[written:])
+        return written
+
+
+def header(name: str, size: int) -> bytes:
+    """The tar header of a member: 0644, no time, no owner. The same bytes as from `tarfile`, where it is plain faster.
+
+    Args:
+        name: of the member.
+        size: of its content in bytes.
+    """
+    plain, octal = name.encode("ascii", "ignore"), b"%011o" % size
+    if len(plain) == len(name) <= 100 and name[-1:] != "/" and size < 8**11:
+        filled = bytearray(_BLANK)
+        filled[: len(plain)] = plain
+        filled[124:135] = octal
+        filled[148:154] = b"%06o" % (_BLANK_SUM + sum(plain) + sum(octal))
+        return bytes(filled)
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o644
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+def _blank() -> bytes:
+    """A header without name, size and sum; for the sum of all bytes it is itself taken for eight blanks."""
+    info = tarfile.TarInfo("")
+    info.mode = 0o644
+    blank = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
+    blank[124:135] = bytes(11)
+    blank[148:156] = b" " * 8
+    return bytes(blank)
+
+
+_BLANK_SUM = sum(_blank())
+_BLANK = _blank()[:154] + b"\0 " + _blank()[156:]
 
 
 def write_shard(path: Path, samples: Iterable[Sample]) -> ShardEntry:
@@ -45,22 +90,21 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> ShardEntry:
     Raises:
         ValueError: two samples have the same key.
     """
-    counts, dropped, keys = Counter[str](), Counter[str](), set[str]()
+    counts, dropped, keys, size = Counter[str](samples=0, captions=0, regions=0), Counter[str](), set[str](), 0
     temporary = path.with_name(f"{path.name}.part")
-    with (
-        _Hashed(temporary) as file,
-        tarfile.open(fileobj=file, mode="w:", format=tarfile.PAX_FORMAT) as tar,
-    ):
+    with _Hashed(temporary) as file:
         for sample in samples:
             if sample.key in keys:
                 raise ValueError(f"{path.name}: expected different keys, got {sample.key!r} twice; rename one image")
             keys.add(sample.key)
-            for name, data in _members(sample):
-                info = tarfile.TarInfo(name)
-                info.size, info.mode = len(data), 0o644
-                tar.addfile(info, io.BytesIO(data))
-            counts.update(samples=1, captions=int(bool(sample.caption)), regions=len(sample.regions))
+            # tarfile would write a photo in pieces of 16 KiB, which takes twice as long
+            size += sum(map(file.write, _packed(sample)))
+            counts["samples"] += 1
+            counts["captions"] += bool(sample.caption)
+            counts["regions"] += len(sample.regions)
             dropped.update(sample.dropped)
+        end = size + 2 * tarfile.BLOCKSIZE
+        file.write(bytes(end + -end % tarfile.RECORDSIZE - size))
     temporary.replace(path)
     return ShardEntry(path.name, counts["samples"], file.digest.hexdigest(), counts, dropped)
 

@@ -1,0 +1,60 @@
+"""Masks of rendered scenes: the pixels that show an object, in its region where the world has masks."""
+
+import numpy as np
+import pytest
+
+from cloc.data.prompts import PromptDraw, decode_mask, draw_prompts
+from cloc.data.scenes import WorldSpec, render_scene
+from cloc.data.scenes.__main__ import main
+from cloc.data.scenes.training import numbered_sample
+from cloc.data.scenes.wing import detection_sample, grounding_sample
+from cloc.data.shards import ShardSet
+
+SIZE = 64
+SPEC = WorldSpec(size=SIZE, max_covered=0.5, max_iou=0.4, detection=1, grounding=1, masks=True)
+
+
+def test_a_mask_has_the_box_and_area_of_its_object_and_no_pixel_of_another():
+    for index in range(20):
+        objects = render_scene(SPEC, index, "train").objects
+        masks = [thing.mask(SIZE) for thing in objects]
+        for thing, mask in zip(objects, masks, strict=True):
+            rows, columns = np.nonzero(mask)
+            box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+            assert box == thing.box_xyxy
+            assert mask.shape == (SIZE, SIZE)
+            assert mask.sum() == thing.area
+        assert np.sum(masks, axis=0).max() == 1
+
+
+def test_masks_change_nothing_else():
+    plain = WorldSpec(**{**{k: getattr(SPEC, k) for k in ("size", "max_covered", "max_iou", "detection", "grounding")}})
+    assert "masks" not in plain.made()
+    for sample in (numbered_sample, detection_sample, grounding_sample):
+        with_masks, without = sample(SPEC, 3), sample(plain, 3)
+        assert with_masks.image == without.image
+        assert [region.box for region in with_masks.regions] == [region.box for region in without.regions]
+        assert all("mask" in region.extras for region in with_masks.regions)
+        assert not any("mask" in region.extras for region in without.regions)
+        for one, other in zip(with_masks.regions, without.regions, strict=True):
+            assert {**one.extras, "mask": 0} == {**other.extras, "mask": 0}
+
+
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory):
+    out = tmp_path_factory.mktemp("masks") / "world"
+    flags = ["--train", "4", "--val", "1", "--refcoco", "1", "--single", "0", "--size", "48", "--masks"]
+    assert main(["--out", str(out), "--workers", "1", *flags]) == 0
+    return ShardSet.open(out / "train")
+
+
+def test_the_loader_reads_the_masks_of_a_world_made_by_the_command(shard):
+    sample = shard.read_sample(0, 0)
+    scene = render_scene(WorldSpec(train=4, size=48, masks=True), 0, "train")
+    boxes = {thing.box_xyxy: thing.mask(48) for thing in scene.objects}
+    assert len(sample.regions) >= 2
+    for region in sample.regions:
+        assert (decode_mask(region.extras["mask"], 48, 48) == boxes[region.box]).all()
+    drawn, counts = draw_prompts(sample, range(len(sample.regions)), PromptDraw(("mask",), (6, 6)), 48, 0, 0)
+    assert counts["no_mask"] == counts["bad_mask"] == 0
+    assert (drawn.cover.reshape(len(drawn.cover), -1).sum(1) > 0).all()
