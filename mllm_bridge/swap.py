@@ -17,17 +17,17 @@ import torch
 from transformers.utils.logging import disable_progress_bar
 
 from cloc.export import next_numbered
-from mllm_bridge.tower.encoders import Encoder, load_encoder
-from mllm_bridge.hosts.fitting import fit
 from mllm_bridge.disk.folders import appearing, require_free
+from mllm_bridge.disk.weights import combined_hash, stored_hash, stored_in
 from mllm_bridge.hosts import DEFAULT, FAMILIES
 from mllm_bridge.hosts.family import STOCK, FeatureLayer
-from mllm_bridge.swapping.plan import Host, Plan, make_plan, open_host
-from mllm_bridge.swapping.report import FORMS, SwapReport
+from mllm_bridge.hosts.fitting import fit
 from mllm_bridge.hosts.tiny import make_tiny
 from mllm_bridge.proof.verify import verify
-from mllm_bridge.disk.weights import combined_hash, stored_hash, stored_in
+from mllm_bridge.swapping.plan import Host, Plan, make_plan, open_host
+from mllm_bridge.swapping.report import FORMS, SwapReport
 from mllm_bridge.swapping.writing import write_host
+from mllm_bridge.tower.encoders import Encoder, load_encoder
 
 FROM_CARD = ("objective", "time", "commit", "version", "model_sha256", "steps", "samples")
 """What the report takes over from an export's card."""

@@ -49,6 +49,8 @@ def run(options: argparse.Namespace) -> int:
 
     from cloc import comm
     from cloc.places import FILE, Places
+    from mllm_bridge.disk.folders import read_json
+    from mllm_bridge.hosts import family_of
     from mllm_bridge.tuning.folders import open_run
     from mllm_bridge.tuning.session import Session
     from mllm_bridge.tuning.settings import load_settings
@@ -67,7 +69,8 @@ def run(options: argparse.Namespace) -> int:
     # 2. build
     host = find_host(config.host, options.runs)
     places = Places.load(host) if (host / FILE).is_file() else Places(**config.places.model_dump())
-    conversations, skipped = open_conversations(config.data, places)
+    family = family_of(read_json(host / "config.json"), str(host))
+    conversations, skipped = open_conversations(config.data, places, family.needs_image)
     check_batch(config, len(conversations), comm.world_size())
     frozen = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
     built = build(config, host, frozen, config.train.cache_tower)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 from mllm_bridge.hosts.aya_vision import AYA_VISION
@@ -56,7 +57,7 @@ def family_of(config: dict[str, Any], source: str) -> HostFamily:
         source: where the host lies, for messages.
 
     Raises:
-        ValueError: the family is unknown, or takes no other tower.
+        ValueError: the family is unknown, takes no other tower, or its processor needs a package that is not here.
     """
     model_type = config.get("model_type")
     if model_type in REFUSING:
@@ -69,4 +70,11 @@ def family_of(config: dict[str, Any], source: str) -> HostFamily:
             "needs a description in mllm_bridge/hosts/: where tower and projector sit in memory and on disk, which "
             "features it reads, how it counts image tokens, and what its config and processor have to be told"
         )
-    return FAMILIES[model_type]
+    family = FAMILIES[model_type]
+    if family.needs is not None and find_spec(family.needs) is None:
+        raise ValueError(
+            f"host: {source} is of the family {model_type!r}, whose processor needs the package {family.needs}, which "
+            f"is not installed; `pip install {family.needs}`, or install this kit with its extra: "
+            f"`pip install -e .[{model_type}]`"
+        )
+    return family

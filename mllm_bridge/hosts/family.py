@@ -77,6 +77,7 @@ class HostFamily(ABC):
         leading_token: the host drops token 0 always, so a wrapped tower has to bring one.
         wants_map: the host reads (B, C, G, G) instead of (B, N, C), which only a wrapped tower gives.
         batches: its processor puts images of several shapes into one batch.
+        needs_image: its processor takes no prompt without an image.
         needs: a package that its processor asks for and this kit does not bring.
         announced_extra: tokens that the processor announces beside the placeholders, for an image and for each tile.
     """
@@ -99,6 +100,7 @@ class HostFamily(ABC):
     leading_token: ClassVar[bool] = False
     wants_map: ClassVar[bool] = False
     batches: ClassVar[bool] = True
+    needs_image: ClassVar[bool] = False
     needs: ClassVar[str | None] = None
     announced_extra: ClassVar[tuple[int, int]] = (0, 0)
 
@@ -229,6 +231,14 @@ class HostFamily(ABC):
         given = {name: inputs[name] for name in self.feature_inputs if name in inputs}
         made = model.model.get_image_features(**given, return_dict=True).pooler_output
         return [rows.reshape(-1, rows.shape[-1]) for rows in made]
+
+    def inserted(self, processor: ProcessorMixin) -> int:
+        """Characters that the processor itself writes behind the last image of a prompt."""
+        return 0
+
+    def trained_on(self, inputs: dict[str, torch.Tensor], labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The inputs of a training step; `labels` (B, L) is -100 where there is no answer."""
+        return inputs
 
     @abstractmethod
     def build_tiny(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from transformers import (
     GemmaConfig,
     PaliGemmaConfig,
@@ -31,12 +32,22 @@ class PaliGemma(HostFamily):
     reads_last = True
     text_config_class = GemmaConfig
     special_tokens = {"image_token": "<image>"}  # noqa: RUF012
+    needs_image = True
 
     def settings(self, config: dict[str, Any], facts: TowerFacts, layer: FeatureLayer) -> Settings:
         """The processor takes the number of tokens from its image processor."""
         return Settings(
             processor={"image_seq_length": facts.patches}, image_processor={"image_seq_length": facts.patches}
         )
+
+    def inserted(self, processor: ProcessorMixin) -> int:
+        """The start token stands behind the images."""
+        return len(processor.tokenizer.bos_token)
+
+    def trained_on(self, inputs: dict[str, torch.Tensor], labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Type 0 is the prompt, whose tokens all see each other; from the first answer on (type 1) none looks ahead."""
+        answered = (labels >= 0).cumsum(dim=1) > 0
+        return {**inputs, "token_type_ids": answered.to(inputs["input_ids"].dtype)}
 
     def build_tiny(
         self,

@@ -16,9 +16,9 @@ from PIL import Image
 from torch import nn
 from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
 
-from mllm_bridge.talk.conversations import REGION
 from mllm_bridge.regions.module import RegionModule
 from mllm_bridge.regions.prompts import box_of, canvas_boxes
+from mllm_bridge.talk.conversations import REGION
 
 
 class RegionHooks:
@@ -128,7 +128,7 @@ class RegionHost(nn.Module):
         """
         from mllm_bridge.disk.folders import locate, read_json
         from mllm_bridge.hosts import family_of
-        from mllm_bridge.proof.verify import load_processor
+        from mllm_bridge.hosts.loading import load_processor
 
         folder = locate(folder, "host")
         module = RegionModule.load(folder)

@@ -15,18 +15,16 @@ from transformers.utils.logging import disable_progress_bar
 from mllm_bridge import tune
 from mllm_bridge.trial.host import make_host, texts_of, words_of
 from mllm_bridge.trial.plan import Arm, TrialPlan, load_plan
-from mllm_bridge.trial.questions import KINDS, Asker, held_out, score
+from mllm_bridge.trial.questions import CONVERSATIONS, KINDS, Asker, held_out, score, training_file
 from mllm_bridge.trial.table import table
 
-CONVERSATIONS = "llava/conversations_regions.json"
 
-
-def settings(plan: TrialPlan, arm: Arm, seed: int, host: Path) -> dict:
+def settings(plan: TrialPlan, arm: Arm, seed: int, host: Path, talks: Path) -> dict:
     """The tuning config of one run; between arms only the host, and the Prompter of the third, differ."""
     return {
         "run": {"name": f"{arm}-{seed}", "seed": seed, "device": "cpu", "workers": 1},
         "host": str(host),
-        "data": [{"path": str(Path(plan.world) / CONVERSATIONS), "images": plan.world}],
+        "data": [{"path": str(talks), "images": plan.world}],
         "parts": {"projector": True, "language": "full"},
         "regions": {"export": plan.exports["cloc"] if arm == "cloc_regions" else None},
         "places": {"scale": "bins", "bins": plan.bins},
@@ -60,7 +58,8 @@ def run_one(plan: TrialPlan, arm: Arm, seed: int, out: Path) -> dict:
     export = Path(plan.exports["clip" if arm == "clip" else "cloc"])
     host = make_host(out / "hosts" / f"{arm}-{seed}", export, plan.language, words, plan.bins, seed)
     config = out / f"{arm}-{seed}.yaml"
-    config.write_text(yaml.safe_dump(settings(plan, arm, seed, host)), encoding="utf-8")
+    talks = training_file(world, plan.kinds, out / "conversations.json")
+    config.write_text(yaml.safe_dump(settings(plan, arm, seed, host, talks)), encoding="utf-8")
     run = out / "runs" / f"{arm}-{seed}"
     if not (run / "host" / "tune.json").is_file():
         resume = ["--resume", str(run)] if run.is_dir() else []

@@ -15,10 +15,10 @@ from tokenizers.pre_tokenizers import Punctuation, Sequence, WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 from transformers import CLIPImageProcessor, CLIPVisionConfig, PreTrainedTokenizerFast
 
-from mllm_bridge.talk.conversations import IMAGE, REGION
 from mllm_bridge.disk.folders import appearing
 from mllm_bridge.hosts import DEFAULT
 from mllm_bridge.swap import swap
+from mllm_bridge.talk.conversations import IMAGE, REGION
 from mllm_bridge.trial.plan import LanguagePlan
 
 WORD = r"\w+|[^\w\s]"
@@ -45,7 +45,7 @@ def texts_of(file: Path) -> list[str]:
     if not file.is_file():
         raise ValueError(
             f"trial: there is no {file}; render the world with "
-            "`python -m cloc.data.scenes --out WORLD --conversations 6000 --coordinates bins --bins 32`"
+            "`python -m cloc.data.scenes --out WORLD --train 64 --conversations 6000 --coordinates bins --bins 32`"
         )
     return [turn["value"] for entry in json.loads(file.read_text(encoding="utf-8")) for turn in entry["conversations"]]
 
@@ -99,6 +99,7 @@ def make_host(out: Path, export: Path, language: LanguagePlan, words: list[str],
         "num_key_value_heads": language.heads,
         "vocab_size": len(tokenizer),
         "max_position_embeddings": language.context,
+        "initializer_range": language.width**-0.5,  # the usual 0.02 is for wide models: attention would start flat
         "tie_word_embeddings": True,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,

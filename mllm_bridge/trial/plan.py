@@ -13,13 +13,14 @@ from cloc.config import REPOSITORY, Strict
 ARMS = ("clip", "cloc", "cloc_regions")
 """CLIP tower, CLOC tower, CLOC tower with region tokens; everything else is equal."""
 Arm = Literal["clip", "cloc", "cloc_regions"]
+Kind = Literal["referring", "grounding", "counting", "yesno", "caption"]
 
 
 class LanguagePlan(Strict):
     """The language model, a Llama with words as tokens, from random weights."""
 
-    width: int = Field(128, ge=16)
-    layers: int = Field(6, ge=1)
+    width: int = Field(144, ge=16)
+    layers: int = Field(4, ge=1)
     heads: int = Field(4, ge=1)
     context: int = Field(512, ge=32, description="tokens of image and words")
 
@@ -32,8 +33,9 @@ class TrialPlan(Strict):
     arms: tuple[Arm, ...] = ARMS
     seeds: tuple[int, ...] = (0, 1, 2)
     bins: int = Field(32, ge=2)
+    kinds: tuple[Kind, ...] = Field(("referring", "grounding"), min_length=1, description="questions trained on")
     language: LanguagePlan = LanguagePlan()
-    steps: int = Field(1200, ge=1, description="the stopping rule: so many steps, last weights, nothing selected")
+    steps: int = Field(800, ge=1, description="the stopping rule: so many steps, last weights, nothing selected")
     batch_size: int = Field(32, ge=1)
     lr: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from PIL import Image
 from tqdm import tqdm
-from transformers import AutoModelForImageTextToText
 
 from cloc.boxes import iou
-from cloc.places import Places
-from mllm_bridge.talk.answers import render
-from mllm_bridge.talk.conversations import Conversation, Turn, read_conversations
-from mllm_bridge.regions.host import RegionHost
-from mllm_bridge.tuning.batches import write_places
-from mllm_bridge.proof.verify import load_processor
+from mllm_bridge.assessing.asker import Asker
+from mllm_bridge.talk.conversations import IMAGE, REGION, Conversation, Turn, read_conversations
 
+CONVERSATIONS = "llava/conversations_regions.json"
 KINDS = ("referring", "grounding")
-NEW_TOKENS = 24
 BATCH = 32
 
 
@@ -59,42 +53,33 @@ def held_out(world: Path, kind: str, count: int) -> list[Conversation]:
     return chosen
 
 
-class Asker:
-    """Asks one host.
+def training_file(world: Path, kinds: Sequence[str], out: Path) -> Path:
+    """Write the world's training conversations with only the turns of some kinds; `out`, left alone if it is there.
 
-    Args:
-        folder: of the host.
-        region_tokens: regions are asked for by token instead of by coordinates.
+    What is not asked in the end costs half of a run's tokens.
+
+    Raises:
+        ValueError: the world has no conversations of these kinds.
     """
-
-    def __init__(self, folder: Path, region_tokens: bool) -> None:
-        self.places, self.region_tokens = Places.load(folder), region_tokens
-        if region_tokens:
-            self.host = RegionHost.from_pretrained(folder)
-            self.processor = self.host.processor
-        else:
-            self.host = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True).eval()
-            self.processor = load_processor(folder)
-
-    @torch.no_grad()
-    def ask(self, conversations: Sequence[Conversation]) -> list[str]:
-        """The answer to each conversation's first question."""
-        texts, images, regions = [], [], []
-        for one in conversations:
-            opened = [Image.open(file).convert("RGB") for file in one.images]
-            turns, kept = write_places(one.turns[:1], one.regions, opened, self.places, self.region_tokens)
-            texts.append(render(self.processor, turns, ask=True))
-            images.append(opened)
-            regions.append([place.box for place in kept])
-        if self.region_tokens:
-            inputs: dict[str, Any] = self.host.prepare(texts, images, regions)
-        else:
-            flat = [image for own in images for image in own]
-            how = {"padding": True, "padding_side": "left"}
-            inputs = dict(self.processor(images=flat, text=texts, return_tensors="pt", text_kwargs=how))
-        made = self.host.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
-        new = made[:, inputs["input_ids"].shape[1] :]
-        return self.processor.batch_decode(new, skip_special_tokens=True)
+    if out.is_file():
+        return out
+    entries = []
+    for entry in json.loads((world / CONVERSATIONS).read_text(encoding="utf-8")):
+        kept = [place for place, kind in enumerate(entry["kinds"]) if kind in kinds]
+        turns = [turn for place in kept for turn in entry["conversations"][2 * place : 2 * place + 2]]
+        if not turns:
+            continue
+        bare = [{**turn, "value": turn["value"].replace(f"{IMAGE}\n", "")} for turn in turns]
+        bare[0]["value"] = f"{IMAGE}\n{bare[0]['value']}"
+        asked = sum(turn["value"].count(REGION) for turn in bare)
+        entries.append({**entry, "conversations": bare, "regions": entry["regions"][:asked]})
+    if not entries:
+        raise ValueError(f"trial: {world} holds no conversations of the kinds {', '.join(kinds)}; render it again")
+    shutil.copyfile(
+        (world / CONVERSATIONS).with_name("card.json"), out.with_name("card.json")
+    )  # says how boxes are written
+    out.write_text(json.dumps(entries), encoding="utf-8")
+    return out
 
 
 def score(asker: Asker, kind: str, questions: Sequence[Conversation], predictions: Path) -> Score:

@@ -19,9 +19,10 @@ from transformers import ProcessorMixin
 from cloc.images import decode
 from cloc.places import Places
 from cloc.structures import DataError
+from mllm_bridge.hosts.family import HostFamily
+from mllm_bridge.regions.prompts import canvas_boxes, inside
 from mllm_bridge.talk.answers import IGNORED, encode
 from mllm_bridge.talk.conversations import IMAGE, REGION, Conversation, Place, Turn
-from mllm_bridge.regions.prompts import canvas_boxes, inside
 
 WINDOW = 32
 """Conversations are sorted by length within so many batches; the longest and shortest still meet all others."""
@@ -104,10 +105,13 @@ class BatchMaker:
         places: how boxes are written.
         region_tokens: `<region>` in a question stays a token; otherwise it becomes a box in text.
         max_tokens: longer conversations are left out and counted.
+        family: of the host, which may ask for more than its processor gives.
     """
 
-    def __init__(self, processor: ProcessorMixin, places: Places, region_tokens: bool, max_tokens: int) -> None:
-        self.processor, self.places = processor, places
+    def __init__(
+        self, processor: ProcessorMixin, places: Places, region_tokens: bool, max_tokens: int, family: HostFamily
+    ) -> None:
+        self.processor, self.places, self.family = processor, places, family
         self.region_tokens, self.max_tokens = region_tokens, max_tokens
 
     def make(self, conversations: Sequence[Conversation]) -> ConversationBatch:
@@ -139,7 +143,9 @@ class BatchMaker:
         # One forward for every batch on every rank, and a gradient for every part, whatever the batch holds.
         if not any(one.images for one in ready) or (self.region_tokens and not any(one.regions for one in ready)):
             ready = [*ready, self._blank()]
-        inputs, labels = encode(self.processor, [one.turns for one in ready], [one.images for one in ready])
+        turns, images = [one.turns for one in ready], [one.images for one in ready]
+        inputs, labels = encode(self.processor, turns, images, self.family.inserted(self.processor))
+        inputs = self.family.trained_on(inputs, labels)
         labels[real:] = IGNORED
         lengths = inputs["attention_mask"].sum(dim=1).tolist()
         fitting = [one for one, length in zip(ready[:real], lengths, strict=False) if length <= self.max_tokens]

@@ -15,13 +15,12 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from cloc.places import Places
-from mllm_bridge.disk.folders import appearing, read_json, write_json
+from mllm_bridge.disk.folders import LEGAL, appearing, read_json, write_json
 from mllm_bridge.tuning.batches import ConversationBatch
 from mllm_bridge.tuning.folders import CARD
 from mllm_bridge.tuning.settings import TuneConfig
 from mllm_bridge.tuning.steppers import Moving
 from mllm_bridge.tuning.trainee import Built, Trainee, build, cast
-from mllm_bridge.swapping.writing import LEGAL
 
 TOLERANCE = 1e-5
 """Largest difference of logits, over the largest logit where that is above one."""

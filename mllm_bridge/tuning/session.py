@@ -63,7 +63,8 @@ class Session:
     def maker(self) -> BatchMaker:
         """Makes batches for this host."""
         built = self.built
-        return BatchMaker(built.processor, self.places, built.trainee.regions is not None, self.config.train.max_tokens)
+        tokens, regions = self.config.train.max_tokens, built.trainee.regions is not None
+        return BatchMaker(built.processor, self.places, regions, tokens, built.family)
 
     def lines(self, device: str) -> list[str]:
         """What is trained, on what, for how long."""

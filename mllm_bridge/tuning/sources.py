@@ -9,8 +9,8 @@ from pathlib import Path
 
 from cloc import comm
 from cloc.places import Places
-from mllm_bridge.talk.conversations import Conversation, read_conversations
 from mllm_bridge.disk.folders import locate, read_json
+from mllm_bridge.talk.conversations import Conversation, read_conversations
 from mllm_bridge.tuning.settings import DataSettings
 
 NEWEST, SCENES = "newest", "scenes"
@@ -47,8 +47,10 @@ def _newest(runs: Path) -> Path:
     return swap(runs=runs, say=lambda line: print(line, flush=True)).out
 
 
-def open_conversations(data: Sequence[DataSettings], places: Places) -> tuple[list[Conversation], Counter[str]]:
-    """All conversations of a run, and the entries left out, by reason.
+def open_conversations(
+    data: Sequence[DataSettings], places: Places, pictured: bool = False
+) -> tuple[list[Conversation], Counter[str]]:
+    """All conversations of a run, and the entries left out, by reason; with `pictured` those without an image too.
 
     Raises:
         ValueError: a file is missing, holds nothing that can be used, or writes boxes in another convention.
@@ -60,7 +62,12 @@ def open_conversations(data: Sequence[DataSettings], places: Places) -> tuple[li
         found = read_conversations(file, images)
         conversations += found.conversations
         skipped += found.skipped
-    return conversations, skipped
+    usable = [one for one in conversations if one.images or not pictured]
+    if len(usable) < len(conversations):
+        skipped["no_image"] += len(conversations) - len(usable)
+    if not usable:
+        raise ValueError("data: this family of hosts reads no text without an image, and no conversation has one")
+    return usable, skipped
 
 
 def _scenes() -> tuple[Path, str]:

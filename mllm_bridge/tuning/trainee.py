@@ -20,18 +20,17 @@ from cloc import comm
 from cloc.engine import Losses
 from cloc.stepper import Stepper
 from cloc.structures import LossReport
-from mllm_bridge.talk.answers import IGNORED
 from mllm_bridge.disk.folders import read_json
 from mllm_bridge.hosts import family_of
 from mllm_bridge.hosts.family import HostFamily
+from mllm_bridge.hosts.loading import load_host, load_processor
 from mllm_bridge.regions.host import RegionHooks, add_region_token, region_token_id
 from mllm_bridge.regions.module import FOLDER, RegionModule, region_module
-from mllm_bridge.proof.running import load_host
+from mllm_bridge.talk.answers import IGNORED
 from mllm_bridge.tuning.batches import ConversationBatch
 from mllm_bridge.tuning.cache import CachedTower
 from mllm_bridge.tuning.parts import Anatomy, anatomy, freeze
 from mllm_bridge.tuning.settings import TuneConfig
-from mllm_bridge.proof.verify import load_processor
 
 
 class Answered(NamedTuple):

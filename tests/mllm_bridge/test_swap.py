@@ -9,11 +9,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPVisionModel
 
 from mllm_bridge import hosts
+from mllm_bridge.disk.weights import combined_hash
 from mllm_bridge.proof.checks import VerifyError
+from mllm_bridge.swap import swap
 from mllm_bridge.tower.encoders import load_encoder
 from mllm_bridge.tower.pictures import pictures
-from mllm_bridge.swap import swap
-from mllm_bridge.disk.weights import combined_hash
 
 
 def _inputs(folder):

@@ -7,6 +7,7 @@ from mllm_bridge.talk.conversations import Turn
 from mllm_bridge.trial.__main__ import main, settings
 from mllm_bridge.trial.host import make_host, word_tokenizer, words_of
 from mllm_bridge.trial.plan import ARMS, LanguagePlan, load_plan
+from mllm_bridge.trial.questions import training_file
 from mllm_bridge.trial.table import table, verdict
 from mllm_bridge.tuning.settings import parse_settings
 
@@ -40,11 +41,38 @@ def test_the_host_reads_its_conversations_without_an_unknown_word(tmp_path, clip
 def test_arms_differ_in_host_and_prompter_alone(tmp_path):
     plan = load_plan("configs/bridge/trial.yaml")
     assert (plan.arms, plan.seeds, plan.bins) == (ARMS, (0, 1, 2), 32)
-    made = {arm: parse_settings(settings(plan, arm, 1, tmp_path)) for arm in ARMS}
+    made = {arm: parse_settings(settings(plan, arm, 1, tmp_path, tmp_path / "talks.json")) for arm in ARMS}
     for arm in ARMS:
         same = made[arm].model_copy(update={"run": made["clip"].run, "regions": made["clip"].regions})
         assert same == made["clip"]
         assert (made[arm].regions.export is not None) == (arm == "cloc_regions")
+
+
+def test_only_the_kinds_of_the_plan_are_trained_on(tmp_path):
+    talk = [("yesno", "Is it?", "no"), ("referring", "What is <region>?", "ring"), ("caption", "Say.", "a ring")]
+    turns = [
+        turn for _, ask, answer in talk for turn in ({"from": "human", "value": ask}, {"from": "gpt", "value": answer})
+    ]
+    turns[0]["value"] = "<image>\nIs it?"
+    entry = {
+        "id": "a",
+        "image": "a.png",
+        "conversations": turns,
+        "kinds": [kind for kind, *_ in talk],
+        "regions": [[0, 0, 2, 2]],
+    }
+    (tmp_path / "llava").mkdir()
+    (tmp_path / "llava" / "conversations_regions.json").write_text(json.dumps([entry]))
+    (tmp_path / "llava" / "card.json").write_text("{}")
+    for kinds, said, regions in (
+        (["referring"], ["<image>\nWhat is <region>?", "ring"], 1),
+        (["caption"], ["<image>\nSay.", "a ring"], 0),
+    ):
+        (made,) = json.loads(training_file(tmp_path, kinds, tmp_path / f"{kinds[0]}.json").read_text())
+        assert [turn["value"] for turn in made["conversations"]] == said
+        assert len(made["regions"]) == regions
+    with pytest.raises(ValueError, match="no conversations of the kinds counting"):
+        training_file(tmp_path, ["counting"], tmp_path / "none.json")
 
 
 def test_a_shorter_budget_changes_length_and_nothing_else():

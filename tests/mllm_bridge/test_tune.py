@@ -8,9 +8,9 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from cloc.places import Places
+from mllm_bridge.disk.weights import read, weight_map
 from mllm_bridge.tune import main
 from mllm_bridge.tuning import batches, result
-from mllm_bridge.disk.weights import read, weight_map
 
 
 @pytest.fixture(scope="module", autouse=True)

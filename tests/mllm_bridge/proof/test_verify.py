@@ -4,10 +4,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mllm_bridge.proof.checks import VerifyError
 from mllm_bridge.hosts import DEFAULT
-from mllm_bridge.proof.running import load_host
-from mllm_bridge.proof.verify import load_processor, verify
+from mllm_bridge.hosts.loading import load_host, load_processor
+from mllm_bridge.proof.checks import VerifyError
+from mllm_bridge.proof.verify import verify
 
 WRONG = {
     "patch size of the processor": (

@@ -8,6 +8,7 @@ from transformers import AutoProcessor
 
 from cloc.places import Places
 from cloc.workers import make_loader
+from mllm_bridge.hosts import DEFAULT
 from mllm_bridge.talk.answers import IGNORED
 from mllm_bridge.talk.conversations import Conversation, Place, Turn
 from mllm_bridge.tuning.batches import BatchMaker, LengthOrder, TuneBatches
@@ -38,7 +39,7 @@ def _talk(key, picture=None, question="What?", answer="A ring.", regions=()):
 
 
 def _maker(processor, region_tokens=False, max_tokens=100):
-    return BatchMaker(processor, Places("unit", padded=True, digits=2), region_tokens, max_tokens)
+    return BatchMaker(processor, Places("unit", padded=True, digits=2), region_tokens, max_tokens, DEFAULT)
 
 
 def _text(processor, ids):

@@ -11,13 +11,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, Dinov2Config, Dinov2Model, DINOv3ViTConfig, DINOv3ViTModel, LlavaImageProcessor
 
 from mllm_bridge import hosts
-from mllm_bridge.tower.encoders import load_encoder
-from mllm_bridge.hosts.fitting import fit
 from mllm_bridge.hosts import FAMILIES
+from mllm_bridge.hosts.fitting import fit
+from mllm_bridge.proof.verify import verify
+from mllm_bridge.swap import swap
 from mllm_bridge.swapping.plan import open_host
 from mllm_bridge.swapping.report import SwapReport
-from mllm_bridge.swap import swap
-from mllm_bridge.proof.verify import verify
+from mllm_bridge.tower.encoders import load_encoder
 from mllm_bridge.tower.wrapper import WRAPPED
 
 STOCK, WRAPPER, NAMED, NO = "stock", "wrapper", "converted", None
@@ -138,6 +138,13 @@ def test_families_that_take_no_tower_say_why(tmp_path, clip_folder, name):
     (host / "model.safetensors").write_bytes((clip_folder / "model.safetensors").read_bytes())
     with pytest.raises(ValueError, match=rf"family '{name}', which takes no other tower: .*{REFUSING[name]}"):
         open_host(host)
+
+
+def test_a_package_that_is_not_there_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setattr(hosts, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"whose processor needs the package num2words.*pip install -e .\[smol"):
+        hosts.family_of({"model_type": "smolvlm"}, "folder")
+    assert hosts.family_of({"model_type": "llava"}, "folder") is FAMILIES["llava"]
 
 
 def test_grid_that_cannot_be_folded_or_pooled(tmp_path, tiny, save_clip):

@@ -8,8 +8,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import mllm_bridge
 from mllm_bridge.hosts import DEFAULT, FAMILIES, REFUSING
-from mllm_bridge.tower.pictures import SIZES, pictures
 from mllm_bridge.hosts.tiny import make_tiny, tiny_tokenizer
+from mllm_bridge.tower.pictures import SIZES, pictures
 
 
 def test_tokenizer_has_the_image_token_last_and_no_end_token_behind():
@@ -45,6 +45,12 @@ def test_tiny_host_speaks_by_its_chat_template(host_folder):
     assert int((inputs["input_ids"] == processor.image_token_id).sum()) == 16
     made = model.generate(**inputs, max_new_tokens=3, do_sample=False)
     assert made.shape[1] > inputs["input_ids"].shape[1]
+
+
+def test_each_turn_ends_its_line(host_folder):
+    told = [{"role": role, "content": [{"type": "text", "text": "ring"}]} for role in ("user", "assistant")]
+    text = AutoProcessor.from_pretrained(host_folder).apply_chat_template(told, add_generation_prompt=True)
+    assert text == "user: ring\nassistant: ring\nassistant: "
 
 
 def test_pictures_are_the_same_each_time_and_of_the_sizes_announced():

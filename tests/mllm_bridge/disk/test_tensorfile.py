@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from mllm_bridge.disk.tensorfile import metadata, stored_tensors, write_file
+from mllm_bridge.disk.tensorfile import metadata, same_bytes, stored_tensors, write_file
 from mllm_bridge.disk.weights import stored_hash, tensor_hash
 
 
@@ -77,3 +77,17 @@ def test_broken_files_are_named(tmp_path, content, message):
     (tmp_path / "a.safetensors").write_bytes(content)
     with pytest.raises(ValueError, match=rf"a.safetensors cannot be read as safetensors \(.*{message}.*is it complete"):
         stored_tensors(tmp_path / "a.safetensors")
+
+
+def test_bytes_are_compared_with_type_and_shape(tmp_path, tensors, monkeypatch):
+    """As equal hashes say it, however many pieces a tensor is read in."""
+    monkeypatch.setattr("mllm_bridge.disk.tensorfile.CHUNK", 5)
+    changed = {key: value.clone() for key, value in tensors.items()}
+    changed["wide"][2, 3] += 1
+    changed["numbers"] = changed["numbers"].reshape(2, 2)
+    changed["flags"] = changed["flags"].to(torch.uint8)
+    save_file(tensors, tmp_path / "a.safetensors")
+    save_file(changed, tmp_path / "b.safetensors")
+    one, other = (stored_tensors(tmp_path / f"{name}.safetensors") for name in "ab")
+    assert {key for key in one if not same_bytes(one[key], other[key])} == {"wide", "numbers", "flags"}
+    assert {key for key in one if stored_hash(one[key]) != stored_hash(other[key])} == {"wide", "numbers", "flags"}

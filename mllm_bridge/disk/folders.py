@@ -1,0 +1,111 @@
+"""Where models lie: folder or hub name in, local folder out; and result folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+LEGAL = ("LICENSE", "LICENCE", "NOTICE")
+"""How the names of files begin that go along into every result."""
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "LICENSE*", "NOTICE*"]
+
+
+def locate(name: str | Path, what: str) -> Path:
+    """A local folder for a folder or hub name; a folder that exists is never looked up on the hub.
+
+    Args:
+        name: folder, or hub name as `owner/model`.
+        what: `host` or `encoder`, for messages.
+
+    Raises:
+        ValueError: the folder holds no config.json, or there is neither such a folder nor such a hub name.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if (folder / "config.json").is_file():
+            return folder
+        raise ValueError(_no_config(folder, what))
+    if not HUB_NAME.fullmatch(str(name)):
+        raise ValueError(
+            f"{what}: there is no folder {name}; pass a folder with a config.json or a hub name owner/model"
+        )
+    try:
+        found = Path(snapshot_download(str(name), allow_patterns=HUB_FILES))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{what}: there is no folder {name}, and the hub gave no model of that name ({type(error).__name__}); "
+            "pass the path of a folder with a config.json"
+        ) from error
+    if not (found / "config.json").is_file():
+        raise ValueError(_no_config(found, what))
+    return found
+
+
+def _no_config(folder: Path, what: str) -> str:
+    held = sorted(path.name for path in folder.iterdir())
+    holds = ", ".join(held[:8]) + (", ..." if len(held) > 8 else "") if held else "nothing"
+    if (folder / "export" / "config.json").is_file():
+        hint = f"this is a run, its export lies in {folder / 'export'}: pass that"
+    elif what == "encoder":
+        hint = "pass a finished export (runs/NAME/export), a CLIP or SigLIP folder, or `cloc` for the newest export"
+    else:
+        hint = "pass a folder written by save_pretrained"
+    return f"{what}: {folder} holds no config.json (it holds: {holds}); {hint}"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ValueError: the file is no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: expected JSON, got something else ({error}); is the file complete?") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write an object as readable JSON."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def require_free(out: Path) -> None:
+    """Nothing is ever overwritten.
+
+    Raises:
+        ValueError: `out` exists and is not an empty folder.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} exists and is not empty; nothing is overwritten: pass another --out, or remove it")
+
+
+@contextmanager
+def appearing(out: Path) -> Iterator[Path]:
+    """A folder to write into, which takes the name `out` at the end, and vanishes if anything goes wrong before.
+
+    Raises:
+        ValueError: `out` exists and is not an empty folder.
+    """
+    require_free(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.parent / f".{out.name}.unfinished-{os.getpid()}"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        os.replace(unfinished, out)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

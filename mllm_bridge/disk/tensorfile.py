@@ -1,0 +1,183 @@
+"""Safetensors files by byte ranges: what lies where, and a new file put together from ranges, never loaded.
+
+Layout: 8 bytes (little endian) length of the header, the header as JSON (key -> dtype, shape, [begin, end) from the end
+of the header; `__metadata__`), the tensors' bytes without holes (https://github.com/huggingface/safetensors, format).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+CHUNK = 16 * 2**20
+"""Bytes that are in memory at a time."""
+LONGEST_HEADER = 100_000_000
+"""Bytes; the library refuses longer ones as well."""
+BITS = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 8),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
+    **dict.fromkeys(("U32", "I32", "F32"), 32),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 64),
+}
+NAMES = {
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float64: "F64",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""The format's names of the types that towers and projectors have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A tensor as it lies in a file.
+
+    Attributes:
+        file: where.
+        dtype: as the format names it, `BF16`.
+        shape: of the tensor.
+        begin, end: its bytes, counted from the start of the file.
+    """
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor."""
+        return self.end - self.begin
+
+
+def stored_tensors(file: Path) -> dict[str, Stored]:
+    """Every tensor of a safetensors file; only its header is read.
+
+    Raises:
+        ValueError: the file is cut short, or is no safetensors file.
+    """
+    return _header(file)[0]
+
+
+def metadata(file: Path) -> dict[str, str]:
+    """What a safetensors file says about itself, as `{"format": "pt"}`."""
+    return _header(file)[1]
+
+
+def _header(file: Path) -> tuple[dict[str, Stored], dict[str, str]]:
+    size = file.stat().st_size
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        if not 2 <= length <= min(size - 8, LONGEST_HEADER):
+            raise ValueError(_broken(file, f"a header of {length} bytes in a file of {size}"))
+        try:
+            content = json.loads(opened.read(length))
+            told = content.pop("__metadata__", None) or {}
+            start = 8 + length
+            found = {
+                key: Stored(
+                    file,
+                    entry["dtype"],
+                    tuple(entry["shape"]),
+                    start + entry["data_offsets"][0],
+                    start + entry["data_offsets"][1],
+                )
+                for key, entry in content.items()
+            }
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise ValueError(_broken(file, f"its header cannot be read: {error!r}")) from error
+    for key, tensor in found.items():
+        bits = BITS.get(tensor.dtype)
+        wrong = bits is not None and tensor.nbytes * 8 != math.prod(tensor.shape) * bits
+        if tensor.end > size or tensor.begin < start or wrong:
+            raise ValueError(_broken(file, f"tensor {key} ends at byte {tensor.end} of {size}"))
+    return found, told
+
+
+def _broken(file: Path, why: str) -> str:
+    return f"{file} cannot be read as safetensors ({why}); is it complete?"
+
+
+def write_file(file: Path, tensors: Mapping[str, Stored | torch.Tensor], told: Mapping[str, str]) -> int:
+    """Write a safetensors file from ranges of other files and from tensors in memory.
+
+    Args:
+        file: to write, must not exist.
+        tensors: each tensor, where it lies or in memory.
+        told: the file's metadata.
+
+    Returns:
+        Bytes of all tensors.
+
+    Raises:
+        ValueError: a source file ends too early.
+    """
+    # Widest types first, as the library does it: every tensor then starts at a multiple of its own width.
+    order = sorted(tensors, key=lambda key: -BITS.get(_dtype(tensors[key]), 8))
+    header: dict[str, object] = {"__metadata__": dict(told)} if told else {}
+    at = 0
+    for key in order:
+        size = tensors[key].nbytes
+        header[key] = {
+            "dtype": _dtype(tensors[key]),
+            "shape": list(tensors[key].shape),
+            "data_offsets": [at, at + size],
+        }
+        at += size
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    with file.open("xb") as out:
+        out.write(len(encoded).to_bytes(8, "little") + encoded)
+        for key in order:
+            value = tensors[key]
+            if isinstance(value, Stored):
+                for chunk in chunks(value):
+                    out.write(chunk)
+            else:
+                flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+                out.write(flat.numpy().data)
+    return at
+
+
+def _dtype(value: Stored | torch.Tensor) -> str:
+    return value.dtype if isinstance(value, Stored) else NAMES[value.dtype]
+
+
+def chunks(tensor: Stored) -> Iterator[bytes]:
+    """A stored tensor's bytes, at most `CHUNK` at a time.
+
+    Raises:
+        ValueError: the file ends too early.
+    """
+    with tensor.file.open("rb") as source:
+        source.seek(tensor.begin)
+        left = tensor.nbytes
+        while left:
+            chunk = source.read(min(CHUNK, left))
+            if not chunk:
+                raise ValueError(_broken(tensor.file, "it ends too early"))
+            yield chunk
+            left -= len(chunk)
+
+
+def same_bytes(one: Stored, other: Stored) -> bool:
+    """Whether two stored tensors are equal in type, shape and every byte; read side by side and never held.
+
+    Raises:
+        ValueError: a file ends too early.
+    """
+    if (one.dtype, one.shape, one.nbytes) != (other.dtype, other.shape, other.nbytes):
+        return False
+    return all(a == b for a, b in zip(chunks(one), chunks(other), strict=True))
