@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+MARK = "RENDERED.txt"
+"""What `cloc.data.scenes` puts into a folder that it rendered; layouts without a field for it are known by this."""
 SOURCE = Path(__file__).resolve().parents[1]
 
 
@@ -27,6 +29,12 @@ class FoundSet:
     file: Path
     load: Callable[[], object]
     needs_model: bool = True
+
+    @property
+    def rendered(self) -> bool:
+        """Whether a mark in the file's folder, the one above it or the photos of COCO beside it says so."""
+        above = self.file.parent.parent
+        return any((folder / MARK).is_file() for folder in (self.file.parent, above, above / "coco"))
 
 
 def near(name: str) -> Path:

@@ -21,7 +21,7 @@ from benchmarks.metrics.answers import relative_score
 from benchmarks.predictors.mllm import MllmPredictor
 from benchmarks.readers.lines import inside, read_lines
 from benchmarks.roots import FoundSet
-from benchmarks.tasks.contract import Measured, Options, Score, expect
+from benchmarks.tasks.contract import Measured, Options, Score, expect, name_of
 from benchmarks.tasks.photos import open_sized, opened
 
 PARTS = ("refer_caption", "refer_reason", "ground_conv")
@@ -79,7 +79,7 @@ class FerretBench:
                 told.append({**questions[row], "answer": answer, **more})
         protocol = f"answers-only/{predictor.places.name}"
         score = Score(found.split, protocol, "relative_score", skipped=Counter(skipped.values()), reason=NO_JUDGE)
-        return Measured("ferret_bench", False, [score], told)
+        return Measured(name_of("ferret_bench", found.rendered), found.rendered, [score], told)
 
 
 def _read(folder: Path, part: str, photos: Path) -> Asked:

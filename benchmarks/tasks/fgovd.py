@@ -20,7 +20,7 @@ from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
 from benchmarks.readers.fgovd import Choice, ChoiceSet, read_fgovd
 from benchmarks.roots import FoundSet
-from benchmarks.tasks.contract import Measured, Options, Score, expect, with_limit
+from benchmarks.tasks.contract import Measured, Options, Score, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened
 
 SPLITS = {"h_attributes": "hard", "m_attributes": "medium", "e_attributes": "easy", "shuffle_negatives": "trivial"}
@@ -85,7 +85,13 @@ class FgOvd:
             {"image_id": c.image_id, "sent_id": c.sent_id, "chosen": c.captions[k], "right": c.captions[0], "value": v}
             for c, k, v in zip(asked, chosen, value, strict=True)
         ]
-        return Measured("fgovd", False, [score], lines, _gallery(asked, chosen, np.array(value), np.array(lead)))
+        return Measured(
+            name_of("fgovd", found.rendered),
+            found.rendered,
+            [score],
+            lines,
+            _gallery(asked, chosen, np.array(value), np.array(lead)),
+        )
 
 
 def _score(asked: Sequence[Choice], value: NDArray, split: str, skipped, options: Options) -> Score:

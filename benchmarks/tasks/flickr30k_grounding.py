@@ -20,7 +20,7 @@ from benchmarks.metrics.grounding import hits_at
 from benchmarks.metrics.tally import Tally
 from benchmarks.readers.flickr_entities import Entity, EntityImage, EntitySet, read_entities
 from benchmarks.roots import FoundSet
-from benchmarks.tasks.contract import Measured, Options, Score, expect, with_limit
+from benchmarks.tasks.contract import Measured, Options, Score, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened
 from benchmarks.tasks.phrase_boxes import (
     GROUNDERS,
@@ -102,7 +102,13 @@ class Flickr30kGrounding:
             | {"iou": round(value[0], 6)}
             for (image, entity), answer, value in zip(rows, answers, values, strict=True)
         ]
-        return Measured("flickr30k_grounding", False, scores, lines, _gallery(rows, answers, values))
+        return Measured(
+            name_of("flickr30k_grounding", found.rendered),
+            found.rendered,
+            scores,
+            lines,
+            _gallery(rows, answers, values),
+        )
 
 
 def merged_box(boxes_xyxy: object) -> NDArray[np.float64]:

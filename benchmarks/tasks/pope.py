@@ -20,7 +20,7 @@ from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.mllm import MllmPredictor
 from benchmarks.readers.lines import inside, read_lines
 from benchmarks.roots import FoundSet
-from benchmarks.tasks.contract import Measured, Options, Score, expect, with_limit
+from benchmarks.tasks.contract import Measured, Options, Score, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened
 
 KINDS = ("random", "popular", "adversarial")
@@ -85,7 +85,7 @@ class Pope:
         scores = pope_scores(
             told, [place[one["image"]] for one in told], found.split, protocol, Counter(skipped.values())
         )
-        return Measured("pope", False, scores, told)
+        return Measured(name_of("pope", found.rendered), found.rendered, scores, told)
 
 
 def pope_scores(

@@ -22,7 +22,7 @@ from benchmarks.predictors.contract import Predictor
 from benchmarks.predictors.mllm import MllmPredictor
 from benchmarks.readers.reflvis import FORMS, Either, EitherSet, read_reflvis
 from benchmarks.roots import FoundSet
-from benchmarks.tasks.contract import Measured, Options, Score, expect, with_limit
+from benchmarks.tasks.contract import Measured, Options, Score, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened
 
 FILE = "reflvis/lvis_eval.jsonl"
@@ -88,7 +88,7 @@ class RefLvis:
         protocol = f"{WORDS}/{predictor.places.name}" if in_words else NEAREST
         scores = [_score(lines, form, found.split, with_limit(protocol, options), reasons) for form in FORMS]
         gallery = _gallery([line for line in lines if line["form"] == "box"], dataset.questions)
-        return Measured("reflvis", False, scores, lines, gallery)
+        return Measured(name_of("reflvis", found.rendered), found.rendered, scores, lines, gallery)
 
 
 def asked_by_region(predictor: Predictor, photos: Sequence[Image.Image], asked, pairs) -> list[list[dict]]:

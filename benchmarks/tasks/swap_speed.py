@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, LlavaImageProcessor,
 
 from transformers import LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, PreTrainedTokenizerFast  # isort: skip
 
+from benchmarks.tasks.child import measured
 from cloc.text import clip_tokenizer
 
 SHARD = 2 * 10**9
@@ -42,15 +42,6 @@ TOWER = {
 }
 BLOCK = 2**22
 """Random numbers drawn once and repeated: what is in the host's weights does not change what a swap costs."""
-LAUNCHER = """
-import resource, subprocess, sys, time
-start = time.perf_counter()
-code = subprocess.run([sys.executable, *sys.argv[1:]]).returncode
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss, flush=True)
-sys.exit(code)
-"""
-"""Started in between: a process begins with the peak of the one that started it, and this one is large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +140,10 @@ def measure(work: Path, layers: int) -> SwapCost:
     shutil.rmtree(work / "copy")
     out = work / "out"
     words = ["-m", "mllm_bridge.swap", "--mllm", str(host), "--encoder", str(tower), "--out", str(out)]
-    done = subprocess.run([sys.executable, "-c", LAUNCHER, *words], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the swap failed with code {done.returncode}:\n{(done.stdout + done.stderr)[-2000:]}")
-    seconds, busy, peak = (float(word) for word in done.stdout.splitlines()[-1].split())
+    used = measured(words)
     files: dict[str, Any] = json.loads((out / "swap_report.json").read_text(encoding="utf-8"))["files"]
     linked = sum(what == "linked" for what in files.values())
-    return SwapCost(parameters, size, copied, seconds, busy, int(peak * 1024), linked)
+    return SwapCost(parameters, size, copied, used.seconds, used.busy_seconds, used.peak_bytes, linked)
 
 
 def lines(cost: SwapCost) -> list[str]:

@@ -132,6 +132,11 @@ def test_perfect_empty_and_shuffled(files, layout):
     for row in score_files(Asked(*files(truth, []))):
         assert row.value in (0.0, None)
         assert "14 of 14 images without a prediction" in row.reason
+    gone = truth["images"][0]["id"]
+    rows = score_files(Asked(*files(truth, [one for one in perfect(truth) if one["image_id"] != gone])))
+    assert all("1 of 14 images without a prediction" in row.reason for row in rows)
+    assert all(row.num_examples == 14 for row in rows if row.value is not None)  # the denominator stays
+    assert 0 < figures(rows[:1])["AP"] < 1
     entries = [{**one, "score": place / 1000} for place, one in enumerate(guesses(truth))]
     before = figures(score_files(Asked(*files(truth, entries))), None)
     mixed = [entries[place] for place in np.random.default_rng(5).permutation(len(entries))]

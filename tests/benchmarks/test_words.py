@@ -10,9 +10,11 @@ from PIL import Image
 
 from benchmarks.metrics.answers import names_it, relative_score, says_yes, without_negations, yes_figures
 from benchmarks.predictors.mllm import CONVENTIONS, MAX_NEW_TOKENS, TransformersMllm, places_of
+from benchmarks.roots import MARK
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.ferret_bench import NO_JUDGE, FerretBench
 from benchmarks.tasks.pope import Pope
+from cloc.data.scenes import build
 from cloc.places import Places
 from mllm_bridge.hosts.tiny import make_tiny
 
@@ -85,6 +87,17 @@ def test_pope_is_asked_and_scored(tmp_path):
     (root / "coco" / "val2014" / f"COCO_val2014_{0:012d}.jpg").unlink()
     measured = Pope().run(Sayer(), found.load(), found, QUIET)
     assert measured.scores[0].skipped == {"photo missing": 1}
+
+
+@pytest.mark.parametrize("place", ["pope", "coco", "."])
+def test_a_mark_beside_questions_or_photos_says_that_they_are_rendered(tmp_path, place):
+    root = pope(tmp_path, count=2)
+    (found,) = Pope().find([root])
+    real = Pope().run(Sayer(), found.load(), found, QUIET)
+    (root / place / MARK).write_text("Rendered scenes.\n")
+    marked = Pope().run(Sayer(), found.load(), found, QUIET)
+    assert [(one.dataset, one.rendered) for one in (real, marked)] == [("pope", False), ("scenes-pope", True)]
+    assert MARK == build.MARK
 
 
 @pytest.mark.parametrize(
