@@ -94,12 +94,13 @@ def test_a_perfect_detector_reaches_one_and_an_empty_one_zero(task, root, colour
     assert value(empty, AGNOSTIC, "AR") == 0.0
 
 
-def test_a_fit_reads_the_training_split_and_says_so(root, colours, tmp_path):
+def test_a_fit_reads_the_training_split_and_says_so(colours, tmp_path):
+    root = colours.write(tmp_path / "root", images=4)
     assert CocoFit().find([root]) == []  # only val2017 is there
     annotations = root / "coco" / "annotations"
-    (annotations / "instances_train2017.json").write_text((annotations / "instances_val2017.json").read_text())
-    (root / "coco" / "train2017").symlink_to(root / "coco" / "val2017")
-    results, _ = measured(root, tmp_path, ColourDetector(colours), CocoFit())
+    (annotations / "instances_val2017.json").rename(annotations / "instances_train2017.json")
+    (root / "coco" / "val2017").rename(root / "coco" / "train2017")
+    results, _ = measured(root, tmp_path / "out", ColourDetector(colours), CocoFit())
     assert value(results, "coco-ap100", "AP", split="train (a fit, no evaluation)") == pytest.approx(1.0, abs=1e-12)
     assert not CocoFit.bare
 
