@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.measuring import export_named
 from benchmarks.neighbours.rendered import world
 from benchmarks.neighbours.side_by_side import compared, kit, our_rows, tell, their_versions, theirs
-from benchmarks.roots import near
+from benchmarks.roots import MARK, near
 from benchmarks.scoring.origin import numbered
 
 PACKAGES = ("lmms-eval", "transformers", "torch", "numpy")
@@ -38,6 +38,7 @@ def write_questions(made: Path, root: Path) -> int:
     """
     photos, lines = root / "pope" / "images", []
     photos.mkdir(parents=True)
+    (root / "pope" / MARK).write_text("Rendered scenes of this kit, no photographs.\n", encoding="utf-8")
     for entry in json.loads((made / "llava" / "conversations_val.json").read_text(encoding="utf-8")):
         if entry["kinds"] == ["yesno"]:
             question, answer = (turn["value"] for turn in entry["conversations"])
