@@ -35,7 +35,7 @@ class TrialPlan(Strict):
     bins: int = Field(32, ge=2)
     kinds: tuple[Kind, ...] = Field(("referring", "grounding"), min_length=1, description="questions trained on")
     language: LanguagePlan = LanguagePlan()
-    steps: int = Field(800, ge=1, description="the stopping rule: so many steps, last weights, nothing selected")
+    steps: int = Field(600, ge=1, description="the stopping rule: so many steps, last weights, nothing selected")
     batch_size: int = Field(32, ge=1)
     lr: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)

@@ -115,6 +115,7 @@ COMMANDS = (
     ("-m", "cloc.label"),
     ("-m", "cloc.label.chunker_quality"),
     ("-m", "mllm_bridge.tune"),
+    ("-m", "mllm_bridge.assess"),
     ("-m", "mllm_bridge.places"),
     ("-m", "mllm_bridge.trial"),
     ("-m", "benchmarks.ablations"),
