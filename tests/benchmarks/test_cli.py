@@ -155,7 +155,7 @@ def test_speed_needs_no_export_for_the_renderer(tmp_path, monkeypatch, capsys):
     (tmp_path / "runs").mkdir()
     monkeypatch.setattr(speed, "SCENES", 5)
     monkeypatch.setattr(speed, "WARM_UP_SCENES", 1)
-    for part in ("region", "step", "loader", "contrast"):
+    for part in ("region", "step", "loader", "contrast", "conversion", "memory"):
         monkeypatch.setattr(speed, f"{part}_scores", lambda split: [])
     assert main(["speed", "--out", str(tmp_path / "out")]) == 0
     rows = {row.metric: row for row in read_rows(tmp_path / "out" / "results.json")}
@@ -167,7 +167,7 @@ def test_speed_needs_no_export_for_the_renderer(tmp_path, monkeypatch, capsys):
 def test_speed_of_regions_beside_the_image(tmp_path, exports, monkeypatch):
     monkeypatch.setattr(speed, "SCENES", 2)
     monkeypatch.setattr(speed, "REPEATS", 3)
-    for part in ("region", "step", "loader", "contrast"):
+    for part in ("region", "step", "loader", "contrast", "conversion", "memory"):
         monkeypatch.setattr(speed, f"{part}_scores", lambda split: [])
     assert main(["speed", "--model", str(exports["cloc"]), "--out", str(tmp_path)]) == 0
     rows = {row.metric: row for row in read_rows(tmp_path / "results.json")}
