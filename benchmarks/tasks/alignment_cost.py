@@ -6,14 +6,11 @@ of its own, since a process never gives back its peak. Run by the task `detectio
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import resource
 import time
 from dataclasses import dataclass
 from itertools import pairwise
-from multiprocessing.connection import Connection
 
+from benchmarks.tasks.child import answered, peak_mib, resident_mib
 from benchmarks.tasks.contract import Score
 
 ANCHORS = sum(-(-800 // stride) * -(-1344 // stride) for stride in (8, 16, 32, 64, 128))
@@ -72,27 +69,7 @@ def _row(split: str, protocol: str, name: str, value: float) -> Score:
 
 
 def _apart(name: str, concepts: int) -> Cost:
-    """Measure in a fresh process; the answer comes back as JSON."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(theirs, name, concepts, ANCHORS))
-    process.start()
-    theirs.close()
-    try:
-        told = ours.recv_bytes()
-    except EOFError:
-        told = b""
-    process.join()
-    if not told:
-        raise RuntimeError(
-            f"detection_speed: the process that measured {name} with {concepts} names ended with {process.exitcode}; "
-            "is there memory for 3 GiB?"
-        )
-    return Cost(**json.loads(told))
-
-
-def _answer(pipe: Connection, name: str, concepts: int, anchors: int) -> None:
-    pipe.send_bytes(json.dumps(measure(name, concepts, anchors).__dict__).encode())
+    return answered(f"{name} with {concepts} names", "memory for 3 GiB", measure, name, concepts, ANCHORS)
 
 
 def measure(name: str, concepts: int, anchors: int) -> Cost:
@@ -114,17 +91,8 @@ def measure(name: str, concepts: int, anchors: int) -> Cost:
     rows = torch.arange(positives)
     small = [features[:64], texts[:positives], *leaves[2:]]
     torch.autograd.grad(function(*small, rows[:1], rows[:1]), leaves)
-    before, start = _resident_mib(), time.perf_counter()
+    before, start = resident_mib(), time.perf_counter()
     loss = function(*leaves, rows, rows)
     torch.autograd.grad(loss, leaves)
     seconds = time.perf_counter() - start
-    return Cost(_peak_mib() - before, seconds, float(loss.detach()))
-
-
-def _peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-
-
-def _resident_mib() -> float:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+    return Cost(peak_mib() - before, seconds, float(loss.detach()))

@@ -1,11 +1,21 @@
-"""A command as a process of its own: its time, its processor time and its peak of memory, and nobody else's."""
+"""A command or a function in a process of its own: its time and its peak of memory, and nobody else's.
+
+A process never gives back its peak, so what is compared is measured in one process each.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
+import resource
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _BETWEEN = """
 import resource, subprocess, sys, time
@@ -45,3 +55,45 @@ def measured(words: Sequence[str]) -> Used:
         raise RuntimeError(f"{' '.join(words[:3])} failed with code {done.returncode}:\n{told}")
     seconds, busy, peak = (float(word) for word in done.stdout.splitlines()[-1].split())
     return Used(seconds, busy, int(peak * 1024))
+
+
+def answered(what: str, needs: str, function: Callable[..., T], *arguments: Any) -> T:
+    """What a function of a module answers in a fresh process.
+
+    Args:
+        what: is measured, for the message of a process that died.
+        needs: what may have been missing, for the same.
+        function: what is called there.
+        *arguments: with these.
+
+    Raises:
+        RuntimeError: the process died without an answer.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(theirs, function, arguments))
+    process.start()
+    theirs.close()
+    try:
+        told = ours.recv()
+    except EOFError:
+        told = None
+    process.join()
+    if told is None:
+        raise RuntimeError(f"speed: the process that measured {what} ended with {process.exitcode}; is there {needs}?")
+    return told
+
+
+def _answer(pipe: Connection, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
+    pipe.send(function(*arguments))
+
+
+def peak_mib() -> float:
+    """Of this process since it was started: `ru_maxrss` would begin with the peak of the one that started it."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10
+
+
+def resident_mib() -> float:
+    """Of this process now."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize() / 2**20

@@ -5,16 +5,13 @@ Each measurement has a process of its own, since a process never gives back its 
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 import os
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from statistics import median
 
+from benchmarks.tasks.child import answered, peak_mib, resident_mib
 from benchmarks.tasks.contract import Score
 
 REGIONS = 16_384
@@ -73,28 +70,7 @@ def contrast_scores(split: str) -> list[Score]:
 
 
 def _apart(name: str) -> Cost:
-    """Measure in a fresh process; the answer comes back as JSON."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(theirs, name, REGIONS, WIDTH))
-    process.start()
-    theirs.close()
-    try:
-        told = ours.recv_bytes()
-    except EOFError:
-        told = b""
-    process.join()
-    if not told:
-        raise RuntimeError(
-            f"speed: the process that measured {name} ended with {process.exitcode}; "
-            f"is there memory for {3 * REGIONS**2 * 8 / 2**30:.0f} GiB?"
-        )
-    return Cost(**json.loads(told))
-
-
-def _answer(pipe: Connection, name: str, regions: int, width: int) -> None:
-    cost = measure(name, regions, width)
-    pipe.send_bytes(json.dumps(cost.__dict__).encode())
+    return answered(name, f"memory for {3 * REGIONS**2 * 8 / 2**30:.0f} GiB", measure, name, REGIONS, WIDTH)
 
 
 def measure(name: str, regions: int, width: int) -> Cost:
@@ -113,14 +89,8 @@ def measure(name: str, regions: int, width: int) -> Cost:
     leaves = [rows.requires_grad_(), texts.requires_grad_(), torch.tensor(20.0, requires_grad=True)]
     few = min(regions, 128)
     torch.autograd.grad(function(rows[:few], texts[:few], leaves[2], text_ids[:few], THRESHOLD).loss, leaves)
-    before, start = _resident_mib(), time.perf_counter()
+    before, start = resident_mib(), time.perf_counter()
     found = function(*leaves, text_ids, THRESHOLD)
     torch.autograd.grad(found.loss, leaves)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    return Cost(seconds, peak - before, float(found.loss.detach()), float(found.filtered))
-
-
-def _resident_mib() -> float:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return Cost(seconds, peak_mib() - before, float(found.loss.detach()), float(found.filtered))

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import argparse
 import io
-import multiprocessing
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 from PIL import Image
 
+from benchmarks.tasks.child import answered, peak_mib
 from benchmarks.tasks.contract import Score
 from benchmarks.tasks.conversion_cost import SIDES, write_instances
 from cloc.data.convert_coco import convert_coco
@@ -90,33 +89,16 @@ def _apart(work: Path, images: int) -> Peak:
     Image.new("RGB", SIDES, (90, 120, 60)).save(buffer, "JPEG", quality=50)
     (photos / PHOTO).write_bytes(buffer.getvalue())
     write_instances(file, images, CORNERS, lambda number: PHOTO)
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(theirs, photos, file, out))
-    process.start()
-    theirs.close()
-    try:
-        told = ours.recv()
-    except EOFError:
-        told = None
-    process.join()
-    if told is None:
-        raise RuntimeError(f"speed: the conversion of {images} images ended with {process.exitcode}")
+    told = answered(f"the conversion of {images} images", "room on the disk", _extra_mib, photos, file, out)
     found = Peak(file.stat().st_size / 1e6, images, told)
     file.unlink()
     return found
 
 
-def _answer(pipe: Connection, photos: Path, file: Path, out: Path) -> None:
+def _extra_mib(photos: Path, file: Path, out: Path) -> float:
     before = peak_mib()
     convert_coco(photos, file, out, shard_size=SHARD, progress=False)
-    pipe.send(peak_mib() - before)
-
-
-def peak_mib() -> float:
-    """Of this process since it was started: `ru_maxrss` would begin with the peak of the one that started it."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10
+    return peak_mib() - before
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

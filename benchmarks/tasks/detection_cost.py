@@ -22,14 +22,15 @@ WIDTHS = {"tower_width": 24, "text_width": 64, "text_layers": 1}
 """A small tower, so that its own peak does not hide that of the names; head and canvas are the whole ones."""
 
 _MEASURE = """
-import resource, sys
+import sys
 from pathlib import Path
 from benchmarks.predictors.detector import ClocDetector
+from benchmarks.tasks.child import peak_mib
 from benchmarks.tasks.detection_models import made_up_photo
 detector = ClocDetector(Path(sys.argv[1]), "cpu", 1)
 names = [f"thing {number}" for number in range(int(sys.argv[2]))]
 detector.detect([made_up_photo()], names)
-print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print("peak", peak_mib())
 """
 
 
@@ -49,7 +50,7 @@ def memory_scores(split: str, repeats: int) -> list[Score]:
 
 def _peak_mib(folder: Path, count: int) -> float:
     told = _output([sys.executable, "-c", _MEASURE, str(folder), str(count)], Path.cwd())
-    return int(told.rsplit("peak", 1)[1]) / 1024
+    return float(told.rsplit("peak", 1)[1])
 
 
 def _output(command: list[str], folder: Path) -> str:

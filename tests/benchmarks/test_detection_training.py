@@ -5,6 +5,7 @@ import math
 import pytest
 
 from benchmarks.tasks import alignment_cost as alignment
+from benchmarks.tasks import child
 from benchmarks.tasks import detection_training as training
 from benchmarks.tasks.detection_training import PassSeconds
 
@@ -80,6 +81,6 @@ def test_ways_that_disagree_are_refused(monkeypatch):
 
 
 def test_a_process_that_dies_is_named(monkeypatch):
-    monkeypatch.setattr(alignment, "_answer", None)
+    monkeypatch.setattr(child, "_answer", None)
     with pytest.raises(RuntimeError, match="measured nothing_such with 3 names ended with 0"):
         alignment._apart("nothing_such", 3)
