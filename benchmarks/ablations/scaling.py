@@ -50,7 +50,11 @@ def _fewer_scenes(plan: Plan, scale: float) -> dict[str, int]:
 
 
 def _shorter(fields: dict[str, Any], scale: float) -> dict[str, Any]:
-    return {name: max(1, round(v * scale)) if name in LENGTHS and v else v for name, v in fields.items()}
+    return {name: max(1, round(v * scale)) if _is_length(name) and v else v for name, v in fields.items()}
+
+
+def _is_length(name: str) -> bool:
+    return name in LENGTHS or name.endswith(".from_step")
 
 
 def _smaller(budget: Budget, scale: float) -> dict[str, Any]:

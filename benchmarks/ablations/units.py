@@ -42,6 +42,9 @@ class Unit:
         """Name of its run."""
         return unit_name(self.arm, self.seed)
 
+UNKNOWN = 10**9
+"""Steps of a run whose length is yet to be counted; so long that every other length in the config fits."""
+
 
 def unit_name(arm: str, seed: int) -> str:
     """`ARM-sSEED`."""
@@ -50,8 +53,10 @@ def unit_name(arm: str, seed: int) -> str:
 
 def base_lengths(plan: Plan) -> dict[str, int]:
     """Step counts of the base config that `--scale` shortens."""
-    raw = load_config(plan.config, _overrides(plan.set | {"train.steps": 1, "train.samples": None}, plan)).model_dump()
-    return {name: raw[name.split(".")[0]][name.split(".")[1]] for name in LENGTHS}
+    fields = plan.set | {"train.steps": UNKNOWN, "train.samples": None}
+    raw = load_config(plan.config, _overrides(fields, plan)).model_dump()
+    starts = {f"data.{row}.from_step": entry["from_step"] for row, entry in enumerate(raw["data"])}
+    return {name: raw[name.split(".")[0]][name.split(".")[1]] for name in LENGTHS} | starts
 
 
 def make_units(plan: Plan, arms: Sequence[str], runs: Path) -> list[Unit]:
@@ -90,7 +95,7 @@ def _length(plan: Plan, budget: Budget, fields: dict[str, Any]) -> dict[str, int
     if budget.of_kind is None:
         return {"train.samples": budget.samples, "train.steps": budget.steps}
     assert budget.steps is not None
-    config = load_config(plan.config, _overrides(fields | {"train.samples": None, "train.steps": 1}, plan))
+    config = load_config(plan.config, _overrides(fields | {"train.samples": None, "train.steps": UNKNOWN}, plan))
     return {"train.samples": None, "train.steps": steps_with(config, budget.of_kind, budget.steps)}
 
 
@@ -111,7 +116,7 @@ def steps_with(config: Config, kind: str, count: int) -> int:
         raise ValueError(f"budget.of_kind {kind}: objective {config.objective} trains on {odds}, never a step of it")
     row, length = list(odds).index(kind), count
     while True:
-        places = (schedule(odds, length, config.run.seed) == row).nonzero()[0]
+        places = (schedule(odds, length, config.run.seed, config.starts) == row).nonzero()[0]
         if len(places) >= count:
             return int(places[count - 1]) + 1
         length *= 2

@@ -102,7 +102,7 @@ def make_alternation(
             recipe = make_recipe(config, entries[0], image_side(tower), divisor)
             kinds[kind] = ConceptBatches(own, recipe, dictionary, tokenizer, *each)
         odds[kind] = kind_odds(entries, own)
-    return Alternation(kinds, odds, config.run.seed, config.train.accumulation, first_step, config.steps)
+    return Alternation(kinds, odds, config.run.seed, config.train.accumulation, first_step, config.steps, config.starts)
 
 
 def detection_size(config: Config, tower: PreTrainedConfig) -> tuple[int, int] | None:

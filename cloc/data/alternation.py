@@ -7,6 +7,7 @@ ranks and workers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -28,27 +29,47 @@ WINDOW = 50
 """Steps that are shuffled among themselves."""
 
 
-def schedule(odds: Mapping[str, float], steps: int, seed: int) -> np.ndarray:
+def schedule(odds: Mapping[str, float], steps: int, seed: int, starts: Mapping[str, int] | None = None) -> np.ndarray:
     """(steps,) int64: which kind (row of `odds`) each step has; a longer schedule begins with the shorter one.
 
     The paper draws each step by itself; here every window of steps holds the kinds in their proportion, carried over
     from window to window, in random order: runs of equal length and odds have equally many steps of each kind.
 
+    Args:
+        odds: of each kind, not necessarily summing to one.
+        steps: of the run.
+        seed: the run's.
+        starts: the first step of a kind; 0 for a kind that is not named. The odds hold among those that have begun.
+
     Raises:
-        ValueError: an odd is negative, or none is positive.
+        ValueError: an odd is negative, or no kind with an odd above 0 begins at step 0.
     """
     shares = np.array([float(value) for value in odds.values()])
-    if not len(shares) or (shares < 0).any() or shares.sum() <= 0:
-        raise ValueError(f"data: expected weights of at least 0 with one above, got {dict(odds)}")
-    shares, owed = shares / shares.sum(), np.zeros(len(shares))
-    kinds = np.empty(-(-steps // WINDOW) * WINDOW, dtype=np.int64)
+    first = np.array([(starts or {}).get(kind, 0) for kind in odds])
+    if not len(shares) or (shares < 0).any() or (shares * (first == 0)).sum() <= 0:
+        told = f"{dict(odds)}, beginning at {first.tolist()}"
+        raise ValueError(f"data: expected weights of at least 0, one above 0 that begins at step 0, got {told}")
+    kinds, owed = np.empty(-(-steps // WINDOW) * WINDOW, dtype=np.int64), np.zeros(len(shares))
     for step in range(len(kinds)):
-        owed += shares
+        begun = shares * (first <= step)
+        owed += begun / begun.sum()
         kinds[step] = owed.argmax()
         owed[kinds[step]] -= 1.0
-    for first in range(0, steps, WINDOW):
-        kinds[first : first + WINDOW] = draw(seed, "kinds", first).permutation(kinds[first : first + WINDOW])
+    edges = sorted({*range(0, len(kinds) + 1, WINDOW), *(step for step in first.tolist() if step < len(kinds))})
+    for edge, end in pairwise(edges):
+        kinds[edge:end] = draw(seed, "kinds", edge).permutation(kinds[edge:end])
     return kinds[:steps]
+
+
+def shares(odds: Mapping[str, float], steps: int, starts: Mapping[str, int]) -> dict[str, float]:
+    """Share of the steps of a run that each kind has; what `schedule` gives, up to rounding."""
+    edges = sorted({0, steps, *(step for step in starts.values() if step < steps)})
+    found = dict.fromkeys(odds, 0.0)
+    for edge, end in pairwise(edges):
+        begun = {kind: odd for kind, odd in odds.items() if starts.get(kind, 0) <= edge}
+        for kind, odd in begun.items():
+            found[kind] += odd / sum(begun.values()) * (end - edge) / steps
+    return found
 
 
 class Alternation(IterableDataset):
@@ -60,6 +81,7 @@ class Alternation(IterableDataset):
         seed: the run's seed.
         accumulation: batches a step; all of one step have its kind.
         first_step, last_step: optimiser steps [first, last) are produced.
+        starts: the first step of a kind, 0 where it is not named.
     """
 
     def __init__(
@@ -70,11 +92,12 @@ class Alternation(IterableDataset):
         accumulation: int,
         first_step: int,
         last_step: int,
+        starts: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         self.kinds, self.accumulation = list(kinds.values()), accumulation
         self.first_step, self.last_step = first_step, last_step
-        self.kind_of_step = schedule({name: odds[name] for name in kinds}, last_step, seed)
+        self.kind_of_step = schedule({name: odds[name] for name in kinds}, last_step, seed, starts)
         each = self.kind_of_step[:, None] == np.arange(len(self.kinds))
         self.earlier = (np.cumsum(each, axis=0) - each)[np.arange(last_step), self.kind_of_step]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from cloc import build
 from cloc.build import concepts, inputs
 from cloc.config import Config
+from cloc.data import alternation
 from cloc.data.concept_batches import ConceptBatches
 from cloc.data.loader import Source
 from cloc.data.scenes import WORLD_CARD
@@ -90,14 +91,15 @@ def _shares(config: Config, sources: Sequence[Source] | None) -> list[tuple[str,
     rows = dict[str, list[int]]()
     for row, entry in enumerate(config.data):
         rows.setdefault(entry.kind, []).append(row)
-    odds, sizes = [], []
-    for own in rows.values():
+    odds, sizes = dict[str, float](), []
+    for name, own in rows.items():
         entries = [config.data[row] for row in own]
         asked = any(entry.weight is not None for entry in entries)
         known = [] if sources is None else [sources[row] for row in own]
-        odds.append(concepts.kind_odds(entries, known) if asked or known else 1.0)
+        odds[name] = concepts.kind_odds(entries, known) if asked or known else 1.0
         sizes.append(sum(entry.batch_size for entry in entries))
-    return [(name, size, odd / sum(odds)) for name, size, odd in zip(rows, sizes, odds, strict=True)]
+    each = alternation.shares(odds, config.steps, config.starts)
+    return [(name, size, each[name]) for name, size in zip(rows, sizes, strict=True)]
 
 
 def _of_batch(config: Config, name: str, size: int, share: float, batch: Batch | ConceptBatch) -> Kind:

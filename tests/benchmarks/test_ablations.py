@@ -272,7 +272,10 @@ def test_steps_that_hold_a_number_of_detection_steps(spine_raw):
     assert (order == 0).sum() == 20
     assert order[-1] == 0
     assert steps > 40
-    raw["data"][1]["weight"] = 0
+    raw["data"][1]["from_step"] = 15  # boxes first
+    later = steps_with(parse_config(raw | {"train": {"steps": 99}}), "detection", 20)
+    assert 20 < later < steps
+    raw["data"][1] |= {"from_step": 0, "weight": 0}
     assert steps_with(parse_config(raw), "detection", 20) == 20
     with pytest.raises(ValueError, match=r"objective detclip trains on .*, never a step of it"):
         steps_with(parse_config(raw), "pairs", 20)

@@ -144,3 +144,34 @@ def test_an_override_inside_something_without_fields_is_refused(tmp_path):
         load_config(str(path), ["data.0.path=x"])
     with pytest.raises(ValueError, match=r"expected fields at 'b', got 'photos'"):
         load_config(str(path), ["data.0.b.c=x"])
+
+
+TWO_KINDS = {
+    "objective": "detclip",
+    "data": [{"path": "a", "kind": "detection"}, {"path": "b", "kind": "pairs", "from_step": 3}],
+    "train": {"steps": 5},
+}
+
+
+def test_a_kind_may_begin_at_a_later_step():
+    assert parse_config(TWO_KINDS).starts == {"detection": 0, "pairs": 3}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"objective": "cloc", "data": [{"path": "a", "from_step": 2}]},
+            "from_step 2: objective cloc takes every source",
+        ),
+        ({"train": {"steps": 3}}, "from_step 3: the run has 3 steps, so kind pairs would never be trained on"),
+        ({"data": [{"path": "a", "kind": "detection", "from_step": 1}]}, "expected one kind that begins at step 0"),
+        (
+            {"data": [*TWO_KINDS["data"], {"path": "c", "kind": "pairs"}]},
+            r"all sources of kind pairs share from_step, got \[0, 3\]",
+        ),
+    ],
+)
+def test_a_start_that_cannot_be_is_refused(changes, told):
+    with pytest.raises(ValueError, match=told):
+        parse_config(TWO_KINDS | changes)

@@ -147,6 +147,10 @@ def test_kinds_that_alternate_are_planned_one_by_one(spine_config):
     assert "50% of the steps, 2 samples each" in told
     assert "8 steps, 32 samples" in told  # 2 steps of 8, 2 of 4 and 4 of 2
     assert re.search(r"[0-9.]+ GiB a device, .* images of (regions|detection|pairs) each", told)
+    data[-1]["from_step"] = 4
+    told = lines_of(spine_config(objective="joint", data=data, model__detector=DETECTORS["small"], train__steps=8))
+    assert "25% of the steps, 2 samples each" in told
+    assert "8 steps, 40 samples" in told  # 3 of 8, 3 of 4, 2 of 2
 
 
 def test_what_does_not_fit_is_said_with_what_helps(spine_config, monkeypatch):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cloc.data.alternation import Alternation, schedule
+from cloc.data.alternation import Alternation, schedule, shares
 from cloc.workers import make_loader
 
 
@@ -34,9 +34,29 @@ def test_kinds_come_by_their_odds_and_a_longer_run_begins_with_the_shorter():
     assert set(schedule({"a": 0, "b": 1}, 100, seed=0)) == {1}
 
 
+@pytest.mark.parametrize("start", [1, 50, 130, 1_999])
+def test_a_kind_that_begins_later_is_never_drawn_before_and_has_its_share_from_then_on(start):
+    kinds = schedule(ODDS, 2_000, seed=1, starts={"pairs": start})
+    assert (kinds[:start] == 0).all()
+    assert abs((kinds[start:] == 1).sum() - (2_000 - start) / 4) <= 1
+    expected = shares(ODDS, 2_000, {"pairs": start})
+    assert np.allclose(np.bincount(kinds, minlength=2) / 2_000, list(expected.values()), atol=1 / 2_000)
+    assert sum(expected.values()) == pytest.approx(1)
+    assert (schedule(ODDS, 1_990, seed=1, starts={"pairs": start}) == kinds[:1_990]).all()
+
+
+def test_starts_of_zero_change_nothing():
+    assert (schedule(ODDS, 300, seed=1, starts={"detection": 0, "pairs": 0}) == schedule(ODDS, 300, seed=1)).all()
+
+
+def test_a_run_whose_first_step_has_no_kind_is_refused():
+    with pytest.raises(ValueError, match=r"one above 0 that begins at step 0, got .*beginning at \[0, 5\]"):
+        schedule({"detection": 0, "pairs": 1}, 10, seed=0, starts={"pairs": 5})
+
+
 @pytest.mark.parametrize("odds", [{}, {"a": 0.0}, {"a": -1.0, "b": 2.0}])
 def test_odds_that_cannot_be_are_refused(odds):
-    with pytest.raises(ValueError, match="expected weights of at least 0 with one above"):
+    with pytest.raises(ValueError, match="expected weights of at least 0, one above 0"):
         schedule(odds, 10, seed=0)
 
 
