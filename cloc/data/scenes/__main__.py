@@ -25,6 +25,7 @@ FLAGS = {
         "refcoco": "scenes in the RefCOCO files",
         "single": "images of one object each in class folders (OUT/zeroshot)",
         "conversations": "scenes with questions and answers in LLaVA's layout (OUT/llava); val gets questions too",
+        "questions": "most objects that a training conversation asks the name of, and most that it asks the place of",
         "coordinates": f"how conversations write places: {', '.join(COORDINATES)} (0 to 1, 0 to 1000, 0 to bins - 1)",
         "bins": "bins a side, for --coordinates bins",
         "masks": "write the mask of each region of a training scene too, to prompt with it",

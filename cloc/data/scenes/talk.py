@@ -107,7 +107,9 @@ def _absent(spec: WorldSpec, scene: Scene, rng: np.random.Generator) -> int:
 
 
 def training_turns(spec: WorldSpec, scene: Scene, yes: bool, rng: np.random.Generator) -> list[Turn]:
-    """One question of each kind, in an order drawn by chance; nothing points at an object of a caption-only category.
+    """Questions of each kind, in an order drawn by chance; nothing points at an object of a caption-only category.
+
+    An object is either named or looked for, never both: the answer to the one would stand in the question of the other.
 
     Args:
         spec: the world.
@@ -115,14 +117,23 @@ def training_turns(spec: WorldSpec, scene: Scene, yes: bool, rng: np.random.Gene
         yes: the answer of the yes/no question.
         rng: for the choices.
     """
-    boxed = [number for number, thing in enumerate(scene.objects) if not thing.category.caption_only]
     turns = [yes_or_no(spec, scene, yes, rng), counting(spec, scene, rng), captioning(scene, rng)]
-    if boxed:
-        turns.append(referring(scene, boxed[int(rng.integers(len(boxed)))], rng))
-    told = [place for place, e in enumerate(scene.expressions) if e.object_index in boxed]
-    if told:
-        turns.append(grounding(scene, told[int(rng.integers(len(told)))], rng))
+    turns += _pointing(scene, spec.questions, rng)
     return [turns[place] for place in rng.permutation(len(turns)).tolist()]
+
+
+def _pointing(scene: Scene, most: int, rng: np.random.Generator) -> list[Turn]:
+    """At most `most` referring and as many grounding questions, each about another object with boxes in training."""
+    boxed = [number for number, thing in enumerate(scene.objects) if not thing.category.caption_only]
+    drawn = [boxed[place] for place in rng.permutation(len(boxed)).tolist()]
+    told = dict[int, list[int]]()
+    for place, expression in enumerate(scene.expressions):
+        told.setdefault(expression.object_index, []).append(place)
+    half = (len(drawn) + int(rng.integers(2))) // 2  # of an odd number either kind gets the last one
+    sought = [number for number in drawn if number in told][: min(most, half)]
+    named = [number for number in drawn if number not in sought][:most]
+    expressions = [told[number][int(rng.integers(len(told[number])))] for number in sought]
+    return [referring(scene, number, rng) for number in named] + [grounding(scene, place, rng) for place in expressions]
 
 
 def evaluation_turns(spec: WorldSpec, scene: Scene, rng: np.random.Generator) -> Iterator[Turn]:

@@ -57,6 +57,7 @@ class WorldSpec:
             which have no box there.
         shuffle_captions: write `pairs-shuffled` too, the same images with the captions of other ones.
         conversations: scenes with conversations in LLaVA's layout; where there are some, `val` gets questions too.
+        questions: most referring questions of a training conversation, and most grounding questions.
         coordinates: how these write places: `unit` (0 to 1), `thousand` (0 to 1000) or `bins` (0 to bins - 1).
         bins: how many bins a side.
         single: images of one object each, in class folders; None for as many as `val`.
@@ -98,6 +99,7 @@ class WorldSpec:
     bins: int = 32
     single: int | None = None
     masks: bool = False
+    questions: int = 1
 
     def __post_init__(self) -> None:
         cast_of(self)  # refuses what it does not know
@@ -135,6 +137,7 @@ def _counts(spec: WorldSpec) -> dict[str, tuple[bool, str]]:
             "pairs=2 or more, whose captions can change places",
         ),
         "coordinates": (spec.coordinates in COORDINATES, f"one of {', '.join(COORDINATES)}"),
+        "questions": (1 <= spec.questions <= 8, "1 to 8"),
         "bins": (2 <= spec.bins <= 1000, "2 to 1000"),
         "single": (spec.num_single >= 0, "0 (none) or more scenes, or none for as many as val"),
     }

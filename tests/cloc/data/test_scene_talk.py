@@ -64,6 +64,22 @@ def test_answers_are_true(evaluation):
     assert {answer for kind, answer in kinds if kind == "counting"} >= {"0", "1", "2"}
 
 
+@pytest.mark.parametrize("most", [1, 2, 8])
+def test_no_training_question_holds_the_answer_to_another(most):
+    asked = Counter()
+    for index in range(60):
+        scene = render_scene(SPEC, index, "llava")
+        turns = training_turns(replace(SPEC, questions=most), scene, True, scene_rng(SPEC, "llava", index))
+        boxes = [turn.asked_box or turn.answer_box for turn in turns if turn.kind in ("referring", "grounding")]
+        assert len(set(boxes)) == len(boxes)
+        counts = Counter(turn.kind for turn in turns)
+        assert counts["referring"] <= most
+        assert counts["grounding"] <= most
+        asked += counts
+    assert asked["referring"] > 0.9 * 60 * min(most, 1.5)
+    assert asked["grounding"] > 0.7 * 60 * min(most, 1.5)
+
+
 def test_training_never_points_at_caption_only_categories_and_evaluation_marks_them(world):
     for _, turns in turns_of(100):
         assert not [t for t in turns if t.kind in ("referring", "grounding") and t.category_id in HELD_OUT]
