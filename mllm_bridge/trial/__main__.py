@@ -13,6 +13,7 @@ import yaml
 from transformers.utils.logging import disable_progress_bar
 
 from mllm_bridge import tune
+from mllm_bridge.trial.guessing import box_of_another, name_in_picture
 from mllm_bridge.trial.host import make_host, texts_of, words_of
 from mllm_bridge.trial.plan import Arm, TrialPlan, load_plan
 from mllm_bridge.trial.questions import CONVERSATIONS, KINDS, Asker, held_out, score, training_file
@@ -75,6 +76,18 @@ def run_one(plan: TrialPlan, arm: Arm, seed: int, out: Path) -> dict:
     return row
 
 
+def guessed(world: Path) -> dict[str, float]:
+    """What answers that do not look get on the world's held-out questions, by kind.
+
+    Raises:
+        ValueError: there are none.
+    """
+    return {
+        "referring": name_in_picture(held_out(world, "referring")),
+        "grounding": box_of_another(held_out(world, "grounding")),
+    }
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -100,17 +113,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if fixed.is_file() and fixed.read_text(encoding="utf-8") != told:
             raise ValueError(f"trial: {asked.out} was begun with another plan; pass another --out")
         fixed.write_text(told, encoding="utf-8")
-        rows = []
+        rows, guesses = [], guessed(Path(plan.world))
         for seed in plan.seeds:
             for arm in plan.arms:
                 rows.append(run_one(plan, arm, seed, asked.out))
-                text = table(rows)
+                text = table(rows, guesses)
                 (asked.out / "table.md").write_text(text, encoding="utf-8")
                 print(f"{arm}, seed {seed}: done\n{text}", flush=True)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    (asked.out / "trial.json").write_text(json.dumps({"schema": 1, "rendered": True, "rows": rows}, indent=1) + "\n")
+    result = {"schema": 1, "rendered": True, "guessing": guesses, "rows": rows}
+    (asked.out / "trial.json").write_text(json.dumps(result, indent=1) + "\n")
     print(f"written: {asked.out}/table.md and trial.json (rendered scenes: they say nothing about photographs)")
     return 0
 

@@ -40,8 +40,8 @@ class Score:
         return self.right / self.asked
 
 
-def held_out(world: Path, kind: str, count: int) -> list[Conversation]:
-    """The first `count` held-out questions of one kind.
+def held_out(world: Path, kind: str, count: int | None = None) -> list[Conversation]:
+    """The first `count` held-out questions of one kind; all of them without a count.
 
     Raises:
         ValueError: the world has none.

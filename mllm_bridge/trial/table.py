@@ -33,13 +33,16 @@ def verdict(better: Sequence[float], worse: Sequence[float]) -> tuple[str, float
     return ("shown" if low > 0 else "refuted" if high < 0 else "not distinguishable"), mean, (low, high)
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
+def table(rows: Sequence[Mapping[str, Any]], guesses: Mapping[str, float] | None = None) -> str:
     """Markdown of all runs.
 
     Args:
         rows: one for each run: arm, seed, referring, grounding, seconds.
+        guesses: what answers that do not look get, by kind; None leaves the line out.
     """
     lines = ["| arm | seeds | referring accuracy | grounding acc@0.5 | seconds a run |", "|---|---|---|---|---|"]
+    if guesses is not None:
+        lines.append(f"| guessing | - | {guesses['referring']:.3f} | {guesses['grounding']:.3f} | - |")
     values: dict[tuple[str, str], dict[int, float]] = {}
     for arm in dict.fromkeys(row["arm"] for row in rows):
         own = [row for row in rows if row["arm"] == arm]
@@ -59,4 +62,6 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             said, mean, interval = verdict(*pair)
             told = "" if interval is None else f", 95 % {interval[0]:+.3f} to {interval[1]:+.3f}"
             lines.append(f"- {words}: {said} (difference {mean:+.3f}{told}, {len(seeds)} paired seeds)")
+    if guesses is not None:
+        lines.append("- guessing: the name of any object of the picture; the box of another question")
     return "\n".join(lines) + "\n"

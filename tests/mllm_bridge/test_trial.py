@@ -1,10 +1,12 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from mllm_bridge.talk.answers import IGNORED, encode
-from mllm_bridge.talk.conversations import Turn
+from mllm_bridge.talk.conversations import Conversation, Turn
 from mllm_bridge.trial.__main__ import main, settings
+from mllm_bridge.trial.guessing import box_of_another, name_in_picture
 from mllm_bridge.trial.host import make_host, word_tokenizer, words_of
 from mllm_bridge.trial.plan import ARMS, LanguagePlan, load_plan
 from mllm_bridge.trial.questions import training_file
@@ -96,10 +98,26 @@ def test_the_table_names_spread_and_claims():
         for arm, base in zip(ARMS, (0.3, 0.6, 0.9), strict=True)
         for seed in range(3)
     ]
-    text = table(rows)
+    assert "guessing" not in table(rows)
+    text = table(rows, {"referring": 0.25, "grounding": 0.1})
+    assert "| guessing | - | 0.250 | 0.100 | - |" in text
     assert "| clip | 3 | 0.310 ± 0.010 | 0.200 ± 0.000 | 60 |" in text
     assert "CLOC above CLIP at referring: shown (difference +0.300" in text
     assert "CLOC above CLIP at grounding: not distinguishable" in text
+
+
+def asked(image, answer, **extras):
+    return Conversation("q", (Path(image),), (Turn("user", "<image>?"), Turn("assistant", answer)), (), extras)
+
+
+def test_what_answers_that_do_not_look_get():
+    shown = {"a.png": ["ring", "ring", "Star"], "b.png": ["star"]}
+    questions = [asked(image, name) for image, names in shown.items() for name in names]
+    assert name_in_picture(questions) == pytest.approx((2 / 3 + 2 / 3 + 1 / 3 + 1) / 4)
+    boxes = [[0, 0, 10, 10], [0, 0, 10, 8], [20, 20, 30, 30]]
+    places = [asked("a.png", "[0]", box=box) for box in boxes]
+    assert box_of_another(places) == pytest.approx(2 / 6)
+    assert box_of_another(places[:1]) == 0.0
 
 
 def test_missing_parts_are_one_line_and_another_plan_is_refused(tmp_path, capsys):
