@@ -18,7 +18,8 @@ from cloc.data.loader import Source, StepBatches
 from cloc.data.prompts import PromptDraw
 from cloc.engine import Losses
 from cloc.losses.detection import DetectionTerms, detection_objective
-from cloc.models.configuration import ClocDetectorConfig
+from cloc.losses.proposals import LEARNT_SCORES
+from cloc.models.configuration import ClocConfig, ClocDetectorConfig, Objectness
 from cloc.models.tower import canvas_divisor, image_side
 from cloc.stepper import Stepper
 from cloc.structures import ConceptBatch, LossReport
@@ -41,7 +42,35 @@ def detector_config(config: Config) -> ClocDetectorConfig:
         prior=detector.prior,
         text_context=detector.text_context,
         definitions=detector.definitions,
+        objectness=learnt_score(config),
     )
+
+
+def learnt_score(config: Config) -> Objectness:
+    """The class-agnostic score that the detector has: the one that proposals are ranked by, if it must be learnt.
+
+    Raises:
+        ValueError: nothing would train it.
+    """
+    loss = config.loss.detection
+    if loss.proposal_score not in LEARNT_SCORES:
+        return "none"
+    boxed = any(entry.kind == "detection" for entry in config.data)
+    if not (boxed and loss.objectness) and not _comes_with(config.model.source, loss.proposal_score):
+        raise ValueError(
+            f"loss.detection.proposal_score {loss.proposal_score}: a score that is learnt from data of kind detection "
+            "with loss.detection.objectness above 0, and this run has none; add such data, start from an export that "
+            "has the score (model.source), or use proposal_score=similarity_batch"
+        )
+    return loss.proposal_score
+
+
+def _comes_with(source: str | None, score: str) -> bool:
+    """Whether the starting weights have learnt the score; what is no folder is refused where it is loaded."""
+    if source is None:
+        return False
+    theirs = ClocConfig.from_pretrained(source).detector_config if (Path(source) / "config.json").is_file() else None
+    return theirs is not None and theirs.objectness == score
 
 
 def make_recipe(config: Config, entry: DataConfig, tower_size: int, divisor: int) -> ConceptRecipe:
@@ -134,7 +163,9 @@ def detection_terms(config: Config) -> DetectionTerms:
         label_smoothing=loss.label_smoothing,
         num_proposals=loss.num_proposals,
         proposal_score=loss.proposal_score,
+        proposal_nms=loss.proposal_nms,
         matching=loss.matching,
+        matching_temperature=loss.matching_temperature,
         direction=loss.direction,
     )
 
@@ -142,7 +173,7 @@ def detection_terms(config: Config) -> DetectionTerms:
 def detection_weights(config: Config) -> dict[str, float]:
     """Weight of each term of a concept step."""
     loss = config.loss.detection
-    names = ("alignment", "giou", "centerness", "word_region")
+    names = ("alignment", "giou", "centerness", "objectness", "word_region")
     return {**{name: getattr(loss, name) for name in names}, "image_text": config.loss.image_text}
 
 

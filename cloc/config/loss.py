@@ -20,10 +20,20 @@ class DetectionLossConfig(Strict):
     temperature: float = Field(0.5, gt=0, description="of the word-region contrast")
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     num_proposals: int = Field(100, ge=1, description="k, regions an image keeps for its words")
-    proposal_score: Literal["similarity_batch", "similarity_own", "centerness", "similarity_centerness"] = Field(
-        "similarity_batch", description="what ranks an image's regions"
+    proposal_score: Literal[
+        "similarity_batch", "similarity_own", "centerness", "similarity_centerness", "foreground", "iou"
+    ] = Field(
+        "similarity_batch",
+        description="what ranks an image's regions; foreground and iou: a class-agnostic score, learnt from detection",
+    )
+    objectness: float = Field(1.0, ge=0, description="weight of that score's loss; detection only")
+    proposal_nms: float = Field(
+        0.6, gt=0, le=1, description="overlap above which the weaker region is left out; the paper is silent: ATSS's"
     )
     matching: Literal["max", "softmax", "largest_box"] = Field("max", description="how a word finds its region")
+    matching_temperature: float = Field(
+        1.0, gt=0, description="of matching=softmax, over a word's regions; the paper is silent: the plain similarities"
+    )
     direction: Literal["text_to_image", "image_to_text", "both"] = Field(
         "text_to_image", description="captions name few of the objects, so the other direction is left out"
     )

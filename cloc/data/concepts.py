@@ -92,7 +92,7 @@ def read_categories(file: Path) -> list[tuple[str, str]]:
         found = [(line.strip(), "") for line in text.splitlines() if line.strip()]
     else:
         found = [_category(entry, file) for entry in _listed(text, file)]
-    often = Counter(canonical(name) for name, _ in found)
+    often = Counter(concept_name(name) for name, _ in found)  # `bow_tie` and `bow tie` are read as one
     twice = [name for name, count in often.items() if count > 1]
     if twice:
         raise ValueError(f"{file}: {len(twice)} category names occur twice (first: {twice[0]!r}); give each name once")

@@ -1,6 +1,6 @@
 """The Detection wing's objective: one data type a step, each with its own terms (DetCLIPv2 3.4).
 
-detection:  alignment, giou, centerness
+detection:  alignment, giou, centerness, and objectness where proposals are ranked by a score that must be learnt
 grounding:  alignment
 pairs:      word_region
 and image_text as well where whole captions were given (the joint objective). All unweighted.
@@ -19,7 +19,8 @@ from cloc.losses.alignment import focal_alignment, global_concepts
 from cloc.losses.assignment import Assignment, assign
 from cloc.losses.contrastive import contrast
 from cloc.losses.localisation import localisation
-from cloc.losses.proposals import ProposalScore, check_proposal_score, propose
+from cloc.losses.objectness import objectness_loss
+from cloc.losses.proposals import LEARNT_SCORES, ProposalScore, check_proposal_score, cut_at_border, propose
 from cloc.losses.word_region import Direction, Matching, word_region
 from cloc.structures import ConceptBatch, DetectionOutputs, LossReport
 
@@ -51,6 +52,11 @@ class DetectionTerms:
 
     def __post_init__(self) -> None:
         check_proposal_score(self.proposal_score)
+
+    @property
+    def learns_score(self) -> bool:
+        """Whether the score of proposals is one that detection data must train."""
+        return self.proposal_score in LEARNT_SCORES
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,27 +116,34 @@ def _boxes(outputs: DetectionOutputs, batch: ConceptBatch, settings: DetectionTe
         settings.alpha,
         settings.gamma,
     )
+    predicted = at_least_fp32(outputs.pred_boxes).flatten(0, 1)[positives.place] * to_pixels.float()
+    own_boxes = batch.boxes[batch.boxes_mask][positives.box] * to_pixels
     local = localisation(
-        at_least_fp32(outputs.pred_boxes).flatten(0, 1)[positives.place] * to_pixels.float(),
+        predicted,
         outputs.centerness.flatten()[positives.place],
         outputs.anchors[positives.anchor] * to_pixels,
-        batch.boxes[batch.boxes_mask][positives.box] * to_pixels,
+        own_boxes,
         positives.forced,
         num,
     )
     terms = {"alignment": summed / max(num, 1) + _graph(outputs, localised=batch.kind == "detection", placed=True)}
     if batch.kind == "detection":
         terms |= {"giou": local.giou, "centerness": local.centerness}
+    if batch.kind == "detection" and settings.learns_score:
+        logits = _score_logits(outputs, settings).flatten()
+        kind, focus = settings.proposal_score, (settings.alpha, settings.gamma)
+        terms["objectness"] = objectness_loss(kind, logits, positives.place, predicted, own_boxes, num, *focus)
     counts = {"images": images, "boxes": boxes, "positives": num, "boxes_without_anchor": lone}
     return LossReport(terms, counts, {"positive_iou": local.mean_iou})
 
 
 def _pairs(outputs: DetectionOutputs, batch: ConceptBatch, settings: DetectionTerms) -> LossReport:
     """Image-text pairs."""
-    features = outputs.class_features
+    features, boxes = outputs.class_features, cut_at_border(outputs.pred_boxes, batch.extent)
+    visible = (boxes[..., 2:] > boxes[..., :2]).all(dim=2)
     rows, mask = propose(
         features,
-        outputs.pred_boxes,
+        boxes,
         outputs.centerness,
         outputs.text_embeds,
         outputs.logit_scale,
@@ -140,10 +153,11 @@ def _pairs(outputs: DetectionOutputs, batch: ConceptBatch, settings: DetectionTe
         settings.proposal_score,
         settings.num_proposals,
         settings.proposal_nms,
-        on_image(outputs.anchors, batch.extent),
+        on_image(outputs.anchors, batch.extent) & visible,
+        _score_logits(outputs, settings) if settings.learns_score else None,
     )
     if settings.matching == "largest_box":
-        rows, mask = largest_first(rows, mask, outputs.pred_boxes)
+        rows, mask = largest_first(rows, mask, boxes)
     found = word_region(
         features.gather(1, rows.unsqueeze(2).expand(-1, -1, features.shape[2])),
         mask,
@@ -212,6 +226,20 @@ def on_image(anchors: torch.Tensor, extent: torch.Tensor) -> torch.Tensor:
     """
     centres = (anchors[:, :2] + anchors[:, 2:]) / 2
     return (centres < extent.to(centres.dtype).unsqueeze(1)).all(dim=2)
+
+
+def _score_logits(outputs: DetectionOutputs, settings: DetectionTerms) -> torch.Tensor:
+    """(B, K) logits of the class-agnostic score.
+
+    Raises:
+        ValueError: the detector has none.
+    """
+    if outputs.objectness is None:
+        raise ValueError(
+            f"proposal_score {settings.proposal_score!r}: this detector has no class-agnostic score; make it with "
+            f"detector_config.objectness={settings.proposal_score!r}, or use proposal_score='similarity_batch'"
+        )
+    return outputs.objectness
 
 
 def largest_first(

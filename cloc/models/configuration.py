@@ -8,6 +8,9 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+Objectness = Literal["none", "foreground", "iou"]
+"""What a class-agnostic score beside centerness tells, if there is one."""
+
 
 @strict
 class ClocVisionConfig(PreTrainedConfig):
@@ -59,6 +62,9 @@ class ClocDetectorConfig(PreTrainedConfig):
         text_context: tokens of a concept; longer ones are cut (the paper: 16).
         definitions: concepts were read as `name, definition` in training, so that they are asked in this form; without
             it by the bare name.
+        objectness: a class-agnostic score of every place, which proposals can be ranked by (the paper's ablation):
+            `foreground`, whether the place answers for an object, `iou`, how well its box fits one, or `none`.
+            Detections do not depend on it.
     """
 
     model_type = "cloc_detector"
@@ -74,6 +80,7 @@ class ClocDetectorConfig(PreTrainedConfig):
     prior: float = 0.01
     text_context: int = 16
     definitions: bool = False
+    objectness: Objectness = "none"
 
 
 @strict

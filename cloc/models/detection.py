@@ -26,7 +26,7 @@ TEXT_ROWS = 256
 """Concepts that go through the text tower at once when no gradient is wanted."""
 KEPT_LISTS = 8
 """Concept lists whose embeddings are kept."""
-PER_IMAGE = ("logits", "pred_boxes", "centerness", "class_features", "image_embeds")
+PER_IMAGE = ("logits", "pred_boxes", "centerness", "class_features", "image_embeds", "objectness")
 
 
 class ClocForObjectDetection(ClocModel):
@@ -55,6 +55,7 @@ class ClocForObjectDetection(ClocModel):
             settings.normalize,
             settings.logit_scale_init_value,
             settings.prior,
+            settings.objectness,
         )
         self._embedded: dict[tuple[str, ...], torch.Tensor] = {}
         self._embedded_with: tuple = ()
@@ -153,6 +154,7 @@ class ClocForObjectDetection(ClocModel):
         outputs = DetectionOutputs(
             pred_boxes=found.pred_boxes,
             centerness=found.centerness,
+            objectness=found.objectness,
             class_features=found.class_features,
             anchors=found.anchors,
             level_sizes=found.level_sizes,
@@ -241,6 +243,7 @@ class ClocForObjectDetection(ClocModel):
             limit=limit,
             score_threshold=score_threshold,
             iou_threshold=nms,
+            extent=images.extent(outputs.canvas.tolist(), *image.size),
         )
         pixels, real = images.to_pixels(boxes, outputs.canvas.tolist(), *image.size)
         return {"boxes": pixels, "scores": scores.cpu().numpy()[real], "labels": labels.cpu().numpy()[real]}

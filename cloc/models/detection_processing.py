@@ -71,6 +71,11 @@ class ClocDetectionImageProcessor(LlavaImageProcessor):
             values[row, :, :down, :across] = torch.from_numpy(normalised)
         return BatchFeature({"pixel_values": values})
 
+    def extent(self, canvas: Sequence[int], width: int, height: int) -> tuple[float, float]:
+        """Width and height of an image of width x height pixels as shares of its canvas (width and height, pixels)."""
+        across, down = self.placement(width, height).scaled
+        return across / int(canvas[0]), down / int(canvas[1])
+
     def to_pixels(
         self, boxes_xyxy: torch.Tensor, canvas: Sequence[int], width: int, height: int
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -123,8 +128,9 @@ class ClocDetectionImageProcessor(LlavaImageProcessor):
             raise ValueError(
                 f"target_sizes: expected one (height, width) for each of {len(boxes)} images, got {len(target_sizes)}"
             )
-        results = []
+        results, canvas = [], outputs.canvas.tolist()
         for row in range(len(boxes)):
+            size = None if target_sizes is None else [int(side) for side in target_sizes[row]][::-1]
             found, scores, labels = select_detections(
                 logits[row].__getitem__,
                 logits.shape[-1],
@@ -134,10 +140,10 @@ class ClocDetectionImageProcessor(LlavaImageProcessor):
                 limit=limit,
                 score_threshold=threshold,
                 iou_threshold=nms,
+                extent=(1.0, 1.0) if size is None else self.extent(canvas, *size),
             )
-            if target_sizes is not None:
-                height, width = (int(side) for side in target_sizes[row])
-                pixels, real = self.to_pixels(found, outputs.canvas.tolist(), width, height)
+            if size is not None:
+                pixels, real = self.to_pixels(found, canvas, *size)
                 real = torch.from_numpy(real).to(scores.device)
                 found, scores, labels = torch.from_numpy(pixels).float(), scores[real], labels[real]
             results.append({"scores": scores, "labels": labels, "boxes": found.to(scores.device)})

@@ -22,6 +22,7 @@ class DetectionOutputs(ModelOutput):
             not asked for (training computes them in the loss, over the concepts of all ranks).
         pred_boxes: (B, K, 4) xyxy in [0, 1] of the canvas, not cut at its border.
         centerness: (B, K) logits.
+        objectness: (B, K) logits of the class-agnostic score; None where the detector has none.
         class_features: (B, K, E).
         text_embeds: (U, E).
         logit_scale, logit_bias: scalars; the scale is already exponentiated.
@@ -44,6 +45,7 @@ class DetectionOutputs(ModelOutput):
     image_embeds: torch.Tensor | None = None
     caption_embeds: torch.Tensor | None = None
     image_logit_scale: torch.Tensor | None = None
+    objectness: torch.Tensor | None = None
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """The Detection wing's recipes: the paper's numbers, the sizes of their names, small copies that train."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from transformers import AutoModel, AutoProcessor
 
 import cloc
 from cloc import build, engine, pretrain
+from cloc.build import concepts
 from cloc.config import load_config
 from cloc.data.scenes import WorldSpec, ensure_scenes
 
@@ -54,6 +56,40 @@ def test_the_papers_table():
     assert config.model.detector.text_context == 16
 
 
+@pytest.mark.parametrize(
+    ("name", "batch", "image_rate", "text_rate", "warmup", "names"),
+    [
+        ("detclipv2_swin_l", 256, 4e-4, 4e-5, 1000, None),  # Table 9
+        ("detclipv2_finetune_lvis", 64, 4e-5, 4e-6, 1000, 150),  # Table 10
+        ("detclipv2_finetune_odinw", 32, 4e-5, 4e-7, 500, None),  # Table 11
+    ],
+)
+def test_the_papers_other_rates(name, batch, image_rate, text_rate, warmup, names):
+    config = load_config(f"configs/{name}.yaml")
+    optim = config.optim
+    assert (config.data[0].batch_size, config.data[0].concepts) == (batch, names)
+    assert (optim.lr, optim.lr * optim.text_lr_scale) == pytest.approx((image_rate, text_rate))
+    assert (optim.weight_decay, optim.warmup_steps, config.model.vision.drop_path) == (0.05, warmup, 0.2)
+    assert config.data[0].image_size[-1] == (800, 1333)
+
+
+def test_every_switch_of_the_config_reaches_the_losses():
+    changed = {
+        "nearest_when_none": True, "temperature": 0.3, "label_smoothing": 0.2, "num_proposals": 7, "proposal_nms": 0.4,
+        "proposal_score": "centerness", "matching": "softmax", "matching_temperature": 0.7, "direction": "both",
+    }  # fmt: skip
+    weights = {"alignment": 3.0, "giou": 4.0, "centerness": 5.0, "objectness": 6.0, "word_region": 7.0}
+    overrides = [f"loss.detection.{name}={value}" for name, value in (changed | weights).items()]
+    config = load_config("configs/detclipv2_swin_t.yaml", [*overrides, "loss.image_text=8"])
+    assert set(changed) | set(weights) == set(type(config.loss.detection).model_fields)
+    terms = concepts.detection_terms(config)
+    assert {name: getattr(terms, name) for name in changed} == changed
+    assert concepts.detection_weights(config) == {**weights, "image_text": 8.0}
+    shape = {"deformable": False, "num_convs": 2, "strides": [8, 16], "normalize": True}
+    config = load_config("configs/detclipv2_swin_t.yaml", [f"model.detector.{k}={v}" for k, v in shape.items()])
+    assert {name: getattr(concepts.detector_config(config), name) for name in shape} == shape
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wing") / "world"
@@ -85,9 +121,11 @@ def start(recipe, world, runs, *changes):
     return pretrain.main(["--config", f"configs/{recipe}.yaml", "--runs", str(runs), *SMALL, *shape, *data, *changes])
 
 
-@pytest.mark.parametrize("recipe", ["joint_swin_t", "detclipv2_vit_b16"])
-def test_a_small_copy_trains_exports_and_comes_back(recipe, world, tmp_path, spine_picture):
-    assert start(recipe, world, tmp_path) == 0
+@pytest.mark.parametrize(
+    ("recipe", "score"), [("joint_swin_t", "similarity_batch"), ("detclipv2_vit_b16", "foreground")]
+)
+def test_a_small_copy_trains_exports_and_comes_back(recipe, score, world, tmp_path, spine_picture):
+    assert start(recipe, world, tmp_path, f"loss.detection.proposal_score={score}") == 0
     folder = tmp_path / recipe / "export"
     steps = [json.loads(line) for line in (tmp_path / recipe / "metrics.jsonl").read_text().splitlines()]
     terms = {term for step in steps for term in step if term in ("alignment", "giou", "word_region", "region_text")}
@@ -99,6 +137,32 @@ def test_a_small_copy_trains_exports_and_comes_back(recipe, world, tmp_path, spi
     encoder = AutoModel.from_pretrained(folder)
     assert type(encoder) is cloc.ClocModel
     assert encoder.has_prompter == (recipe == "joint_swin_t")
+    learnt = model.detector.head.objectness
+    assert model.config.detector_config.objectness == ("none" if learnt is None else score)
+    assert [("objectness" in step) == ("giou" in step and learnt is not None) for step in steps] == [True] * 4
+    if score == "foreground":
+        assert {"objectness", "word_region"} <= {term for step in steps for term in step}
+        assert float(learnt.bias.detach()) != pytest.approx(math.log(0.01 / 0.99), abs=1e-9)
+
+
+def test_a_learnt_proposal_score_needs_data_that_train_it(detector_config, tmp_path):
+    pairs = ["data=[{path: pairs, kind: pairs, batch_size: 4}]", "loss.detection.proposal_score=foreground"]
+    recipe = "configs/detclipv2_swin_t.yaml"
+    config = load_config(recipe, pairs[1:])
+    assert concepts.detector_config(config).objectness == "foreground"
+    message = "proposal_score foreground: a score that is learnt from data of kind detection"
+    with pytest.raises(ValueError, match=message):
+        concepts.detector_config(load_config(recipe, [pairs[1], "loss.detection.objectness=0"]))
+    for kind in ("none", "iou", "foreground"):
+        detector_config(objectness=kind).save_pretrained(tmp_path / kind)
+        config = load_config(recipe, [*pairs, f"model.source={tmp_path / kind}"])
+        if kind == "foreground":
+            assert concepts.detector_config(config).objectness == kind
+            continue
+        with pytest.raises(ValueError, match=message):
+            concepts.detector_config(config)
+    with pytest.raises(ValueError, match=message):
+        concepts.detector_config(load_config(recipe, pairs))
 
 
 def test_a_killed_joint_run_goes_on_with_the_same_losses(world, tmp_path, monkeypatch):

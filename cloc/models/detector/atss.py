@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import initialization as init
 
+from cloc.models.configuration import Objectness
 from cloc.models.detector.anchors import decode, make_anchors
 from cloc.models.detector.deformable import DeformableConv
 from cloc.models.detector.head import AtssHead
@@ -30,6 +31,7 @@ class Detected:
     centerness: torch.Tensor
     anchors: torch.Tensor
     level_sizes: torch.Tensor
+    objectness: torch.Tensor | None = None
 
 
 class AtssDetector(nn.Module):
@@ -41,6 +43,7 @@ class AtssDetector(nn.Module):
         width, strides, num_convs, anchor_scale, deformable, normalize: as in `ClocDetectorConfig`.
         log_scale: first logarithm of the similarity's scale; None: -ln(E) / 2 for the dot product, ln 10 for a cosine.
         prior: probability that the fresh head gives to every (anchor, concept).
+        objectness: as in `ClocDetectorConfig`.
 
     Raises:
         ValueError: strides that do not fit the tower, or a prior outside (0, 1).
@@ -58,6 +61,7 @@ class AtssDetector(nn.Module):
         normalize: bool,
         log_scale: float | None,
         prior: float,
+        objectness: Objectness = "none",
     ) -> None:
         super().__init__()
         if not 0 < prior < 1:
@@ -68,7 +72,8 @@ class AtssDetector(nn.Module):
             self.first_log_scale = math.log(10) if normalize else -math.log(embed_dim) / 2
         self.first_bias = -math.log((1 - prior) / prior)
         self.pyramid = Pyramid(spec, strides, width)
-        self.head = AtssHead(width, embed_dim, len(self.strides), num_convs, deformable)
+        self.first_objectness = self.first_bias if objectness == "foreground" else 0.0
+        self.head = AtssHead(width, embed_dim, len(self.strides), num_convs, deformable, objectness != "none")
         # One entry and not none: DeepSpeed's broadcast refuses parameters without a dimension.
         self.logit_scale = nn.Parameter(torch.tensor([float(self.first_log_scale)]))
         self.logit_bias = nn.Parameter(torch.tensor([self.first_bias]))
@@ -77,12 +82,12 @@ class AtssDetector(nn.Module):
         """Detect on canvases of (width, height) pixels from the tower's maps (B, C, H, W)."""
         levels = self.pyramid(maps)
         sizes = [(level.shape[2], level.shape[3]) for level in levels]
-        features, deltas, centerness = self.head(levels)
+        features, deltas, centerness, objectness = self.head(levels)
         anchors = make_anchors(sizes, self.strides, self.anchor_scale, canvas, features.device)
         counts = torch.tensor([rows * columns for rows, columns in sizes], device=features.device)
         if self.normalize:
             features = F.normalize(features, dim=-1)
-        return Detected(features, decode(deltas, anchors), centerness, anchors, counts)
+        return Detected(features, decode(deltas, anchors), centerness, anchors, counts, objectness)
 
     def scale_and_bias(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Scalars: the similarity's factor, at most 100, and what is added to it."""
@@ -103,11 +108,14 @@ def start_weights(module: nn.Module) -> None:
     elif isinstance(module, DeformableConv):
         init.normal_(module.offset.weight, std=0.001)
     elif isinstance(module, AtssHead):
-        for small in (module.deltas, module.centerness):
-            init.normal_(small.weight, std=0.01)
+        for small in (module.deltas, module.centerness, module.objectness):
+            if small is not None:
+                init.normal_(small.weight, std=0.01)
         # A rectified unit-variance input has a mean square of one half: class features of unit deviation.
         init.normal_(module.class_projection.weight, std=(2 / module.class_projection.in_channels) ** 0.5)
         init.ones_(module.delta_scale)
     elif isinstance(module, AtssDetector):
         init.constant_(module.logit_scale, module.first_log_scale)
         init.constant_(module.logit_bias, module.first_bias)
+        if module.head.objectness is not None:
+            init.constant_(module.head.objectness.bias, module.first_objectness)

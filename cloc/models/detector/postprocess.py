@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torchvision.ops import nms
+from torchvision.ops import clip_boxes_to_image, nms
 
 from cloc.comm import at_least_fp32
 
@@ -32,20 +32,23 @@ def select_detections(
     score_threshold: float = 0.05,
     iou_threshold: float = 0.6,
     per_level: int = 1000,
+    extent: tuple[float, float] = (1.0, 1.0),
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The detections of one image. The score of a pair is sqrt(sigmoid(class logit) * sigmoid(centerness)), the product
-    of ATSS as a geometric mean; all thresholds and rankings are on it.
+    of ATSS as a geometric mean; all thresholds and rankings are on it. Boxes are cut at the image's border before any
+    is suppressed, as ATSS's reference does; what lies on the padding alone is left out.
 
     Args:
         logits_of: class logits of some anchors; see `LogitsOf`.
         num_concepts: U, may be 0.
-        boxes_xyxy: (K, 4), any unit.
+        boxes_xyxy: (K, 4) in [0, 1] of the canvas.
         centerness: (K,) logits.
         level_sizes: anchors of each level; their sum is K.
         limit: detections in all; 0 for no limit.
         score_threshold: pairs with a lower score are left out.
         iou_threshold: of two detections of one concept that overlap more, the weaker is left out.
         per_level: pairs of each level that reach the suppression.
+        extent: width and height of the image as shares of the canvas, at whose top left it lies.
 
     Returns:
         Boxes (N, 4), scores (N,) in falling order and labels (N,) int64 among the concepts.
@@ -66,9 +69,12 @@ def select_detections(
             torch.zeros(0, dtype=torch.int64, device=boxes_xyxy.device),
         )
     row, label, score = torch.cat(rows), torch.cat(labels), torch.cat(scores)
-    kept = nms_within(boxes_xyxy[row], score, label, iou_threshold)
+    boxes = clip_boxes_to_image(boxes_xyxy[row], (extent[1], extent[0]))
+    real = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    boxes, score, label = boxes[real], score[real], label[real]
+    kept = nms_within(boxes, score, label, iou_threshold)
     kept = kept[:limit] if limit else kept
-    return boxes_xyxy[row[kept]], score[kept], label[kept]
+    return boxes[kept], score[kept], label[kept]
 
 
 def nms_within(

@@ -50,6 +50,7 @@ def test_category_files_of_every_kind(tmp_path):
     ("content", "message"),
     [
         ('["cat", "Cat "]', "1 category names occur twice (first: 'cat')"),
+        ('["bow_tie", "cat", "bow tie"]', "1 category names occur twice (first: 'bow tie')"),
         ("[]", "expected category names, found none"),
         ('{"images": []}', "expected a list of categories"),
         ('[{"id": 3}]', "expected categories with a 'name', got {'id': 3}"),

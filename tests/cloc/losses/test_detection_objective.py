@@ -3,9 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from cloc.losses import detection
 from cloc.losses.alignment import focal_alignment_plain
 from cloc.losses.detection import DetectionTerms, detection_objective, positive_pairs
 from cloc.losses.detection import Positives as Found
+from cloc.losses.word_region import word_region
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
 TERMS = {"detection": ["alignment", "giou", "centerness"], "grounding": ["alignment"], "pairs": ["word_region"]}
@@ -118,8 +120,57 @@ def test_captions_add_the_image_text_term(detector_model, concept_batch):
 
 
 def test_a_wrong_proposal_score_is_refused_at_once():
-    with pytest.raises(ValueError, match="no class-agnostic iou head"):
-        DetectionTerms(proposal_score="iou")
+    with pytest.raises(ValueError, match="proposal_score: expected one of"):
+        DetectionTerms(proposal_score="size")
+
+
+@pytest.mark.parametrize("kind", ["detection", "pairs"])
+def test_a_learnt_score_without_its_head_says_so(detector_model, concept_batch, kind):
+    with pytest.raises(ValueError, match="'iou': this detector has no class-agnostic score; make it with detector_con"):
+        run(detector_model(), concept_batch(kind), DetectionTerms(proposal_score="iou"))
+
+
+@pytest.mark.parametrize("score", ["foreground", "iou"])
+@pytest.mark.parametrize("kind", TERMS)
+@pytest.mark.parametrize(("images", "boxes"), [(2, 3), (2, 0), (0, 3)])
+def test_a_learnt_score_is_trained_on_detection_alone(detector_model, concept_batch, score, kind, images, boxes):
+    model, batch = detector_model(objectness=score), concept_batch(kind, images, boxes)
+    report = run(model, batch, DetectionTerms(proposal_score=score))
+    assert list(report.terms) == TERMS[kind] + ["objectness"] * (kind == "detection")
+    sum(report.terms.values()).backward()
+    for name, parameter in model.detector.head.objectness.named_parameters():
+        assert (parameter.grad is not None) == (kind == "detection"), name
+        if kind == "detection" and images and (boxes or score == "foreground"):
+            assert float(parameter.grad.abs().max()) > 0
+    if kind == "detection" and score == "foreground" and boxes and images:
+        without = detector_model()
+        without.load_state_dict(model.state_dict(), strict=False)
+        report, without = run(model, batch, DetectionTerms(proposal_score=score)), run(without, batch)
+        for name in TERMS[kind]:  # the other weights and terms are those of a detector without the score
+            torch.testing.assert_close(report.terms[name], without.terms[name])
+
+
+def test_a_learnt_score_chooses_the_proposals(detector_model, concept_batch, monkeypatch):
+    seen = []
+    monkeypatch.setattr(detection, "word_region", lambda *args, **kw: seen.append(args[0]) or word_region(*args, **kw))
+    model, batch = detector_model(objectness="iou"), concept_batch("pairs")
+    outputs = model(batch.pixel_values, batch.concept_ids, batch.concept_attention, with_logits=False)
+    outputs.objectness = torch.zeros_like(outputs.objectness)
+    outputs.objectness[:, 41] = 5.0
+    detection_objective(outputs, batch, 0, DetectionTerms(proposal_score="iou", num_proposals=1))
+    torch.testing.assert_close(seen[0][:, 0], outputs.class_features[:, 41])
+
+
+@pytest.mark.parametrize("matching", ["max", "largest_box"])
+def test_pairs_cut_boxes_at_the_border_before_suppression(detector_model, concept_batch, matching):
+    """Boxes that differ only beyond the border, and boxes beyond it, are one proposal and none."""
+    model, batch = detector_model(), replace(concept_batch("pairs"), extent=torch.tensor([[1.0, 1.0], [0.6, 1.0]]))
+    outputs = model(batch.pixel_values, batch.concept_ids, batch.concept_attention, with_logits=False)
+    boxes = torch.tensor([2.0, 2.0, 3.0, 3.0]).repeat(outputs.pred_boxes.shape[1], 1)
+    boxes[:40] = torch.tensor([-1.0, -1.0, 1.0, 1.0]) + torch.arange(40)[:, None] * torch.tensor([-1.0, -1, 1, 1])
+    outputs.pred_boxes = boxes.expand(2, -1, 4)
+    report = detection_objective(outputs, batch, 0, DetectionTerms(matching=matching))
+    assert report.counts["proposals"] == 2
 
 
 def part(batch, rank, kind):
@@ -156,21 +207,30 @@ def whole(concept_batch, kind):
     )
 
 
-def gradients(model, batch):
+def gradients(model, batch, score):
     # All regions are kept, so that the proposals do not depend on the rank's own list of concepts.
-    report = run(model, batch, DetectionTerms(proposal_nms=1.0, num_proposals=10_000))
+    report = run(model, batch, DetectionTerms(proposal_nms=1.0, num_proposals=10_000, proposal_score=score))
     total = sum((n + 1) * term for n, term in enumerate(report.terms.values()))
     leaves = [p for n, p in model.named_parameters() if n.startswith(("detector.", "text", "vision.tower"))]
     found = torch.autograd.grad(total, leaves, allow_unused=True)
     return total.detach(), [torch.zeros_like(p) if g is None else g for p, g in zip(leaves, found, strict=True)]
 
 
+CASES = [("detection", "foreground"), ("detection", "iou"), ("grounding", "iou"), ("pairs", "centerness")]
+
+
 @pytest.mark.multiprocess
-@pytest.mark.parametrize("kind", TERMS)
-def test_two_ragged_ranks_are_one(detector_model, concept_batch, spine_group, kind):
-    batch, model = whole(concept_batch, kind), detector_model().double()
-    answers = spine_group(2, lambda rank: gradients(model, part(batch, rank, kind)))
-    loss, expected = gradients(model, batch)
-    torch.testing.assert_close(answers[0][0] + answers[1][0], loss, **CLOSE)
-    for one, other, wanted in zip(answers[0][1], answers[1][1], expected, strict=True):
-        torch.testing.assert_close(one + other, wanted, **CLOSE)
+def test_two_ragged_ranks_are_one(detector_model, concept_batch, spine_group):
+    model = detector_model(objectness="iou").double()
+    batches = [whole(concept_batch, kind) for kind, _ in CASES]
+
+    def work(rank):
+        shares = zip(batches, CASES, strict=True)
+        return [gradients(model, part(batch, rank, kind), score) for batch, (kind, score) in shares]
+
+    answers = spine_group(2, work)
+    for row, (batch, (_, score)) in enumerate(zip(batches, CASES, strict=True)):
+        loss, expected = gradients(model, batch, score)
+        torch.testing.assert_close(answers[0][row][0] + answers[1][row][0], loss, **CLOSE)
+        for one, other, wanted in zip(answers[0][row][1], answers[1][row][1], expected, strict=True):
+            torch.testing.assert_close(one + other, wanted, **CLOSE)

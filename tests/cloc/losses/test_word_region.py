@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from cloc.losses.detection import on_image
-from cloc.losses.proposals import PROPOSAL_SCORES, propose
+from cloc.losses.proposals import LEARNT_SCORES, PROPOSAL_SCORES, cut_at_border, propose
 from cloc.losses.word_region import word_region, word_region_plain
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
@@ -102,15 +102,18 @@ def propose_on(score, **changes):
         ("similarity_own", [0, 2, 3]),
         ("centerness", [2, 1, 3]),
         ("similarity_centerness", [2, 1, 3]),  # .727, .95 * .5 < .88 * .73, .993 * .27
+        ("foreground", [1, 3, 2]),
+        ("iou", [1, 3, 2]),
     ],
 )
 def test_proposals_by_score_and_suppression(score, expected):
-    rows, mask = propose_on(score)
+    learnt = {"objectness": torch.tensor([[1.0, 4.0, 2.0, 3.0]])} if score in LEARNT_SCORES else {}
+    rows, mask = propose_on(score, **learnt)
     assert rows[0, mask[0]].tolist() == expected
-    rows, mask = propose_on(score, num_proposals=2)
+    rows, mask = propose_on(score, num_proposals=2, **learnt)
     assert rows.tolist() == [expected[:2]]
     assert mask.all()
-    rows, mask = propose_on(score, iou_threshold=1.0)
+    rows, mask = propose_on(score, iou_threshold=1.0, **learnt)
     assert mask.sum() == 4
 
 
@@ -127,9 +130,16 @@ def test_proposals_lie_on_the_image_and_not_on_its_padding():
     ]
 
 
-def test_a_score_without_its_head_says_so():
-    with pytest.raises(ValueError, match="'foreground': this detector has no class-agnostic foreground head"):
-        propose_on("foreground")
+def test_boxes_are_cut_at_the_border_of_their_own_image():
+    boxes = torch.tensor([[-0.5, 0.2, 0.6, 1.5], [0.7, 0.1, 0.9, 0.3], [0.1, 0.1, 0.2, 0.2]]).expand(2, 3, 4)
+    cut = cut_at_border(boxes.requires_grad_(), torch.tensor([[1.0, 1.0], [0.5, 0.75]]))
+    assert not cut.requires_grad
+    torch.testing.assert_close(cut[0], torch.tensor([[0, 0.2, 0.6, 1], [0.7, 0.1, 0.9, 0.3], [0.1, 0.1, 0.2, 0.2]]))
+    expected = torch.tensor([[0, 0.2, 0.5, 0.75], [0.5, 0.1, 0.5, 0.3], [0.1, 0.1, 0.2, 0.2]])
+    torch.testing.assert_close(cut[1], expected)
+
+
+def test_an_unknown_score_is_named():
     with pytest.raises(ValueError, match="proposal_score: expected one of"):
         propose_on("size")
 
@@ -138,10 +148,15 @@ def test_a_score_without_its_head_says_so():
 def test_no_concept_and_no_image_still_give_proposals(score):
     none, one = torch.zeros(0, dtype=torch.int64), torch.tensor(1.0)
     boxes = torch.tensor([[0.0, 0, 1, 1], [5, 5, 6, 6]])[None]
-    rows, mask = propose(torch.ones(1, 2, 3), boxes, torch.ones(1, 2), torch.ones(0, 3), one, one, none, none, score)
+    told = {"objectness": torch.ones(1, 2)} if score in LEARNT_SCORES else {}
+    rows, mask = propose(
+        torch.ones(1, 2, 3), boxes, torch.ones(1, 2), torch.ones(0, 3), one, one, none, none, score, **told
+    )
     assert rows.shape == (1, 2)
     assert mask.all()
-    rows, _ = propose(torch.ones(0, 2, 3), boxes[:0], torch.ones(0, 2), torch.ones(0, 3), one, one, none, none, score)
+    rows, _ = propose(
+        torch.ones(0, 2, 3), boxes[:0], torch.ones(0, 2), torch.ones(0, 3), one, one, none, none, score, **told
+    )
     assert rows.shape == (0, 2)
 
 

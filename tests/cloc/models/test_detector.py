@@ -145,11 +145,11 @@ def test_a_silent_guide_makes_it_a_plain_convolution():
 
 
 def test_bf16_works_as_it_does_in_training():
-    head = AtssHead(8, 6, 2, 1, deformable=True)
+    head = AtssHead(8, 6, 2, 1, deformable=True, objectness=True)
     levels = [torch.randn(1, 8, 4, 4), torch.randn(1, 8, 2, 2)]
     with torch.autocast("cpu", torch.bfloat16):
         answers = head(levels)
-    assert [a.dtype for a in answers] == [torch.float32] * 3
+    assert [a.dtype for a in answers] == [torch.float32] * 4
     head.bfloat16()([level.bfloat16() for level in levels])
 
 
@@ -157,12 +157,13 @@ def test_head_shapes_levels_and_sharing():
     torch.manual_seed(0)
     head = AtssHead(8, 6, 2, 2, deformable=True)
     level = torch.randn(3, 8, 4, 4)
-    classes, deltas, centerness = head([level, level])
+    classes, deltas, centerness, objectness = head([level, level])
+    assert objectness is None
     assert (classes.shape, deltas.shape, centerness.shape) == ((3, 32, 6), (3, 32, 4), (3, 32))
     torch.testing.assert_close(classes[:, :16], classes[:, 16:])  # one head for all levels
     with torch.no_grad():
         head.delta_scale[1] = 3.0
-    _, scaled, _ = head([level, level])
+    _, scaled, _, _ = head([level, level])
     torch.testing.assert_close(scaled[:, 16:], 3 * deltas[:, 16:])
     torch.testing.assert_close(scaled[:, :16], deltas[:, :16])
 
@@ -197,6 +198,22 @@ def test_cosine_has_unit_features_and_its_own_scale():
     torch.testing.assert_close(found.class_features.norm(dim=-1), torch.ones(1, 20))
     assert float(module.scale_and_bias()[0]) == pytest.approx(10)
     assert float(detector(log_scale=0.5).scale_and_bias()[0]) == pytest.approx(math.exp(0.5))
+
+
+@pytest.mark.parametrize(("kind", "first"), [("foreground", 0.01), ("iou", 0.5)])
+def test_a_class_agnostic_score_is_beside_the_rest_and_changes_nothing_of_it(kind, first):
+    without, module = detector(), detector(objectness=kind)
+    added = set(module.state_dict()) - set(without.state_dict())
+    assert added == {"head.objectness.weight", "head.objectness.bias"}
+    assert float(module.head.objectness.weight.detach().std()) == pytest.approx(0.01, rel=0.3)
+    module.load_state_dict(without.state_dict(), strict=False)
+    maps = [torch.randn(2, 16, 6, 6)]
+    found, expected = module(maps, (48, 48)), without(maps, (48, 48))
+    assert expected.objectness is None
+    assert found.objectness.shape == found.centerness.shape
+    torch.testing.assert_close(found.objectness.sigmoid().mean(), torch.tensor(first), atol=0.02, rtol=0.02)
+    for name in ("class_features", "pred_boxes", "centerness"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name))
 
 
 def test_an_impossible_prior_is_refused():
