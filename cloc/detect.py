@@ -29,6 +29,9 @@ from cloc.images import decode
 from cloc.models.detection import ClocForObjectDetection
 from cloc.text import canonical, concept_name
 
+DETECTING = ("detclip", "joint")
+"""Objectives that train a detector."""
+
 Found = Mapping[str, np.ndarray]
 """What `ClocForObjectDetection.detect` says of one image."""
 
@@ -59,6 +62,8 @@ def read_image(path: Path) -> Image.Image:
     """
     try:
         return decode(path.read_bytes())
+    except IsADirectoryError as error:
+        raise ValueError(f"is a folder; give the files in it, as {path}/*.jpg") from error
     except OSError as error:
         raise ValueError(f"cannot be read ({error.strerror or error})") from error
 
@@ -70,7 +75,7 @@ def newest_detector(runs: Path = Path("runs")) -> Path:
         ValueError: there is none; the message names the command that makes one.
     """
     found = []
-    for objective in ("detclip", "joint"):
+    for objective in DETECTING:
         try:
             found.append(newest_export(runs, objective))
         except ValueError:
@@ -83,20 +88,41 @@ def newest_detector(runs: Path = Path("runs")) -> Path:
     return max(found, key=lambda folder: read_card(folder)["time"])
 
 
+def check_detector(folder: Path) -> None:
+    """Refuse a folder that is no finished export, or one whose objective trains no detector.
+
+    Raises:
+        ValueError: it is not; the message says what it is.
+    """
+    objective = read_card(folder)["objective"]
+    if objective not in DETECTING:
+        raise ValueError(
+            f"--model {folder}: an export of objective {objective}, which has no detector; name one of objective "
+            f"{' or '.join(DETECTING)}, or leave --model out for the newest below runs/"
+        )
+
+
 def draw(image: Image.Image, found: Found, names: Sequence[str]) -> Image.Image:
-    """A copy of the image with its boxes, their names and scores; one colour a name, the best box on top."""
+    """A copy of the image with its boxes, and above them their names and scores; one colour a name, the best on top."""
     picture = image.copy()
     brush, size = ImageDraw.Draw(picture), max(11, max(image.size) // 55)
     font = ImageFont.load_default(size)
-    for box, score, label in reversed(list(zip(found["boxes"], found["scores"], found["labels"], strict=True))):
-        colour = tuple(int(255 * v) for v in colorsys.hsv_to_rgb(label * 0.618 % 1.0, 0.75, 0.9))
-        x0, y0, x1, y1 = (float(v) for v in box)
-        brush.rectangle((x0, y0, x1, y1), outline=colour, width=max(2, size // 7))
+    rows = list(zip(found["boxes"].tolist(), found["scores"], found["labels"], strict=True))[::-1]
+    for box, _, label in rows:
+        brush.rectangle(box, outline=_colour(label), width=max(2, size // 7))
+    for (x0, y0, _, _), score, label in rows:
         words = f"{names[label]} {score:.2f}"
-        place = brush.textbbox((x0, max(0.0, y0 - size - 2)), words, font=font)
-        brush.rectangle(place, fill=colour)
-        brush.text((place[0], max(0.0, y0 - size - 2)), words, fill="white", font=font)
+        left = max(0.0, min(x0, image.width - brush.textlength(words, font=font)))
+        place, colour = (left, max(0.0, y0 - size - 2)), _colour(label)
+        brush.rectangle(brush.textbbox(place, words, font=font), fill=colour)
+        brightness = 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
+        brush.text(place, words, fill="black" if brightness > 140 else "white", font=font)
     return picture
+
+
+def _colour(label: int) -> tuple[int, ...]:
+    """Far from that of the labels before it."""
+    return tuple(int(255 * v) for v in colorsys.hsv_to_rgb(label * 0.618 % 1.0, 0.75, 0.9))
 
 
 def coco_results(found: Found, image_id: int) -> list[dict[str, Any]]:
@@ -182,7 +208,8 @@ def detect_files(
     categories = [{"id": row + 1, "name": name} for row, name in enumerate(names)]
     legend = {"images": images, "categories": categories, "annotations": []}
     (out / "images_and_categories.json").write_text(json.dumps(legend, indent=1) + "\n", encoding="utf-8")
-    (out / "detections.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    lines = ",\n".join(json.dumps(result) for result in results)
+    (out / "detections.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     return counts, bad
 
 
@@ -206,7 +233,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--model", type=Path, metavar="EXPORT", help="an export with a detector (default: the newest below runs/)"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder to write (default: the next free runs/detect-N)"
+        "--out", type=Path, metavar="DIR", help="new folder to write (default: the next free runs/detect-N)"
     )
     parser.add_argument("--score", type=float, default=0.3, help="least score of a detection, 0 to 1 (default: 0.3)")
     parser.add_argument("--limit", type=int, default=100, help="detections an image at most (default: 100)")
@@ -224,8 +251,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"--score and --limit: expected 0 to 1 and at least 1, got {asked.score} and {asked.limit}"
             )
         folder = asked.model or newest_detector()
-        read_card(folder)
+        check_detector(folder)
         out = asked.out or next_numbered(Path("runs"), "detect")
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ValueError(f"--out {out}: is there and not empty; name a new folder, nothing is overwritten")
         counts, bad = detect_files(asked.images, names, folder, out, asked.score, asked.limit, asked.definitions)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

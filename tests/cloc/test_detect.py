@@ -85,6 +85,19 @@ def test_definitions_are_read_by_an_export_that_was_trained_on_them(export, spin
     assert scores[0] != scores[1]
 
 
+def test_answers_never_go_where_others_lie(export, spine_picture, tmp_path, capsys):
+    export()
+    spine_picture(60, 40).save(tmp_path / "a.jpg")
+    (tmp_path / "out").mkdir()
+    assert main(["a.jpg", ".", "--classes", "cat", "--out", "out"]) == 0
+    assert "left out: .: is a folder; give the files in it, as ./*.jpg" in capsys.readouterr().err
+    before = sorted(file.name for file in (tmp_path / "out").iterdir())
+    for place in ("out", "a.jpg"):
+        assert main(["a.jpg", "--classes", "dog", "--out", place]) == 2
+        assert f"error: --out {place}: is there and not empty; name a new folder" in capsys.readouterr().err
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == before
+
+
 def test_nothing_readable_is_a_mistake_of_code_2(export, tmp_path, capsys):
     export()
     assert main(["gone.png", "--classes", "cat"]) == 2
@@ -99,10 +112,16 @@ def test_nothing_readable_is_a_mistake_of_code_2(export, tmp_path, capsys):
         (["--classes", "cat", "--score", "3"], "--score and --limit: expected 0 to 1"),
         (["--classes", "cat", "--model", "elsewhere"], "elsewhere: no export"),
         (["--classes", "cat"], "no finished export with a detector; train one with objective=detclip"),
+        (
+            ["--classes", "cat", "--model", "encoder"],
+            "--model encoder: an export of objective cloc, which has no detector",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_code_2(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / CARD).write_text(json.dumps({"schema": 1, "objective": "cloc"}))
     assert main(["a.png", *arguments]) == 2
     told = capsys.readouterr().err
     assert told.startswith("error: ")
@@ -125,3 +144,14 @@ def test_a_box_is_drawn_where_it_is():
     assert drawn[45:60, 30:55].max() == 0
     assert drawn[75:, :].max() == 0
     assert not np.asarray(black).any()
+
+
+def test_names_stay_on_the_picture_and_above_the_boxes():
+    grey = Image.new("RGB", (200, 80), (90, 90, 90))
+    boxes = np.array([[150.0, 1.0, 180.0, 25.0], [185.0, 30.0, 200.0, 70.0]])
+    found = {"boxes": boxes, "scores": np.array([0.9, 0.8]), "labels": np.array([1, 0])}
+    together = np.asarray(draw(grey, found, ["a long name", "b"]))
+    alone = np.asarray(draw(grey, {key: value[1:] for key, value in found.items()}, ["a long name", "b"]))
+    changed = (alone[:28] != 90).any(axis=2).nonzero()
+    assert changed[1].min() < 150  # moved to the left: the whole name fits
+    np.testing.assert_array_equal(together[21:27, 140:185], alone[21:27, 140:185])  # not even the better box
