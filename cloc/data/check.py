@@ -44,12 +44,7 @@ def compared(found: Findings, name: str, published: Sequence[Published]) -> list
     counts["regions an image"] = counts["regions"] / max(1, counts["different images"])
     if not published:
         return [f"published: no figure is known for {name!r} (--as NAME compares with another set)"]
-    lines = []
-    for figure in published:
-        here = counts[figure.what]
-        verdict = "agrees" if figure.agrees(here) else f"DIFFERS by {here - figure.value:+,.4g}"
-        lines.append(f"published: {figure.what} {figure.value:,g}, here {here:,.10g}: {verdict} [{figure.source}]")
-    return lines
+    return [figure.told(counts[figure.what]) for figure in published]
 
 
 def told(found: Findings, title: str, comparison: Sequence[str]) -> str:

@@ -8,13 +8,15 @@ finished shards and scraps, and the scraps are thrown away by the next one.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import platform
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +27,10 @@ JOB = "job.json"
 LOCK = "lock"
 ORPHANS_LAST = 20.0
 """Seconds that a new job waits for the workers of a killed one."""
+
+
+class DiskFullError(ValueError):
+    """There was no room for a shard; the finished ones stay, and the same command goes on with them."""
 
 
 class WorkFolder:
@@ -65,7 +71,7 @@ class WorkFolder:
 
     def _throw_scraps_away(self) -> None:
         for scraps in self.path.glob("writing-*"):
-            shutil.rmtree(scraps)
+            shutil.rmtree(scraps, ignore_errors=True)  # a worker that outlives its job by a moment may write in it
 
     def _agree(self, made: dict[str, Any]) -> None:
         path, card = self.path / JOB, self.finished_card()
@@ -123,17 +129,42 @@ def label_one(
 
     Returns:
         Seconds spent in the models and in all.
+
+    Raises:
+        DiskFullError: there is no room for it; nothing of it is left.
     """
-    own = folder / f"writing-{os.getpid()}"  # a process that outlived its job must not write into another's file
-    own.mkdir(exist_ok=True)
-    tally, name = Tally(), f"{number:06d}.tar"
-    entry = write_shard(own / name, labeller.samples(shards, number, tally, advance))
-    os.replace(own / name, folder / name)
-    report = {"samples": entry.samples, "sha256": entry.sha256, "counts": entry.counts, "read": tally.read}
-    report |= {"dropped": +tally.dropped, "sums": tally.sums}
-    _write_whole(own / f"{number:06d}.json", report)
-    os.replace(own / f"{number:06d}.json", folder / f"{number:06d}.json")
+    # a process that outlived its job must not write into another's file, nor one of another machine of a cluster
+    own = folder / f"writing-{platform.node()}-{os.getpid()}"
+    tally, name = Tally(), f"{number:06d}"
+    try:
+        own.mkdir(exist_ok=True)
+        entry = write_shard(own / f"{name}.tar", labeller.samples(shards, number, tally, advance))
+        report = {"samples": entry.samples, "sha256": entry.sha256, "counts": entry.counts, "read": tally.read}
+        report |= {"dropped": +tally.dropped, "sums": tally.sums}
+        _write_whole(own / f"{name}.json", report)
+    except OSError as error:
+        shutil.rmtree(own, ignore_errors=True)  # so that the disk is not full for the others of the job as well
+        if error.errno != errno.ENOSPC:
+            raise
+        raise DiskFullError(_disk_full(folder, shards)) from error
+    for ending in ("tar", "json"):
+        os.replace(own / f"{name}.{ending}", folder / f"{name}.{ending}")
     return dict(tally.seconds)
+
+
+def needed_bytes(shards: ShardSet, numbers: Iterable[int]) -> int:
+    """About how much disk these shards take with labels, which add little to the images."""
+    return int(1.02 * sum(shards.shards[number].stat().st_size for number in numbers))
+
+
+def _disk_full(folder: Path, shards: ShardSet) -> str:
+    to_come = [number for number in range(len(shards.shards)) if not (folder / f"{number:06d}.json").is_file()]
+    free = shutil.disk_usage(folder).free
+    return (
+        f"{folder}: the disk is full; the {len(to_come):,} shards to come take about "
+        f"{needed_bytes(shards, to_come) / 1e9:,.3g} GB, {free / 1e9:,.3g} GB are free. Make room and give the same "
+        "command again: what is finished stays"
+    )
 
 
 def entry_of(number: int, report: Mapping[str, Any]) -> ShardEntry:

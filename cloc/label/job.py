@@ -20,7 +20,7 @@ from cloc.data.shards import ShardSet, already_made
 from cloc.data.shards.card import full_card
 from cloc.label.captioner import captioner_facts
 from cloc.label.detectors import detector_facts
-from cloc.label.folder import WorkFolder, entry_of
+from cloc.label.folder import WorkFolder, entry_of, needed_bytes
 from cloc.label.local import Advance, Work, run_here, run_processes
 from cloc.label.settings import LabelSettings
 from cloc.label.shard import Labeller
@@ -128,8 +128,7 @@ def _made(shards: ShardSet, settings: LabelSettings, models: dict[str, Any]) -> 
 
 
 def _refuse_full_disk(shards: ShardSet, todo: list[int], folder: Path) -> None:
-    """Labels add little to the images; what is still to come is about as large as what it is made from."""
-    needed = int(1.02 * sum(shards.shards[number].stat().st_size for number in todo))
+    needed = needed_bytes(shards, todo)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise ValueError(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 _CLOC = "CLOC (arXiv 2410.02746v2), Table 1"
-_ALL_SPLITS = _CLOC + " (it names no split: evaluation images are probably among them)"
 _DETCLIP = "DetCLIPv2 (arXiv 2304.04514), Table 1"
 _REFER = "official annotation files of refer (expressions of the split)"
 _COCO = "COCO's instances and captions files of 2017"
@@ -22,23 +21,42 @@ class Published:
         value: as published.
         tolerance: share of `value` that rounding in print may explain; 0 for an exact count.
         source: where it stands.
+        all_splits: the figure counts train, val and test together, and a set under this name is one of them: it may
+            hold less, never more.
     """
 
     what: str
     value: float
     tolerance: float
     source: str
+    all_splits: bool = False
 
     def agrees(self, found: float) -> bool:
         """Whether a count is the published one, within the rounding of the print."""
         return abs(found - self.value) <= self.tolerance * self.value
 
+    def told(self, found: float) -> str:
+        """The figure beside a count, and what that says, as a line for the console."""
+        beside = f"{self.what} {self.value:,g}{' in all splits together' * self.all_splits}, here {found:,.10g}"
+        if self.agrees(found):
+            verdict = "agrees"
+        elif self.all_splits and found < self.value:
+            verdict = "not compared, for this is one split"
+        else:
+            verdict = f"DIFFERS by {found - self.value:+,.6g}"
+        return f"published: {beside}: {verdict} [{self.source}]"
 
-def _table1(images: float, regions: float, source: str = _CLOC) -> tuple[Published, ...]:
+
+def _table1(images: float, regions: float) -> tuple[Published, ...]:
     return (
-        Published("different images", images, 0.03, source),
-        Published("regions an image", regions, 0.05, source),
+        Published("different images", images, 0.03, _CLOC),
+        Published("regions an image", regions, 0.05, _CLOC),
     )
+
+
+def _table1_split(images: float) -> tuple[Published, ...]:
+    """Table 1 names no split; its counts of images are those of whole sets, evaluation images among them."""
+    return (Published("different images", images, 0.03, _CLOC, all_splits=True),)
 
 
 PUBLISHED: Mapping[str, tuple[Published, ...]] = {
@@ -46,9 +64,9 @@ PUBLISHED: Mapping[str, tuple[Published, ...]] = {
     "coco-val2017": (Published("samples", 5_000, 0.0, _COCO),),
     "lvis-minival": (Published("samples", 4_809, 0.0, "MDETR's lvis_v1_minival_inserted_image_name.json"),),
     "lvis-val": (Published("samples", 19_809, 0.0, "LVIS v1 val"),),
-    "refcoco-train": _table1(20_000, 2.5, _ALL_SPLITS)[:1],
-    "refcoco+-train": _table1(20_000, 2.5, _ALL_SPLITS)[:1],
-    "refcocog-train": _table1(27_000, 2.1, _ALL_SPLITS)[:1],
+    "refcoco-train": _table1_split(20_000),
+    "refcoco+-train": _table1_split(20_000),
+    "refcocog-train": _table1_split(27_000),
     "refcoco-val": (Published("regions", 10_834, 0.0, _REFER),),
     "refcoco-testA": (Published("regions", 5_657, 0.0, _REFER),),
     "refcoco-testB": (Published("regions", 5_095, 0.0, _REFER),),
@@ -62,12 +80,21 @@ PUBLISHED: Mapping[str, tuple[Published, ...]] = {
 }
 """By the name of a set. Where a name is not here there is nothing to compare with, and the check says so."""
 
+_FILES = {
+    "instances_train2017.json": "coco-train2017",
+    "instances_val2017.json": "coco-val2017",
+    "lvis_v1_minival_inserted_image_name.json": "lvis-minival",
+    "lvis_v1_val.json": "lvis-val",
+}
+"""The split by its annotation file: converters of COCO and LVIS call a set `coco` and `lvis` unless told otherwise."""
+
 
 def published_for(card: Mapping[str, Any] | None, name: str | None = None) -> tuple[str, tuple[Published, ...]]:
     """(the name under which figures were looked up, the figures: none where nothing is published under that name).
 
     Args:
-        card: the set's card; its `name` is looked up, then the format that its converter was called with.
+        card: the set's card; its `name` is looked up, then the annotation file that it was made from, then the format
+            that its converter was called with. A set that was cut short with `--limit` is compared with nothing.
         name: look this one up instead.
 
     Raises:
@@ -77,6 +104,11 @@ def published_for(card: Mapping[str, Any] | None, name: str | None = None) -> tu
         if name not in PUBLISHED:
             raise ValueError(f"--as: expected one of {', '.join(sorted(PUBLISHED))}, got {name!r}")
         return name, PUBLISHED[name]
-    told = str((card or {}).get("name", ""))
-    made = str((card or {}).get("made", {}).get("by", "")).rpartition(" ")[2]
-    return next(((key, PUBLISHED[key]) for key in (told, made) if key in PUBLISHED), (told or "this set", ()))
+    told, made = str((card or {}).get("name", "")), (card or {}).get("made", {})
+    if "limit" in made:
+        return f"the first {made['limit']} images of {told}", ()
+    inputs = (made.get(field) for field in ("instances", "annotations"))
+    splits = (_FILES.get(str(one.get("file"))) for one in inputs if isinstance(one, Mapping))
+    converter = str(made.get("by", "")).rpartition(" ")[2]
+    key = next((key for key in (told, *splits, converter) if key in PUBLISHED), None)
+    return (told or "this set", ()) if key is None else (key, PUBLISHED[key])

@@ -175,7 +175,7 @@ class ShardSet:
 
         Raises:
             DataError: this sample cannot be used; `reason` is truncated_shard, missing_image, missing_json, bad_json,
-                bad_text, bad_image, or one of `Sample`'s own.
+                bad_text, bad_image, image_too_large, or one of `Sample`'s own.
             IndexError: there is no such number by `counts`.
         """
         if not 0 <= i < self.counts[shard]:
@@ -222,6 +222,8 @@ def _texts(where: str, data: dict[str, bytes], image: bytes) -> tuple[str, dict[
     try:
         with Image.open(io.BytesIO(image)) as header:
             size = header.size
+    except Image.DecompressionBombError as error:
+        raise DataError("image_too_large", f"{where}: {error}") from error
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
         raise DataError("bad_image", f"{where}: the image's header cannot be read ({error})") from error
     return caption or "", {"schema": 1, "width": size[0], "height": size[1], "regions": []}

@@ -189,6 +189,24 @@ def test_counts_stand_beside_the_published_ones(tmp_path):
     assert "published: samples 4,809, here 1: DIFFERS" in report
 
 
+def test_a_split_is_known_by_the_file_that_it_was_made_from():
+    made = {"by": "cloc.data.convert coco", "instances": {"file": "instances_val2017.json", "sha256": "0"}}
+    name, (figure,) = published_for({"name": "coco", "made": made})
+    assert (name, figure.value) == ("coco-val2017", 5_000)
+    assert published_for({"name": "coco", "made": made | {"limit": 7}}) == ("the first 7 images of coco", ())
+    lvis = {"by": "cloc.data.convert lvis", "annotations": {"file": "lvis_v1_train.json"}}
+    assert published_for({"name": "lvis", "made": lvis}) == ("lvis", ())
+
+
+def test_a_figure_of_all_splits_is_not_held_against_one_of_them(tmp_path):
+    write(tmp_path / "set", [sample(1, [cup()])], name="refcoco-train")
+    _, report = check(tmp_path / "set", progress=False)
+    assert "different images 20,000 in all splits together, here 1: not compared, for this is one split [" in report
+    (figure,) = published_for({"name": "refcocog-train"})[1]
+    assert "here 26,711: agrees [" in figure.told(26_711)
+    assert "here 40,000: DIFFERS by +13,000 [" in figure.told(40_000)  # more than there are
+
+
 def test_the_sheet_and_the_page_show_boxes_and_phrases(tmp_path):
     regions = [Region((4, 3, 36, 27), "<b>a cup</b> & saucer")]
     write(tmp_path / "set", [sample(i, regions, colour=(200, 200, 200)) for i in range(1, 8)])

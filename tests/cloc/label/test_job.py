@@ -1,17 +1,23 @@
 """The job over shards: what comes out, what is counted, and that neither workers nor kills change a byte."""
 
 import hashlib
+import io
 import json
 import os
 import random
+import re
 import signal
+import struct
+import tarfile
 import time
+import zlib
 from dataclasses import replace
 from functools import partial
 
 import pytest
 
 from cloc.data.shards import ShardSet
+from cloc.label.folder import DiskFullError
 from cloc.label.job import label
 from cloc.label.local import run_processes
 from cloc.label.settings import LabelSettings
@@ -104,6 +110,39 @@ def test_one_bad_image_and_one_failing_image_are_counted(pair_shards, run, tmp_p
     assert card["labelling"]["batches_repeated_one_by_one"] == 1
 
 
+def png_claiming(side):
+    """A PNG whose header claims a size, with next to nothing behind it."""
+
+    def chunk(kind, data=b""):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(10))) + chunk(b"IEND")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_hostile_pairs_are_counted_and_the_others_labelled(pair_shards, run, tmp_path):
+    """As img2dataset writes them: no JSON beside the photo, so that even its size comes out of the file."""
+    with tarfile.open(pair_shards(1) / "000000.tar") as tar:
+        photo = tar.extractfile("0000.png").read()
+    files = {"bomb.png": png_claiming(100_000), "bomb.txt": b"a dog", "large.png": png_claiming(11_000)}
+    files |= {"large.txt": b"a dog", "latin.png": photo, "latin.txt": "ein Hündchen".encode("latin-1")}
+    files |= {"long.png": photo, "long.txt": b"a dog and " * 3334, "none.png": photo, "none.txt": b"running quickly"}
+    files |= {"../../climb.png": photo}
+    (tmp_path / "in").mkdir()
+    with tarfile.open(tmp_path / "in/000000.tar", "w") as tar:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    card = run(tmp_path / "in").card
+    made = ShardSet.open(tmp_path / "out")
+    assert [made.read_sample(0, i).key for i in range(made.num_samples)] == ["long", "none"]
+    assert card["dropped"] == {"bad_name": 1, "bad_text": 1, "image_too_large": 1, "image_unreadable": 1}
+    assert [region.phrase for region in made.read_sample(0, 0).regions] == ["dog"]
+    assert made.read_sample(0, 1).regions == ()
+
+
 def test_models_that_always_fail_stop_the_job(pair_shards, run):
     with pytest.raises(
         ValueError, match=r"the models failed on all of the first .* \(RuntimeError: out of memory, say\)"
@@ -162,7 +201,8 @@ def test_a_disk_that_fills_up_leaves_no_half_shard(pair_shards, run, tmp_path, m
         if len(images) > 3:
             raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space left"):
+    wanted = r"the disk is full; the 1 shards to come take about .* GB, .* GB are free\. Make room and give the same"
+    with pytest.raises(DiskFullError, match=wanted):
         run(source, bad=fills_up)
     assert sorted(path.name for path in (tmp_path / ".out.labelling").iterdir()) == [
         "000000.json",
@@ -172,6 +212,20 @@ def test_a_disk_that_fills_up_leaves_no_half_shard(pair_shards, run, tmp_path, m
     ]
     run(source)
     assert digest(tmp_path / "out") == digest(tmp_path / "whole")
+
+
+def test_a_worker_whose_disk_is_full_says_the_same(pair_shards, run):
+    with pytest.raises(ValueError, match="the disk is full; the 2 shards to come take about"):
+        run(pair_shards(8, 4), runner=forked(1), bad=_no_room)
+
+
+def _no_room(images):
+    raise OSError(28, "No space left on device")
+
+
+def test_the_bar_shows_images_a_second_and_the_time_left(pair_shards, rule_labeller, tmp_path, capsys):
+    label(pair_shards(8, 4), tmp_path / "out", SETTINGS, make=rule_labeller(SETTINGS, seconds=0.1))
+    assert re.search(r"labelling: +38%.* 3/8 \[\d\d:\d\d<\d\d:\d\d, +[\d.]+image/s\]", capsys.readouterr().err)
 
 
 def test_a_job_killed_after_its_card_only_tidies_up(pair_shards, run, tmp_path, monkeypatch):
