@@ -26,8 +26,8 @@ from PIL import Image
 
 from benchmarks.tasks.contract import Score
 from benchmarks.tasks.timing import in_turn, ratio_of
-from cloc.data.convert_coco import convert_coco
-from cloc.data.convert_job import cores
+from cloc.data.convert.coco import convert_coco
+from cloc.data.convert.job import cores
 
 IMAGES, SHARD = 2000, 250
 SIDES = (640, 480)

@@ -21,8 +21,8 @@ from PIL import Image
 from benchmarks.tasks.child import answered, peak_mib
 from benchmarks.tasks.contract import Score
 from benchmarks.tasks.conversion_cost import SIDES, write_instances
-from cloc.data.convert_coco import convert_coco
-from cloc.data.convert_job import cores
+from cloc.data.convert.coco import convert_coco
+from cloc.data.convert.job import cores
 
 MEGABYTES = 40
 CORNERS = 160

@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cloc.data.convert_photos import header_of
+from cloc.data.convert.photos import header_of
 from cloc.data.doctor.evaluations import Evaluation, names_of, short_hash
 from cloc.data.shards import ShardSet
 from cloc.data.tables import TableSet

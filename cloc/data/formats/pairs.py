@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloc.data.convert_sources import Place, image_column, table_rows, tables_of
+from cloc.data.convert.sources import Place, image_column, table_rows, tables_of
 from cloc.data.shards import ShardIndex
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")

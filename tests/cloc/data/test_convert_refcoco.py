@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cloc.data.convert import main
-from cloc.data.convert_refcoco import convert_refcoco
+from cloc.data.convert.command import main
+from cloc.data.convert.refcoco import convert_refcoco
 from cloc.data.formats import read_refcoco
 from cloc.data.shards import ShardSet
 

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from cloc.data.convert import main
-from cloc.data.convert_finehard import convert_finehard
-from cloc.data.convert_llava import convert_llava
-from cloc.data.convert_visual_genome import convert_visual_genome
+from cloc.data.convert.command import main
+from cloc.data.convert.finehard import convert_finehard
+from cloc.data.convert.llava import convert_llava
+from cloc.data.convert.visual_genome import convert_visual_genome
 from cloc.data.formats.llava import read_conversation, spoken_of
 from cloc.data.shards import ShardSet
 

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from cloc.data.convert_coco import convert_coco
-from cloc.data.convert_pairs import convert_pairs
-from cloc.data.convert_sources import Photos, Place
+from cloc.data.convert.coco import convert_coco
+from cloc.data.convert.pairs import convert_pairs
+from cloc.data.convert.sources import Photos, Place
 from cloc.data.shards import ShardSet
 from cloc.structures import DataError
 

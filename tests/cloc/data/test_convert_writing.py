@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cloc.data import convert_writing
-from cloc.data.convert_drafts import Draft, sample_of
-from cloc.data.convert_pairs import convert_pairs
-from cloc.data.convert_sources import Place
+from cloc.data.convert import writing
+from cloc.data.convert.drafts import Draft, sample_of
+from cloc.data.convert.pairs import convert_pairs
+from cloc.data.convert.sources import Place
 from cloc.structures import DataError, Region
 
 COUNT, SIZE = 47, 4
@@ -67,14 +67,14 @@ def test_any_number_of_processes_gives_the_same_bytes(folder, undisturbed):
 
 def slowed(folder, workers):
     """The conversion with a pause in each shard, so that a kill meets it at work."""
-    finished = convert_writing.finished
+    finished = writing.finished
 
     def slow(drafts, dropped):
         for sample in finished(drafts, dropped):
             time.sleep(0.01)
             yield sample
 
-    convert_writing.finished = slow
+    writing.finished = slow
     convert(folder, workers=workers)
 
 
@@ -114,7 +114,7 @@ def test_what_an_interrupted_conversion_of_something_else_left_is_thrown_away(fo
 
 def test_a_cut_shard_in_the_part_is_written_again(folder, undisturbed, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(convert_writing.Workplace, "finish", lambda self, card: None)
+        patch.setattr(writing.Workplace, "finish", lambda self, card: None)
         convert(folder)
     shard = folder / ".out.part/000001.tar"
     shard.write_bytes(shard.read_bytes()[:-1024])
@@ -126,7 +126,7 @@ Usage = namedtuple("Usage", "total used free")
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_written(folder, monkeypatch):
-    monkeypatch.setattr(convert_writing.shutil, "disk_usage", lambda path: Usage(10**9, 10**9, 100_000))
+    monkeypatch.setattr(writing.shutil, "disk_usage", lambda path: Usage(10**9, 10**9, 100_000))
     with pytest.raises(
         ValueError, match=r"out: expected about 0.000\d+ GB of free disk for its shards, found 0.0001 GB"
     ):
@@ -135,7 +135,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_written(folder, mon
 
 
 def test_a_disk_that_fills_leaves_whole_shards_and_says_how_to_go_on(folder, undisturbed, monkeypatch):
-    write, calls = convert_writing.write_shard, []
+    write, calls = writing.write_shard, []
 
     def full(path, samples):
         calls.append(path)
@@ -145,7 +145,7 @@ def test_a_disk_that_fills_leaves_whole_shards_and_says_how_to_go_on(folder, und
         return write(path, samples)
 
     with monkeypatch.context() as patch:
-        patch.setattr(convert_writing, "write_shard", full)
+        patch.setattr(writing, "write_shard", full)
         with pytest.raises(ValueError, match=r"the disk is full after 3 shards .*; it takes about .* more. Make room"):
             convert(folder)
     part = folder / ".out.part"
@@ -161,7 +161,7 @@ def test_a_worker_that_is_ended_from_outside_is_told(folder, monkeypatch):
     def killed(drafts, dropped):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(convert_writing, "finished", killed)
+    monkeypatch.setattr(writing, "finished", killed)
     with pytest.raises(ValueError, match=r"a worker process was ended from outside .*the same command goes on"):
         convert(folder, workers=2)
 

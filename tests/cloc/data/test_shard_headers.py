@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cloc.data import convert_photos
-from cloc.data.convert_photos import header_of
+from cloc.data.convert import photos as photo_files
+from cloc.data.convert.photos import header_of
 from cloc.data.shards.write import header, write_shard
 from cloc.structures import DataError, Sample
 
@@ -57,8 +57,8 @@ HOWS = [
 @pytest.mark.parametrize("how", HOWS, ids=str)
 def test_the_size_of_a_jpeg_is_pillows(how):
     data = encoded(**how)
-    assert convert_photos._jpeg_size(data) == (64, 48)
-    assert header_of(data, "x.jpg") == convert_photos._opened(data, "x.jpg") == ("jpg", (64, 48))
+    assert photo_files._jpeg_size(data) == (64, 48)
+    assert header_of(data, "x.jpg") == photo_files._opened(data, "x.jpg") == ("jpg", (64, 48))
 
 
 def test_what_is_no_usual_jpeg_goes_to_pillow(monkeypatch):
@@ -72,7 +72,7 @@ def test_what_is_no_usual_jpeg_goes_to_pillow(monkeypatch):
     png = io.BytesIO()
     Image.new("RGB", (3, 2)).save(png, "PNG")
     for other in (mpo, twelve_bits, two_channels, no_height, twice, png.getvalue(), b"", b"\xff\xd8\xff", data[:frame]):
-        assert convert_photos._jpeg_size(other) is None
+        assert photo_files._jpeg_size(other) is None
     assert header_of(png.getvalue(), "x.png") == ("png", (3, 2))
 
 

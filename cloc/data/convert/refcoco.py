@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from cloc.data.convert_annotated import found_photo
-from cloc.data.convert_drafts import Draft, region_or_none
-from cloc.data.convert_job import Conversion, Reading
-from cloc.data.convert_photos import fingerprint
-from cloc.data.convert_sources import Photos, Place
+from cloc.data.convert.annotated import found_photo
+from cloc.data.convert.drafts import Draft, region_or_none
+from cloc.data.convert.job import Conversion, Making, Reading
+from cloc.data.convert.photos import fingerprint
+from cloc.data.convert.sources import Photos, Place
 from cloc.data.formats.refcoco import Expression, ReferringSet, read_refcoco
 
 CONVERTER = 2
@@ -25,10 +25,7 @@ def convert_refcoco(
     split: str = "train",
     images: Path | None = None,
     allow_evaluation_split: bool = False,
-    shard_size: int = 1000,
-    licence: str = "as the annotation file says",
-    progress: bool = True,
-    workers: int | None = None,
+    **making: Unpack[Making],
 ) -> dict[str, Any]:
     """Convert one split to shards of kind `regions`. A region is the referent's box with one expression as its phrase.
 
@@ -42,10 +39,7 @@ def convert_refcoco(
         images: where the photos lie, see `Photos`; without it `root/images/mscoco/images/train2014`, then
             `coco/train2014` beside it.
         allow_evaluation_split: convert another split than train.
-        shard_size: samples a shard.
-        licence: text for the card.
-        progress: show a bar.
-        workers: processes, None for as many as there are cores.
+        **making: see `Making`.
 
     Returns:
         The card; `dropped` counts by reason what was left out (photos as `image_...`).
@@ -63,19 +57,8 @@ def convert_refcoco(
         "expressions": fingerprint(found.file),
         "instances": fingerprint(instances) if found.file.suffix != ".jsonl" else None,
     }
-    job = Conversion(
-        "refcoco",
-        CONVERTER,
-        f"{dataset}-{split}",
-        out,
-        inputs,
-        "regions",
-        licence,
-        shard_size,
-        workers,
-        progress,
-        found.rendered,
-    )
+    making.setdefault("name", f"{dataset}-{split}")
+    job = Conversion("refcoco", CONVERTER, out, inputs, "regions", rendered=found.rendered, **making)
     return job.run(found.file, lambda reading: _drafts(found, photos, reading), lambda: len(found.images))
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from cloc.data.convert_annotated import annotated_drafts
-from cloc.data.convert_job import Conversion
-from cloc.data.convert_photos import fingerprint
-from cloc.data.convert_sources import Photos
+from cloc.data.convert.annotated import annotated_drafts
+from cloc.data.convert.job import Conversion, Making
+from cloc.data.convert.photos import fingerprint
+from cloc.data.convert.sources import Photos
 from cloc.data.formats.annotated_stream import AnnotatedStream
 from cloc.data.formats.lvis import lvis_photo_names
 
@@ -17,16 +17,7 @@ CONVERTER = 2
 """Raised when equal input gives other shards than before."""
 
 
-def convert_lvis(
-    images: Sequence[Path],
-    annotations: Path,
-    out: Path,
-    name: str = "lvis",
-    shard_size: int = 1000,
-    licence: str = "as the annotation file says",
-    progress: bool = True,
-    workers: int | None = None,
-) -> dict[str, Any]:
+def convert_lvis(images: Sequence[Path], annotations: Path, out: Path, **making: Unpack[Making]) -> dict[str, Any]:
     """Convert an LVIS file to shards of kind `detection`: one sample an image, one region an object, no captions.
 
     The phrase of a region is its category's name with blanks for underscores; its `category_id` is that of the file
@@ -37,11 +28,7 @@ def convert_lvis(
         images: where the photos lie, COCO's train2017 and val2017; see `Photos`.
         annotations: `lvis_v1_*.json`.
         out: folder to make; one that is there and was made from the same file is left alone.
-        name: of the set, for its card.
-        shard_size: samples a shard.
-        licence: text for the card.
-        progress: show a bar.
-        workers: processes, None for as many as there are cores.
+        **making: see `Making`.
 
     Returns:
         The card; `dropped` counts by reason what was left out (photos as `image_...`).
@@ -51,7 +38,7 @@ def convert_lvis(
     """
     annotations, photos = Path(annotations), Photos(images)
     inputs = {"annotations": fingerprint(annotations)}
-    job = Conversion("lvis", CONVERTER, name, Path(out), inputs, "detection", licence, shard_size, workers, progress)
+    job = Conversion("lvis", CONVERTER, Path(out), inputs, "detection", **making)
 
     def named(entry: Mapping[str, Any]) -> tuple[str, ...]:
         names = lvis_photo_names(entry)
@@ -62,5 +49,5 @@ def convert_lvis(
     return job.run_stream(
         f"{photos}, {annotations.name}",
         lambda: AnnotatedStream(annotations, "an LVIS annotation file", named=""),
-        lambda stream, reading: annotated_drafts(stream, reading, photos, named, name, detection=True),
+        lambda stream, reading: annotated_drafts(stream, reading, photos, named, job.name, detection=True),
     )

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from cloc.data.convert_drafts import Draft
-from cloc.data.convert_job import Conversion, Reading
-from cloc.data.convert_photos import refuse_no_folder
+from cloc.data.convert.drafts import Draft
+from cloc.data.convert.job import Conversion, Making, Reading
+from cloc.data.convert.photos import refuse_no_folder
 from cloc.data.formats.pairs import listing_hash, pair_files, read_pairs
 
 CONVERTER = 2
 """Raised when equal input gives other shards than before."""
 
 
-def convert_pairs(
-    images: Path,
-    out: Path,
-    name: str = "pairs",
-    shard_size: int = 1000,
-    licence: str = "not stated",
-    progress: bool = True,
-    workers: int | None = None,
-) -> dict[str, Any]:
+def convert_pairs(images: Path, out: Path, **making: Unpack[Making]) -> dict[str, Any]:
     """Convert image-text pairs to shards of kind `pairs`. A photo without a text is of no use here, and is counted.
 
     Keys are running numbers, for names may hold dots and keys of different tars may be equal; `source` keeps the name.
@@ -31,11 +23,7 @@ def convert_pairs(
     Args:
         images: folder of `KEY.jpg` (png, webp) and `KEY.txt`, at any depth; or of tars or Parquet files of them.
         out: folder to make; one that is there and was made from the same files (names and sizes) is left alone.
-        name: of the set, for its card.
-        shard_size: samples a shard.
-        licence: text for the card.
-        progress: show a bar.
-        workers: processes, None for as many as there are cores.
+        **making: see `Making`.
 
     Returns:
         The card; `dropped` counts by reason what was left out: caption_missing, empty_caption, bad_text (no UTF-8),
@@ -50,9 +38,10 @@ def convert_pairs(
         raise ValueError(f"{out}: expected a folder outside {images}, whose files are all read; give another --out")
     files = pair_files(images)
     inputs = {"files": len(files), "listing_sha256": listing_hash(images, files)}
-    job = Conversion("pairs", CONVERTER, name, out, inputs, "pairs", licence, shard_size, workers, progress)
+    making.setdefault("licence", "not stated")
+    job = Conversion("pairs", CONVERTER, out, inputs, "pairs", **making)
     total = None if files[0].suffix in (".tar", ".parquet") else (lambda: len(files) // 2)
-    return job.run(images, lambda reading: _drafts(images, files, name, reading), total)
+    return job.run(images, lambda reading: _drafts(images, files, job.name, reading), total)
 
 
 def _drafts(images: Path, files: list[Path], name: str, reading: Reading) -> Iterator[Draft]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from cloc.data.convert_annotated import found_photo
-from cloc.data.convert_drafts import Draft, Frame, region_or_none
-from cloc.data.convert_job import Conversion, Reading
-from cloc.data.convert_photos import fingerprint
-from cloc.data.convert_sources import Photos
+from cloc.data.convert.annotated import found_photo
+from cloc.data.convert.drafts import Draft, Frame, region_or_none
+from cloc.data.convert.job import Conversion, Making, Reading
+from cloc.data.convert.photos import fingerprint
+from cloc.data.convert.sources import Photos
 from cloc.data.formats.llava import read_conversation
 from cloc.data.formats.rows import rows_of
 
@@ -22,15 +22,7 @@ COORDINATES: tuple[Frame, ...] = ("square", "unit")
 
 
 def convert_llava(
-    images: Sequence[Path],
-    conversations: Path,
-    out: Path,
-    coordinates: Frame = "square",
-    name: str = "llava",
-    shard_size: int = 1000,
-    licence: str = "as the annotation file says",
-    progress: bool = True,
-    workers: int | None = None,
+    images: Sequence[Path], conversations: Path, out: Path, coordinates: Frame = "square", **making: Unpack[Making]
 ) -> dict[str, Any]:
     """Convert conversations to shards of kind `regions`. `conversations` of KEY.json keeps them as they came.
 
@@ -42,11 +34,7 @@ def convert_llava(
         conversations: LLaVA's JSON.
         out: folder to make; one that is there and was made from the same file is left alone.
         coordinates: one of `COORDINATES`.
-        name: of the set, for its card.
-        shard_size: samples a shard.
-        licence: text for the card.
-        progress: show a bar.
-        workers: processes, None for as many as there are cores.
+        **making: see `Making`.
 
     Returns:
         The card; `dropped` counts by reason what was left out (photos as `image_...`).
@@ -59,8 +47,8 @@ def convert_llava(
         raise ValueError(f"--coordinates: expected one of {', '.join(COORDINATES)}, got {coordinates!r}")
     photos = Photos(images)
     inputs = {"conversations": fingerprint(conversations), "coordinates": coordinates}
-    job = Conversion("llava", CONVERTER, name, Path(out), inputs, "regions", licence, shard_size, workers, progress)
-    return job.run(conversations, lambda reading: _drafts(conversations, coordinates, photos, name, reading))
+    job = Conversion("llava", CONVERTER, Path(out), inputs, "regions", **making)
+    return job.run(conversations, lambda reading: _drafts(conversations, coordinates, photos, job.name, reading))
 
 
 def _drafts(file: Path, coordinates: Frame, photos: Photos, name: str, reading: Reading) -> Iterator[Draft]:

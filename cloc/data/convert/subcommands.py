@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cloc.data.convert_coco import convert_coco
-from cloc.data.convert_finehard import PHRASES as FINEHARD_PHRASES
-from cloc.data.convert_finehard import convert_finehard
-from cloc.data.convert_flickr30k_entities import convert_flickr30k_entities
-from cloc.data.convert_goldg import convert_goldg
-from cloc.data.convert_grit import convert_grit
-from cloc.data.convert_llava import COORDINATES, convert_llava
-from cloc.data.convert_lvis import convert_lvis
-from cloc.data.convert_objects365 import convert_objects365
-from cloc.data.convert_odvg import convert_odvg
-from cloc.data.convert_pairs import convert_pairs
-from cloc.data.convert_refcoco import convert_refcoco
-from cloc.data.convert_visual_genome import convert_visual_genome
+from cloc.data.convert.coco import convert_coco
+from cloc.data.convert.finehard import PHRASES as FINEHARD_PHRASES
+from cloc.data.convert.finehard import convert_finehard
+from cloc.data.convert.flickr30k_entities import convert_flickr30k_entities
+from cloc.data.convert.goldg import convert_goldg
+from cloc.data.convert.grit import convert_grit
+from cloc.data.convert.llava import COORDINATES, convert_llava
+from cloc.data.convert.lvis import convert_lvis
+from cloc.data.convert.objects365 import convert_objects365
+from cloc.data.convert.odvg import convert_odvg
+from cloc.data.convert.pairs import convert_pairs
+from cloc.data.convert.refcoco import convert_refcoco
+from cloc.data.convert.visual_genome import convert_visual_genome
 from cloc.data.formats.flickr30k_entities import SPLITS
 from cloc.data.formats.grit import PHRASES as GRIT_PHRASES
 from cloc.data.formats.visual_genome import FILES

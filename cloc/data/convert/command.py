@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cloc.data.convert_formats import FORMATS
-from cloc.data.convert_job import cores
+from cloc.data.convert.job import cores
+from cloc.data.convert.subcommands import FORMATS
 from cloc.data.shards import CARD
 
 
@@ -59,7 +59,3 @@ def main(arguments: list[str] | None = None) -> int:
     state = "already there, made from the same files" if whole_before else "made"
     print(f"{len(card['shards'])} shards, {state}: {out}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

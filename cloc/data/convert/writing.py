@@ -26,7 +26,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cloc.data.convert_drafts import Draft, finished
+from cloc.data.convert.drafts import Draft, finished
 from cloc.data.shards import CARD, ShardEntry, write_shard
 from cloc.data.shards.card import full_card
 

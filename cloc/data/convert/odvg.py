@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from cloc.data.convert_annotated import found_photo
-from cloc.data.convert_drafts import Draft
-from cloc.data.convert_job import Conversion, Reading
-from cloc.data.convert_photos import fingerprint
-from cloc.data.convert_sources import Photos
+from cloc.data.convert.annotated import found_photo
+from cloc.data.convert.drafts import Draft
+from cloc.data.convert.job import Conversion, Making, Reading
+from cloc.data.convert.photos import fingerprint
+from cloc.data.convert.sources import Photos
 from cloc.data.formats.odvg import read_odvg
 from cloc.structures import Region
 
@@ -19,16 +19,7 @@ CONVERTER = 2
 """Raised when equal input gives other shards than before."""
 
 
-def convert_odvg(
-    images: Path,
-    annotations: Path,
-    out: Path,
-    name: str = "odvg",
-    shard_size: int = 1000,
-    licence: str = "as the annotation file says",
-    progress: bool = True,
-    workers: int | None = None,
-) -> dict[str, Any]:
+def convert_odvg(images: Path, annotations: Path, out: Path, **making: Unpack[Making]) -> dict[str, Any]:
     """Convert ODVG JSON lines to shards; the kind (`detection` or `grounding`) is that of the first usable row.
 
     Keys are running numbers, for one photo may stand in several rows. Rows of the other kind are counted as
@@ -38,11 +29,7 @@ def convert_odvg(
         images: where the photos lie, see `Photos`.
         annotations: the JSON lines.
         out: folder to make; one that is there and was made from the same file is left alone.
-        name: of the set, for its card.
-        shard_size: samples a shard.
-        licence: text for the card.
-        progress: show a bar.
-        workers: processes, None for as many as there are cores.
+        **making: see `Making`.
 
     Returns:
         The card; `dropped` counts by reason what was left out (photos as `image_...`).
@@ -53,8 +40,8 @@ def convert_odvg(
     annotations, photos = Path(annotations), Photos([images])
     inputs = {"annotations": fingerprint(annotations)}
     kind = next((row.kind for row in read_odvg(annotations, Counter())), "grounding")
-    job = Conversion("odvg", CONVERTER, name, Path(out), inputs, kind, licence, shard_size, workers, progress)
-    return job.run(annotations, lambda reading: _drafts(annotations, photos, name, kind, reading))
+    job = Conversion("odvg", CONVERTER, Path(out), inputs, kind, **making)
+    return job.run(annotations, lambda reading: _drafts(annotations, photos, job.name, kind, reading))
 
 
 def _drafts(annotations: Path, photos: Photos, name: str, kind: str, reading: Reading) -> Iterator[Draft]:

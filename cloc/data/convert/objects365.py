@@ -6,12 +6,12 @@ import csv
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from cloc.data.convert_annotated import annotated_drafts
-from cloc.data.convert_job import Conversion
-from cloc.data.convert_photos import fingerprint
-from cloc.data.convert_sources import Photos
+from cloc.data.convert.annotated import annotated_drafts
+from cloc.data.convert.job import Conversion, Making
+from cloc.data.convert.photos import fingerprint
+from cloc.data.convert.sources import Photos
 from cloc.data.formats.annotated_stream import AnnotatedStream
 
 CONVERTER = 1
@@ -19,15 +19,7 @@ CONVERTER = 1
 
 
 def convert_objects365(
-    images: Path,
-    annotations: Path,
-    out: Path,
-    names: Path | None = None,
-    name: str = "objects365",
-    shard_size: int = 1000,
-    licence: str = "as the annotation file says",
-    progress: bool = True,
-    workers: int | None = None,
+    images: Path, annotations: Path, out: Path, names: Path | None = None, **making: Unpack[Making]
 ) -> dict[str, Any]:
     """Convert `zhiyuan_objv2_train.json` to shards of kind `detection`: one sample an image, one region an object.
 
@@ -40,11 +32,7 @@ def convert_objects365(
         annotations: the JSON.
         out: folder to make; one that is there and was made from the same files is left alone.
         names: rows `id,name,corrected name`, such as Detic's `Objects365_names_fix.csv`.
-        name: of the set, for its card.
-        shard_size: samples a shard.
-        licence: text for the card.
-        progress: show a bar.
-        workers: processes, None for as many as there are cores.
+        **making: see `Making`.
 
     Returns:
         The card; `dropped` counts by reason what was left out (photos as `image_...`).
@@ -54,9 +42,7 @@ def convert_objects365(
     """
     annotations, photos = Path(annotations), Photos([images])
     inputs = {"annotations": fingerprint(annotations), "names": None if names is None else fingerprint(Path(names))}
-    job = Conversion(
-        "objects365", CONVERTER, name, Path(out), inputs, "detection", licence, shard_size, workers, progress
-    )
+    job = Conversion("objects365", CONVERTER, Path(out), inputs, "detection", **making)
 
     def opened() -> AnnotatedStream:
         stream = AnnotatedStream(annotations, "Objects365's annotation file")
@@ -67,7 +53,7 @@ def convert_objects365(
     return job.run_stream(
         f"{photos}, {annotations.name}",
         opened,
-        lambda stream, reading: annotated_drafts(stream, reading, photos, _places, name, detection=True),
+        lambda stream, reading: annotated_drafts(stream, reading, photos, _places, job.name, detection=True),
     )
 
 

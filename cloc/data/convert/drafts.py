@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from cloc.data.convert_photos import header_of
-from cloc.data.convert_sources import Place
+from cloc.data.convert.photos import header_of
+from cloc.data.convert.sources import Place
 from cloc.structures import DataError, Region, Sample
 
 Frame = Literal["pixels", "unit", "square"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from cloc.data.convert_annotated import found_photo
-from cloc.data.convert_drafts import Draft, region_or_none
-from cloc.data.convert_job import Conversion, Reading
-from cloc.data.convert_photos import fingerprint
-from cloc.data.convert_sources import Photos
+from cloc.data.convert.annotated import found_photo
+from cloc.data.convert.drafts import Draft, region_or_none
+from cloc.data.convert.job import Conversion, Making, Reading
+from cloc.data.convert.photos import fingerprint
+from cloc.data.convert.sources import Photos
 from cloc.data.formats.flickr30k_entities import EntitiesPhoto, Mention, listed_photos, read_entities
 from cloc.data.formats.pairs import listing_hash
 from cloc.structures import Region
@@ -25,11 +25,7 @@ def convert_flickr30k_entities(
     out: Path,
     split: str = "train",
     allow_evaluation_split: bool = False,
-    name: str | None = None,
-    shard_size: int = 1000,
-    licence: str = "photos: Flickr's terms; annotations: as their README says",
-    progress: bool = True,
-    workers: int | None = None,
+    **making: Unpack[Making],
 ) -> dict[str, Any]:
     """Convert one split to shards of kind `grounding`. A phrase with three boxes gives three regions.
 
@@ -41,11 +37,7 @@ def convert_flickr30k_entities(
         out: folder to make; one that is there and was made from the same files (names and sizes) is left alone.
         split: train, val or test.
         allow_evaluation_split: convert another split than train.
-        name: of the set, for its card; without it `flickr30k_entities-SPLIT`, for train `flickr30k_entities`.
-        shard_size: samples a shard.
-        licence: text for the card.
-        progress: show a bar.
-        workers: processes, None for as many as there are cores.
+        **making: see `Making`.
 
     Returns:
         The card; `dropped` counts by reason what was left out (photos as `image_...`).
@@ -63,11 +55,10 @@ def convert_flickr30k_entities(
     numbers, photos = listed_photos(root, split), Photos([images])
     files = sorted(path for folder in ("Sentences", "Annotations") for path in (root / folder).iterdir())
     inputs = {"list": fingerprint(root / f"{split}.txt"), "listing_sha256": listing_hash(root, files)}
-    called = name if name is not None else "flickr30k_entities" + ("" if split == "train" else f"-{split}")
-    job = Conversion(
-        "flickr30k_entities", CONVERTER, called, Path(out), inputs, "grounding", licence, shard_size, workers, progress
-    )
-    return job.run(root, lambda reading: _drafts(root, numbers, photos, called, split, reading))
+    making.setdefault("name", "flickr30k_entities" + ("" if split == "train" else f"-{split}"))
+    making.setdefault("licence", "photos: Flickr's terms; annotations: as their README says")
+    job = Conversion("flickr30k_entities", CONVERTER, Path(out), inputs, "grounding", **making)
+    return job.run(root, lambda reading: _drafts(root, numbers, photos, job.name, split, reading))
 
 
 def _drafts(root: Path, numbers: list[str], photos: Photos, name: str, split: str, reading: Reading) -> Iterator[Draft]:

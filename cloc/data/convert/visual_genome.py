@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from cloc.data.convert_annotated import found_photo
-from cloc.data.convert_drafts import Draft
-from cloc.data.convert_job import Conversion, Reading
-from cloc.data.convert_photos import fingerprint
-from cloc.data.convert_sources import Photos
+from cloc.data.convert.annotated import found_photo
+from cloc.data.convert.drafts import Draft
+from cloc.data.convert.job import Conversion, Making, Reading
+from cloc.data.convert.photos import fingerprint
+from cloc.data.convert.sources import Photos
 from cloc.data.formats.visual_genome import FILES, VisualGenome
 
 CONVERTER = 1
@@ -18,15 +18,7 @@ CONVERTER = 1
 
 
 def convert_visual_genome(
-    root: Path,
-    images: Sequence[Path],
-    out: Path,
-    regions: str = "regions",
-    name: str = "visual_genome",
-    shard_size: int = 1000,
-    licence: str = "CC BY 4.0 (Visual Genome)",
-    progress: bool = True,
-    workers: int | None = None,
+    root: Path, images: Sequence[Path], out: Path, regions: str = "regions", **making: Unpack[Making]
 ) -> dict[str, Any]:
     """Convert Visual Genome to shards of kind `regions`. There is no caption.
 
@@ -38,11 +30,7 @@ def convert_visual_genome(
         images: `VG_100K` and `VG_100K_2`, or the folder of both; see `Photos`.
         out: folder to make; one that is there and was made from the same files is left alone.
         regions: `regions` (descriptions) or `objects` (first name of each).
-        name: of the set, for its card.
-        shard_size: samples a shard.
-        licence: text for the card.
-        progress: show a bar.
-        workers: processes, None for as many as there are cores.
+        **making: see `Making`.
 
     Returns:
         The card; `dropped` counts by reason what was left out (photos as `image_...`).
@@ -55,14 +43,13 @@ def convert_visual_genome(
         raise ValueError(f"--regions: expected one of {', '.join(FILES)}, got {regions!r}")
     photos = Photos(images)
     inputs = {"image_data": fingerprint(root / "image_data.json"), "regions": fingerprint(root / FILES[regions])}
-    job = Conversion(
-        "visual_genome", CONVERTER, name, Path(out), inputs, "regions", licence, shard_size, workers, progress
-    )
+    making.setdefault("licence", "CC BY 4.0 (Visual Genome)")
+    job = Conversion("visual_genome", CONVERTER, Path(out), inputs, "regions", **making)
     genomes: list[VisualGenome] = []
 
     def read(reading: Reading) -> Iterator[Draft]:
         genomes.append(VisualGenome(root, regions))
-        return _drafts(genomes[0], photos, name, reading)
+        return _drafts(genomes[0], photos, job.name, reading)
 
     return job.run(root, read, lambda: genomes[0].images)
 

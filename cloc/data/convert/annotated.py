@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from cloc.data.convert_drafts import Draft
-from cloc.data.convert_job import Reading
-from cloc.data.convert_sources import Photos, Place
+from cloc.data.convert.drafts import Draft
+from cloc.data.convert.job import Reading
+from cloc.data.convert.sources import Photos, Place
 from cloc.data.formats.annotated import Category
 from cloc.data.formats.annotated_stream import AnnotatedStream, StreamedImage
 from cloc.data.formats.segmentation import rle_of

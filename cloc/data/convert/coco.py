@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from cloc.data.convert_annotated import annotated_drafts
-from cloc.data.convert_job import Conversion
-from cloc.data.convert_photos import fingerprint
-from cloc.data.convert_sources import Photos
+from cloc.data.convert.annotated import annotated_drafts
+from cloc.data.convert.job import Conversion, Making
+from cloc.data.convert.photos import fingerprint
+from cloc.data.convert.sources import Photos
 from cloc.data.formats.annotated_stream import AnnotatedStream
 
 CONVERTER = 2
@@ -20,13 +20,9 @@ def convert_coco(
     instances: Path,
     out: Path,
     captions: Path | None = None,
-    name: str = "coco",
-    shard_size: int = 1000,
-    licence: str = "as the annotation file says",
-    progress: bool = True,
-    workers: int | None = None,
     limit: int | None = None,
     masks: bool = False,
+    **making: Unpack[Making],
 ) -> dict[str, Any]:
     """Convert COCO instances (and captions) to shards: one sample an image, one region an object.
 
@@ -38,13 +34,9 @@ def convert_coco(
         instances: `instances_*.json`.
         out: folder to make; one that is there and was made from the same files is left alone.
         captions: `captions_*.json`.
-        name: of the set, for its card.
-        shard_size: samples a shard.
-        licence: text for the card.
-        progress: show a bar.
-        workers: processes, None for as many as there are cores.
         limit: only the first so many images, in the order of the file; None for all.
         masks: write the objects' masks into the regions, as COCO's compressed RLE.
+        **making: see `Making`.
 
     Returns:
         The card; `dropped` counts by reason what was left out (photos as `image_...`).
@@ -62,12 +54,12 @@ def convert_coco(
         inputs["limit"] = limit
     if masks:
         inputs["masks"] = True
-    job = Conversion("coco", CONVERTER, name, Path(out), inputs, "regions", licence, shard_size, workers, progress)
+    job = Conversion("coco", CONVERTER, Path(out), inputs, "regions", **making)
     return job.run_stream(
         f"{photos}, {instances.name}",
         lambda: AnnotatedStream(instances, "a COCO instances file", captions, outlines=masks),
         lambda stream, reading: annotated_drafts(
-            stream, reading, photos, lambda entry: (entry["file_name"],), name, masks=masks
+            stream, reading, photos, lambda entry: (entry["file_name"],), job.name, masks=masks
         ),
         limit,
     )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from cloc.data.convert_annotated import found_photo
-from cloc.data.convert_drafts import Draft
-from cloc.data.convert_job import Conversion, Reading
-from cloc.data.convert_photos import fingerprint
-from cloc.data.convert_sources import Photos
+from cloc.data.convert.annotated import found_photo
+from cloc.data.convert.drafts import Draft
+from cloc.data.convert.job import Conversion, Making, Reading
+from cloc.data.convert.photos import fingerprint
+from cloc.data.convert.sources import Photos
 from cloc.data.formats.grit import PHRASES, read_grit
 
 CONVERTER = 2
@@ -20,15 +20,7 @@ _ENDINGS = ("jpg", "jpeg", "png", "webp")
 
 
 def convert_grit(
-    images: Path,
-    rows: Sequence[Path],
-    out: Path,
-    phrases: str = "both",
-    name: str = "grit",
-    shard_size: int = 1000,
-    licence: str = "as the annotation file says",
-    progress: bool = True,
-    workers: int | None = None,
+    images: Path, rows: Sequence[Path], out: Path, phrases: str = "both", **making: Unpack[Making]
 ) -> dict[str, Any]:
     """Convert GRIT to shards of kind `grounding`. A region's phrase is a piece of the caption, its `span` says which.
 
@@ -41,11 +33,7 @@ def convert_grit(
         rows: `.parquet` files or JSON lines.
         out: folder to make; one that is there and was made from the same files is left alone.
         phrases: `noun_chunks`, `ref_exps` or `both`.
-        name: of the set, for its card.
-        shard_size: samples a shard.
-        licence: text for the card.
-        progress: show a bar.
-        workers: processes, None for as many as there are cores.
+        **making: see `Making`.
 
     Returns:
         The card; `dropped` counts by reason what was left out (photos as `image_...`).
@@ -58,9 +46,9 @@ def convert_grit(
         raise ValueError(f"phrases: expected {', '.join(PHRASES)} or both, got {phrases!r}")
     photos = Photos([images])
     inputs = {"rows": [fingerprint(file) for file in rows], "phrases": phrases}
-    job = Conversion("grit", CONVERTER, name, Path(out), inputs, "grounding", licence, shard_size, workers, progress)
+    job = Conversion("grit", CONVERTER, Path(out), inputs, "grounding", **making)
     columns = PHRASES if phrases == "both" else (phrases,)
-    return job.run(rows[0], lambda reading: _drafts(rows, columns, photos, name, reading))
+    return job.run(rows[0], lambda reading: _drafts(rows, columns, photos, job.name, reading))
 
 
 def _drafts(

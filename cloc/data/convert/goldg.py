@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from cloc.data.convert_annotated import found_photo
-from cloc.data.convert_drafts import Draft, region_or_none
-from cloc.data.convert_job import Conversion, Reading
-from cloc.data.convert_photos import fingerprint
-from cloc.data.convert_sources import Photos
+from cloc.data.convert.annotated import found_photo
+from cloc.data.convert.drafts import Draft, region_or_none
+from cloc.data.convert.job import Conversion, Making, Reading
+from cloc.data.convert.photos import fingerprint
+from cloc.data.convert.sources import Photos
 from cloc.data.formats.annotated_stream import AnnotatedStream, StreamedImage
 from cloc.data.formats.json_lines import strip_caption
 from cloc.data.formats.spans import phrase_of
@@ -20,16 +20,7 @@ CONVERTER = 1
 """Raised when equal input gives other shards than before."""
 
 
-def convert_goldg(
-    images: Sequence[Path],
-    annotations: Path,
-    out: Path,
-    name: str = "goldg",
-    shard_size: int = 1000,
-    licence: str = "as the annotation file says",
-    progress: bool = True,
-    workers: int | None = None,
-) -> dict[str, Any]:
+def convert_goldg(images: Sequence[Path], annotations: Path, out: Path, **making: Unpack[Making]) -> dict[str, Any]:
     """Convert `final_mixed_train_no_coco.json` or `final_flickr_separateGT_train.json` to shards of kind `grounding`.
 
     Layout (MDETR's `.github/pretrain.md` and its dataset class): COCO's JSON in which each of `images` is one caption
@@ -41,11 +32,7 @@ def convert_goldg(
         images: where the photos lie (GQA's or Visual Genome's, Flickr30k's), see `Photos`.
         annotations: the JSON.
         out: folder to make; one that is there and was made from the same file is left alone.
-        name: of the set, for its card.
-        shard_size: samples a shard.
-        licence: text for the card.
-        progress: show a bar.
-        workers: processes, None for as many as there are cores.
+        **making: see `Making`.
 
     Returns:
         The card; `dropped` counts by reason what was left out (photos as `image_...`).
@@ -55,11 +42,11 @@ def convert_goldg(
     """
     annotations, photos = Path(annotations), Photos(images)
     inputs = {"annotations": fingerprint(annotations)}
-    job = Conversion("goldg", CONVERTER, name, Path(out), inputs, "grounding", licence, shard_size, workers, progress)
+    job = Conversion("goldg", CONVERTER, Path(out), inputs, "grounding", **making)
     return job.run_stream(
         f"{photos}, {annotations.name}",
         lambda: AnnotatedStream(annotations, "MDETR's annotation file", categories=False),
-        lambda stream, reading: _drafts(stream, photos, name, reading),
+        lambda stream, reading: _drafts(stream, photos, job.name, reading),
     )
 
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypedDict, TypeVar
 
-from cloc.data.convert_drafts import Draft
-from cloc.data.convert_writing import write_drafts
+from cloc.data.convert.drafts import Draft
+from cloc.data.convert.writing import write_drafts
 from cloc.data.shards import already_made
 
 
@@ -46,6 +46,24 @@ class Reading:
     card: dict[str, Any] = field(default_factory=dict)
 
 
+class Making(TypedDict, total=False):
+    """What every converter may be told beside its inputs; see `Conversion` for the defaults.
+
+    Attributes:
+        name: of the set, for its card.
+        licence: text for the card.
+        shard_size: samples a shard.
+        workers: processes, None for as many as there are cores.
+        progress: show a bar.
+    """
+
+    name: str
+    licence: str
+    shard_size: int
+    workers: int | None
+    progress: bool
+
+
 @dataclass(frozen=True)
 class Conversion:
     """One conversion.
@@ -53,10 +71,10 @@ class Conversion:
     Attributes:
         format: name of the converter.
         version: raised when equal input gives other shards than before.
-        name: of the set, for its card.
         out: folder to make; one that is there and was made from the same inputs is left alone.
         inputs: whatever decides the content, such as the hashes of the files.
         kind: of the card.
+        name: of the set, for its card; empty for that of the converter.
         licence: text for the card.
         shard_size: drafts a shard; samples, where every photo can be used.
         workers: processes, None for as many as there are cores.
@@ -66,10 +84,10 @@ class Conversion:
 
     format: str
     version: int
-    name: str
     out: Path
     inputs: Mapping[str, Any]
-    kind: str = "regions"
+    kind: str
+    name: str = ""
     licence: str = "as the annotation file says"
     shard_size: int = 1000
     workers: int | None = None
@@ -77,6 +95,7 @@ class Conversion:
     rendered: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or self.format)
         if self.shard_size < 1:
             raise ValueError(f"--shard-size: expected at least 1, got {self.shard_size}")
         if self.workers is not None and self.workers < 1:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from cloc.data.convert_annotated import found_photo
-from cloc.data.convert_drafts import Draft, region_or_none
-from cloc.data.convert_job import Conversion, Reading
-from cloc.data.convert_photos import fingerprint
-from cloc.data.convert_sources import Photos
+from cloc.data.convert.annotated import found_photo
+from cloc.data.convert.drafts import Draft, region_or_none
+from cloc.data.convert.job import Conversion, Making, Reading
+from cloc.data.convert.photos import fingerprint
+from cloc.data.convert.sources import Photos
 from cloc.data.formats.rows import rows_of
 from cloc.structures import Region
 
@@ -23,15 +23,7 @@ PHRASES = {"short": ("short_expr",), "long": ("long_expr",), "both": ("short_exp
 
 
 def convert_finehard(
-    images: Path,
-    rows: Sequence[Path],
-    out: Path,
-    phrases: str = "short",
-    name: str = "finehard",
-    shard_size: int = 1000,
-    licence: str = "as the annotation file says",
-    progress: bool = True,
-    workers: int | None = None,
+    images: Path, rows: Sequence[Path], out: Path, phrases: str = "short", **making: Unpack[Making]
 ) -> dict[str, Any]:
     """Convert FineHARD to shards of kind `regions`. The caption is the long one; `captions` holds both.
 
@@ -44,11 +36,7 @@ def convert_finehard(
         rows: `jsonfiles/*.json`, JSON lines or Parquet.
         out: folder to make; one that is there and was made from the same files is left alone.
         phrases: one of `PHRASES`.
-        name: of the set, for its card.
-        shard_size: samples a shard.
-        licence: text for the card.
-        progress: show a bar.
-        workers: processes, None for as many as there are cores.
+        **making: see `Making`.
 
     Returns:
         The card; `dropped` counts by reason what was left out (photos as `image_...`).
@@ -61,8 +49,8 @@ def convert_finehard(
         raise ValueError(f"--phrases: expected one of {', '.join(PHRASES)}, got {phrases!r}")
     photos = Photos([images])
     inputs = {"rows": [fingerprint(file) for file in files], "phrases": phrases}
-    job = Conversion("finehard", CONVERTER, name, Path(out), inputs, "regions", licence, shard_size, workers, progress)
-    return job.run(files[0], lambda reading: _drafts(files, PHRASES[phrases], photos, name, reading))
+    job = Conversion("finehard", CONVERTER, Path(out), inputs, "regions", **making)
+    return job.run(files[0], lambda reading: _drafts(files, PHRASES[phrases], photos, job.name, reading))
 
 
 def _drafts(

@@ -1,0 +1,1 @@
+"""Official layouts in, shards out: a file for each format, and what all share (job, drafts, photos, writing)."""
