@@ -1,8 +1,6 @@
 # Two commands on a fresh machine: `make quickstart` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
-# One ninja for every start: DeepSpeed compiles its shared-memory op again whenever another one comes first.
-export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help install quickstart test lint
 

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -148,8 +146,8 @@ def join(device: str, deepspeed: bool) -> None:
     if deepspeed:
         import deepspeed as ds
 
-        # It compiles an op with the first ninja on PATH, and again whenever that is another one.
-        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        # On a CPU it would compile an op at first use, for sums in inference, which training never asks for.
+        ds.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         ds.init_distributed(dist_backend="nccl" if device == "cuda" else "gloo", verbose=False)
 
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import io
 import os
 import socket
-import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-# As in an activated environment: another ninja than the environment's would compile DeepSpeed's op anew each time.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch starts: tiny models, and forks must find no thread pool
 
@@ -100,27 +97,43 @@ def spine_config(spine_raw) -> Callable[..., object]:
     return lambda **changes: parse_config(spine_raw(**changes))
 
 
-@pytest.fixture
-def spine_model(spine_config) -> Callable[..., object]:
-    """Makes a tiny `ClocModel` with random weights."""
+@pytest.fixture(scope="session")
+def spine_tokenizer() -> Callable[..., object]:
+    """The tokenizer of a config, made once for each kind: tests must not change it."""
     from cloc import build
 
-    def make(**changes: object):
-        config = spine_config(**changes)
-        return build.make_model(config, build.make_tokenizer(config))[0]
+    kept = {}
+
+    def make(config):
+        kind = config.model.text.tokenizer, config.model.text.context
+        if kind not in kept:
+            kept[kind] = build.make_tokenizer(config)
+        return kept[kind]
 
     return make
 
 
 @pytest.fixture
-def spine_export(spine_config, tmp_path) -> Callable[..., Path]:
+def spine_model(spine_config, spine_tokenizer) -> Callable[..., object]:
+    """Makes a tiny `ClocModel` with random weights."""
+    from cloc import build
+
+    def make(**changes: object):
+        config = spine_config(**changes)
+        return build.make_model(config, spine_tokenizer(config))[0]
+
+    return make
+
+
+@pytest.fixture
+def spine_export(spine_config, spine_tokenizer, tmp_path) -> Callable[..., Path]:
     """Makes a finished export of an untrained tiny model."""
     from cloc import build
     from cloc.export import write_export
 
     def make(name: str = "tiny", **changes: object) -> Path:
         config = spine_config(**changes)
-        tokenizer = build.make_tokenizer(config)
+        tokenizer = spine_tokenizer(config)
         model = build.make_model(config, tokenizer)[0]
         state = {k: v.detach().clone() for k, v in model.state_dict().items()}
         facts = {"objective": config.objective, "steps": 0, "samples": 0, "seed": 0, "licence": "unknown"}
@@ -172,8 +185,21 @@ def _one_rank(rank: int, world: int, port: int, work: Callable, out: Path, env: 
         raise
 
 
+@pytest.fixture(scope="session")
+def spine_warm() -> None:
+    """What every run imports and makes at its start, once for all the forks of these tests."""
+    import deepspeed  # noqa: F401
+
+    from cloc import build, engine, preflight, runs  # noqa: F401
+    from cloc.data.scenes import preset
+    from cloc.text import clip_tokenizer
+
+    clip_tokenizer()
+    preset("detection")  # its emoji are drawn once in a process
+
+
 @pytest.fixture
-def spine_ranks(tmp_path) -> Callable[..., list]:
+def spine_ranks(spine_warm, tmp_path) -> Callable[..., list]:
     """Runs `work(rank)` in several forked processes and returns what each returned."""
     calls = []
 

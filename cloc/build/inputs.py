@@ -14,7 +14,7 @@ from cloc.config import Config
 from cloc.data.alternation import Alternation
 from cloc.data.loader import Source, StepBatches, check_sources
 from cloc.data.prompts import PromptDraw
-from cloc.data.scenes import WORLD_CARD, WorldSpec, ensure_scenes, preset
+from cloc.data.scenes import WORLD_CARD, ensure_scenes, preset
 from cloc.data.tables import open_samples
 from cloc.models.tower import image_side, patch_grid
 
@@ -36,9 +36,9 @@ def make_sources(config: Config) -> list[Source]:
         ValueError: a path holds no shards.
     """
     words = {Path(entry.path).parts[:1] for entry in config.data}
-    for word, spec in ((SCENES, WorldSpec()), (DETECTION_SCENES, preset("detection"))):
+    for word, world in ((SCENES, "quickstart"), (DETECTION_SCENES, "detection")):
         if (word,) in words and comm.is_main() and not (data_root() / word / WORLD_CARD).is_file():
-            ensure_scenes(data_root() / word, spec)
+            ensure_scenes(data_root() / word, preset(world))
     comm.barrier()
     paths = [_rendered(entry.path) for entry in config.data]
     sources = [

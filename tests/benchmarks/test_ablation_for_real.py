@@ -90,7 +90,7 @@ class Forked(Launcher):
 
 
 @pytest.mark.multiprocess
-def test_killed_and_gone_on_with(spine_raw, tmp_path, monkeypatch, capsys):
+def test_killed_and_gone_on_with(spine_warm, spine_raw, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(spine_raw()))
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(PLAN, sort_keys=False))

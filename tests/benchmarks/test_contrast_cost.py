@@ -1,8 +1,11 @@
 """What the region contrast costs: measured apart, both ways on the same regions."""
 
+import os
+import pickle
+
 import pytest
 
-from benchmarks.tasks import contrast_cost
+from benchmarks.tasks import child, contrast_cost
 from benchmarks.tasks.contrast_cost import Cost, contrast_scores, measure
 
 
@@ -27,8 +30,11 @@ def test_rows_are_ratios_of_pairs(monkeypatch):
 
 
 def test_a_measurement_has_a_process_of_its_own(monkeypatch):
-    monkeypatch.setattr(contrast_cost, "REGIONS", 300)
-    monkeypatch.setattr(contrast_cost, "WIDTH", 16)
-    cost = contrast_cost._apart("contrast_chunked")
-    assert cost.mib >= 0
-    assert cost.loss > 0
+    """The child itself is asked for its number alone: it would import torch and transformers anew."""
+    asked = []
+    monkeypatch.setattr(contrast_cost, "answered", lambda *call: asked.append(call) or measure("contrast", 50, 16))
+    assert contrast_cost._apart("contrast_chunked").loss > 0
+    ((what, needs, function, *arguments),) = asked
+    assert (what, needs, pickle.loads(pickle.dumps(function))) == ("contrast_chunked", "memory for 6 GiB", measure)
+    assert arguments == ["contrast_chunked", contrast_cost.REGIONS, contrast_cost.WIDTH]
+    assert child.answered("a number", "nothing", os.getpid) != os.getpid()

@@ -17,9 +17,14 @@ from cloc.stepper.cached import join, joined
 CLOSE = {"rtol": 1e-10, "atol": 1e-12}
 
 
-def micro_batches(config, sizes, regions=3):
-    """Consecutive micro-batches of the given sizes in float64; a size of 0 is a rank that has nothing."""
-    tokenizer = build.make_tokenizer(config)
+@pytest.fixture
+def micro_batches(spine_tokenizer):
+    """Makes consecutive micro-batches of the given sizes; a size of 0 is a rank that has nothing."""
+    return lambda config, sizes, regions=3: _micro_batches(config, spine_tokenizer(config), sizes, regions)
+
+
+def _micro_batches(config, tokenizer, sizes, regions):
+    """In float64."""
     shards = open_samples(config.data[0].path, "regions")
     found, start = [], 0
     for size in sizes:
@@ -63,7 +68,7 @@ def gradients(model):
 
 @pytest.mark.parametrize("form", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("sizes", [(4, 4), (5, 1, 3), (4, 0, 2)], ids=str)
-def test_gradients_are_those_of_one_large_batch(sizes, form, spine_config, spine_model):
+def test_gradients_are_those_of_one_large_batch(micro_batches, sizes, form, spine_config, spine_model):
     changes = {"loss__form": form, "loss__filter_threshold": 0.95}
     whole = spine_config(**changes)
     cached = spine_config(train__accumulation=len(sizes), train__accumulation_mode="cached", **changes)
@@ -84,7 +89,7 @@ def test_gradients_are_those_of_one_large_batch(sizes, form, spine_config, spine
 
 @pytest.mark.multiprocess
 @pytest.mark.parametrize("world", [2, 4])
-def test_ranks_give_the_gradients_of_one(world, spine_config, spine_model, spine_group):
+def test_ranks_give_the_gradients_of_one(micro_batches, world, spine_config, spine_model, spine_group):
     """Eight micro-batches on four ranks: ragged, one of them empty."""
     cached = spine_config(train__accumulation=2, train__accumulation_mode="cached")
     sizes = (4, 1, 3, 2, 0, 2, 1, 3)[: 2 * world]
@@ -106,7 +111,7 @@ def test_ranks_give_the_gradients_of_one(world, spine_config, spine_model, spine
     torch.testing.assert_close(together, gradients(model), **CLOSE)
 
 
-def test_dropout_falls_on_the_same_places_twice(spine_config, spine_model):
+def test_dropout_falls_on_the_same_places_twice(micro_batches, spine_config, spine_model):
     """The second pass must see what the first one saw, or the gradients belong to other features."""
     config = spine_config(train__accumulation=2, train__accumulation_mode="cached")
     model = spine_model().double()
@@ -120,7 +125,7 @@ def test_dropout_falls_on_the_same_places_twice(spine_config, spine_model):
     assert float((seen[0] == 0).double().mean()) > 0.2
 
 
-def test_a_step_without_regions_still_gives_every_weight_a_gradient(spine_config, spine_model):
+def test_a_step_without_regions_still_gives_every_weight_a_gradient(micro_batches, spine_config, spine_model):
     config = spine_config(train__accumulation=2, train__accumulation_mode="cached")
     model = spine_model().double()
     stepper, losses = made(config, model)
@@ -129,7 +134,7 @@ def test_a_step_without_regions_still_gives_every_weight_a_gradient(spine_config
     assert all(p.grad is not None for p in model.parameters())
 
 
-def test_joined_batches_are_whole_steps(spine_config):
+def test_joined_batches_are_whole_steps(micro_batches, spine_config):
     config = spine_config()
     parts = micro_batches(config, (2, 3, 1, 2, 2))
     found = list(joined(parts, 2))

@@ -4,17 +4,15 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from cloc import pretrain
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 STEPS = 30
 FIGURES = ("loss", "image_text", "region_text", "grounding", "gradient_norm")
 
@@ -33,19 +31,25 @@ def lines(runs):
 
 
 def killed_at(when, command, runs, log):
-    """Start the command as a user does and kill it, workers and all, once `when` steps are logged."""
-    env = {**os.environ, "LOCAL_WORLD_SIZE": str(max(2, len(os.sched_getaffinity(0))))}  # one thread, as the forks have
-    script = [sys.executable, str(REPOSITORY / "cloc/pretrain.py"), *command]
-    with log.open("w") as file:
-        victim = subprocess.Popen(script, env=env, stdout=file, stderr=file, start_new_session=True)
+    """Start the run in a fork and kill it, workers and all, once `when` steps are logged."""
+    victim = torch.multiprocessing.get_context("fork").Process(target=victim_of, args=(command, log))
+    victim.start()
     for _ in range(24000):
-        if len(lines(runs)) >= when or victim.poll() is not None:
+        if len(lines(runs)) >= when or not victim.is_alive():
             break
         time.sleep(0.005)
     os.killpg(victim.pid, signal.SIGKILL)
-    victim.wait()
+    victim.join()
     assert when <= len(lines(runs)), log.read_text()[-2000:]
     assert not (runs / "tiny" / "export").exists(), f"the run ended before it was killed at step {when}"
+
+
+def victim_of(command, log):
+    """Leads a process group of its own, so that its workers die with it."""
+    os.setsid()
+    sys.stdout = sys.stderr = log.open("w", buffering=1)
+    os.environ.update(LOCAL_WORLD_SIZE=str(max(2, len(os.sched_getaffinity(0)))))  # one thread, as the ranks have
+    pretrain.main(command)
 
 
 @pytest.mark.multiprocess
