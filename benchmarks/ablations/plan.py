@@ -13,20 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from benchmarks.ablations.claims import Claim, parse_claim
 from benchmarks.roots import SOURCE
+from cloc.config import Strict, read_config
 
 PLANS = SOURCE / "benchmarks" / "plans"
 Value = bool | int | float | str | list[Any] | dict[str, Any] | None
-
-
-class Strict(BaseModel):
-    """Unknown keys are refused, values are frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class World(Strict):
@@ -188,23 +182,4 @@ def read_plan(path: str) -> Plan:
     Raises:
         ValueError: no such file, no YAML, an unknown key (the nearest known one is named), or arms that do not fit.
     """
-    file = find_plan(path)
-    try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file}: expected YAML; {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise ValueError(f"{file}: expected a mapping with keys such as arms and metrics, got {type(raw).__name__}")
-    try:
-        return Plan.model_validate(raw)
-    except ValidationError as error:
-        raise ValueError("\n".join(f"{file}: {_explain(one)}" for one in error.errors())) from None
-
-
-def _explain(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"]) or "plan"
-    if error["type"] == "extra_forbidden":
-        fields = {name for model in (Plan, World, Budget, Arm, Metric, Claimed) for name in model.model_fields}
-        near = difflib.get_close_matches(str(error["loc"][-1]), fields, n=1, cutoff=0.0)
-        return f"{where}: unknown key; the nearest known one is {near[0]!r}"
-    return f"{where}: {str(error['msg']).removeprefix('Value error, ')}"
+    return read_config(Plan, find_plan(path))

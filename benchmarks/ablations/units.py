@@ -42,6 +42,7 @@ class Unit:
         """Name of its run."""
         return unit_name(self.arm, self.seed)
 
+
 UNKNOWN = 10**9
 """Steps of a run whose length is yet to be counted; so long that every other length in the config fits."""
 

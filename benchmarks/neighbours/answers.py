@@ -16,9 +16,8 @@ from pathlib import Path
 
 from benchmarks.measuring import export_named
 from benchmarks.neighbours.rendered import world
-from benchmarks.neighbours.side_by_side import compared, kit, our_rows, tell, their_versions, theirs
-from benchmarks.roots import MARK, near
-from benchmarks.scoring.origin import numbered
+from benchmarks.neighbours.side_by_side import compared, kit, our_rows, run, shared_options, tell, theirs
+from benchmarks.roots import MARK
 
 PACKAGES = ("lmms-eval", "transformers", "torch", "numpy")
 TASK, TASKS = "scenes_yesno", Path(__file__).with_name("lmms_eval_task")
@@ -91,12 +90,9 @@ def answer_of(sample: dict) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 when all answers are equal, 1 when one differs, 2 after a message about a mistake."""
     given = parser().parse_args(arguments)
-    out = given.out or numbered(near("runs"), "neighbours-mllm")
-    try:
-        versions = their_versions(given.python.absolute(), PACKAGES)
+
+    def work(out: Path, versions: dict[str, str]) -> bool:
         model = given.host or export_named(given.encoder)
-        if out.exists():
-            raise ValueError(f"--out: {out} is already there; give a new folder")
         asked = write_questions(world(out / "world", given.images, conversations=1), out / "set")
         host = given.host or out / "host"
         if given.host is None:
@@ -109,10 +105,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told = compared({(row.task, row.metric): row.value for row in rows}, {ACCURACY: accuracy})
         print(f"{equal} of {asked} answers are equal word for word; {different} different answers were given")
         more = {"questions": asked, "equal_answers": equal, "different_answers": different, "model": str(model)}
-        return 0 if tell(told, versions, out, **more) and equal == asked else 1
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return tell(told, versions, out, **more) and equal == asked
+
+    return run(given, PACKAGES, work)
 
 
 def host_of(mllm: str | None) -> list[str]:
@@ -127,12 +122,11 @@ def parser() -> argparse.ArgumentParser:
         description="Put an encoder into a LLaVA, ask lmms-eval and this kit the same rendered questions, and compare "
         "the answers. About two minutes with the tiny host. Exit code 1: an answer differs.",
     )
-    made.add_argument("--python", type=Path, required=True, metavar="FILE", help="of the neighbours' environment")
+    shared_options(made, "neighbours-mllm")
     made.add_argument("--encoder", default="cloc", metavar="FOLDER", help="an export (default: the newest under runs/)")
     made.add_argument("--mllm", metavar="HOST", help="a LLaVA's folder (default: a tiny one, made here)")
     made.add_argument("--host", type=Path, metavar="FOLDER", help="a host that is swapped already, tuned or not")
     made.add_argument("--images", type=int, default=20, metavar="N", help="scenes asked about (%(default)s)")
-    made.add_argument("--out", type=Path, metavar="DIR", help="new folder (default: runs/neighbours-mllm-N)")
     return made
 
 

@@ -14,9 +14,7 @@ from pathlib import Path
 
 from benchmarks.measuring import export_named
 from benchmarks.neighbours.rendered import SPLIT, world, write_captions, write_classes
-from benchmarks.neighbours.side_by_side import Key, compared, kit, our_rows, tell, their_versions, theirs
-from benchmarks.roots import near
-from benchmarks.scoring.origin import numbered
+from benchmarks.neighbours.side_by_side import Key, compared, kit, our_rows, run, shared_options, tell, theirs
 
 PACKAGES = ("clip-benchmark", "open-clip-torch", "torch", "numpy")
 KS = (1, 5, 10)
@@ -77,19 +75,16 @@ def their_figures(python: Path, model: Path, root: Path, out: Path) -> dict[Key,
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 when all figures are equal, 1 when one differs, 2 after a message about a mistake."""
     given = parser().parse_args(arguments)
-    out = given.out or numbered(near("runs"), "neighbours-clip")
-    try:
-        versions, model = their_versions(given.python.absolute(), PACKAGES), export_named(given.model)
-        if out.exists():
-            raise ValueError(f"--out: {out} is already there; give a new folder")
+
+    def work(out: Path, versions: dict[str, str]) -> bool:
+        model = export_named(given.model)
         root = render(out, given.images)
         kit(["-m", "cloc.export", "--format", "open_clip", model, out / "open_clip"])
         mine = our_figures(model, root, out / "ours")
         rows = compared(mine, their_figures(given.python.absolute(), out / "open_clip", root, out))
-        return 0 if tell(rows, versions, out, model=str(model), images=given.images) else 1
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return tell(rows, versions, out, model=str(model), images=given.images)
+
+    return run(given, PACKAGES, work)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -99,10 +94,9 @@ def parser() -> argparse.ArgumentParser:
         description="Score an export with CLIP_benchmark and with this kit on one rendered set, and compare. About a "
         "minute. Exit code 1: a figure differs.",
     )
-    made.add_argument("--python", type=Path, required=True, metavar="FILE", help="of the neighbours' environment")
+    shared_options(made, "neighbours-clip")
     made.add_argument("--model", default="cloc", metavar="FOLDER", help="an export (default: the newest under runs/)")
     made.add_argument("--images", type=int, default=300, metavar="N", help="single objects, and scenes (%(default)s)")
-    made.add_argument("--out", type=Path, metavar="DIR", help="new folder (default: runs/neighbours-clip-N)")
     return made
 
 

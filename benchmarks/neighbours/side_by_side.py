@@ -2,21 +2,53 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.cli import main as ours
+from benchmarks.roots import near
 from benchmarks.rows import Row, read_rows
+from benchmarks.scoring.origin import numbered
 
 Key = tuple[str, str]
 TOLERANCE = 1e-6
 """Largest difference of equal figures: some of theirs are means in fp32."""
 VERSION = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
+
+
+def shared_options(made: argparse.ArgumentParser, folder: str) -> None:
+    """The options that both scripts have; `folder` is the name under runs/ where results go by default."""
+    made.add_argument("--python", type=Path, required=True, metavar="FILE", help="of the neighbours' environment")
+    made.add_argument("--out", type=Path, metavar="DIR", help=f"new folder (default: runs/{folder}-N)")
+    made.set_defaults(folder=folder)
+
+
+def run(given: argparse.Namespace, packages: Sequence[str], work: Callable[[Path, dict[str, str]], bool]) -> int:
+    """Do a script's work in a new folder.
+
+    Args:
+        given: the command line, with `shared_options`.
+        packages: whose versions in the neighbours' environment are told.
+        work: gets the folder and the versions, returns whether everything is equal.
+
+    Returns:
+        0 when everything is equal, 1 when something differs, 2 after a message about a mistake.
+    """
+    out = given.out or numbered(near("runs"), given.folder)
+    try:
+        versions = their_versions(given.python.absolute(), packages)
+        if out.exists():
+            raise ValueError(f"--out: {out} is already there; give a new folder")
+        return 0 if work(out, versions) else 1
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 def their_versions(python: Path, packages: Sequence[str]) -> dict[str, str]:

@@ -3,7 +3,15 @@
 A file says only what differs from the defaults here. `a.b=c` on the command line overrides one field.
 """
 
-from cloc.config.reading import REPOSITORY, dump_config, find_config, load_config, parse_config
+from cloc.config.reading import (
+    REPOSITORY,
+    checked,
+    dump_config,
+    find_config,
+    load_config,
+    parse_config,
+    read_config,
+)
 from cloc.config.run import Config, DataConfig, RunConfig
 from cloc.config.strict import Strict
 
@@ -13,8 +21,10 @@ __all__ = [
     "DataConfig",
     "RunConfig",
     "Strict",
+    "checked",
     "dump_config",
     "find_config",
     "load_config",
     "parse_config",
+    "read_config",
 ]

@@ -1,77 +1,100 @@
-"""YAML and overrides in, a checked config out; and back."""
+"""YAML and overrides in, a checked config out; and back. The same lines for every kind of config."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from cloc.config.overrides import apply_override, read_yaml
-from cloc.config.run import Config, DataConfig
+from cloc.config.run import Config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
-def find_config(path: str) -> Path:
-    """A config by path, looked for from the current folder, then from the repository."""
+def find_config(path: str, folder: str = "configs") -> Path:
+    """A config by path, looked for from the current folder, then from the repository.
+
+    Raises:
+        ValueError: there is none; those in `folder` of the repository are named.
+    """
     for candidate in (Path(path), REPOSITORY / path):
         if candidate.is_file():
             return candidate
-    known = sorted(str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / "configs").glob("*.yaml"))
+    known = sorted(str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / folder).glob("*.yaml"))
     raise ValueError(f"config {path}: no such file; known: {', '.join(known) or 'none'}")
 
 
-def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML config and apply `a.b=c` overrides.
+def read_config(kind: type[Kind], file: Path, overrides: Sequence[str] = ()) -> Kind:
+    """Read a YAML file as a config of one kind and apply `a.b=c` overrides.
 
     Raises:
-        ValueError: the file is missing or no mapping, an override is malformed, a key is unknown (the nearest known one
-            is named), or a value does not fit.
+        ValueError: the file is no mapping, an override is malformed, a key is unknown (the nearest known one is named),
+            or a value does not fit.
     """
-    file = find_config(path)
     raw = read_yaml(file.read_text(encoding="utf-8"), str(file))
     if not isinstance(raw, dict):
-        raise ValueError(f"{file}: expected a mapping with keys such as data and train, got {type(raw).__name__}")
+        needed = " and ".join(name for name, field in kind.model_fields.items() if field.is_required())
+        raise ValueError(f"{file}: expected a mapping with keys such as {needed}, got {type(raw).__name__}")
     for override in overrides:
         apply_override(raw, override)
-    return parse_config(raw, str(file))
+    return checked(kind, raw, str(file))
+
+
+def checked(kind: type[Kind], raw: dict[str, Any], where: str = "config") -> Kind:
+    """A config of one kind from plain data; see `read_config` for the errors, which are told all at once."""
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        raise ValueError("\n".join(f"{where}: {_explain(kind, e)}" for e in error.errors())) from None
+
+
+def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
+    """The config of a training run; see `find_config` and `read_config` for the errors."""
+    return read_config(Config, find_config(path), overrides)
 
 
 def parse_config(raw: dict[str, Any], where: str = "config") -> Config:
-    """A config from plain data; see `load_config` for the errors."""
-    try:
-        return Config.model_validate(raw)
-    except ValidationError as error:
-        raise ValueError("\n".join(f"{where}: {_explain(raw, e)}" for e in error.errors())) from None
+    """The same from plain data."""
+    return checked(Config, raw, where)
 
 
-def _explain(raw: dict[str, Any], error: Any) -> str:
+def dump_config(config: BaseModel) -> str:
+    """A resolved config as YAML, with every default written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _explain(kind: type[BaseModel], error: Any) -> str:
     location = [str(part) for part in error["loc"]]
-    name = ".".join(location) or "config"
+    name = ".".join(location)
     if error["type"] != "extra_forbidden":
-        return f"{name}: {error['msg']}" + (
-            f" (got {error['input']!r})" if location and error["type"] != "missing" else ""
-        )
-    fields = _fields_at(error["loc"][:-1])
-    near = difflib.get_close_matches(location[-1], fields, n=1, cutoff=0.0)
+        own = error["type"] == "value_error"  # a sentence of ours, which says what it got
+        told = location and error["type"] != "missing" and not (own and isinstance(error["input"], dict))
+        message = error["msg"].removeprefix("Value error, ") + (f" (got {error['input']!r})" if told else "")
+        return f"{name}: {message}" if name else message
+    near = difflib.get_close_matches(location[-1], _fields_at(kind, location[:-1]), n=1, cutoff=0.0)
     return f"{name}: unknown key; the nearest known one is {'.'.join([*location[:-1], near[0]])!r}"
 
 
-def _fields_at(location: Sequence[str | int]) -> list[str]:
-    model: type[BaseModel] = Config
+def _fields_at(kind: type[BaseModel], location: Sequence[str]) -> list[str]:
+    place: Any = kind
     for part in location:
-        if isinstance(part, str):
-            annotation = DataConfig if part == "data" else model.model_fields[part].annotation
-            assert isinstance(annotation, type)
-            assert issubclass(annotation, BaseModel)
-            model = annotation
-    return list(model.model_fields)
+        place = _below(place, part)
+    return list(place.model_fields)
 
 
-def dump_config(config: Config) -> str:
-    """The resolved config as YAML, with every default written out."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+def _below(place: Any, part: str) -> Any:
+    """What lies at `part` of a model, or at any position or key of a container; an optional one without its None."""
+    if get_origin(place) is None:
+        found = place.model_fields[part].annotation
+    else:
+        found = next(one for one in reversed(get_args(place)) if one is not ...)
+    if get_origin(found) in (Union, UnionType):
+        found = next(one for one in get_args(found) if one is not type(None))
+    return found

@@ -9,15 +9,14 @@ from transformers import (
     AyaVisionForConditionalGeneration,
     AyaVisionProcessor,
     GotOcr2ImageProcessor,
-    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
-from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import STOCK, FeatureLayer, Settings
 from mllm_bridge.hosts.shuffle import ShuffleHost
 from mllm_bridge.hosts.strategies import strategy
+from mllm_bridge.hosts.tiny_parts import TinyParts
 from mllm_bridge.tower.probe import TowerFacts
 
 TOKENS = ("<image>", "<|START_OF_IMG|>", "<|END_OF_IMG|>", "<|IMG_PATCH|>", "TILE_GLOBAL", "TILE")
@@ -41,28 +40,20 @@ class AyaVision(ShuffleHost):
             image_processor={"size": {"height": facts.image_size, "width": facts.image_size}},
         )
 
-    def build_tiny(
-        self,
-        tower_config: PreTrainedConfig,
-        text: dict[str, Any],
-        tokenizer: Any,
-        image_processor: BaseImageProcessor,
-        chat_template: str,
-    ) -> tuple[PreTrainedModel, ProcessorMixin]:
+    def build_tiny(self, parts: TinyParts) -> tuple[PreTrainedModel, ProcessorMixin]:
         """At most four tiles."""
-        size = tower_config.image_size
         config = AyaVisionConfig(
-            vision_config=tower_config,
-            text_config=self.text_config_class(**text),
-            image_token_index=tokenizer.convert_tokens_to_ids("<|IMG_PATCH|>"),
+            vision_config=parts.tower,
+            text_config=self.text_config_class(**parts.text),
+            image_token_index=parts.tokenizer.convert_tokens_to_ids("<|IMG_PATCH|>"),
             vision_feature_select_strategy="default",
         )
         processor = AyaVisionProcessor(
-            GotOcr2ImageProcessor(size={"height": size, "width": size}, max_patches=4),
-            tokenizer,
-            patch_size=2 * tower_config.patch_size,
-            img_size=size,
-            chat_template=chat_template,
+            GotOcr2ImageProcessor(size=parts.side, max_patches=4),
+            parts.tokenizer,
+            patch_size=2 * parts.patch,
+            img_size=parts.size,
+            chat_template=parts.chat_template,
         )
         return AyaVisionForConditionalGeneration(config), processor
 

@@ -10,14 +10,13 @@ from transformers import (
     Cohere2VisionForConditionalGeneration,
     Cohere2VisionImageProcessor,
     Cohere2VisionProcessor,
-    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
-from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import STOCK, WRAPPER, FeatureLayer, Settings
 from mllm_bridge.hosts.shuffle import ShuffleHost
+from mllm_bridge.hosts.tiny_parts import TinyParts
 from mllm_bridge.tower.probe import TowerFacts
 
 
@@ -49,28 +48,19 @@ class Cohere2Vision(ShuffleHost):
             },
         )
 
-    def build_tiny(
-        self,
-        tower_config: PreTrainedConfig,
-        text: dict[str, Any],
-        tokenizer: Any,
-        image_processor: BaseImageProcessor,
-        chat_template: str,
-    ) -> tuple[PreTrainedModel, ProcessorMixin]:
+    def build_tiny(self, parts: TinyParts) -> tuple[PreTrainedModel, ProcessorMixin]:
         """At most four tiles."""
-        size = tower_config.image_size
         config = Cohere2VisionConfig(
-            vision_config=tower_config,
-            text_config=self.text_config_class(**text),
-            image_token_id=tokenizer.image_token_id,
-            alignment_intermediate_size=2 * text["hidden_size"],
+            vision_config=parts.tower,
+            text_config=self.text_config_class(**parts.text),
+            image_token_id=parts.tokenizer.image_token_id,
+            alignment_intermediate_size=2 * parts.text["hidden_size"],
         )
-        tokens = size // tower_config.patch_size // config.downsample_factor
-        side = {"height": size, "width": size}
+        tokens = parts.size // parts.patch // config.downsample_factor
         processor = Cohere2VisionProcessor(
-            Cohere2VisionImageProcessor(size=side, max_patches=4, patch_size=tokens),
-            tokenizer,
-            chat_template=chat_template,
+            Cohere2VisionImageProcessor(size=parts.side, max_patches=4, patch_size=tokens),
+            parts.tokenizer,
+            chat_template=parts.chat_template,
         )
         return Cohere2VisionForConditionalGeneration(config), processor
 

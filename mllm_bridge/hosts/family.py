@@ -13,6 +13,7 @@ from torch import nn
 from transformers import LlamaConfig, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 from transformers.image_processing_utils import BaseImageProcessor
 
+from mllm_bridge.hosts.tiny_parts import TinyParts
 from mllm_bridge.tower.probe import TowerFacts
 from mllm_bridge.tower.timm_tower import TIMM
 
@@ -241,23 +242,8 @@ class HostFamily(ABC):
         return inputs
 
     @abstractmethod
-    def build_tiny(
-        self,
-        tower_config: PreTrainedConfig,
-        text: dict[str, Any],
-        tokenizer: Any,
-        image_processor: BaseImageProcessor,
-        chat_template: str,
-    ) -> tuple[PreTrainedModel, ProcessorMixin]:
-        """A host with random weights and its processor.
-
-        Args:
-            tower_config: of the tower that it starts with.
-            text: fields of the language model's config.
-            tokenizer: has the family's image token and special tokens.
-            image_processor: stock, of the tower's size.
-            chat_template: for the processor.
-        """
+    def build_tiny(self, parts: TinyParts) -> tuple[PreTrainedModel, ProcessorMixin]:
+        """A host with random weights and its processor."""
 
 
 @lru_cache(maxsize=8)

@@ -8,14 +8,13 @@ from transformers import (
     FastVlmConfig,
     FastVlmForConditionalGeneration,
     LlavaProcessor,
-    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
-from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import WRAPPER, FeatureLayer, Settings
 from mllm_bridge.hosts.strategies import StrategyHost, counting_processor
+from mllm_bridge.hosts.tiny_parts import TinyParts
 from mllm_bridge.tower.probe import TowerFacts
 from mllm_bridge.tower.wrapper import WrappedTowerConfig
 
@@ -35,31 +34,24 @@ class FastVlm(StrategyHost):
         """The only layer that its config allows."""
         return super().settings(config, facts, -1)
 
-    def build_tiny(
-        self,
-        tower_config: PreTrainedConfig,
-        text: dict[str, Any],
-        tokenizer: Any,
-        image_processor: BaseImageProcessor,
-        chat_template: str,
-    ) -> tuple[PreTrainedModel, ProcessorMixin]:
+    def build_tiny(self, parts: TinyParts) -> tuple[PreTrainedModel, ProcessorMixin]:
         """Starts with a wrapped tower, since the stock one is a convolutional network of timm."""
         wrapped = WrappedTowerConfig(
-            tower=tower_config,
-            hidden_size=tower_config.hidden_size,
-            patch_size=tower_config.patch_size,
-            image_size=tower_config.image_size,
-            num_hidden_layers=tower_config.num_hidden_layers,
+            tower=parts.tower,
+            hidden_size=parts.tower.hidden_size,
+            patch_size=parts.patch,
+            image_size=parts.size,
+            num_hidden_layers=parts.tower.num_hidden_layers,
             skip=1,
             as_map=True,
         )
         config = FastVlmConfig(
             vision_config=wrapped,
-            text_config=self.text_config_class(**text),
-            image_token_index=tokenizer.convert_tokens_to_ids(self.image_token),
-            image_seq_length=(tower_config.image_size // tower_config.patch_size) ** 2,
+            text_config=self.text_config_class(**parts.text),
+            image_token_index=parts.tokenizer.convert_tokens_to_ids(self.image_token),
+            image_seq_length=parts.patches,
         )
-        processor = counting_processor(self, image_processor, tokenizer, tower_config.patch_size, 0, chat_template)
+        processor = counting_processor(self, parts, parts.image_processor, 0)
         return FastVlmForConditionalGeneration(config), processor
 
 

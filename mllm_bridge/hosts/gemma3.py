@@ -11,13 +11,12 @@ from transformers import (
     Gemma3ImageProcessor,
     Gemma3Processor,
     Gemma3TextConfig,
-    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
-from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import WRAPPER, FeatureLayer, HostFamily, Settings
+from mllm_bridge.hosts.tiny_parts import TinyParts
 from mllm_bridge.tower.probe import TowerFacts
 
 
@@ -67,26 +66,21 @@ class Gemma3(HostFamily):
         """What the processor calls its image token is the one that begins an image."""
         return processor.tokenizer.image_token_id
 
-    def build_tiny(
-        self,
-        tower_config: PreTrainedConfig,
-        text: dict[str, Any],
-        tokenizer: Any,
-        image_processor: BaseImageProcessor,
-        chat_template: str,
-    ) -> tuple[PreTrainedModel, ProcessorMixin]:
+    def build_tiny(self, parts: TinyParts) -> tuple[PreTrainedModel, ProcessorMixin]:
         """Pooled to two by two tokens."""
         config = Gemma3Config(
-            vision_config=tower_config,
-            text_config=self.text_config_class(**text),
+            vision_config=parts.tower,
+            text_config=self.text_config_class(**parts.text),
             mm_tokens_per_image=4,
-            boi_token_index=tokenizer.boi_token_id,
-            eoi_token_index=tokenizer.eoi_token_id,
-            image_token_index=tokenizer.image_token_id,
+            boi_token_index=parts.tokenizer.boi_token_id,
+            eoi_token_index=parts.tokenizer.eoi_token_id,
+            image_token_index=parts.tokenizer.image_token_id,
         )
-        side = {"height": tower_config.image_size, "width": tower_config.image_size}
         processor = Gemma3Processor(
-            Gemma3ImageProcessor(size=side), tokenizer, chat_template=chat_template, image_seq_length=4
+            Gemma3ImageProcessor(size=parts.side),
+            parts.tokenizer,
+            chat_template=parts.chat_template,
+            image_seq_length=4,
         )
         return Gemma3ForConditionalGeneration(config), processor
 

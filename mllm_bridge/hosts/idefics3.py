@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from transformers import (
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     Idefics3ImageProcessor,
     Idefics3Processor,
-    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
-from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.named import FIELDS, NamedHost
+from mllm_bridge.hosts.tiny_parts import TinyParts
 
 
 class Idefics3(NamedHost):
@@ -32,28 +29,20 @@ class Idefics3(NamedHost):
         "global_image_token": "<global-img>",
     }
 
-    def build_tiny(
-        self,
-        tower_config: PreTrainedConfig,
-        text: dict[str, Any],
-        tokenizer: Any,
-        image_processor: BaseImageProcessor,
-        chat_template: str,
-    ) -> tuple[PreTrainedModel, ProcessorMixin]:
+    def build_tiny(self, parts: TinyParts) -> tuple[PreTrainedModel, ProcessorMixin]:
         """With a tower of its own class, of the same size as the one given, and at most two tiles a side."""
-        size = tower_config.image_size
         config = Idefics3Config(
-            vision_config={name: getattr(tower_config, name) for name in FIELDS},
-            text_config=self.text_config_class(**text),
-            image_token_id=tokenizer.image_token_id,
+            vision_config={name: getattr(parts.tower, name) for name in FIELDS},
+            text_config=self.text_config_class(**parts.text),
+            image_token_id=parts.tokenizer.image_token_id,
             tie_word_embeddings=True,
         )
-        tokens = (size // tower_config.patch_size // config.scale_factor) ** 2
+        tokens = (parts.size // parts.patch // config.scale_factor) ** 2
         processor = Idefics3Processor(
-            Idefics3ImageProcessor(size={"longest_edge": 2 * size}, max_image_size={"longest_edge": size}),
-            tokenizer,
+            Idefics3ImageProcessor(size={"longest_edge": 2 * parts.size}, max_image_size={"longest_edge": parts.size}),
+            parts.tokenizer,
             image_seq_len=tokens,
-            chat_template=chat_template,
+            chat_template=parts.chat_template,
         )
         return Idefics3ForConditionalGeneration(config), processor
 

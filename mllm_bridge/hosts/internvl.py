@@ -11,13 +11,12 @@ from transformers import (
     InternVLForConditionalGeneration,
     InternVLProcessor,
     InternVLVideoProcessor,
-    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
-from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import FeatureLayer, HostFamily, Settings
+from mllm_bridge.hosts.tiny_parts import TinyParts
 from mllm_bridge.tower.probe import TowerFacts
 
 WHY = (
@@ -110,32 +109,23 @@ class InternVL(HostFamily):
             )
         return int(side * ratio) ** 2
 
-    def build_tiny(
-        self,
-        tower_config: PreTrainedConfig,
-        text: dict[str, Any],
-        tokenizer: Any,
-        image_processor: BaseImageProcessor,
-        chat_template: str,
-    ) -> tuple[PreTrainedModel, ProcessorMixin]:
+    def build_tiny(self, parts: TinyParts) -> tuple[PreTrainedModel, ProcessorMixin]:
         """With a tower of its own class, of the same size as the one given, and at most four tiles."""
-        size, patch = tower_config.image_size, tower_config.patch_size
         shape = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-        vision = {name: getattr(tower_config, name) for name in shape}
-        tokens = (size // patch // 2) ** 2
+        vision = {name: getattr(parts.tower, name) for name in shape}
+        tokens = (parts.size // parts.patch // 2) ** 2
         config = InternVLConfig(
-            vision_config={**vision, "image_size": size, "patch_size": patch},
-            text_config=self.text_config_class(**text),
-            image_token_id=tokenizer.context_image_token_id,
+            vision_config={**vision, "image_size": parts.size, "patch_size": parts.patch},
+            text_config=self.text_config_class(**parts.text),
+            image_token_id=parts.tokenizer.context_image_token_id,
             image_seq_length=tokens,
         )
-        side = {"height": size, "width": size}
         processor = InternVLProcessor(
-            GotOcr2ImageProcessor(size=side, max_patches=4),
-            tokenizer,
-            InternVLVideoProcessor(size=side),
+            GotOcr2ImageProcessor(size=parts.side, max_patches=4),
+            parts.tokenizer,
+            InternVLVideoProcessor(size=parts.side),
             image_seq_length=tokens,
-            chat_template=chat_template,
+            chat_template=parts.chat_template,
         )
         return InternVLForConditionalGeneration(config), processor
 

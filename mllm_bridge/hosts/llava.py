@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
-    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
-from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import STOCK
 from mllm_bridge.hosts.strategies import StrategyHost, counting_processor
+from mllm_bridge.hosts.tiny_parts import TinyParts
 
 
 class Llava(StrategyHost):
@@ -26,22 +23,15 @@ class Llava(StrategyHost):
     processor_class = LlavaProcessor
     pyramid = STOCK
 
-    def build_tiny(
-        self,
-        tower_config: PreTrainedConfig,
-        text: dict[str, Any],
-        tokenizer: Any,
-        image_processor: BaseImageProcessor,
-        chat_template: str,
-    ) -> tuple[PreTrainedModel, ProcessorMixin]:
+    def build_tiny(self, parts: TinyParts) -> tuple[PreTrainedModel, ProcessorMixin]:
         """Set as LLaVA-1.5 is: layer -2, CLS dropped."""
         config = LlavaConfig(
-            vision_config=tower_config,
-            text_config=self.text_config_class(**text),
-            image_token_index=tokenizer.convert_tokens_to_ids(self.image_token),
-            image_seq_length=(tower_config.image_size // tower_config.patch_size) ** 2,
+            vision_config=parts.tower,
+            text_config=self.text_config_class(**parts.text),
+            image_token_index=parts.tokenizer.convert_tokens_to_ids(self.image_token),
+            image_seq_length=parts.patches,
         )
-        processor = counting_processor(self, image_processor, tokenizer, tower_config.patch_size, 1, chat_template)
+        processor = counting_processor(self, parts, parts.image_processor, 1)
         return LlavaForConditionalGeneration(config), processor
 
 

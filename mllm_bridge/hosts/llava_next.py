@@ -12,15 +12,14 @@ from transformers import (
     LlavaNextImageProcessor,
     LlavaNextModel,
     LlavaNextProcessor,
-    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
-from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import FeatureLayer, Settings
 from mllm_bridge.hosts.strategies import counting_processor
-from mllm_bridge.hosts.tiles import TileHost
+from mllm_bridge.hosts.tiles import TileHost, tiny_grids
+from mllm_bridge.hosts.tiny_parts import TinyParts
 from mllm_bridge.tower.probe import TowerFacts
 
 
@@ -54,27 +53,20 @@ class LlavaNext(TileHost):
         """Rows that hold nothing but padding are cut off."""
         return partial(LlavaNextModel.pack_image_features, vision_feature_select_strategy="full")
 
-    def build_tiny(
-        self,
-        tower_config: PreTrainedConfig,
-        text: dict[str, Any],
-        tokenizer: Any,
-        image_processor: BaseImageProcessor,
-        chat_template: str,
-    ) -> tuple[PreTrainedModel, ProcessorMixin]:
+    def build_tiny(self, parts: TinyParts) -> tuple[PreTrainedModel, ProcessorMixin]:
         """Three grids of two tiles or four."""
-        size = tower_config.image_size
-        grids = [[size, 2 * size], [2 * size, size], [2 * size, 2 * size]]
+        grids = tiny_grids(parts.size)
         config = LlavaNextConfig(
-            vision_config=tower_config,
-            text_config=self.text_config_class(**text),
-            image_token_index=tokenizer.convert_tokens_to_ids(self.image_token),
+            vision_config=parts.tower,
+            text_config=self.text_config_class(**parts.text),
+            image_token_index=parts.tokenizer.convert_tokens_to_ids(self.image_token),
             image_grid_pinpoints=grids,
-            image_seq_length=(size // tower_config.patch_size) ** 2,
+            image_seq_length=parts.patches,
         )
-        side = {"height": size, "width": size}
-        images = LlavaNextImageProcessor(size={"shortest_edge": size}, crop_size=side, image_grid_pinpoints=grids)
-        processor = counting_processor(self, images, tokenizer, tower_config.patch_size, 1, chat_template)
+        images = LlavaNextImageProcessor(
+            size={"shortest_edge": parts.size}, crop_size=parts.side, image_grid_pinpoints=grids
+        )
+        processor = counting_processor(self, parts, images, 1)
         return LlavaNextForConditionalGeneration(config), processor
 
 

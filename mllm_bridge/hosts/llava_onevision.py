@@ -13,14 +13,13 @@ from transformers import (
     LlavaOnevisionModel,
     LlavaOnevisionProcessor,
     LlavaOnevisionVideoProcessor,
-    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
-from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import FeatureLayer, Settings
-from mllm_bridge.hosts.tiles import TileHost
+from mllm_bridge.hosts.tiles import TileHost, tiny_grids
+from mllm_bridge.hosts.tiny_parts import TinyParts
 from mllm_bridge.tower.probe import TowerFacts
 
 
@@ -48,33 +47,24 @@ class LlavaOnevision(TileHost):
         """With the shape of tiles that the model itself uses when it is told nothing."""
         return partial(LlavaOnevisionModel.pack_image_features, vision_aspect_ratio="anyres_max_9")
 
-    def build_tiny(
-        self,
-        tower_config: PreTrainedConfig,
-        text: dict[str, Any],
-        tokenizer: Any,
-        image_processor: BaseImageProcessor,
-        chat_template: str,
-    ) -> tuple[PreTrainedModel, ProcessorMixin]:
+    def build_tiny(self, parts: TinyParts) -> tuple[PreTrainedModel, ProcessorMixin]:
         """Three grids of two tiles or four."""
-        size = tower_config.image_size
-        grids = [[size, 2 * size], [2 * size, size], [2 * size, 2 * size]]
+        grids = tiny_grids(parts.size)
         config = LlavaOnevisionConfig(
-            vision_config=tower_config,
-            text_config=self.text_config_class(**text),
-            image_token_index=tokenizer.image_token_id,
-            video_token_index=tokenizer.video_token_id,
+            vision_config=parts.tower,
+            text_config=self.text_config_class(**parts.text),
+            image_token_index=parts.tokenizer.image_token_id,
+            video_token_index=parts.tokenizer.video_token_id,
             image_grid_pinpoints=grids,
             vision_feature_select_strategy="default",
         )
-        side = {"height": size, "width": size}
         processor = LlavaOnevisionProcessor(
-            LlavaOnevisionImageProcessor(size=side, image_grid_pinpoints=grids),
-            tokenizer,
-            LlavaOnevisionVideoProcessor(size=side),
-            num_image_tokens=(size // tower_config.patch_size) ** 2 + 1,
+            LlavaOnevisionImageProcessor(size=parts.side, image_grid_pinpoints=grids),
+            parts.tokenizer,
+            LlavaOnevisionVideoProcessor(size=parts.side),
+            num_image_tokens=parts.patches + 1,
             vision_feature_select_strategy="default",
-            chat_template=chat_template,
+            chat_template=parts.chat_template,
         )
         return LlavaOnevisionForConditionalGeneration(config), processor
 

@@ -10,13 +10,12 @@ from transformers import (
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
-    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
-from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import STOCK, WRAPPER, FeatureLayer, HostFamily, Settings
+from mllm_bridge.hosts.tiny_parts import TinyParts
 from mllm_bridge.tower.probe import TowerFacts
 
 
@@ -49,24 +48,16 @@ class PaliGemma(HostFamily):
         answered = (labels >= 0).cumsum(dim=1) > 0
         return {**inputs, "token_type_ids": answered.to(inputs["input_ids"].dtype)}
 
-    def build_tiny(
-        self,
-        tower_config: PreTrainedConfig,
-        text: dict[str, Any],
-        tokenizer: Any,
-        image_processor: BaseImageProcessor,
-        chat_template: str,
-    ) -> tuple[PreTrainedModel, ProcessorMixin]:
+    def build_tiny(self, parts: TinyParts) -> tuple[PreTrainedModel, ProcessorMixin]:
         """The processor adds its place tokens to the tokenizer, so it is made first; no template is kept."""
-        patches = (tower_config.image_size // tower_config.patch_size) ** 2
-        image_processor.image_seq_length = patches
-        processor = PaliGemmaProcessor(image_processor, tokenizer)
+        parts.image_processor.image_seq_length = parts.patches
+        processor = PaliGemmaProcessor(parts.image_processor, parts.tokenizer)
         config = PaliGemmaConfig(
-            vision_config=tower_config,
-            text_config=self.text_config_class(**{**text, "vocab_size": len(tokenizer)}),
+            vision_config=parts.tower,
+            text_config=self.text_config_class(**{**parts.text, "vocab_size": len(parts.tokenizer)}),
             image_token_index=processor.image_token_id,
-            projection_dim=text["hidden_size"],
-            hidden_size=text["hidden_size"],
+            projection_dim=parts.text["hidden_size"],
+            hidden_size=parts.text["hidden_size"],
         )
         return PaliGemmaForConditionalGeneration(config), processor
 

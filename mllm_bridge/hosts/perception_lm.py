@@ -10,13 +10,12 @@ from transformers import (
     PerceptionLMImageProcessor,
     PerceptionLMProcessor,
     PerceptionLMVideoProcessor,
-    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
-from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import STOCK, FeatureLayer, HostFamily, Settings
+from mllm_bridge.hosts.tiny_parts import TinyParts
 from mllm_bridge.tower.probe import TowerFacts
 
 
@@ -58,32 +57,23 @@ class PerceptionLM(HostFamily):
             vision={"model_args": {"embed_dim": facts.width}},
         )
 
-    def build_tiny(
-        self,
-        tower_config: PreTrainedConfig,
-        text: dict[str, Any],
-        tokenizer: Any,
-        image_processor: BaseImageProcessor,
-        chat_template: str,
-    ) -> tuple[PreTrainedModel, ProcessorMixin]:
+    def build_tiny(self, parts: TinyParts) -> tuple[PreTrainedModel, ProcessorMixin]:
         """At most four tiles, pooled two by two."""
-        size = tower_config.image_size
-        tower_config.model_args = {"embed_dim": tower_config.hidden_size}
+        parts.tower.model_args = {"embed_dim": parts.tower.hidden_size}
         config = PerceptionLMConfig(
-            vision_config=tower_config,
-            text_config=self.text_config_class(**text),
-            image_token_id=tokenizer.image_token_id,
-            video_token_id=tokenizer.video_token_id,
+            vision_config=parts.tower,
+            text_config=self.text_config_class(**parts.text),
+            image_token_id=parts.tokenizer.image_token_id,
+            video_token_id=parts.tokenizer.video_token_id,
             projector_pooling_ratio=2,
         )
-        side = {"height": size, "width": size}
         processor = PerceptionLMProcessor(
-            PerceptionLMVideoProcessor(size=side),
-            PerceptionLMImageProcessor(tile_size=size, size=side, max_num_tiles=4),
-            tokenizer,
-            patch_size=tower_config.patch_size,
+            PerceptionLMVideoProcessor(size=parts.side),
+            PerceptionLMImageProcessor(tile_size=parts.size, size=parts.side, max_num_tiles=4),
+            parts.tokenizer,
+            patch_size=parts.patch,
             pooling_ratio=2,
-            chat_template=chat_template,
+            chat_template=parts.chat_template,
         )
         return PerceptionLMForConditionalGeneration(config), processor
 

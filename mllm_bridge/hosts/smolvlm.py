@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from transformers import (
-    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
     SmolVLMConfig,
@@ -14,9 +13,9 @@ from transformers import (
     SmolVLMProcessor,
     SmolVLMVideoProcessor,
 )
-from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.named import FIELDS, NamedHost
+from mllm_bridge.hosts.tiny_parts import TinyParts
 
 
 class SmolVLM(NamedHost):
@@ -39,29 +38,21 @@ class SmolVLM(NamedHost):
         """Frames have the size of a tile."""
         return {"max_image_size": {"longest_edge": side["height"]}}
 
-    def build_tiny(
-        self,
-        tower_config: PreTrainedConfig,
-        text: dict[str, Any],
-        tokenizer: Any,
-        image_processor: BaseImageProcessor,
-        chat_template: str,
-    ) -> tuple[PreTrainedModel, ProcessorMixin]:
+    def build_tiny(self, parts: TinyParts) -> tuple[PreTrainedModel, ProcessorMixin]:
         """With a tower of its own class, of the same size as the one given, and at most two tiles a side."""
-        size = tower_config.image_size
         config = SmolVLMConfig(
-            vision_config={name: getattr(tower_config, name) for name in FIELDS},
-            text_config=self.text_config_class(**text),
-            image_token_id=tokenizer.image_token_id,
+            vision_config={name: getattr(parts.tower, name) for name in FIELDS},
+            text_config=self.text_config_class(**parts.text),
+            image_token_id=parts.tokenizer.image_token_id,
             tie_word_embeddings=True,
         )
-        edges = {"size": {"longest_edge": 2 * size}, "max_image_size": {"longest_edge": size}}
+        edges = {"size": {"longest_edge": 2 * parts.size}, "max_image_size": {"longest_edge": parts.size}}
         processor = SmolVLMProcessor(
             SmolVLMImageProcessor(**edges),
-            tokenizer,
+            parts.tokenizer,
             SmolVLMVideoProcessor(**edges),
-            image_seq_len=(size // tower_config.patch_size // config.scale_factor) ** 2,
-            chat_template=chat_template,
+            image_seq_len=(parts.size // parts.patch // config.scale_factor) ** 2,
+            chat_template=parts.chat_template,
         )
         return SmolVLMForConditionalGeneration(config), processor
 

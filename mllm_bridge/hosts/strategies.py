@@ -8,6 +8,7 @@ from transformers import ProcessorMixin
 from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import FeatureLayer, HostFamily, Settings
+from mllm_bridge.hosts.tiny_parts import TinyParts
 from mllm_bridge.tower.probe import TowerFacts
 
 
@@ -17,21 +18,16 @@ def strategy(facts: TowerFacts) -> str:
 
 
 def counting_processor(
-    host: HostFamily,
-    image_processor: BaseImageProcessor,
-    tokenizer: Any,
-    patch_size: int,
-    extra_tokens: int,
-    chat_template: str,
+    host: HostFamily, parts: TinyParts, image_processor: BaseImageProcessor, extra_tokens: int
 ) -> ProcessorMixin:
-    """A host's own processor, where it counts by patch size, extra tokens and strategy."""
+    """A tiny host's own processor, where it counts by patch size, extra tokens and strategy."""
     return host.processor_class(
         image_processor,
-        tokenizer,
-        patch_size=patch_size,
+        parts.tokenizer,
+        patch_size=parts.patch,
         vision_feature_select_strategy="default" if extra_tokens else "full",
         num_additional_image_tokens=extra_tokens,
-        chat_template=chat_template,
+        chat_template=parts.chat_template,
         image_token=host.image_token,
     )
 

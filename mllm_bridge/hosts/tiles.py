@@ -13,6 +13,11 @@ from mllm_bridge.hosts.strategies import strategy
 from mllm_bridge.tower.probe import TowerFacts
 
 
+def tiny_grids(size: int) -> list[list[int]]:
+    """The (height, width) grids, in pixels, of a tiny host with tiles of `size` pixels: two tiles or four."""
+    return [[size, 2 * size], [2 * size, size], [2 * size, 2 * size]]
+
+
 class TileHost(HostFamily):
     """Grid pinpoints in config and processor are multiples of the tower's size; how many tokens an image gets depends
     on its shape, and the host's own packing says it.

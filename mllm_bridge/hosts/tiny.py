@@ -13,6 +13,7 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, PreTrainedTokeniz
 from mllm_bridge.disk.folders import appearing
 from mllm_bridge.hosts import DEFAULT
 from mllm_bridge.hosts.family import HostFamily
+from mllm_bridge.hosts.tiny_parts import TinyParts
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 CHAT_TEMPLATE = (
@@ -119,7 +120,7 @@ def make_tiny(out: Path, *, family: HostFamily = DEFAULT, seed: int = 0, layers:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, processor = family.build_tiny(
-            tower, text, tokenizer, stock, CHAT_TEMPLATE.replace("IMAGE", family.image_token)
+            TinyParts(tower, text, tokenizer, stock, CHAT_TEMPLATE.replace("IMAGE", family.image_token))
         )
     with appearing(out) as folder:
         model.save_pretrained(folder)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from transformers import (
-    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
     VideoLlavaConfig,
@@ -13,10 +12,10 @@ from transformers import (
     VideoLlavaProcessor,
     VideoLlavaVideoProcessor,
 )
-from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import STOCK
 from mllm_bridge.hosts.strategies import StrategyHost
+from mllm_bridge.hosts.tiny_parts import TinyParts
 
 
 class VideoLlava(StrategyHost):
@@ -33,31 +32,23 @@ class VideoLlava(StrategyHost):
         """Frames are resized by the shortest edge and cropped."""
         return {"size": {"shortest_edge": side["height"]}, "crop_size": side}
 
-    def build_tiny(
-        self,
-        tower_config: PreTrainedConfig,
-        text: dict[str, Any],
-        tokenizer: Any,
-        image_processor: BaseImageProcessor,
-        chat_template: str,
-    ) -> tuple[PreTrainedModel, ProcessorMixin]:
+    def build_tiny(self, parts: TinyParts) -> tuple[PreTrainedModel, ProcessorMixin]:
         """Set as Video-LLaVA is: layer -2, CLS dropped."""
-        size = tower_config.image_size
         config = VideoLlavaConfig(
-            vision_config=tower_config,
-            text_config=self.text_config_class(**text),
-            image_token_index=tokenizer.image_token_id,
-            video_token_index=tokenizer.video_token_id,
-            image_seq_length=(size // tower_config.patch_size) ** 2,
+            vision_config=parts.tower,
+            text_config=self.text_config_class(**parts.text),
+            image_token_index=parts.tokenizer.image_token_id,
+            video_token_index=parts.tokenizer.video_token_id,
+            image_seq_length=parts.patches,
         )
         processor = VideoLlavaProcessor(
-            image_processor,
-            VideoLlavaVideoProcessor(size={"shortest_edge": size}, crop_size={"height": size, "width": size}),
-            tokenizer,
-            patch_size=tower_config.patch_size,
+            parts.image_processor,
+            VideoLlavaVideoProcessor(size={"shortest_edge": parts.size}, crop_size=parts.side),
+            parts.tokenizer,
+            patch_size=parts.patch,
             vision_feature_select_strategy="default",
             num_additional_image_tokens=1,
-            chat_template=chat_template,
+            chat_template=parts.chat_template,
         )
         return VideoLlavaForConditionalGeneration(config), processor
 

@@ -6,16 +6,15 @@ from typing import Any
 
 from transformers import (
     LlavaProcessor,
-    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
     VipLlavaConfig,
     VipLlavaForConditionalGeneration,
 )
-from transformers.image_processing_utils import BaseImageProcessor
 
 from mllm_bridge.hosts.family import WRAPPER, FeatureLayer, HostFamily, Settings
 from mllm_bridge.hosts.strategies import counting_processor
+from mllm_bridge.hosts.tiny_parts import TinyParts
 from mllm_bridge.tower.probe import TowerFacts
 
 
@@ -41,23 +40,16 @@ class VipLlava(HostFamily):
             image_processor={"crop_size": {"height": facts.image_size, "width": facts.image_size}},
         )
 
-    def build_tiny(
-        self,
-        tower_config: PreTrainedConfig,
-        text: dict[str, Any],
-        tokenizer: Any,
-        image_processor: BaseImageProcessor,
-        chat_template: str,
-    ) -> tuple[PreTrainedModel, ProcessorMixin]:
+    def build_tiny(self, parts: TinyParts) -> tuple[PreTrainedModel, ProcessorMixin]:
         """With two layers instead of five, since the tower is a small one."""
         config = VipLlavaConfig(
-            vision_config=tower_config,
-            text_config=self.text_config_class(**text),
-            image_token_index=tokenizer.convert_tokens_to_ids(self.image_token),
-            image_seq_length=(tower_config.image_size // tower_config.patch_size) ** 2,
+            vision_config=parts.tower,
+            text_config=self.text_config_class(**parts.text),
+            image_token_index=parts.tokenizer.convert_tokens_to_ids(self.image_token),
+            image_seq_length=parts.patches,
             vision_feature_layer=[-2, -1],
         )
-        processor = counting_processor(self, image_processor, tokenizer, tower_config.patch_size, 1, chat_template)
+        processor = counting_processor(self, parts, parts.image_processor, 1)
         return VipLlavaForConditionalGeneration(config), processor
 
 

@@ -17,6 +17,7 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, PreTrainedTokeniz
 
 from mllm_bridge.disk.folders import appearing
 from mllm_bridge.hosts import DEFAULT
+from mllm_bridge.hosts.tiny_parts import TinyParts
 from mllm_bridge.swap import swap
 from mllm_bridge.talk.conversations import IMAGE, REGION
 from mllm_bridge.trial.plan import LanguagePlan
@@ -44,8 +45,8 @@ def texts_of(file: Path) -> list[str]:
     """
     if not file.is_file():
         raise ValueError(
-            f"trial: there is no {file}; render the world with "
-            "`python -m cloc.data.scenes --out WORLD --train 64 --conversations 6000 --coordinates bins --bins 32`"
+            f"trial: there is no {file}; render the world with `python -m cloc.data.scenes --out WORLD --train 64 "
+            "--conversations 16000 --questions 2 --coordinates bins --bins 32`"
         )
     return [turn["value"] for entry in json.loads(file.read_text(encoding="utf-8")) for turn in entry["conversations"]]
 
@@ -110,7 +111,7 @@ def make_host(out: Path, export: Path, language: LanguagePlan, words: list[str],
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, processor = DEFAULT.build_tiny(
-            stand_in, text, tokenizer, stock, TEMPLATE.replace("IMAGE", DEFAULT.image_token)
+            TinyParts(stand_in, text, tokenizer, stock, TEMPLATE.replace("IMAGE", DEFAULT.image_token))
         )
     if not (bare / "config.json").is_file():
         with appearing(bare) as folder:

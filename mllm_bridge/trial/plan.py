@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from cloc.config import REPOSITORY, Strict
+from cloc.config import Strict, find_config, read_config
 
 ARMS = ("clip", "cloc", "cloc_regions")
 """CLIP tower, CLOC tower, CLOC tower with region tokens; everything else is equal."""
@@ -48,17 +46,10 @@ def load_plan(path: str, budget: float = 1.0) -> TrialPlan:
     """Read a plan; `budget` below 1 shortens steps and questions, to see that everything runs.
 
     Raises:
-        ValueError: the file is missing, or a value does not fit.
+        ValueError: the file is missing, a key is unknown, or a value does not fit.
     """
-    file = next((place for place in (Path(path), REPOSITORY / path) if place.is_file()), None)
-    if file is None:
-        raise ValueError(f"trial: there is no plan {path}; the committed one is configs/bridge/trial.yaml")
     if not 0 < budget <= 1:
         raise ValueError(f"--budget: expected a share above 0 and up to 1, got {budget}")
-    try:
-        plan = TrialPlan.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise ValueError(f"{file}: {told}") from None
+    plan = read_config(TrialPlan, find_config(path, "configs/bridge"))
     shorter = {"steps": max(1, round(plan.steps * budget)), "questions": max(1, round(plan.questions * budget))}
     return plan.model_copy(update=shorter)

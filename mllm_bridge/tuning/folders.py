@@ -6,8 +6,9 @@ from pathlib import Path
 
 from cloc import comm
 from cloc.checkpoint import newest
+from cloc.config import dump_config
 from cloc.export import next_free
-from mllm_bridge.tuning.settings import TuneConfig, dump_settings, load_settings
+from mllm_bridge.tuning.settings import TuneConfig, load_settings
 
 CONFIG, RESULT, CARD = "config.yaml", "host", "tune.json"
 
@@ -66,5 +67,5 @@ def open_run(runs: Path, config: TuneConfig, resume: str | None) -> tuple[Path, 
 def _new(runs: Path, config: TuneConfig) -> Path:
     folder = next_free(runs / config.run.name)
     folder.mkdir(parents=True)
-    (folder / CONFIG).write_text(dump_settings(config), encoding="utf-8")
+    (folder / CONFIG).write_text(dump_config(config), encoding="utf-8")
     return folder

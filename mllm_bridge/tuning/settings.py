@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from cloc.config import REPOSITORY, RunConfig, Strict
-from cloc.config.overrides import apply_override, read_yaml
+from cloc.config import RunConfig, Strict, checked, find_config, read_config
 from cloc.places import Scale
+
+FOLDER = "configs/bridge"
+"""Where the configs that come with the kit lie, from the repository."""
 
 
 class DataSettings(Strict):
@@ -138,46 +137,10 @@ class TuneConfig(Strict):
 
 
 def load_settings(path: str, overrides: Sequence[str] = ()) -> TuneConfig:
-    """Read a YAML config and apply `a.b=c` overrides.
-
-    Raises:
-        ValueError: the file is missing or no mapping, an override is malformed, a key is unknown (the nearest known one
-            is named), or a value does not fit.
-    """
-    file = next((place for place in (Path(path), REPOSITORY / path) if place.is_file()), None)
-    if file is None:
-        known = sorted(str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / "configs" / "bridge").glob("*.yaml"))
-        raise ValueError(f"config {path}: no such file; known: {', '.join(known) or 'none'}")
-    raw = read_yaml(file.read_text(encoding="utf-8"), str(file))
-    if not isinstance(raw, dict):
-        raise ValueError(f"{file}: expected a mapping with keys such as host, data and train, got {raw!r:.60}")
-    for override in overrides:
-        apply_override(raw, override)
-    return parse_settings(raw, str(file))
+    """The config of a tuning run; see `cloc.config.find_config` and `read_config` for the errors."""
+    return read_config(TuneConfig, find_config(path, FOLDER), overrides)
 
 
 def parse_settings(raw: dict[str, Any], where: str = "config") -> TuneConfig:
-    """A config from plain data; see `load_settings` for the errors."""
-    try:
-        return TuneConfig.model_validate(raw)
-    except ValidationError as error:
-        raise ValueError("\n".join(f"{where}: {_explain(one)}" for one in error.errors())) from None
-
-
-def dump_settings(config: TuneConfig) -> str:
-    """The resolved config as YAML."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
-def _explain(error: Any) -> str:
-    location = [str(part) for part in error["loc"]]
-    name = ".".join(location) or "config"
-    if error["type"] != "extra_forbidden":
-        got = f" (got {error['input']!r})" if location and error["type"] != "missing" else ""
-        return f"{name}: {error['msg']}{got}"
-    model: type[BaseModel] = TuneConfig
-    for part in location[:-1]:
-        inner = DataSettings if part == "data" else model.model_fields[part].annotation if not part.isdigit() else model
-        model = inner if isinstance(inner, type) else model
-    near = difflib.get_close_matches(location[-1], list(model.model_fields), n=1, cutoff=0.0)
-    return f"{name}: unknown key; the nearest known one is {'.'.join([*location[:-1], near[0]])!r}"
+    """The same from plain data."""
+    return checked(TuneConfig, raw, where)
