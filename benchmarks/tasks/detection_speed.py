@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
+from benchmarks.costs import detection_models as made
+from benchmarks.costs.detection_memory import memory_scores
 from benchmarks.predictors.contract import Predictor
 from benchmarks.roots import FoundSet
-from benchmarks.tasks import detection_models as made
 from benchmarks.tasks.contract import Measured, Options, Score, expect
-from benchmarks.tasks.detection_cost import memory_scores
 
 REPEATS = 3
 PARTS = {
@@ -64,8 +64,8 @@ class DetectionSpeed:
         """See `Task.run`."""
         repeats = options.limit or REPEATS
         # Heavy imports (the planner, the engine) wait until a part is asked for.
-        from benchmarks.tasks.alignment_cost import alignment_scores
-        from benchmarks.tasks.detection_training import training_scores
+        from benchmarks.costs.alignment import alignment_scores
+        from benchmarks.costs.detection_training import training_scores
 
         works: dict[str, Callable[[str, int], list[Score]]] = {
             "inference": inference_scores,

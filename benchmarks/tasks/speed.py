@@ -15,16 +15,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.costs.contrast import contrast_scores
+from benchmarks.costs.conversion import conversion_scores
+from benchmarks.costs.conversion_memory import memory_scores
+from benchmarks.costs.loader import loader_scores
+from benchmarks.costs.regions import region_scores
+from benchmarks.costs.step import step_scores
+from benchmarks.costs.timing import in_turn, ratio_of, seconds_of
 from benchmarks.predictors.contract import Predictor
 from benchmarks.roots import FoundSet
 from benchmarks.tasks.contract import Measured, Options, Score, expect
-from benchmarks.tasks.contrast_cost import contrast_scores
-from benchmarks.tasks.conversion_cost import conversion_scores
-from benchmarks.tasks.conversion_memory import memory_scores
-from benchmarks.tasks.loader_cost import loader_scores
-from benchmarks.tasks.region_cost import region_scores
-from benchmarks.tasks.step_cost import step_scores
-from benchmarks.tasks.timing import in_turn, ratio_of, seconds_of
 from cloc.data.scenes import WorldSpec, render_scene
 
 SCENE_SIZE = 224

@@ -31,10 +31,11 @@ def weight_map(folder: Path) -> dict[str, Path]:
     """Every key of a model folder and the file that holds it.
 
     Raises:
-        ValueError: there are no safetensors files, or the index names a file that is missing or lacks a key.
+        ValueError: there are no safetensors files, or the index is none, or names a file elsewhere, one that is missing or
+            one that lacks a key.
     """
     if (folder / INDEX).is_file():
-        named = read_json(folder / INDEX).get("weight_map", {})
+        named = _named(folder / INDEX)
         missing = sorted({file for file in named.values() if not (folder / file).is_file()})
         if missing:
             raise ValueError(f"{folder / INDEX} names {', '.join(missing)}, which is not there; copy the missing files")
@@ -51,6 +52,17 @@ def weight_map(folder: Path) -> dict[str, Path]:
     if lost:
         raise ValueError(f"{folder / INDEX} names {lost[0]} (and {len(lost) - 1} more), which no file holds")
     return found
+
+
+def _named(index: Path) -> dict[str, str]:
+    """The index's own map. Files lie beside it: two of one name in two folders would be written over each other."""
+    named = read_json(index).get("weight_map")
+    if not isinstance(named, dict) or not all(isinstance(f, str) and Path(f).name == f for f in named.values()):
+        raise ValueError(
+            f"{index}: expected a weight_map from keys to names of files in its own folder; save the model again with "
+            "save_pretrained"
+        )
+    return named
 
 
 def keys_of(file: Path) -> list[str]:

@@ -5,8 +5,9 @@ import pickle
 
 import pytest
 
-from benchmarks.tasks import child, contrast_cost
-from benchmarks.tasks.contrast_cost import Cost, contrast_scores, measure
+from benchmarks.costs import child
+from benchmarks.costs import contrast as contrast_cost
+from benchmarks.costs.contrast import Cost, contrast_scores, measure
 
 
 def test_both_ways_see_the_same_regions_and_the_filter_has_work():

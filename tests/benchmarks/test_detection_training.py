@@ -4,10 +4,9 @@ import math
 
 import pytest
 
-from benchmarks.tasks import alignment_cost as alignment
-from benchmarks.tasks import child
-from benchmarks.tasks import detection_training as training
-from benchmarks.tasks.detection_training import PassSeconds
+from benchmarks.costs import alignment, child
+from benchmarks.costs import detection_training as training
+from benchmarks.costs.detection_training import PassSeconds
 
 SMALL = (
     "model.embed_dim=16", "model.vision.width=8", "model.vision.heads=1", "model.vision.depths=[1,1,1,1]",

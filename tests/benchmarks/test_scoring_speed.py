@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from benchmarks.tasks import scoring_speed
-from benchmarks.tasks.child import measured
+from benchmarks.costs import scoring as scoring_speed
+from benchmarks.costs.child import measured
 
 
 def test_a_small_set_is_scored_by_the_command_and_by_arrays(capsys):

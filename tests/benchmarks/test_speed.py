@@ -3,10 +3,13 @@
 import pytest
 
 from benchmarks.cli import main
+from benchmarks.costs import loader as loader_cost
+from benchmarks.costs import regions as region_cost
+from benchmarks.costs import step as step_cost
+from benchmarks.costs.timing import in_turn, ratio_of
 from benchmarks.rows import read_rows
-from benchmarks.tasks import loader_cost, region_cost, speed, step_cost
+from benchmarks.tasks import speed
 from benchmarks.tasks.registry import tasks_named
-from benchmarks.tasks.timing import in_turn, ratio_of
 
 TINY = (
     "model.embed_dim=16",

@@ -141,3 +141,24 @@ def test_file_system_that_cannot_link(tmp_path, monkeypatch):
 
     monkeypatch.setattr("mllm_bridge.disk.weights.os.link", refuse)
     assert write_replaced(host, out, {}, {})["model-1.safetensors"] == "copied"
+
+
+@pytest.mark.parametrize(
+    "named",
+    [{"x": "a/m.safetensors", "y": "b/m.safetensors"}, {"x": "../m.safetensors"}, {"x": 3}, ["x"], None],
+    ids=str,
+)
+def test_an_index_names_files_of_its_own_folder(named, tmp_path):
+    """Two files of one name would share a place in the result, which may be a hard link to the host's own file."""
+    host, out = tmp_path / "host", tmp_path / "out"
+    for folder in (host / "a", host / "b", out):
+        folder.mkdir(parents=True)
+    save_file({"x": torch.zeros(4)}, host / "a/m.safetensors")
+    save_file({"y": torch.ones(64)}, host / "b/m.safetensors")
+    save_file({"x": torch.zeros(4)}, tmp_path / "m.safetensors")
+    (host / "model.safetensors.index.json").write_text(json.dumps({"weight_map": named}))
+    before = (host / "a/m.safetensors").read_bytes()
+    with pytest.raises(ValueError, match=r"expected a weight_map from keys to names of files in its own folder"):
+        write_replaced(host, out, {}, {})
+    assert (host / "a/m.safetensors").read_bytes() == before
+    assert list(out.iterdir()) == []

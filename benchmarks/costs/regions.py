@@ -13,8 +13,8 @@ from PIL import Image
 from transformers import CLIPVisionConfig, LlavaImageProcessor
 
 import cloc
+from benchmarks.costs.timing import in_turn, ratio_of, seconds_of, threads_told
 from benchmarks.tasks.contract import Score
-from benchmarks.tasks.timing import in_turn, ratio_of, seconds_of, threads_told
 from cloc.data.scenes import WorldSpec, render_scene
 from cloc.text import clip_tokenizer
 

@@ -12,8 +12,8 @@ from contextlib import nullcontext
 import numpy as np
 import torch
 
+from benchmarks.costs.timing import in_turn, ratio_of, threads_told
 from benchmarks.tasks.contract import Score
-from benchmarks.tasks.timing import in_turn, ratio_of, threads_told
 from cloc.config import Config, load_config
 from cloc.planning.shapes import Shapes
 from cloc.planning.trial import StepSeconds, Trial, finish

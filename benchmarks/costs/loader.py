@@ -16,8 +16,8 @@ from statistics import median
 
 import torch
 
+from benchmarks.costs.timing import in_turn, ratio_of, seconds_of
 from benchmarks.tasks.contract import Score
-from benchmarks.tasks.timing import in_turn, ratio_of, seconds_of
 from cloc.config import load_config
 from cloc.data.scenes import WorldSpec
 from cloc.data.scenes.training import write_folder

@@ -14,8 +14,8 @@ from statistics import median
 
 import torch
 
+from benchmarks.costs.timing import ratio_of, threads_told
 from benchmarks.tasks.contract import Score
-from benchmarks.tasks.timing import ratio_of, threads_told
 from cloc.config import load_config
 from cloc.planning.made_up import made_up_concepts
 from cloc.planning.shapes import ConceptShapes

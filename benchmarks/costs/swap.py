@@ -1,6 +1,6 @@
 """What it costs to put a tower into a large MLLM: peak memory and time of the swap beside a copy of the folder.
 
-    python -m benchmarks.tasks.swap_speed --folder DIR
+    python -m benchmarks.costs.swap --folder DIR
 
 It needs twice the host's size on the disk, and removes what it made. The host has random weights and is written on the
 spot, in several files; the swap runs as a process of its own (`python -m mllm_bridge.swap`), so its memory is its own.
@@ -27,7 +27,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, LlavaImageProcessor,
 
 from transformers import LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, PreTrainedTokenizerFast  # isort: skip
 
-from benchmarks.tasks.child import measured
+from benchmarks.costs.child import measured
 from cloc.text import clip_tokenizer
 
 SHARD = 2 * 10**9
@@ -162,7 +162,7 @@ def lines(cost: SwapCost) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 when both bars are met, 1 when one is not."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.tasks.swap_speed",
+        prog="python -m benchmarks.costs.swap",
         description="Swap the tower of a host of 3 B parameters with random weights, made here, and measure memory and "
         "time beside a copy of its folder.",
     )

@@ -1,6 +1,6 @@
 """Peak memory of `cloc.data.convert coco` on an annotation file, and on one of half its length: it must not grow.
 
-    python -m benchmarks.tasks.conversion_memory --megabytes 500
+    python -m benchmarks.costs.conversion_memory --megabytes 500
 
 Each conversion has a process of its own. Every image of the files is the same small photo, so that the disk need not
 hold a photo for each of them. Run by the task `speed` with small files, where a cache of 16 MiB still fills.
@@ -18,9 +18,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.tasks.child import answered, peak_mib
+from benchmarks.costs.child import answered, peak_mib
+from benchmarks.costs.conversion import SIDES, write_instances
 from benchmarks.tasks.contract import Score
-from benchmarks.tasks.conversion_cost import SIDES, write_instances
 from cloc.data.convert.coco import convert_coco
 from cloc.data.convert.job import cores
 
@@ -104,7 +104,7 @@ def _extra_mib(photos: Path, file: Path, out: Path) -> float:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 when memory is flat, 1 when it is not."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.tasks.conversion_memory",
+        prog="python -m benchmarks.costs.conversion_memory",
         description="Peak memory of a COCO conversion on a made-up annotation file and on one of half its length.",
     )
     parser.add_argument("--folder", type=Path, help="where to work (default: the system's temporary folder)")

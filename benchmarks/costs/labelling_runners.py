@@ -1,6 +1,6 @@
 """What Ray costs: the same labelling job on local processes and on Ray's actors, as many of each, start-up apart.
 
-    python -m benchmarks.tasks.labelling_runners --minutes 10
+    python -m benchmarks.costs.labelling_runners --minutes 10
 
 Both runners begin when all their workers have loaded the models, and end when the card is written.
 """
@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.tasks.family import Family
-from benchmarks.tasks.labelling_job import RUNNERS, Job, digest, write_detector, write_source
-from benchmarks.tasks.timing import ratio_of
+from benchmarks.costs.family import Family
+from benchmarks.costs.labelling_job import RUNNERS, Job, digest, write_detector, write_source
+from benchmarks.costs.timing import ratio_of
 
 BAR = 1.15
 """Ray's seconds over the plain runner's, at most, on a job of ten minutes or more."""
@@ -96,7 +96,7 @@ def told(runner: str, one: Took) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0, 1 where Ray costs more than `BAR` or writes other bytes, 2 for a mistake in the arguments."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.tasks.labelling_runners",
+        prog="python -m benchmarks.costs.labelling_runners",
         description="Label the same rendered photos with a random detector on local processes and on Ray, with as many "
         "workers, and compare seconds (from the moment when all models are loaded), processor time and bytes.",
         epilog="exit code 1: Ray's work took more than "

@@ -11,8 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.costs import detection_models as made
 from benchmarks.roots import SOURCE
-from benchmarks.tasks import detection_models as made
 from benchmarks.tasks.contract import Score
 
 CONCEPTS = (1, 1203, 5000, 10_000, 20_000)
@@ -25,8 +25,8 @@ _MEASURE = """
 import sys
 from pathlib import Path
 from benchmarks.predictors.detector import ClocDetector
-from benchmarks.tasks.child import peak_mib
-from benchmarks.tasks.detection_models import made_up_photo
+from benchmarks.costs.child import peak_mib
+from benchmarks.costs.detection_models import made_up_photo
 detector = ClocDetector(Path(sys.argv[1]), "cpu", 1)
 names = [f"thing {number}" for number in range(int(sys.argv[2]))]
 detector.detect([made_up_photo()], names)

@@ -1,7 +1,7 @@
 """What it costs to score a results file of LVIS's size: matching and curves alone, and the whole command.
 
-    python -m benchmarks.tasks.scoring_speed                  # minival's size: 4,809 images, 1.44 million boxes
-    python -m benchmarks.tasks.scoring_speed --images 19809   # the full validation set's
+    python -m benchmarks.costs.scoring                  # minival's size: 4,809 images, 1.44 million boxes
+    python -m benchmarks.costs.scoring --images 19809   # the full validation set's
 
 Annotations and boxes are made up, with LVIS's number of categories, its long tail and its lists of absent and not
 exhaustive ones. All three protocols are scored.
@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.costs.child import Used, measured
 from benchmarks.metrics.lvis_ap import PROTOCOLS, LvisJudge
 from benchmarks.scoring.detections import read_detections, read_truth
-from benchmarks.tasks.child import Used, measured
 
 IMAGES, PER_IMAGE, CATEGORIES = 4809, 300, 1203
 SIDE = 640
@@ -116,7 +116,7 @@ def lines(images: int, per_image: int, arrays: float, command: Used) -> list[str
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0, or 1 where minival's size misses a bar."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.tasks.scoring_speed",
+        prog="python -m benchmarks.costs.scoring",
         description="Score a made-up results file of LVIS's size under all three protocols, and measure matching and "
         "curves alone, the whole command with reading the JSON, and its memory.",
     )

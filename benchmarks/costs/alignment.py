@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from itertools import pairwise
 
-from benchmarks.tasks.child import answered, peak_mib, resident_mib
+from benchmarks.costs.child import answered, peak_mib, resident_mib
 from benchmarks.tasks.contract import Score
 
 ANCHORS = sum(-(-800 // stride) * -(-1344 // stride) for stride in (8, 16, 32, 64, 128))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.tasks.child import answered, peak_mib, resident_mib
+from benchmarks.costs.child import answered, peak_mib, resident_mib
 from benchmarks.tasks.contract import Score
 
 REGIONS = 16_384

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.costs.timing import in_turn, ratio_of
 from benchmarks.tasks.contract import Score
-from benchmarks.tasks.timing import in_turn, ratio_of
 from cloc.data.convert.coco import convert_coco
 from cloc.data.convert.job import cores
 

@@ -1,6 +1,6 @@
 """`kill -9` at random moments of a labelling job: its output must equal that of an undisturbed one, byte for byte.
 
-    python -m benchmarks.tasks.labelling_kills --victim worker --runner ray --kills 10
+    python -m benchmarks.costs.labelling_kills --victim worker --runner ray --kills 10
 
 A worker that is killed is replaced by its runner; a job that is killed is started again by the same call.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks.tasks.labelling_job import RUNNERS, Job, digest, write_detector, write_source
+from benchmarks.costs.labelling_job import RUNNERS, Job, digest, write_detector, write_source
 
 VICTIMS = ("worker", "job")
 SHARDS, SHARD = 240, 4
@@ -129,7 +129,7 @@ def _finished(process: BaseProcess) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 when the outputs are equal, 1 when they are not, 2 for a mistake in the arguments."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.tasks.labelling_kills",
+        prog="python -m benchmarks.costs.labelling_kills",
         description="Label rendered photos with a random detector, kill -9 a worker or the job at random moments, and "
         "compare what comes out, byte for byte, with an undisturbed job.",
     )
