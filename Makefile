@@ -29,7 +29,7 @@ quickstart: install
 	@echo "the swapped LLaVA: runs/swap-*     next: source .venv/bin/activate, then the three commands of README.md"
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

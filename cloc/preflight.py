@@ -61,16 +61,17 @@ def lines(
     first_step: int,
     device: str,
     deepspeed: Path | None,
+    samples: int,
 ) -> list[str]:
-    """A few lines: what is trained, on what, and what it costs."""
+    """A few lines: what is trained, on what, and what it costs; `samples` are those of the whole run."""
     parameters = sum(p.numel() for p in model.parameters())
-    per_step = config.batch_size * config.train.accumulation
-    samples, held = config.steps * per_step, sum(source.shards.num_samples for source in sources)
+    each = "" if config.alternates else f" of {config.batch_size * config.train.accumulation}"
+    held = sum(source.shards.num_samples for source in sources)
     return [
         f"run      {folder}" + (f", continued at step {first_step:,}" if first_step else ""),
         f"train    objective {config.objective}, {parameters / 1e6:.1f} M parameters ({'; '.join(notes)})",
         f"data     {held:,} samples in {', '.join(str(s.shards.shards[0].parent) for s in sources)}",
-        f"length   {config.steps:,} steps of {per_step} = {samples:,} samples, {samples / held:.2f} passes over them",
+        f"length   {config.steps:,} steps{each} = {samples:,} samples, {samples / held:.2f} passes over them",
         f"machine  {comm.world_size()} process(es) on {device}, {config.run.precision}, "
         f"{f'DeepSpeed ({deepspeed.name})' if deepspeed else 'plain torch'}",
         f"cost     weights, gradients and moments {parameters * 16 / 2**20:,.0f} MiB a process; "
@@ -91,9 +92,8 @@ def check_resume(state: dict[str, Any], world: int, deepspeed: bool) -> None:
         raise ValueError(f"--resume: DeepSpeed's checkpoint is from {state['world']} ranks, this run has {world}")
 
 
-def facts(config: Config) -> dict[str, Any]:
-    """What the export's card says of the run."""
-    samples = config.steps * config.batch_size * config.train.accumulation
+def facts(config: Config, samples: int) -> dict[str, Any]:
+    """What the export's card says of the run; `samples` are those that it took in all."""
     head = {"objective": config.objective, "steps": config.steps, "samples": samples}
     return {**head, "seed": config.run.seed, "licence": config.export.licence}
 

@@ -99,7 +99,9 @@ def run(options: argparse.Namespace) -> int:
 
     # 3. say what will happen
     if comm.is_main():
-        for line in preflight.lines(config, model, sources, notes, folder, first_step, device, deepspeed) + warnings:
+        samples = build.num_samples(config, sources)
+        told = preflight.lines(config, model, sources, notes, folder, first_step, device, deepspeed, samples)
+        for line in told + warnings:
             print(line, flush=True)
 
     # 4. train
@@ -146,7 +148,8 @@ def hand_over(
     from cloc import build, preflight
     from cloc.export import write_export
 
-    facts, data = preflight.facts(config), preflight.data_facts(config, sources)
+    facts = preflight.facts(config, build.num_samples(config, sources))
+    data = preflight.data_facts(config, sources)
     size = build.export_detection_size(config)
     print(f"export: {write_export(model, weights, tokenizer, folder, facts, data, size)}")
     if skipped:

@@ -1,6 +1,6 @@
 """Config to parts: the only place that sees both. Everything here takes the run's config and gives a finished part."""
 
-from cloc.build.inputs import SCENES, data_root, make_batches, make_prompts, make_sources, num_workers
+from cloc.build.inputs import SCENES, data_root, make_batches, make_prompts, make_sources, num_samples, num_workers
 from cloc.build.model import (
     export_detection_size,
     make_model,
@@ -29,6 +29,7 @@ __all__ = [
     "make_tokenizer",
     "make_tower_config",
     "model_inputs",
+    "num_samples",
     "num_workers",
     "scratch_model",
     "tower_scales",

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from cloc import comm
 from cloc.config import Config, DataConfig
-from cloc.data.alternation import Alternation, KindBatches
+from cloc.data.alternation import Alternation, KindBatches, schedule
 from cloc.data.concept_batches import ConceptBatches, ConceptRecipe
 from cloc.data.concepts import from_cards
 from cloc.data.loader import Source, StepBatches
@@ -152,6 +153,17 @@ def kind_odds(entries: Sequence[DataConfig], sources: Sequence[Source]) -> float
     if asked:
         return sum(asked)
     return sum(s.shards.num_samples for s in sources) / sum(s.batch_size for s in sources)
+
+
+def alternating_samples(config: Config, sources: Sequence[Source]) -> int:
+    """Samples that a whole run takes where each step has one kind of data, and each kind its own batch."""
+    odds, sizes = dict[str, float](), list[int]()
+    for kind in dict.fromkeys(entry.kind for entry in config.data):
+        rows = [row for row, entry in enumerate(config.data) if entry.kind == kind]
+        odds[kind] = kind_odds([config.data[row] for row in rows], [sources[row] for row in rows])
+        sizes.append(sum(config.data[row].batch_size for row in rows))
+    steps = np.bincount(schedule(odds, config.steps, config.run.seed, config.starts), minlength=len(sizes))
+    return int(steps @ np.array(sizes)) * config.train.accumulation
 
 
 def detection_terms(config: Config) -> DetectionTerms:

@@ -78,6 +78,13 @@ def make_batches(
     )
 
 
+def num_samples(config: Config, sources: list[Source]) -> int:
+    """Samples that the whole run takes, over all ranks."""
+    if config.alternates:
+        return concepts.alternating_samples(config, sources)
+    return config.steps * config.batch_size * config.train.accumulation
+
+
 def make_prompts(config: Config) -> PromptDraw | None:
     """What regions are asked with in training; None where it is their box alone."""
     kinds = config.model.prompter.prompts

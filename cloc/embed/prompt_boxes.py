@@ -30,18 +30,19 @@ class PromptBoxes:
         """Refuse boxes of another image.
 
         Raises:
-            ValueError: the file tells another size, or a box leaves the image by more than a pixel.
+            ValueError: the file tells another size, or a box leaves the image by more than a pixel or has no area.
         """
         if self.size not in (None, (width, height)):
             told = f"{self.size[0]} x {self.size[1]}" if self.size else ""
             raise ValueError(f"boxes of {image}: for an image of {told}, this one has {width} x {height} pixels")
-        limits = np.array([width, height, width, height], dtype=np.float64) + 1
-        outside = np.flatnonzero((self.boxes_xyxy < -1).any(axis=1) | (self.boxes_xyxy > limits).any(axis=1))
-        if len(outside):
-            box = [round(float(value), 1) for value in self.boxes_xyxy[outside[0]]]
+        boxes, limits = self.boxes_xyxy, np.array([width, height, width, height], dtype=np.float64) + 1
+        fits = ((boxes >= -1) & (boxes <= limits)).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        if not fits.all():  # what is no number fits nowhere
+            place = int(fits.argmin())
+            box = [round(float(value), 1) for value in boxes[place]]
             raise ValueError(
-                f"boxes of {image}: box {int(outside[0])} {box} lies outside its {width} x {height} pixels; expected "
-                "x0, y0, x1, y1 in pixels of this image"
+                f"boxes of {image}: box {place} {box} lies outside its {width} x {height} pixels or has no area; "
+                "expected x0, y0, x1, y1 in pixels of this image, x0 < x1 and y0 < y1"
             )
 
 

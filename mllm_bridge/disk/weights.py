@@ -31,8 +31,8 @@ def weight_map(folder: Path) -> dict[str, Path]:
     """Every key of a model folder and the file that holds it.
 
     Raises:
-        ValueError: there are no safetensors files, or the index is none, or names a file elsewhere, one that is missing or
-            one that lacks a key.
+        ValueError: there are no safetensors files, or the index is none, or names a file that lies elsewhere, is
+            missing or lacks a key.
     """
     if (folder / INDEX).is_file():
         named = _named(folder / INDEX)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import cloc
 from cloc import build, engine, pretrain
 from cloc.build import concepts
 from cloc.config import load_config
+from cloc.data.loader import Source
 from cloc.data.scenes import WorldSpec, ensure_scenes
 
 SIZES = {
@@ -71,6 +73,15 @@ def test_the_papers_other_rates(name, batch, image_rate, text_rate, warmup, name
     assert (optim.lr, optim.lr * optim.text_lr_scale) == pytest.approx((image_rate, text_rate))
     assert (optim.weight_decay, optim.warmup_steps, config.model.vision.drop_path) == (0.05, warmup, 0.2)
     assert config.data[0].image_size[-1] == (800, 1333)
+
+
+def test_a_run_sees_as_many_samples_as_its_kinds_have_in_their_own_batches():
+    config = load_config("configs/detclipv2_swin_t.yaml")
+    held = {"detection": 660_000, "grounding": 770_000, "pairs": 13_000_000}  # Table 1
+    sources = [Source(SimpleNamespace(num_samples=held[one.kind]), one.batch_size) for one in config.data]
+    assert build.num_samples(config, sources) == pytest.approx(12 * sum(held.values()), rel=0.01)  # 12 epochs
+    twice = load_config("configs/detclipv2_swin_t.yaml", ["train.accumulation=2"])
+    assert build.num_samples(twice, sources) == 2 * build.num_samples(config, sources)
 
 
 def test_every_switch_of_the_config_reaches_the_losses():

@@ -148,6 +148,8 @@ def test_a_coco_file_gives_boxes_as_well(export, pictures, tmp_path, capsys):
             [{"image": "a.png", "boxes": [[0, 0, 60, 20]]}],
             r"box 0 \[0\.0, 0\.0, 60\.0, 20\.0\] lies outside its 50 x 30",
         ),
+        ([{"image": "a.png", "boxes": [[0, 0, 9, 9], [float("nan"), 0, 5, 5]]}], r"box 1 \[nan, .* or has no area"),
+        ([{"image": "a.png", "boxes": [[30, 20, 5, 5]]}], r"box 0 .* has no area; expected .* x0 < x1 and y0 < y1"),
         ([{"image": "a.png", "boxes": [], "width": 5, "height": 3}], r"for an image of 5 x 3, this one has 50 x 30"),
         ([{"image": "a.png", "boxes": []}] * 2, r"boxes\.jsonl:2: a\.png has a line already"),
         ([{"picture": "a.png"}], r"boxes\.jsonl:1: expected \{\"image\": .*KeyError: 'image'"),

@@ -66,14 +66,14 @@ def test_the_disk_a_run_takes_is_not_underestimated(parts, spine_ranks, spine_ra
 def test_the_lines_say_what_how_long_and_at_what_cost(parts):
     config, model, sources = parts(train__steps=16)
     made = (config, model, sources, ["all weights from scratch"], Path("runs/tiny"))
-    text = "\n".join(preflight.lines(*made, 0, "cpu", None))
+    text = "\n".join(preflight.lines(*made, 0, "cpu", None, 128))
     count = sum(p.numel() for p in model.parameters())
     assert f"objective cloc, {count / 1e6:.1f} M parameters (all weights from scratch)" in text
     assert "64 samples in" in text
     assert "16 steps of 8 = 128 samples, 2.00 passes" in text
     assert "1 process(es) on cpu, fp32, plain torch" in text
     assert f"{count * 16 / 2**20:,.0f} MiB a process" in text
-    later = "\n".join(preflight.lines(*made, 1200, "cpu", Path("zero2.json")))
+    later = "\n".join(preflight.lines(*made, 1200, "cpu", Path("zero2.json"), 128))
     assert "continued at step 1,200" in later
     assert "DeepSpeed (zero2.json)" in later
 
@@ -91,7 +91,7 @@ def test_other_conditions_than_the_checkpoints_are_refused():
 
 def test_the_card_names_rendered_data_as_rendered(parts):
     config, _, sources = parts(train__steps=3, train__accumulation=2, export__licence="mine")
-    assert preflight.facts(config) == {
+    assert preflight.facts(config, build.num_samples(config, sources)) == {
         "objective": "cloc", "steps": 3, "samples": 48, "seed": 0, "licence": "mine",
     }  # fmt: skip
     (told,) = preflight.data_facts(config, sources)
