@@ -11,7 +11,9 @@ from pathlib import Path
 
 from benchmarks.roots import data_root, roots
 
-DESCRIPTION = "Score an export of this kit on regions: recognition, retrieval, referring, LVIS."
+DESCRIPTION = """\
+Score a model on regions (recognition, retrieval, referring, detection): an export of this kit, an encoder or a detector
+of transformers, or an MLLM."""
 DETECTION = ("lvis-ap300", "lvis-ap-unlimited", "lvis-fixed-ap", "coco-ap100")
 """Protocols of `--protocol`, written out so that `--help` loads no evaluator."""
 EPILOG = """\

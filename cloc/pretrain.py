@@ -36,7 +36,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """The command line: a config, overrides, and what to resume."""
     parser = argparse.ArgumentParser(
         prog="cloc/pretrain.py",
-        description="Pre-train a vision encoder with region supervision (CLOC), or the CLIP baseline, and export it.",
+        description="Pre-train a vision encoder and export it: with region supervision (objective cloc), the CLIP "
+        "baseline (clip), an open-vocabulary detector (detclip: DetCLIPv2), or both on one encoder (joint).",
         epilog="Start it with `deepspeed`, `torchrun` or plain `python`. Every field of the config can be overridden: "
         "python cloc/pretrain.py --config configs/quickstart.yaml objective=clip run.name=clip train.samples=8000",
     )
@@ -99,10 +100,8 @@ def run(options: argparse.Namespace) -> int:
 
     # 3. say what will happen
     if comm.is_main():
-        samples = build.num_samples(config, sources)
-        told = preflight.lines(config, model, sources, notes, folder, first_step, device, deepspeed, samples)
-        for line in told + warnings:
-            print(line, flush=True)
+        known = config, model, sources, notes, folder, first_step, device, deepspeed, build.num_samples(config, sources)
+        print("\n".join(preflight.lines(*known) + warnings), flush=True)
 
     # 4. train
     optim, train, state = config.optim, config.train, {"world": comm.world_size(), "threads": torch.get_num_threads()}
