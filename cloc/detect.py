@@ -181,7 +181,7 @@ def detect_files(
     Raises:
         ValueError: the export has no detector, or not one file could be read.
     """
-    model = ClocForObjectDetection.from_pretrained(folder).eval()
+    model = ClocForObjectDetection.from_pretrained(folder, use_safetensors=True).eval()
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     processor = AutoProcessor.from_pretrained(folder)
     reads_definitions = model.config.detector_config.definitions

@@ -97,7 +97,7 @@ class ClocDetector:
 
         from cloc import ClocForObjectDetection
 
-        self.model: Any = ClocForObjectDetection.from_pretrained(folder).to(device).eval()
+        self.model: Any = ClocForObjectDetection.from_pretrained(folder, use_safetensors=True).to(device).eval()
         self.processor = AutoProcessor.from_pretrained(folder)
         self.form = DEFINED if self.model.config.detector_config.definitions else NAME
         self.batch_size = batch_size

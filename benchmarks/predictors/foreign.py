@@ -28,7 +28,7 @@ class ForeignCrop:
     cannot_ground: str | None = "an image-text encoder has no phrase prompt and no box head"
 
     def __init__(self, place: str, device: str, batch_size: int) -> None:
-        self.model: Any = AutoModel.from_pretrained(place, dtype=torch.float32).to(device).eval()
+        self.model: Any = AutoModel.from_pretrained(place, dtype=torch.float32, use_safetensors=True).to(device).eval()
         self.processor: Any = AutoProcessor.from_pretrained(place)
         self.device, self.batch_size = device, batch_size
         self.is_clip = self.model.config.model_type == "clip"

@@ -73,7 +73,7 @@ class Kosmos:
     name = "kosmos2-greedy"
 
     def __init__(self, place: str, device: str, batch_size: int, question: str | None = None) -> None:
-        self.model: Any = Kosmos2ForConditionalGeneration.from_pretrained(place).to(device).eval()
+        self.model: Any = Kosmos2ForConditionalGeneration.from_pretrained(place, use_safetensors=True).to(device).eval()
         self.processor: Any = AutoProcessor.from_pretrained(place)
         self.device, self.batch_size, self.question = device, batch_size, question or GROUNDED
         self.places = Cells(self.processor)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModel, AutoProcessor
 
 import cloc  # noqa: F401  registers the model classes
@@ -61,14 +62,18 @@ def load_model(given: Path, device: str = "cpu", batch_size: int = 64) -> Loaded
     """Load an export in fp32.
 
     Raises:
-        ValueError: no export, an unfinished one, or one whose weights do not fill the model exactly.
+        ValueError: no export, an unfinished one, or one whose weights cannot be read or do not fill the model exactly.
     """
     folder = export_folder(given)
     card = read_card(folder)
     # Sizes that differ are let through only to be refused below, in one message with the other kinds.
-    model, info = AutoModel.from_pretrained(
-        folder, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
-    )
+    how = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    try:
+        model, info = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **how)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(
+            f"{folder}: the weights cannot be read ({str(error).splitlines()[0]}); copy it again"
+        ) from error
     odd = {kind: sorted(map(str, info[kind])) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")}
     if any(odd.values()):
         listed = "; ".join(f"{kind.replace('_', ' ')}: {keys[:3]}" for kind, keys in odd.items() if keys)

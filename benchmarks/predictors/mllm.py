@@ -60,7 +60,7 @@ class TransformersMllm:
         places: Places = CONVENTIONS["0-1"],
         question: str = QUESTION,
     ) -> None:
-        self.model: Any = AutoModelForImageTextToText.from_pretrained(place).to(device).eval()
+        self.model: Any = AutoModelForImageTextToText.from_pretrained(place, use_safetensors=True).to(device).eval()
         self.processor: Any = AutoProcessor.from_pretrained(place)
         self.device, self.batch_size, self.places, self.question = device, batch_size, places, question
         if self.processor.chat_template is None:

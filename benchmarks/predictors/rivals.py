@@ -28,7 +28,9 @@ class _Rival(ABC):
     kind, form = "detector", NAME
 
     def __init__(self, place: str, device: str, batch_size: int) -> None:
-        self.model: Any = AutoModelForZeroShotObjectDetection.from_pretrained(place).to(device).eval()
+        self.model: Any = (
+            AutoModelForZeroShotObjectDetection.from_pretrained(place, use_safetensors=True).to(device).eval()
+        )
         self.processor: Any = AutoProcessor.from_pretrained(place)
         self.name, self.device, self.batch_size = self.model.config.model_type, device, batch_size
 

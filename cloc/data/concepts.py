@@ -83,11 +83,14 @@ def read_categories(file: Path) -> list[tuple[str, str]]:
     LVIS file with `categories`, a set's `dataset.json`, or a text file with a name a line.
 
     Raises:
-        ValueError: the file is missing, is none of these, or names a category twice.
+        ValueError: the file is missing, is none of these, is not in UTF-8, or names a category twice.
     """
     if not file.is_file():
         raise ValueError(f"{file}: expected a category file, found none")
-    text = file.read_text(encoding="utf-8")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: expected text in UTF-8 ({error}); save the category file again as UTF-8") from error
     if file.suffix == ".txt":
         found = [(line.strip(), "") for line in text.splitlines() if line.strip()]
     else:

@@ -121,7 +121,11 @@ def run(options: argparse.Namespace) -> None:
         boxes = match(read, images, options.boxes)
     folder = newest_export() if options.model is None else options.model
     card = read_card(folder)
-    model = AutoModel.from_pretrained(folder, local_files_only=True).to(_device(options.device)).eval()
+    model = (
+        AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        .to(_device(options.device))
+        .eval()
+    )
     if boxes is not None and not model.has_prompter:
         raise ValueError(f"{folder}: no Prompter (objective clip), so it has no region vectors; leave --boxes out")
     processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

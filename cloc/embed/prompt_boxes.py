@@ -62,7 +62,11 @@ def read_prompt_boxes(file: Path) -> tuple[dict[str, PromptBoxes], Counter[str]]
         told = read_coco(file, Path())
         return {str(i.path): PromptBoxes(i.boxes_xyxy, (i.width, i.height)) for i in told.images}, told.dropped
     found: dict[str, PromptBoxes] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--boxes {file}: expected JSON lines in UTF-8 or COCO's .json ({error})") from error
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             name, boxes = _read_line(line, f"{file}:{number}")
             if name in found:

@@ -35,7 +35,7 @@ def load_export(folder: Path) -> ClocModel:
         ValueError: the folder is no finished export.
     """
     read_card(folder)
-    model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
     return model.eval()
 
 
@@ -61,7 +61,9 @@ def to_clip_vision_model(export: Path, out: Path) -> str:
     shutil.copytree(export / kind, out, dirs_exist_ok=True)
     model = load_export(export)
     pixels = _pictures(model)
-    theirs = CLIPVisionModel.from_pretrained(out, local_files_only=True, dtype=torch.float32).eval()
+    theirs = CLIPVisionModel.from_pretrained(
+        out, local_files_only=True, use_safetensors=True, dtype=torch.float32
+    ).eval()
     _equal(theirs(pixels).pooler_output, encode(model.vision.tower, pixels)[1], "pooled vector")
     return f"CLIPVisionModel.from_pretrained({str(out)!r})"
 

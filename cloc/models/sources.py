@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import logging
 
@@ -124,7 +125,7 @@ def transformers_weights(cls: type, source: Source, prefix: str = "") -> Weights
                 ignore_mismatched_sizes=True,  # they are named below, all of them, instead of in a trace
                 local_files_only=source.local,
             )
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise ValueError(f"starting weights {source.text}: {str(error).splitlines()[0]}") from error
     if report["mismatched_keys"]:
         raise ValueError(misfit(source.text, [(k, tuple(t), tuple(o)) for k, t, o in report["mismatched_keys"]]))

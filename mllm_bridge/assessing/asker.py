@@ -34,7 +34,9 @@ class Asker:
             self.host = RegionHost.from_pretrained(folder)
             self.processor = self.host.processor
         else:
-            self.host = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True).eval()
+            self.host = AutoModelForImageTextToText.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True
+            ).eval()
             self.processor = load_processor(folder)
 
     @torch.no_grad()

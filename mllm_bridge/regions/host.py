@@ -133,7 +133,9 @@ class RegionHost(nn.Module):
         folder = locate(folder, "host")
         module = RegionModule.load(folder)
         family = family_of(read_json(folder / "config.json"), str(folder))
-        host = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        host = AutoModelForImageTextToText.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
+        )
         return cls(host, load_processor(folder), module, family.tower_path).eval().to(device)
 
     def prepare(

@@ -133,7 +133,7 @@ def region_module(export: Path, width: int, rms: float, seed: int) -> RegionModu
         ValueError: the folder is no export with a Prompter.
     """
     read_card(export)
-    model = AutoModel.from_pretrained(export, local_files_only=True, trust_remote_code=False)
+    model = AutoModel.from_pretrained(export, local_files_only=True, trust_remote_code=False, use_safetensors=True)
     if not isinstance(model, cloc.ClocModel):
         raise ValueError(f"regions.export: {export}: expected an export of this kit, got {type(model).__name__}")
     with torch.random.fork_rng(devices=[]):

@@ -106,7 +106,9 @@ def _reloaded(folder: Path, built: Built) -> Trainee:
     from mllm_bridge.regions.host import region_token_id
     from mllm_bridge.regions.module import RegionModule
 
-    host = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    host = AutoModelForImageTextToText.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
+    )
     regions = None if built.trainee.regions is None else RegionModule.load(folder)
     return Trainee(host, regions, host.get_submodule(built.family.tower_path), region_token_id(built.processor))
 

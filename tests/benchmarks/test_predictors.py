@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from benchmarks.predictors.crop import cut_out
@@ -29,6 +30,19 @@ def boxes():
 def readings(exports):
     found = [*readings_of(load_model(exports["cloc"])), *readings_of(load_model(exports["clip"]))]
     return {reading.name: reading for reading in found}
+
+
+@pytest.mark.parametrize("pickled", [False, True], ids=["cut", "pickled"])
+def test_an_export_whose_weights_cannot_be_read_is_refused(pickled, exports, tmp_path):
+    folder = shutil.copytree(exports["cloc"], tmp_path / "export")
+    file = folder / "model.safetensors"
+    if pickled:
+        torch.save(load_file(file), folder / "pytorch_model.bin")
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"export: the weights cannot be read \(.*\); copy it again"):
+        load_model(folder)
 
 
 def test_a_prompter_is_read_one_way_and_a_clip_encoder_three_ways(readings):

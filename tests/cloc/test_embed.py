@@ -167,6 +167,13 @@ def test_boxes_that_do_not_belong_are_refused(lines, said, export, pictures, tmp
         raise ValueError(told)
 
 
+def test_a_boxes_file_that_is_no_text_is_named(export, pictures, tmp_path, capsys):
+    (tmp_path / "boxes.jsonl").write_bytes(b"\xf1\xff")
+    call = [str(pictures), "--boxes", str(tmp_path / "boxes.jsonl"), "--out", str(tmp_path / "v.parquet")]
+    assert embed.main([*call, "--model", str(export)]) == 2
+    assert "boxes.jsonl: expected JSON lines in UTF-8 or COCO's .json" in capsys.readouterr().err
+
+
 def test_the_same_name_in_two_folders_needs_its_folder(export, pictures, spine_picture, tmp_path, capsys):
     (tmp_path / "more").mkdir()
     spine_picture(50, 30).save(tmp_path / "more" / "a.png")

@@ -64,6 +64,12 @@ def test_a_bad_category_file_says_what_is_wrong(tmp_path, content, message):
     assert message in str(told.value)
 
 
+def test_a_category_file_in_another_encoding_is_named(tmp_path):
+    (tmp_path / "c.txt").write_text("café", encoding="latin-1")
+    with pytest.raises(ValueError, match=r"c\.txt: expected text in UTF-8"):
+        read_categories(tmp_path / "c.txt")
+
+
 def test_cards_come_before_further_files(tmp_path):
     (tmp_path / "more.json").write_text('[{"name": "cat", "definition": "x"}, {"name": "emu", "definition": "bird"}]')
     card = {"categories": [{"id": 1, "name": "cat", "definition": "purrs"}]}

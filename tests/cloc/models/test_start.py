@@ -121,6 +121,14 @@ def test_a_folder_without_its_weights_is_refused(made, clip_folder, tmp_path):
         made(model__vision={"source": str(tmp_path)})
 
 
+def test_a_file_that_was_cut_is_refused(made, clip_folder, tmp_path):
+    CLIPVisionModel.from_pretrained(clip_folder).save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(ValueError, match=rf"starting weights {tmp_path}: .*header"):
+        made(model__vision={"source": str(tmp_path)})
+
+
 def test_a_tower_with_missing_weights_is_refused(made, clip_folder, tmp_path):
     tower = CLIPVisionModel.from_pretrained(clip_folder)
     weights = {k: v for k, v in tower.state_dict().items() if "post_layernorm" not in k}
