@@ -13,8 +13,9 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from cloc.images import CLIP_MEAN, CLIP_STD
 from cloc.models.layouts import OPEN_CLIP_TEXT, OPEN_CLIP_VISION
-from cloc.models.modeling import MAX_LOG_SCALE, ClocModel
+from cloc.models.modeling import ClocModel
 from cloc.models.sources import OPEN_CLIP_CONFIG
+from cloc.models.temperature import MAX_LOG_SCALE
 from cloc.text import clip_tokenizer
 
 ACTIVATIONS = {"gelu": False, "quick_gelu": True}

@@ -20,11 +20,9 @@ from cloc.models.packing import PackedTexts, Texts, can_pack, pack, packed_hidde
 from cloc.models.prompter import BoxHead, ImageTokens, Prompter
 from cloc.models.prompts import check_kinds, gather_prompts
 from cloc.models.roi_align import ImageMap, RoiAlignPrompter
+from cloc.models.temperature import inverse_temperature
 from cloc.models.tower import check_tower, encode, patch_grid, tower_width
 from cloc.structures import Outputs
-
-MAX_LOG_SCALE = 4.605170185988092
-"""ln 100: CLIP caps the inverse temperature at 100."""
 
 
 @dataclass
@@ -265,10 +263,10 @@ class ClocModel(ClocPreTrainedModel):
 
     def scales(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The inverse temperatures of the image-text and of the region-text loss, at most 100."""
-        image = self.logit_scale.clamp(max=MAX_LOG_SCALE).exp()[0]
+        image = inverse_temperature(self.logit_scale)
         if self.region_logit_scale is None:
             return image, image
-        return image, self.region_logit_scale.clamp(max=MAX_LOG_SCALE).exp()[0]
+        return image, inverse_temperature(self.region_logit_scale)
 
     def biases(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """The biases of the image-text and of the region-text loss in their sigmoid form; None in the softmax form."""

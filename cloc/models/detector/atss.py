@@ -19,7 +19,7 @@ from cloc.models.detector.anchors import decode, make_anchors
 from cloc.models.detector.deformable import DeformableConv
 from cloc.models.detector.head import AtssHead
 from cloc.models.detector.pyramid import Pyramid
-from cloc.models.modeling import MAX_LOG_SCALE
+from cloc.models.temperature import inverse_temperature
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class AtssDetector(nn.Module):
 
     def scale_and_bias(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Scalars: the similarity's factor, at most 100, and what is added to it."""
-        return self.logit_scale.clamp(max=MAX_LOG_SCALE).exp()[0], self.logit_bias[0]
+        return inverse_temperature(self.logit_scale), self.logit_bias[0]
 
 
 @torch.no_grad()
