@@ -19,6 +19,8 @@ from cloc.structures import Batch, LossReport
 
 Losses = Callable[[Batch, int], tuple[LossReport, torch.Tensor]]
 """(batch on the device, step) to the named losses and this rank's share of what is to be minimised."""
+COUNTED = "num_"
+"""Figures that begin so are counts: summed over the batches of a step, where the others are averaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def train(stepper: Stepper, batches: Iterable[Batch], losses: Losses, meter: Met
                 local, stopping = reduce_figures(report, share, stop.asked, stepper.device)
                 check_figures(local, report, batch, step)
                 for name, value in local.items():
-                    figures[name] += value / plan.accumulation
+                    figures[name] += value if name.startswith(COUNTED) else value / plan.accumulation
                 samples += report.counts["images"]
                 skipped.update(comm.add_counters(batch.skipped, stepper.device))
             rate = plan.rate(step)
@@ -107,7 +109,7 @@ def reduce_figures(
     names = [*report.terms, *report.gauges]
     values = [float(value.detach()) for value in (*report.terms.values(), *report.gauges.values())]
     *summed, loss, stops = comm.sum_over_ranks([*values, float(share.detach()), float(stop)], device)
-    counts = {f"num_{name}": float(count) for name, count in report.counts.items()}
+    counts = {f"{COUNTED}{name}": float(count) for name, count in report.counts.items()}
     return {"loss": loss, **dict(zip(names, summed, strict=True)), **counts}, stops > 0
 
 

@@ -115,11 +115,8 @@ def make_alternation(
         (Path(entry.dictionary) for entry in config.data if entry.dictionary),
     )
     divisor = canvas_divisor(tower, config.model.detector.strides)
-    of_kind = dict[str, list[int]]()
-    for row, entry in enumerate(config.data):
-        of_kind.setdefault(entry.kind, []).append(row)
-    kinds, odds = dict[str, KindBatches](), dict[str, float]()
-    for kind, rows in of_kind.items():
+    kinds = dict[str, KindBatches]()
+    for kind, rows in config.kinds.items():
         entries, own = [config.data[row] for row in rows], [sources[row] for row in rows]
         shared = {(entry.image_size, entry.flip, entry.concepts) for entry in entries}
         if len(shared) > 1:
@@ -131,7 +128,7 @@ def make_alternation(
         else:
             recipe = make_recipe(config, entries[0], image_side(tower), divisor)
             kinds[kind] = ConceptBatches(own, recipe, dictionary, tokenizer, *each)
-        odds[kind] = kind_odds(entries, own)
+    odds = kinds_odds(config, sources)
     return Alternation(kinds, odds, config.run.seed, config.train.accumulation, first_step, config.steps, config.starts)
 
 
@@ -147,22 +144,23 @@ def detection_size(config: Config, tower: PreTrainedConfig) -> tuple[int, int] |
     return max(sizes, default=(image_side(tower),) * 2)
 
 
-def kind_odds(entries: Sequence[DataConfig], sources: Sequence[Source]) -> float:
-    """What was asked for, else the steps that one pass over the kind's sources takes."""
-    asked = [entry.weight for entry in entries if entry.weight is not None]
-    if asked:
-        return sum(asked)
-    return sum(s.shards.num_samples for s in sources) / sum(s.batch_size for s in sources)
+def kinds_odds(config: Config, sources: Sequence[Source] | None) -> dict[str, float]:
+    """Of each kind: what was asked for, else the steps that one pass over its sources takes; 1 if neither is known."""
+    odds = dict[str, float]()
+    for kind, rows in config.kinds.items():
+        asked = [config.data[row].weight for row in rows]
+        given = [weight for weight in asked if weight is not None]
+        own = [] if sources is None else [sources[row] for row in rows]
+        passes = sum(s.shards.num_samples for s in own) / sum(s.batch_size for s in own) if own else 1.0
+        odds[kind] = sum(given) if given else passes
+    return odds
 
 
 def alternating_samples(config: Config, sources: Sequence[Source]) -> int:
     """Samples that a whole run takes where each step has one kind of data, and each kind its own batch."""
-    odds, sizes = dict[str, float](), list[int]()
-    for kind in dict.fromkeys(entry.kind for entry in config.data):
-        rows = [row for row, entry in enumerate(config.data) if entry.kind == kind]
-        odds[kind] = kind_odds([config.data[row] for row in rows], [sources[row] for row in rows])
-        sizes.append(sum(config.data[row].batch_size for row in rows))
-    steps = np.bincount(schedule(odds, config.steps, config.run.seed, config.starts), minlength=len(sizes))
+    sizes = [sum(config.data[row].batch_size for row in rows) for rows in config.kinds.values()]
+    kinds = schedule(kinds_odds(config, sources), config.steps, config.run.seed, config.starts)
+    steps = np.bincount(kinds, minlength=len(sizes))
     return int(steps @ np.array(sizes)) * config.train.accumulation
 
 

@@ -193,6 +193,14 @@ class Config(Strict):
             raise ValueError("data: every source has a from_step above 0; expected one kind that begins at step 0")
 
     @property
+    def kinds(self) -> dict[str, list[int]]:
+        """Rows of `data` of each kind, in the order of the config."""
+        rows = dict[str, list[int]]()
+        for row, entry in enumerate(self.data):
+            rows.setdefault(entry.kind, []).append(row)
+        return rows
+
+    @property
     def starts(self) -> dict[str, int]:
         """First step of each kind of data."""
         return {entry.kind: entry.from_step for entry in self.data}

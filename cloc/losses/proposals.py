@@ -82,7 +82,7 @@ def propose(
         if score in LEARNT_SCORES:
             scores = at_least_fp32(objectness[image])
         else:
-            scores = _objectness(features[image], centerness[image], texts[own], scale, bias, score)
+            scores = _similarity_score(features[image], centerness[image], texts[own], scale, bias, score)
         boxes = at_least_fp32(boxes_xyxy[image])
         if inside is not None and inside[image].any():
             real = inside[image].nonzero()[:, 0]
@@ -101,7 +101,7 @@ def cut_at_border(boxes_xyxy: torch.Tensor, extent: torch.Tensor) -> torch.Tenso
     return boxes.clamp(min=0).minimum(extent.to(boxes.dtype).repeat(1, 2).unsqueeze(1))
 
 
-def _objectness(
+def _similarity_score(
     features: torch.Tensor,
     centerness: torch.Tensor,
     texts: torch.Tensor,

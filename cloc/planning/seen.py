@@ -88,18 +88,8 @@ def _few(sources: Sequence[Source], samples: int) -> list[Source]:
 
 def _shares(config: Config, sources: Sequence[Source] | None) -> list[tuple[str, int, float]]:
     """(kind, batch, share of the steps) in the order of the config; without data, kinds of no weight count alike."""
-    rows = dict[str, list[int]]()
-    for row, entry in enumerate(config.data):
-        rows.setdefault(entry.kind, []).append(row)
-    odds, sizes = dict[str, float](), []
-    for name, own in rows.items():
-        entries = [config.data[row] for row in own]
-        asked = any(entry.weight is not None for entry in entries)
-        known = [] if sources is None else [sources[row] for row in own]
-        odds[name] = concepts.kind_odds(entries, known) if asked or known else 1.0
-        sizes.append(sum(entry.batch_size for entry in entries))
-    each = alternation.shares(odds, config.steps, config.starts)
-    return [(name, size, each[name]) for name, size in zip(rows, sizes, strict=True)]
+    each = alternation.shares(concepts.kinds_odds(config, sources), config.steps, config.starts)
+    return [(kind, sum(config.data[row].batch_size for row in rows), each[kind]) for kind, rows in config.kinds.items()]
 
 
 def _of_batch(config: Config, name: str, size: int, share: float, batch: Batch | ConceptBatch) -> Kind:

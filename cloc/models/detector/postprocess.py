@@ -104,14 +104,14 @@ def _best_pairs(
 
     The n best pairs lie on the n anchors whose best pair is best, so full rows are kept for those only.
     """
-    objectness = at_least_fp32(centerness).sigmoid()
+    centred = at_least_fp32(centerness).sigmoid()
     if len(level) > per_level:
         chunks = level.split(max(1, MAX_ENTRIES // num_concepts))
         best = torch.cat([at_least_fp32(logits_of(chunk)).amax(dim=1).sigmoid() for chunk in chunks])
-        level = level[(best * objectness[level]).topk(per_level).indices]
+        level = level[(best * centred[level]).topk(per_level).indices]
     found = []
     for chunk in level.split(max(1, MAX_ENTRIES // num_concepts)):
-        squares = at_least_fp32(logits_of(chunk)).sigmoid() * objectness[chunk].unsqueeze(1)
+        squares = at_least_fp32(logits_of(chunk)).sigmoid() * centred[chunk].unsqueeze(1)
         square, place = squares.flatten().topk(min(per_level, squares.numel()))
         found.append((chunk[place // num_concepts], place % num_concepts, square.sqrt()))
     row, label, score = (torch.cat(part) for part in zip(*found, strict=True))
