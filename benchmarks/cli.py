@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if scoring(given):
             return score_predictions(given)
         return listing(given) if given.list else measured(given)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
@@ -190,7 +190,7 @@ def listing(given: argparse.Namespace) -> int:
     where = roots(data_root(given.data))
     for task in tasks_named(given.tasks) if given.tasks else TASKS:
         print(f"{task.name}{'' if task.bare else '  (only when asked for by name)'}\n  needs {task.needs}")
-        print(f"  layout {getattr(task, 'layout', 'official')}")
+        print(f"  layout {task.layout}")
         found = task.find(where)
         for one in found:
             place = f" at {one.file}" if one.file.name else ""

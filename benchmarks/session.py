@@ -120,39 +120,34 @@ class Session:
             return [self._nothing(task, f"no data found; looked for {places}; needs {task.needs}")]
         results: list[Result] = []
         for one in found:
-            dataset = one.load()
-            results += self._dataset(task, one, dataset)
-        summarise = getattr(task, "averages", None)  # of a task whose figure is a mean over its sets
-        for side in range(len(self.sides)) if summarise is not None else ():
+            results += self._dataset(task, one)
+        for side in range(len(self.sides)):
             rows = [result.row for result in results if result.side == side]
-            results += [Result(row, None, side) for row in summarise(rows)]
+            results += [Result(row, None, side) for row in task.averages(rows)]
         return results
 
-    def _dataset(self, task: Task, found: FoundSet, dataset: Any) -> list[Result]:
+    def _dataset(self, task: Task, found: FoundSet) -> list[Result]:
         if not found.needs_model:
-            return self._measure(task, found, dataset, Side(NO_MODEL, None, ()), None, 0)
+            return self._measure(task, found, found.load(), Side(NO_MODEL, None, ()), None, 0)
+        able = any(kind_of(predictor) in task.kinds for side in self.sides for predictor in side.predictors)
+        dataset = found.load() if able else None  # nobody would look at it
         results: list[Result] = []
         for index, side in enumerate(self.sides):
             if not side.predictors:
                 results.append(self._nothing(task, "no model was given and no finished export was found"))
             for predictor in side.predictors:
-                results += self._measure(task, found, dataset, side, predictor, index)
+                if kind_of(predictor) in task.kinds:
+                    results += self._measure(task, found, dataset, side, predictor, index)
+                else:
+                    results.append(self._unable(task, found, side, predictor, index))
         return results
 
     def _measure(
         self, task: Task, found: FoundSet, dataset: Any, side: Side, predictor: Predictor | None, index: int
     ) -> list[Result]:
-        kinds, kind = getattr(task, "kinds", ("encoder",)), getattr(predictor, "kind", "encoder")
-        if predictor is not None and kind not in kinds:
-            lacks = f"{side.label}: {an(kind)} cannot do this; it takes {' or '.join(an(one) for one in kinds)}"
-            blank = Measured(found.dataset, False, [])
-            row = self._row(
-                task.name, blank, Score(found.split, "none", "none", reason=lacks), side, predictor.name, 0.0
-            )
-            return [Result(replace(row, data=None), None, index)]
         name = NO_MODEL if predictor is None else predictor.name
         start, speed = time.perf_counter(), None
-        if getattr(task, "timed", False):  # asked of the predictor itself, by the main process alone
+        if task.timed:  # asked of the predictor itself, by the main process alone
             measured = task.run(predictor, dataset, found, self.options) if is_main() else Measured("", False, [])
         else:
             unit = "-".join((task.name, found.dataset, found.split.split()[0], str(index), name))
@@ -208,6 +203,13 @@ class Session:
             images_per_second=None if speed is None else round(speed, 3),
         )
 
+    def _unable(self, task: Task, found: FoundSet, side: Side, predictor: Predictor, index: int) -> Result:
+        who, whom = an(kind_of(predictor)), " or ".join(an(one) for one in task.kinds)
+        reason = f"{side.label}: {who} cannot do this; it takes {whom}"
+        blank, score = Measured(found.dataset, False, []), Score(found.split, "none", "none", reason=reason)
+        row = self._row(task.name, blank, score, side, predictor.name, 0.0)
+        return Result(replace(row, data=None), None, index)
+
     def _nothing(self, task: Task, reason: str) -> Result:
         blank = Measured(task.name, False, [])
         side = self.sides[0]
@@ -223,6 +225,11 @@ class Session:
             (folder / f"{name}{suffix}.json").write_text("[" + ",\n".join(lines) + "]\n", encoding="utf-8")
         else:
             (folder / f"{name}{suffix}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def kind_of(predictor: Predictor) -> str:
+    """What a predictor is, as `Task.kinds` says it: an encoder where it says nothing."""
+    return getattr(predictor, "kind", "encoder")
 
 
 def an(kind: str) -> str:

@@ -25,6 +25,7 @@ from transformers.utils.logging import disable_progress_bar
 from cloc.boxes import xyxy_to_xywh
 from cloc.data.concepts import ConceptDictionary
 from cloc.export import newest_export, next_numbered, read_card
+from cloc.export.loading import weights_of
 from cloc.images import decode
 from cloc.models.detection import ClocForObjectDetection
 from cloc.text import canonical, concept_name
@@ -179,11 +180,12 @@ def detect_files(
         How many detections each readable file has, and why the others could not be read.
 
     Raises:
-        ValueError: the export has no detector, or not one file could be read.
+        ValueError: the export has no detector or cannot be read, or not one file could be read.
     """
-    model = ClocForObjectDetection.from_pretrained(folder, use_safetensors=True).eval()
+    with weights_of(folder):
+        model = ClocForObjectDetection.from_pretrained(folder, use_safetensors=True).eval()
+        processor = AutoProcessor.from_pretrained(folder)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    processor = AutoProcessor.from_pretrained(folder)
     reads_definitions = model.config.detector_config.definitions
     concepts = sentences(names, reads_definitions, definitions)
     if reads_definitions and definitions is None:

@@ -20,20 +20,34 @@ SMALL_MODEL, SMALL_BATCH = 10_000_000, 1_000_000
 RENDERED = " - rendered scenes: they show that the method works and say nothing about real photographs"
 
 
-def check(config: Config, model: nn.Module, sources: Sequence[Source]) -> None:
-    """Refuse what cannot end well, before a folder is made.
+def check_regions(config: Config, sources: Sequence[Source]) -> None:
+    """Refuse region training on data without regions, before a model is built.
 
     Raises:
-        ValueError: there is no region to train on, or the disk has no room for the checkpoints.
+        ValueError: all cards say that there is no region to train on.
     """
     counts = [(source.shards.card or {}).get("counts", {}).get("regions") for source in sources]
     if config.objective != "clip" and all(count == 0 for count in counts):
         raise ValueError(f"objective {config.objective}: all cards say 0 regions; use objective=clip or add regions")
-    needed, free = disk_bytes(config, model), shutil.disk_usage(Path.cwd()).free
+
+
+def check_disk(config: Config, model: nn.Module, runs: Path) -> None:
+    """Refuse a run whose checkpoints do not fit, before a folder is made.
+
+    Args:
+        config: of the run.
+        model: the model that is trained.
+        runs: folder of runs; where it is yet to be made, the nearest folder above it is looked at.
+
+    Raises:
+        ValueError: the disk that holds `runs` has no room for the checkpoints.
+    """
+    place = next(folder for folder in (runs.absolute(), *runs.absolute().parents) if folder.exists())
+    needed, free = disk_bytes(config, model), shutil.disk_usage(place).free
     if free < needed:
         raise ValueError(
-            f"disk: checkpoints and export need {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free; "
-            "make room or lower train.keep_checkpoints"
+            f"disk of {runs}: checkpoints and export need {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free; "
+            "make room, lower train.keep_checkpoints, or give another --runs"
         )
 
 
@@ -77,19 +91,6 @@ def lines(
         f"cost     weights, gradients and moments {parameters * 16 / 2**20:,.0f} MiB a process; "
         f"disk up to {disk_bytes(config, model) / 2**20:,.0f} MiB",
     ]
-
-
-def check_resume(state: dict[str, Any], world: int, deepspeed: bool) -> None:
-    """Refuse to continue a checkpoint under other conditions.
-
-    Raises:
-        ValueError: another kind of optimiser state, or DeepSpeed's files with another number of ranks.
-    """
-    if state["deepspeed"] != deepspeed:
-        there, here = ("DeepSpeed", "plain torch") if state["deepspeed"] else ("plain torch", "DeepSpeed")
-        raise ValueError(f"--resume: the checkpoint is from {there}, this run is {here}; start it as before")
-    if deepspeed and state["world"] != world:
-        raise ValueError(f"--resume: DeepSpeed's checkpoint is from {state['world']} ranks, this run has {world}")
 
 
 def facts(config: Config, samples: int) -> dict[str, Any]:

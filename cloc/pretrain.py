@@ -78,22 +78,22 @@ def run(options: argparse.Namespace) -> int:
     # 1. what to do
     config = load_config(options.config, options.overrides)
     check_trackers(config.run.trackers)
-    device = build.find_device(config)
-    deepspeed = build.deepspeed_file(config, launched=options.local_rank is not None)
+    device, deepspeed = build.find_device(config), build.deepspeed_file(config, options.local_rank is not None)
     settings = None if deepspeed is None else read_deepspeed(deepspeed)
     comm.join(device, deepspeed is not None)
-    torch.use_deterministic_algorithms(True)
-    # Else every torch.empty is filled: DeepSpeed's 2 GiB bucket, each step. Nothing here reads what it has not written.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    make_deterministic()
+    resumed = None if options.resume is None else runs.open_run(options.runs, config, options.resume)
 
     # 2. build
     sources, tokenizer = build.make_sources(config), build.make_tokenizer(config)
+    preflight.check_regions(config, sources)
     model, notes = build.make_model(config, tokenizer)
+    preflight.check_disk(config, model, resumed[0] if resumed else options.runs)
     warnings = fits_lines(config, settings) if preflight.wants_plan(config, model) else []
-    teacher = build.teacher.make_teacher(config, model.to(device))
+    model.to(device)
+    teacher = build.teacher.make_teacher(config, model)
     stepper = build.make_stepper(config, model, settings)
-    preflight.check(config, model, sources)
-    folder, checkpoint = runs.open_run(options.runs, config, options.resume)
+    folder, checkpoint = resumed or runs.open_run(options.runs, config, None)  # a new one: nothing was refused
     first_step = 0 if checkpoint is None else load(stepper, checkpoint)
     batches = make_loader(build.make_batches(config, sources, tokenizer, first_step), build.num_workers(config))
     batches = joined(batches, config.train.accumulation) if config.train.cached else batches
@@ -122,6 +122,15 @@ def run(options: argparse.Namespace) -> int:
         print(f"stopped on request; go on with --resume {folder}")
     comm.leave()
     return 0 if finished else 143
+
+
+def make_deterministic() -> None:
+    """Equal runs give equal bits."""
+    import torch
+
+    torch.use_deterministic_algorithms(True)
+    # Else every torch.empty is filled: DeepSpeed's 2 GiB bucket, each step. Nothing here reads what it has not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def fits_lines(config: Config, deepspeed: dict[str, Any] | None) -> list[str]:

@@ -88,7 +88,7 @@ def open_run(runs: Path, config: Config, resume: str | None) -> tuple[Path, Path
     """The run's folder and the checkpoint to continue from; the main rank decides for all.
 
     Raises:
-        ValueError: on every rank, where there is nothing to resume.
+        ValueError: on every rank, where there is nothing to resume, or no folder can be made.
     """
     found: object = None
     if comm.is_main():
@@ -96,6 +96,8 @@ def open_run(runs: Path, config: Config, resume: str | None) -> tuple[Path, Path
             found = (new_run(runs, config), None) if resume is None else find_run(runs, config, resume)
         except ValueError as error:
             found = str(error)
+        except OSError as error:
+            found = f"--runs {runs}: the folder of the run cannot be made or read ({error}); give another folder"
     found = comm.from_main(found)
     if isinstance(found, str):
         raise ValueError(found)

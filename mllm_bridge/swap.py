@@ -70,14 +70,15 @@ def swap(
         VerifyError: the result does not agree with itself; nothing is left on disk.
     """
     target, device = Path(out) if out is not None else next_numbered(runs, "swap"), _device(device)
+    full_verify = full_verify or mllm is None  # a host made here is tiny
     require_free(target)
+    host = None if mllm is None else open_host(mllm)  # without its weights, so what does not fit is soon said
     chosen = load_encoder(encoder, runs)
     say(f"encoder: {chosen.folder}{_origin(chosen)}\n{_indented(chosen.facts.describe())}")
-    if mllm is None:
+    if host is None:
         mllm = make_tiny(runs / f"tiny-{DEFAULT.model_type}")
         say("host: none was named, so a tiny one with random weights is made here")
-        full_verify = True
-    host = open_host(mllm)
+        host = open_host(mllm)
     say(f"host: {host.folder}, family {host.family.model_type}")
     chosen = fit(chosen, host.family)
     if chosen.form != STOCK:
@@ -245,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seed=asked.seed,
             say=lambda line: print(line, flush=True),
         )
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"written: {report.out} (swap_report.json and README.md lie in it)")

@@ -113,7 +113,7 @@ def load(stepper: Stepper, checkpoint: Path, deepspeed: bool) -> int:
 
     from cloc import comm
     from cloc.checkpoint import read_state
-    from cloc.preflight import check_resume
+    from mllm_bridge.tuning.folders import check_resume
 
     state: dict[str, Any] = read_state(checkpoint)
     check_resume(state, comm.world_size(), deepspeed)

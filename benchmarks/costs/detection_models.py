@@ -29,9 +29,9 @@ def write_cloc(folder: Path, tower_width: int = 96, text_width: int = 512, text_
     from transformers import CLIPTextConfig, SwinConfig
 
     from cloc import ClocConfig, ClocDetectionImageProcessor, ClocForObjectDetection, ClocProcessor, ClocVisionConfig
-    from cloc.text import clip_tokenizer
+    from cloc.text import load_tokenizer
 
-    tokenizer = clip_tokenizer()
+    tokenizer = load_tokenizer("clip")
     tower = SwinConfig(image_size=224, embed_dim=tower_width, depths=[2, 2, 6, 2], num_heads=[3, 6, 12, 24])
     text = CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=text_width, intermediate_size=4 * text_width, projection_dim=text_width,
@@ -56,12 +56,12 @@ def write_owlv2(folder: Path) -> None:
     """OWLv2 base, patches of 16, at its 960 pixels a side."""
     from transformers import Owlv2Config, Owlv2ForObjectDetection, Owlv2ImageProcessor, Owlv2Processor
 
-    from cloc.text import clip_tokenizer
+    from cloc.text import load_tokenizer
 
     vision = {"image_size": 960, "patch_size": 16}
     config = Owlv2Config(text_config={}, vision_config=vision, projection_dim=512)
     Owlv2ForObjectDetection(config).save_pretrained(folder)
-    tokenizer = clip_tokenizer()
+    tokenizer = load_tokenizer("clip")
     tokenizer.model_max_length = config.text_config.max_position_embeddings
     Owlv2Processor(Owlv2ImageProcessor(), tokenizer).save_pretrained(folder)
 

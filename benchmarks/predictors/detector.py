@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.predictors.contract import Boxes
+from cloc.export.loading import weights_of
 from cloc.text import concept_sentence
 
 LIMIT = 300
@@ -97,8 +98,10 @@ class ClocDetector:
 
         from cloc import ClocForObjectDetection
 
-        self.model: Any = ClocForObjectDetection.from_pretrained(folder, use_safetensors=True).to(device).eval()
-        self.processor = AutoProcessor.from_pretrained(folder)
+        with weights_of(folder):
+            model = ClocForObjectDetection.from_pretrained(folder, use_safetensors=True)
+            self.processor = AutoProcessor.from_pretrained(folder)
+        self.model: Any = model.to(device).eval()
         self.form = DEFINED if self.model.config.detector_config.definitions else NAME
         self.batch_size = batch_size
 

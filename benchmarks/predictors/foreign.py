@@ -14,6 +14,7 @@ from transformers import AutoModel, AutoProcessor
 from benchmarks.predictors.contract import Boxes, Embeddings
 from benchmarks.predictors.crop import cut_out
 from benchmarks.predictors.encoder import TEXTS_A_FORWARD, blocks, to_array
+from cloc.export.loading import weights_of
 
 ENCODERS = ("clip", "siglip", "siglip2")
 SIGLIP_TEXT = 64
@@ -28,8 +29,10 @@ class ForeignCrop:
     cannot_ground: str | None = "an image-text encoder has no phrase prompt and no box head"
 
     def __init__(self, place: str, device: str, batch_size: int) -> None:
-        self.model: Any = AutoModel.from_pretrained(place, dtype=torch.float32, use_safetensors=True).to(device).eval()
-        self.processor: Any = AutoProcessor.from_pretrained(place)
+        with weights_of(place):
+            model = AutoModel.from_pretrained(place, dtype=torch.float32, use_safetensors=True)
+            self.processor: Any = AutoProcessor.from_pretrained(place)
+        self.model: Any = model.to(device).eval()
         self.device, self.batch_size = device, batch_size
         self.is_clip = self.model.config.model_type == "clip"
 

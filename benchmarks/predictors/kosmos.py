@@ -16,6 +16,7 @@ from PIL import Image
 from transformers import AutoProcessor, Kosmos2ForConditionalGeneration
 
 from benchmarks.predictors.mllm import MAX_NEW_TOKENS
+from cloc.export.loading import weights_of
 from cloc.places import Reading
 from cloc.structures import Box
 
@@ -73,8 +74,10 @@ class Kosmos:
     name = "kosmos2-greedy"
 
     def __init__(self, place: str, device: str, batch_size: int, question: str | None = None) -> None:
-        self.model: Any = Kosmos2ForConditionalGeneration.from_pretrained(place, use_safetensors=True).to(device).eval()
-        self.processor: Any = AutoProcessor.from_pretrained(place)
+        with weights_of(place):
+            model = Kosmos2ForConditionalGeneration.from_pretrained(place, use_safetensors=True)
+            self.processor: Any = AutoProcessor.from_pretrained(place)
+        self.model: Any = model.to(device).eval()
         self.device, self.batch_size, self.question = device, batch_size, question or GROUNDED
         self.places = Cells(self.processor)
 

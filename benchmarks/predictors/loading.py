@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoModel, AutoProcessor
 
 import cloc  # noqa: F401  registers the model classes
 from cloc.export import read_card
+from cloc.export.loading import weights_of
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,9 @@ def load_model(given: Path, device: str = "cpu", batch_size: int = 64) -> Loaded
     card = read_card(folder)
     # Sizes that differ are let through only to be refused below, in one message with the other kinds.
     how = {"output_loading_info": True, "ignore_mismatched_sizes": True}
-    try:
+    with weights_of(folder):
         model, info = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **how)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(
-            f"{folder}: the weights cannot be read ({str(error).splitlines()[0]}); copy it again"
-        ) from error
+        processor = AutoProcessor.from_pretrained(folder)
     odd = {kind: sorted(map(str, info[kind])) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")}
     if any(odd.values()):
         listed = "; ".join(f"{kind.replace('_', ' ')}: {keys[:3]}" for kind, keys in odd.items() if keys)
@@ -83,7 +80,7 @@ def load_model(given: Path, device: str = "cpu", batch_size: int = 64) -> Loaded
         sha256=card.get("model_sha256"),
         objective=model.config.objective,
         model=model.to(device).eval(),
-        processor=AutoProcessor.from_pretrained(folder),
+        processor=processor,
         device=device,
         batch_size=batch_size,
     )

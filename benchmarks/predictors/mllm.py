@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from cloc.export.loading import weights_of
 from cloc.places import FILE, Places
 
 CONVENTIONS = {
@@ -60,8 +61,10 @@ class TransformersMllm:
         places: Places = CONVENTIONS["0-1"],
         question: str = QUESTION,
     ) -> None:
-        self.model: Any = AutoModelForImageTextToText.from_pretrained(place, use_safetensors=True).to(device).eval()
-        self.processor: Any = AutoProcessor.from_pretrained(place)
+        with weights_of(place):
+            model = AutoModelForImageTextToText.from_pretrained(place, use_safetensors=True)
+            self.processor: Any = AutoProcessor.from_pretrained(place)
+        self.model: Any = model.to(device).eval()
         self.device, self.batch_size, self.places, self.question = device, batch_size, places, question
         if self.processor.chat_template is None:
             raise ValueError(f"{place}: expected a processor with a chat template, found none; add chat_template.jinja")

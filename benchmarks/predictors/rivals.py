@@ -17,6 +17,7 @@ from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
 from benchmarks.predictors.contract import Boxes
 from benchmarks.predictors.detector import LIMIT, NAME, Found, as_found, ground_alone
+from cloc.export.loading import weights_of
 
 OWL = ("owlv2", "owlvit")
 GROUNDED = ("grounding-dino", "mm-grounding-dino")
@@ -28,10 +29,10 @@ class _Rival(ABC):
     kind, form = "detector", NAME
 
     def __init__(self, place: str, device: str, batch_size: int) -> None:
-        self.model: Any = (
-            AutoModelForZeroShotObjectDetection.from_pretrained(place, use_safetensors=True).to(device).eval()
-        )
-        self.processor: Any = AutoProcessor.from_pretrained(place)
+        with weights_of(place):
+            model = AutoModelForZeroShotObjectDetection.from_pretrained(place, use_safetensors=True)
+            self.processor: Any = AutoProcessor.from_pretrained(place)
+        self.model: Any = model.to(device).eval()
         self.name, self.device, self.batch_size = self.model.config.model_type, device, batch_size
 
     @torch.inference_mode()

@@ -62,7 +62,7 @@ def out_folder(named: str | None) -> Path:
     """The folder of the results, made; an older result of this command in a named one is replaced.
 
     Raises:
-        ValueError: the folder holds another program's results.json, or is a file.
+        ValueError: the folder holds another program's results.json, is a file, or cannot be made.
     """
     folder = Path(named) if named else numbered(near("runs"), "bench")
     if folder.exists() and not folder.is_dir():
@@ -77,5 +77,8 @@ def out_folder(named: str | None) -> Path:
         for old in (folder / "predictions").glob("*.json*"):
             old.unlink()
         (folder / RESULTS).unlink()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--out: {folder} cannot be made ({error}); give another folder") from error
     return folder

@@ -10,13 +10,13 @@ from benchmarks.metrics import coco_ap
 from benchmarks.predictors.detector import DetectorPredictor
 from benchmarks.roots import FoundSet, coco_files
 from benchmarks.tasks.checks import check_detection
-from benchmarks.tasks.contract import Measured, Options, name_of
+from benchmarks.tasks.contract import Measured, Options, Task, name_of
 from benchmarks.tasks.detection import coco_scores, detect_all, detection_gallery, groups_of, nothing
 from cloc.data.formats.annotated import AnnotatedSet
 from cloc.data.formats.coco import read_coco
 
 
-class Coco:
+class Coco(Task):
     """AP under `coco-ap100/name`, and class-agnostic recall by size."""
 
     name = "coco"

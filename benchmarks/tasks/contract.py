@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from benchmarks.gallery import Chart, Gallery
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
 from benchmarks.roots import FoundSet
+from benchmarks.rows import Row
 
 
 @dataclass(frozen=True)
@@ -82,24 +84,29 @@ class Measured:
     as_list: bool = False
 
 
-class Task(Protocol):
+class Task(ABC):
     """One benchmark."""
 
     name: str
     needs: str
     bare: bool
     """Whether a run without task names includes it."""
-    kinds: tuple[str, ...]
-    """Kinds of predictor that can do it: `encoder`, `detector`, `mllm`; without the field, an encoder alone."""
-    timed: bool
-    """Whether seconds are its figures: it gets the predictor itself, in the main process alone. False without it."""
+    kinds: tuple[str, ...] = ("encoder",)
+    """Kinds of predictor that can do it: `encoder`, `detector`, `mllm`."""
+    timed: bool = False
+    """Whether seconds are its figures: it gets the predictor itself, in the main process alone."""
+    layout: str = "official"
+    """Whose layout its data has, for `--list`."""
 
+    @abstractmethod
     def find(self, roots: Sequence[Path]) -> list[FoundSet]:
         """The data sets that are there, in the order of the roots."""
 
+    @abstractmethod
     def places(self, roots: Sequence[Path]) -> list[Path]:
         """Where `find` looks."""
 
+    @abstractmethod
     def self_check(self) -> None:
         """Score a few made-up rows, so that a broken metric shows before a long inference.
 
@@ -107,8 +114,13 @@ class Task(Protocol):
             RuntimeError: a metric does not give what it must.
         """
 
+    @abstractmethod
     def run(self, predictor: Predictor, dataset: Any, found: FoundSet, options: Options) -> Measured:
         """Predict and score; `dataset` is what `found.load` returned."""
+
+    def averages(self, rows: Sequence[Row]) -> list[Row]:
+        """Rows over all its sets, from one model's rows on each; a task whose sets stand alone has none."""
+        return []
 
 
 def name_of(dataset: str, rendered: bool) -> str:

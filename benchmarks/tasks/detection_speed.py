@@ -19,7 +19,7 @@ from benchmarks.costs import detection_models as made
 from benchmarks.costs.detection_memory import memory_scores
 from benchmarks.predictors.contract import Predictor
 from benchmarks.roots import FoundSet
-from benchmarks.tasks.contract import Measured, Options, Score, expect
+from benchmarks.tasks.contract import Measured, Options, Score, Task, expect
 
 REPEATS = 3
 PARTS = {
@@ -31,7 +31,7 @@ PARTS = {
 """By name: the split."""
 
 
-class DetectionSpeed:
+class DetectionSpeed(Task):
     """Seconds and memory, not accuracy.
 
     Args:

@@ -21,7 +21,7 @@ from benchmarks.metrics.answers import relative_score
 from benchmarks.predictors.mllm import MllmPredictor
 from benchmarks.readers.lines import inside, read_lines
 from benchmarks.roots import FoundSet
-from benchmarks.tasks.contract import Measured, Options, Score, expect, name_of
+from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of
 from benchmarks.tasks.photos import open_sized, opened
 
 PARTS = ("refer_caption", "refer_reason", "ground_conv")
@@ -39,7 +39,7 @@ class Asked:
     photos: Path
 
 
-class FerretBench:
+class FerretBench(Task):
     """Each of the three parts that is there."""
 
     name = "ferret_bench"

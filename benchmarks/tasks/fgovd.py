@@ -20,14 +20,14 @@ from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
 from benchmarks.readers.fgovd import Choice, ChoiceSet, read_fgovd
 from benchmarks.roots import FoundSet
-from benchmarks.tasks.contract import Measured, Options, Score, expect, name_of, with_limit
+from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened
 
 SPLITS = {"h_attributes": "hard", "m_attributes": "medium", "e_attributes": "easy", "shuffle_negatives": "trivial"}
 PROTOCOL = "gt-box/captions-as-written/top1"
 
 
-class FgOvd:
+class FgOvd(Task):
     """Every file of the four difficulties that is there."""
 
     name = "fgovd"

@@ -20,7 +20,7 @@ from benchmarks.metrics.grounding import hits_at
 from benchmarks.metrics.tally import Tally
 from benchmarks.readers.flickr_entities import Entity, EntityImage, EntitySet, read_entities
 from benchmarks.roots import FoundSet
-from benchmarks.tasks.contract import Measured, Options, Score, expect, name_of, with_limit
+from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened
 from benchmarks.tasks.phrase_boxes import (
     GROUNDERS,
@@ -37,7 +37,7 @@ FOLDER, PHOTOS = "flickr30k", "flickr30k-images"
 COUNTS = ("merged-box", "any-box")
 
 
-class Flickr30kGrounding:
+class Flickr30kGrounding(Task):
     """Splits val and test."""
 
     name = "flickr30k_grounding"

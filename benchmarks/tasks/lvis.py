@@ -19,7 +19,7 @@ from benchmarks.predictors.detector import DetectorPredictor
 from benchmarks.report.precision import FREQUENCIES, by_frequency, precision_chart
 from benchmarks.roots import FoundSet
 from benchmarks.tasks.checks import check_detection
-from benchmarks.tasks.contract import Measured, Options, Score, name_of
+from benchmarks.tasks.contract import Measured, Options, Score, Task, name_of
 from benchmarks.tasks.detection import detect_all, detection_gallery, groups_of, lvis_scores, nothing
 from benchmarks.tasks.region_recognition import check_recognition
 from benchmarks.tasks.regions import recognise, recognition_gallery, recognition_scores
@@ -38,7 +38,7 @@ FILES = (
 """Data set, split and file name. The sample files are no LVIS v1 and never carry its name."""
 
 
-class Lvis:
+class Lvis(Task):
     """LVIS by frequency group."""
 
     name = "lvis"

@@ -17,7 +17,7 @@ from benchmarks.roots import FoundSet
 from benchmarks.rows import Row
 from benchmarks.tasks.checks import check_detection
 from benchmarks.tasks.coco import measure_coco
-from benchmarks.tasks.contract import Measured, Options
+from benchmarks.tasks.contract import Measured, Options, Task
 from cloc.data.formats.annotated import AnnotatedSet
 from cloc.data.formats.coco import read_coco
 
@@ -29,7 +29,7 @@ SPLITS = ("test", "valid", "val")
 FILES = ("annotations_without_background.json", "_annotations.coco.json")
 
 
-class Odinw:
+class Odinw(Task):
     """Every one of the 13 sets that is there."""
 
     name = "odinw"

@@ -20,7 +20,7 @@ from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.mllm import MllmPredictor
 from benchmarks.readers.lines import inside, read_lines
 from benchmarks.roots import FoundSet
-from benchmarks.tasks.contract import Measured, Options, Score, expect, name_of, with_limit
+from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened
 
 KINDS = ("random", "popular", "adversarial")
@@ -41,7 +41,7 @@ class Questions:
         return next((place for place in places if place.is_file()), places[0])
 
 
-class Pope:
+class Pope(Task):
     """Each of the three files that is there."""
 
     name = "pope"

@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.metrics.grounding import constant_box, constant_ious, hits_at
 from benchmarks.metrics.tally import Tally
 from benchmarks.roots import FoundSet
-from benchmarks.tasks.contract import Measured, Options, Score, expect, name_of, with_limit
+from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of, with_limit
 from benchmarks.tasks.photos import why_none
 from benchmarks.tasks.phrase_boxes import (
     GROUNDERS,
@@ -51,7 +51,7 @@ NO_EMBEDDINGS = {
 }
 
 
-class RefCoco:
+class RefCoco(Task):
     """One of the three RefCOCO sets, every split of it that is there but `train`."""
 
     bare = True

@@ -22,14 +22,14 @@ from benchmarks.predictors.contract import Predictor
 from benchmarks.predictors.mllm import MllmPredictor
 from benchmarks.readers.reflvis import FORMS, Either, EitherSet, read_reflvis
 from benchmarks.roots import FoundSet
-from benchmarks.tasks.contract import Measured, Options, Score, expect, name_of, with_limit
+from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened
 
 FILE = "reflvis/lvis_eval.jsonl"
 NEAREST, WORDS = "nearest-of-two-names", "question-in-words/negation-rule"
 
 
-class RefLvis:
+class RefLvis(Task):
     """Three rows: box, point, free form."""
 
     name = "reflvis"

@@ -13,7 +13,7 @@ from benchmarks.metrics.intervals import interval
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
 from benchmarks.roots import FoundSet, coco_files
-from benchmarks.tasks.contract import Measured, Options, expect, name_of
+from benchmarks.tasks.contract import Measured, Options, Task, expect, name_of
 from benchmarks.tasks.regions import recognise, recognition_gallery, recognition_scores
 from cloc.data.formats.annotated import AnnotatedSet, Category
 from cloc.data.formats.coco import read_coco
@@ -21,7 +21,7 @@ from cloc.data.formats.coco import read_coco
 PROTOCOL = "gt-box/no-template"
 
 
-class RegionRecognition:
+class RegionRecognition(Task):
     """Top-1 and class mean over ground-truth boxes of COCO val2017."""
 
     name = "region_recognition"

@@ -31,7 +31,7 @@ from benchmarks.readers.region_texts import (
     read_region_shards,
 )
 from benchmarks.roots import FoundSet, coco_files
-from benchmarks.tasks.contract import Measured, Options, Score, expect, name_of, with_limit
+from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of, with_limit
 from benchmarks.tasks.photos import limited, opened, why_none
 from cloc.data.formats.coco import read_coco
 from cloc.data.formats.grit import PHRASES
@@ -63,7 +63,7 @@ class Pool:
     embeds: NDArray[np.float32]
 
 
-class RegionRetrieval:
+class RegionRetrieval(Task):
     """Recall of regions and texts in both directions, on every set of boxes with texts that is there."""
 
     name = "region_retrieval"

@@ -21,7 +21,7 @@ from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
 from benchmarks.readers.karpathy import Captioned, CaptionedSet, from_annotated, read_karpathy
 from benchmarks.roots import FoundSet
-from benchmarks.tasks.contract import Measured, Options, Score, expect, name_of, with_limit
+from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened
 from cloc.data.formats.coco import read_coco
 
@@ -36,7 +36,7 @@ KARPATHY = (
 """Data set, split file, folder of its photos."""
 
 
-class Retrieval:
+class Retrieval(Task):
     """Image to text and text to image."""
 
     name = "retrieval"

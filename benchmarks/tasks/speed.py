@@ -24,7 +24,7 @@ from benchmarks.costs.step import step_scores
 from benchmarks.costs.timing import in_turn, ratio_of, seconds_of
 from benchmarks.predictors.contract import Predictor
 from benchmarks.roots import FoundSet
-from benchmarks.tasks.contract import Measured, Options, Score, expect
+from benchmarks.tasks.contract import Measured, Options, Score, Task, expect
 from cloc.data.scenes import WorldSpec, render_scene
 
 SCENE_SIZE = 224
@@ -46,7 +46,7 @@ PARTS: dict[str, tuple[str, str, bool]] = {
 """By name: the split, the data set of the rows, and whether it needs a model. The quick ones first."""
 
 
-class Speed:
+class Speed(Task):
     """Seconds, not accuracy. What is compared is timed in turn in one run, so that a busy machine hits both.
 
     Args:

@@ -21,7 +21,7 @@ from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Embeddings, Predictor
 from benchmarks.readers.classes import ClassImage, ClassSet, class_splits, read_classes
 from benchmarks.roots import FoundSet
-from benchmarks.tasks.contract import Measured, Options, Score, expect, name_of, with_limit
+from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of, with_limit
 from benchmarks.tasks.photos import UNREADABLE, opened
 from cloc.images import decode
 
@@ -29,7 +29,7 @@ TOP = 5
 _CLASSES_AT_ONCE = 64
 
 
-class ZeroShot:
+class ZeroShot(Task):
     """Every set under `zeroshot/`, every split but `train`."""
 
     name = "zeroshot"

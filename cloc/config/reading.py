@@ -35,10 +35,14 @@ def read_config(kind: type[Kind], file: Path, overrides: Sequence[str] = ()) -> 
     """Read a YAML file as a config of one kind and apply `a.b=c` overrides.
 
     Raises:
-        ValueError: the file is no mapping, an override is malformed, a key is unknown (the nearest known one is named),
-            or a value does not fit.
+        ValueError: the file is no text or no mapping, an override is malformed, a key is unknown (the nearest known one
+            is named), or a value does not fit.
     """
-    raw = read_yaml(file.read_text(encoding="utf-8"), str(file))
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: expected YAML, got a file that is no UTF-8 text ({error}); name a .yaml") from error
+    raw = read_yaml(text, str(file))
     if not isinstance(raw, dict):
         needed = " and ".join(name for name, field in kind.model_fields.items() if field.is_required())
         raise ValueError(f"{file}: expected a mapping with keys such as {needed}, got {type(raw).__name__}")

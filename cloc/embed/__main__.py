@@ -24,6 +24,7 @@ from transformers import AutoModel, AutoProcessor
 from cloc.embed.prompt_boxes import PromptBoxes, match, read_prompt_boxes
 from cloc.embed.vector_file import VectorFile, vector_schema
 from cloc.export import newest_export, read_card
+from cloc.export.loading import weights_of
 from cloc.images import decode
 from cloc.models.modeling import ClocModel
 from cloc.models.processing import ClocProcessor
@@ -121,14 +122,12 @@ def run(options: argparse.Namespace) -> None:
         boxes = match(read, images, options.boxes)
     folder = newest_export() if options.model is None else options.model
     card = read_card(folder)
-    model = (
-        AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-        .to(_device(options.device))
-        .eval()
-    )
+    device = _device(options.device)
+    with weights_of(folder):
+        model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).to(device).eval()
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if boxes is not None and not model.has_prompter:
         raise ValueError(f"{folder}: no Prompter (objective clip), so it has no region vectors; leave --boxes out")
-    processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     told = {"model": str(folder), "model_sha256": card["model_sha256"], "version": card["version"]}
     drawn = None if boxes is None else [[str(p), b.boxes_xyxy.tolist()] for p, b in sorted(boxes.items())]
     call = {**told, "images": [str(path) for path in images], "boxes": drawn, "batch_size": options.batch_size}
@@ -175,7 +174,7 @@ def main(arguments: list[str]) -> int:
         if options.batch_size < 1:
             raise ValueError(f"--batch-size: expected at least 1, got {options.batch_size}")
         run(options)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -38,7 +38,7 @@ class VectorFile:
         call: everything that decides the content; parts of another call are refused.
 
     Raises:
-        ValueError: `out` exists, or parts of another call lie beside it.
+        ValueError: `out` exists, parts of another call lie beside it, or its folder cannot be made.
     """
 
     def __init__(self, out: Path, schema: pa.Schema, call: Mapping[str, Any]) -> None:
@@ -54,7 +54,10 @@ class VectorFile:
                 f"--out {out}: {self.folder} holds parts of another call (other images, boxes, model or batch size); "
                 "delete that folder or give another file"
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"--out {out}: its folder cannot be made ({error}); give another file") from error
         told.write_text(json.dumps(digest), encoding="utf-8")
 
     def has(self, part: int) -> bool:

@@ -19,6 +19,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer, CLIPVisionModel
 
 from cloc.export import read_card
+from cloc.export.loading import weights_of
 from cloc.export.open_clip import write_open_clip
 from cloc.export.timm import write_timm
 from cloc.models.modeling import ClocModel
@@ -32,10 +33,11 @@ def load_export(folder: Path) -> ClocModel:
     """A finished export's model, in fp32 on the CPU.
 
     Raises:
-        ValueError: the folder is no finished export.
+        ValueError: the folder is no finished export, or its weights cannot be read.
     """
     read_card(folder)
-    model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+    with weights_of(folder):
+        model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
     return model.eval()
 
 
@@ -161,7 +163,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         line = convert(options.model, options.format, options.out)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"wrote {options.out}, read back with equal outputs; load it with\n  {line}")

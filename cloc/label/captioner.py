@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from cloc.label.models import DTYPES, load_config, model_facts
@@ -69,7 +70,7 @@ def load_captioner(name: str, prompt: str, tokens: int, device: str = "cpu", pre
             name, dtype=DTYPES[precision], use_safetensors=True, trust_remote_code=False
         )
         processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, SafetensorError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"--captioner {name}: weights or processor cannot be loaded ({reason})") from error
     return ModelCaptioner(model.to(device).eval(), processor, prompt, tokens)

@@ -5,12 +5,14 @@ Letters: B images, Q phrases of the image with the most of them, K boxes, T text
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from torchvision.ops import box_convert
 from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor, PreTrainedConfig
 
@@ -108,7 +110,10 @@ class GroundingDinoProposer:
 
 
 class ClocProposer:
-    """Our own detector, from an export: `ClocForObjectDetection.detect`. The canvas is the export's own."""
+    """Our own detector, from an export: `ClocForObjectDetection.detect`. The canvas is the export's own.
+
+    Suppression and limit are left to `to_regions`, whose settings the card tells.
+    """
 
     def __init__(self, model: Any, processor: Any, size: int, score: float) -> None:
         self.model, self.processor, self.score = model, processor, score
@@ -117,7 +122,9 @@ class ClocProposer:
         """As `Proposer.propose`; every image has phrases of its own, so each is a call of its own."""
         answers = []
         for image, row in zip(images, phrases, strict=True):
-            (found,) = self.model.detect([image], list(row), self.processor, score_threshold=self.score)
+            (found,) = self.model.detect(
+                [image], list(row), self.processor, limit=0, score_threshold=self.score, nms=1.0
+            )
             answers.append(Proposals(found["boxes"], found["scores"], found["labels"]))
         return answers
 
@@ -151,6 +158,8 @@ def detector_facts(name: str, size: int) -> dict[str, Any]:
         )
     facts = model_facts(name, config)
     facts["input"] = _input_fact(name, config, size)
+    if config.model_type == "cloc" and config.detector_config.definitions:
+        print(f"warning: {name} was trained on `name, definition`, it is asked by phrase alone", file=sys.stderr)
     return facts
 
 
@@ -198,7 +207,7 @@ def load_proposer(name: str, size: int, score: float, device: str = "cpu", preci
             name, dtype=DTYPES[precision], use_safetensors=True, trust_remote_code=False
         )
         processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, SafetensorError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"--detector {name}: weights or processor cannot be loaded ({reason})") from error
     return family(model.to(device).eval(), processor, size, score)

@@ -27,7 +27,7 @@ from cloc.label.shard import Labeller
 from cloc.label.table1 import statistics
 from cloc.phrases import SPACY_MODEL, make_chunker
 
-LABELLER = 1
+LABELLER = 2
 """Raised when equal input and settings give other labels than before."""
 
 Runner = Callable[[Work, list[int], Advance], Counter[str]]

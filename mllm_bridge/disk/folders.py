@@ -86,8 +86,11 @@ def require_free(out: Path) -> None:
     """Nothing is ever overwritten.
 
     Raises:
-        ValueError: `out` exists and is not an empty folder.
+        ValueError: `out` exists and is not an empty folder, or lies below a file.
     """
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise ValueError(f"{out} cannot be made: {above} is a file; pass another --out")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists and is not empty; nothing is overwritten: pass another --out, or remove it")
 

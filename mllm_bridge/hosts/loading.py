@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin
 
 from mllm_bridge.hosts.family import HostFamily
@@ -37,7 +38,7 @@ def loaded(folder: Path, family: HostFamily, how: dict[str, Any]) -> tuple[PreTr
             ignore_mismatched_sizes=True,  # they are in the info, by name
             **how,
         )
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ValueError(f"host: {folder} cannot be loaded: {error}") from error
     wrong = {name: sorted(map(str, keys)) for name, keys in info.items() if keys}
     return model, "; ".join(f"{name}: {len(keys)}, as {keys[0]}" for name, keys in wrong.items())

@@ -14,6 +14,7 @@ from transformers import AutoModel
 
 import cloc
 from cloc.export import read_card
+from cloc.export.loading import weights_of
 from mllm_bridge.disk.folders import read_json, write_json
 
 FOLDER, CONFIG, WEIGHTS = "regions", "config.json", "model.safetensors"
@@ -130,10 +131,11 @@ def region_module(export: Path, width: int, rms: float, seed: int) -> RegionModu
     """A region module with an export's trained Prompter and a fresh projector drawn from `seed`.
 
     Raises:
-        ValueError: the folder is no export with a Prompter.
+        ValueError: the folder is no export with a Prompter, or cannot be read.
     """
     read_card(export)
-    model = AutoModel.from_pretrained(export, local_files_only=True, trust_remote_code=False, use_safetensors=True)
+    with weights_of(export):
+        model = AutoModel.from_pretrained(export, local_files_only=True, trust_remote_code=False, use_safetensors=True)
     if not isinstance(model, cloc.ClocModel):
         raise ValueError(f"regions.export: {export}: expected an export of this kit, got {type(model).__name__}")
     with torch.random.fork_rng(devices=[]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,7 @@ def make_plan(host: Host, encoder: Encoder, keep_projector: bool, feature_layer:
     """Set config and processor to the new tower and check that they agree.
 
     Args:
-        host: its processor is changed in place.
+        host: stays as it is.
         encoder: as it goes in (`fitting.fit`).
         keep_projector: the projector has to have the same shapes before and after.
         feature_layer: what the host is to read; None leaves that to the host.
@@ -112,12 +113,13 @@ def make_plan(host: Host, encoder: Encoder, keep_projector: bool, feature_layer:
 
 def _told(host: Host, encoder: Encoder, settings: Settings) -> ProcessorMixin:
     """The host's processor, told everything about the tower, as it will be when it is read again."""
-    processor, facts, own = host.processor, encoder.facts, encoder.image_processor
+    processor, facts, own = copy.copy(host.processor), encoder.facts, encoder.image_processor
     processor.image_processor = host.family.image_processor(own, processor.image_processor, facts, settings)
     for name, value in settings.processor.items():
         setattr(processor, name, value)
-    video = getattr(processor, "video_processor", None)
+    video = copy.copy(getattr(processor, "video_processor", None))
     if video is not None:
+        processor.video_processor = video
         side = {"height": facts.image_size, "width": facts.image_size}
         for name, value in {**host.family.video_fields(side), "image_mean": list(own.image_mean)}.items():
             setattr(video, name, value)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoImageProcessor,
@@ -199,7 +200,7 @@ def _load_tower(folder: Path, tower_class: type[PreTrainedModel]) -> tuple[nn.Mo
         tower, info = tower_class.from_pretrained(
             folder, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"encoder: the tower in {folder} cannot be loaded: {error}") from error
     keys = weight_map(folder)
     left_behind = tuple(key for key in keys if key.startswith(NOT_THE_TOWER) or key.endswith(POSITIONS))

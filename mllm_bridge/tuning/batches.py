@@ -24,6 +24,8 @@ from mllm_bridge.regions.prompts import canvas_boxes, inside
 from mllm_bridge.talk.answers import IGNORED, encode
 from mllm_bridge.talk.conversations import IMAGE, REGION, Conversation, Place, Turn
 
+STAND_INS = 100
+"""Batches that are tried in place of one that holds nothing usable, before the run ends."""
 WINDOW = 32
 """Conversations are sorted by length within so many batches; the longest and shortest still meet all others."""
 
@@ -234,7 +236,18 @@ class TuneBatches(IterableDataset):
         self.rank, self.world, self.first, self.last = rank, world, first, last
 
     def batch(self, number: int) -> ConversationBatch:
-        """The batch of this rank with one number."""
+        """The batch of this rank with one number; where nothing in it can be used, the next that holds something.
+
+        What was left out of the batch itself is counted; a stand-in's own losses are counted when its turn comes.
+        """
+        made = self._made(number)
+        for later in range(number + 1, number + 1 + min(STAND_INS, self.order.num_batches)):
+            if made.keys:
+                break
+            made = replace(self._made(later), skipped=made.skipped)
+        return made
+
+    def _made(self, number: int) -> ConversationBatch:
         chosen = self.order.locate(number)[self.rank :: self.world]
         return self.maker.make([self.conversations[place] for place in chosen])
 

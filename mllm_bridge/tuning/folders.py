@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from cloc import comm
 from cloc.checkpoint import newest
@@ -49,7 +50,7 @@ def open_run(runs: Path, config: TuneConfig, resume: str | None) -> tuple[Path, 
     """The run's folder and the checkpoint to continue from (None: from the start); the main rank decides for all.
 
     Raises:
-        ValueError: on every rank, where there is nothing to resume.
+        ValueError: on every rank, where there is nothing to resume, or no folder can be made.
     """
     found: object = None
     if comm.is_main():
@@ -57,6 +58,8 @@ def open_run(runs: Path, config: TuneConfig, resume: str | None) -> tuple[Path, 
             found = _new(runs, config) if resume is None else _find(runs, config, resume)
         except ValueError as error:
             found = str(error)
+        except OSError as error:
+            found = f"--runs {runs}: the folder of the run cannot be made or read ({error}); give another folder"
     found = comm.from_main(found)
     if isinstance(found, str):
         raise ValueError(found)
@@ -69,3 +72,16 @@ def _new(runs: Path, config: TuneConfig) -> Path:
     folder.mkdir(parents=True)
     (folder / CONFIG).write_text(dump_config(config), encoding="utf-8")
     return folder
+
+
+def check_resume(state: dict[str, Any], world: int, deepspeed: bool) -> None:
+    """Refuse to continue a checkpoint under other conditions.
+
+    Raises:
+        ValueError: another kind of optimiser state, or DeepSpeed's files with another number of ranks.
+    """
+    if state["deepspeed"] != deepspeed:
+        there, here = ("DeepSpeed", "plain torch") if state["deepspeed"] else ("plain torch", "DeepSpeed")
+        raise ValueError(f"--resume: the checkpoint is from {there}, this run is {here}; start it as before")
+    if deepspeed and state["world"] != world:
+        raise ValueError(f"--resume: DeepSpeed's checkpoint is from {state['world']} ranks, this run has {world}")

@@ -174,3 +174,11 @@ def test_speed_of_regions_beside_the_image(tmp_path, exports, monkeypatch):
     assert rows["seconds_over_image_alone"].value > 0.3
     assert rows["seconds_over_image_alone"].predictor == "prompter"
     assert rows["scenes_per_second"].predictor == "none"
+
+
+def test_a_folder_below_a_file_is_one_line(tmp_path, root, exports, capsys):
+    (tmp_path / "file").write_text("x")
+    out = tmp_path / "file" / "out"
+    told = error_of(capsys, "refcoco", "--data", root, "--model", exports["cloc"], "--device", "cpu", "--out", out)
+    assert f"error: --out: {out} cannot be made (" in told
+    assert "Traceback" not in told

@@ -49,7 +49,7 @@ def test_every_figure_of_a_plan_has_one_row(file, colours, readings, tmp_path):
     caption(root / "scenes")
     rows = []
     for task in tasks_named([metric.task for metric in plan.metrics.values()]):
-        reading = readings[getattr(task, "kinds", ("encoder",))[0]]
+        reading = readings[task.kinds[0]]
         session = Session(
             roots(root), [Side("m", None, [reading])], Provenance("c", {}, "m", 0), Options(progress=False), tmp_path
         )

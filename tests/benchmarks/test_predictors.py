@@ -7,10 +7,17 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch.nn import functional as F
+from transformers import CLIPConfig, Kosmos2Config, LlavaConfig, Owlv2Config
 
 from benchmarks.predictors.crop import cut_out
+from benchmarks.predictors.detector import ClocDetector
+from benchmarks.predictors.foreign import ForeignCrop
+from benchmarks.predictors.kosmos import Kosmos
 from benchmarks.predictors.loading import label_of, load_model
+from benchmarks.predictors.mllm import TransformersMllm
 from benchmarks.predictors.readings import readings_of
+from benchmarks.predictors.rivals import OwlDetector
+from cloc import ClocConfig
 
 WHOLE = np.array([[0.0, 0.0, 40.0, 40.0]])
 
@@ -41,7 +48,7 @@ def test_an_export_whose_weights_cannot_be_read_is_refused(pickled, exports, tmp
         file.unlink()
     else:
         file.write_bytes(file.read_bytes()[:500])
-    with pytest.raises(ValueError, match=r"export: the weights cannot be read \(.*\); copy it again"):
+    with pytest.raises(ValueError, match=r"export: weights or processor cannot be read \(.*\); copy the whole folder"):
         load_model(folder)
 
 
@@ -186,3 +193,22 @@ def test_weights_that_do_not_fill_the_model_are_refused(tmp_path, exports, name,
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=f"do not fill the model exactly .{message}"):
         load_model(copy)
+
+
+@pytest.mark.parametrize(
+    ("read", "config"),
+    [
+        (ForeignCrop, CLIPConfig),
+        (OwlDetector, Owlv2Config),
+        (Kosmos, Kosmos2Config),
+        (TransformersMllm, LlavaConfig),
+        (ClocDetector, ClocConfig),
+    ],
+)
+def test_a_model_without_its_weights_is_named(read, config, tmp_path):
+    config().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=rf"^{tmp_path}: weights or processor cannot be read \(.*no file named"):
+        read(str(tmp_path), "cpu", 1)
+    (tmp_path / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(ValueError, match=rf"^{tmp_path}: weights or processor cannot be read \(.*header"):
+        read(str(tmp_path), "cpu", 1)

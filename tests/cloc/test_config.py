@@ -175,3 +175,9 @@ def test_a_kind_may_begin_at_a_later_step():
 def test_a_start_that_cannot_be_is_refused(changes, told):
     with pytest.raises(ValueError, match=told):
         parse_config(TWO_KINDS | changes)
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "model.yaml").write_bytes(bytes(range(256)))
+    with pytest.raises(ValueError, match=r"model\.yaml: expected YAML, got a file that is no UTF-8 text \('utf-8'"):
+        load_config(str(tmp_path / "model.yaml"))

@@ -155,3 +155,13 @@ def test_names_stay_on_the_picture_and_above_the_boxes():
     changed = (alone[:28] != 90).any(axis=2).nonzero()
     assert changed[1].min() < 150  # moved to the left: the whole name fits
     np.testing.assert_array_equal(together[21:27, 140:185], alone[21:27, 140:185])  # not even the better box
+
+
+def test_a_cut_export_is_one_line(export, spine_picture, tmp_path, capsys):
+    weights = export() / "model.safetensors"
+    spine_picture(60, 40).save(tmp_path / "a.jpg")
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert main(["a.jpg", "--classes", "cat"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: runs/tiny/export: weights or processor cannot be read (")
+    assert told.count("\n") == 1

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -199,3 +200,20 @@ def test_what_cannot_be_done_is_said_in_a_line(spine_export, pictures, boxes_fil
     assert embed.main([str(pictures), *out]) == 0
     assert embed.main([str(pictures), *out]) == 2
     assert "already there; give another file" in capsys.readouterr().err
+
+
+def test_a_cut_export_and_a_file_above_the_output_are_one_line(export, pictures, tmp_path, capsys):
+    call = [str(pictures), "--out", str(tmp_path / "v.parquet"), "--model"]
+    cut = shutil.copytree(export, tmp_path / "cut")
+    weights = cut / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert embed.main([*call, str(cut)]) == 2
+    weights.unlink()
+    assert embed.main([*call, str(cut)]) == 2
+    told = capsys.readouterr().err
+    assert told.count(f"error: {cut}: weights or processor cannot be read (") == 2
+    assert told.count("\n") == 2
+    (tmp_path / "file").write_text("x")
+    below = tmp_path / "file" / "v.parquet"
+    assert embed.main([str(pictures), "--out", str(below), "--model", str(export)]) == 2
+    assert f"error: --out {below}: its folder cannot be made (" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Every format is read back by the library it is for, in this file without any help of ours."""
 
 import json
+import shutil
 
 import open_clip
 import pytest
@@ -163,3 +164,12 @@ def test_timm_config_tells_the_shape(made, tmp_path):
     told = json.loads((tmp_path / "out" / "config.json").read_text())
     assert told["architecture"] == "vit_base_patch16_clip_224"
     assert told["model_args"]["depth"] == 2
+
+
+def test_a_cut_export_is_one_line(made, tmp_path, capsys):
+    cut = shutil.copytree(made("clip")[0], tmp_path / "cut")
+    (cut / "model.safetensors").write_bytes(b"cut")
+    assert export_formats.main([str(cut), str(tmp_path / "out"), "--format", "timm"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {cut}: weights or processor cannot be read (")
+    assert told.count("\n") == 1

@@ -29,25 +29,27 @@ class Shards:
 Source = namedtuple("Source", "shards")
 
 
-def test_a_cloc_run_without_one_region_is_refused(parts):
-    config, model, _ = parts()
+def test_a_cloc_run_without_one_region_is_refused(spine_config):
+    config = spine_config()
     none = [Source(Shards()), Source(Shards())]
     with pytest.raises(ValueError, match=r"all cards say 0 regions; use objective=clip or add regions"):
-        preflight.check(config, model, none)
-    preflight.check(config, model, [*none, Source(Shards(card={"counts": {"regions": 3}}))])
-    preflight.check(config, model, [*none, Source(Shards(card=None))])  # no card says nothing
-    clip, clip_model, _ = parts(objective="clip")
-    preflight.check(clip, clip_model, none)
+        preflight.check_regions(config, none)
+    preflight.check_regions(config, [*none, Source(Shards(card={"counts": {"regions": 3}}))])
+    preflight.check_regions(config, [*none, Source(Shards(card=None))])  # no card says nothing
+    preflight.check_regions(spine_config(objective="clip"), none)
 
 
-def test_a_disk_without_room_is_refused(parts, monkeypatch):
-    config, model, sources = parts()
-    usage = namedtuple("usage", "free")
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: usage(preflight.disk_bytes(config, model) - 1))
-    with pytest.raises(ValueError, match=r"disk: checkpoints and export need .* GiB are free; make room or lower"):
-        preflight.check(config, model, sources)
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: usage(preflight.disk_bytes(config, model)))
-    preflight.check(config, model, sources)
+def test_a_disk_without_room_is_refused(parts, monkeypatch, tmp_path):
+    """The disk that counts is the one of `--runs`, which need not be there yet, not the one of the current folder."""
+    config, model, _ = parts()
+    usage, free, looked = namedtuple("usage", "free"), [preflight.disk_bytes(config, model) - 1], []
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda place: looked.append(place) or usage(free[0]))
+    with pytest.raises(ValueError, match=r"disk of .*runs: checkpoints and export need .* GiB are free; make room"):
+        preflight.check_disk(config, model, tmp_path / "later" / "runs")
+    free[0] += 1
+    (tmp_path / "runs").mkdir()
+    preflight.check_disk(config, model, tmp_path / "runs")
+    assert looked == [tmp_path, tmp_path / "runs"]
 
 
 def test_the_disk_a_run_takes_is_not_underestimated(parts, spine_ranks, spine_raw, tmp_path):
@@ -78,15 +80,25 @@ def test_the_lines_say_what_how_long_and_at_what_cost(parts):
     assert "DeepSpeed (zero2.json)" in later
 
 
-def test_other_conditions_than_the_checkpoints_are_refused():
-    preflight.check_resume({"deepspeed": False, "world": 2}, 1, deepspeed=False)  # plain torch: any number of ranks
-    preflight.check_resume({"deepspeed": True, "world": 2}, 2, deepspeed=True)
-    with pytest.raises(ValueError, match="is from DeepSpeed, this run is plain torch; start it as before"):
-        preflight.check_resume({"deepspeed": True, "world": 1}, 1, deepspeed=False)
-    with pytest.raises(ValueError, match="from plain torch, this run is DeepSpeed"):
-        preflight.check_resume({"deepspeed": False, "world": 1}, 1, deepspeed=True)
-    with pytest.raises(ValueError, match="DeepSpeed's checkpoint is from 2 ranks, this run has 4"):
-        preflight.check_resume({"deepspeed": True, "world": 2}, 4, deepspeed=True)
+def test_a_run_that_cannot_be_ends_before_a_model_is_built(spine_raw, spine_ranks, tmp_path, monkeypatch, capfd):
+    """Nothing to resume, or no region: neither waits for model, teacher and optimiser."""
+    import yaml
+
+    from cloc import pretrain
+
+    def refused(config, sources):
+        raise ValueError("no regions")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delattr(build, "make_model")
+    monkeypatch.setattr(preflight, "check_regions", refused)
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(spine_raw()))
+    calls = ["--config", "c.yaml", "--resume", "gone"], ["--config", "c.yaml"]
+    assert spine_ranks(1, lambda rank: [pretrain.main(call) for call in calls]) == [[2, 2]]
+    told = capfd.readouterr().err
+    assert "error: --resume gone: no run" in told
+    assert "error: no regions" in told
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_card_names_rendered_data_as_rendered(parts):

@@ -91,3 +91,9 @@ def test_all_ranks_hear_what_the_main_rank_found(spine_config, spine_group, tmp_
     assert one == two
     assert "no run" in one[2]
     assert [path.name for path in tmp_path.glob("tiny*")] == ["tiny"]
+
+
+def test_a_folder_of_runs_below_a_file_is_named(spine_config, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match=r"--runs .*file/runs: the folder of the run cannot be made or read \("):
+        runs.open_run(tmp_path / "file" / "runs", spine_config(), None)

@@ -37,3 +37,17 @@ def test_bare_command_without_an_export_names_the_command_that_makes_one(capsys,
     assert main([]) == 2
     assert "deepspeed cloc/pretrain.py" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_below_a_file_is_one_message_and_code_2(capsys, tmp_path):
+    (tmp_path / "file").write_text("x")
+    assert main(["--mllm", "no/host", "--out", str(tmp_path / "file" / "deep" / "out")]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert f"deep/out cannot be made: {tmp_path / 'file'} is a file; pass another --out" in told
+
+
+def test_a_host_that_does_not_fit_is_said_before_the_encoder_is_loaded(capsys, tmp_path):
+    (tmp_path / "host").mkdir()
+    assert main(["--mllm", str(tmp_path / "host"), "--encoder", "no/encoder", "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith("error: host: ")

@@ -10,8 +10,10 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPVisionM
 
 from mllm_bridge import hosts
 from mllm_bridge.disk.weights import combined_hash
+from mllm_bridge.hosts.fitting import fit
 from mllm_bridge.proof.checks import VerifyError
 from mllm_bridge.swap import swap
+from mllm_bridge.swapping.plan import make_plan, open_host
 from mllm_bridge.tower.encoders import load_encoder
 from mllm_bridge.tower.pictures import pictures
 
@@ -279,3 +281,14 @@ def test_a_failed_proof_leaves_nothing_behind(tmp_path, host_folder, clip_folder
     with pytest.raises(VerifyError, match="tower weights: 1 of 71"):
         swap(host_folder, clip_folder, tmp_path / "out", device="cpu")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("family", ["llava", "llava_onevision"])
+def test_planning_leaves_the_host_as_it_is(tiny_hosts, encoder, family):
+    host = open_host(tiny_hosts(family))
+    before, parts = host.processor.to_dict(), dict(vars(host.processor))
+    plan = make_plan(host, fit(encoder, host.family), False, None)
+    assert plan.changes
+    assert host.processor.to_dict() == before
+    assert vars(host.processor).keys() == parts.keys()
+    assert all(vars(host.processor)[name] is part for name, part in parts.items())

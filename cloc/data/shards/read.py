@@ -130,13 +130,13 @@ class ShardSet:
             kind: what shards without a card hold; `pairs` may lack the JSON.
 
         Raises:
-            ValueError: there is no shard, or a shard that the card names is missing.
+            ValueError: there is no shard, a shard that the card names is missing, or the card's list cannot be used.
         """
         folder = Path(source)
         if folder.is_dir():
             card = read_card(folder)
-            names = [folder / entry["file"] for entry in card["shards"]] if card and "shards" in card else None
-            shards = names if names is not None else sorted(folder.glob("*.tar"))
+            bare = card is None or "shards" not in card
+            shards = sorted(folder.glob("*.tar")) if bare else [folder / name for name in _listed(card, folder)]
         else:
             shards = [Path(name) for name in sorted(glob.glob(str(source)))]
             card = read_card(shards[0].parent) if shards else None
@@ -151,7 +151,7 @@ class ShardSet:
                 f"{folder / CARD} names {len(missing)} shards that are not there (first: {missing[0]}); "
                 "copy the whole folder, or make the set again"
             )
-        told = {entry["file"]: int(entry["samples"]) for entry in (card or {}).get("shards", ())}
+        told = _listed(card or {}, shards[0].parent)
         counts = tuple(told[path.name] if path.name in told else len(ShardIndex.open(path)) for path in shards)
         return cls(tuple(shards), counts, card, kind)
 
@@ -194,6 +194,24 @@ class ShardSet:
         data = _read(index.path, {e: members[e] for e in (image_format, "json", "txt") if e in members})
         caption, meta = _texts(where, data, image=data[image_format])
         return Sample.from_json(key, data[image_format], image_format, caption, meta)
+
+
+def _listed(card: dict[str, Any], folder: Path) -> dict[str, int]:
+    """Name of each shard that the card lists, in its order, and how many samples it holds.
+
+    Raises:
+        ValueError: an entry is none, or names a file outside the card's own folder.
+    """
+    listed = {}
+    for entry in card.get("shards", ()):
+        name, samples = (entry.get("file"), entry.get("samples")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(name, str) or name != Path(name).name or name == ".." or not isinstance(samples, int):
+            raise ValueError(
+                f"{folder / CARD}: expected shards with `file` (a name without folders) and `samples` (a whole "
+                f"number), got {entry!r}; make the set again"
+            )
+        listed[name] = samples
+    return listed
 
 
 def _read(path: Path, wanted: Members) -> dict[str, bytes]:

@@ -257,3 +257,14 @@ def test_ten_thousand_reads_hold_no_file_and_no_memory(tmp_path, monkeypatch):
     assert resident() <= 1.02 * before
     assert len(list(Path("/proc/self/fd").iterdir())) == files
     assert len(shards._indices) == 4
+
+
+@pytest.mark.parametrize("name", ["../000000.tar", "deep/000000.tar", "/000000.tar", "..", None])
+def test_a_card_names_shards_of_its_own_folder_only(name, tmp_path):
+    write_shards([sample(1)], tmp_path / "set", CARD)
+    file = tmp_path / "set" / "dataset.json"
+    card = json.loads(file.read_text())
+    card["shards"][0]["file"] = name
+    file.write_text(json.dumps(card))
+    with pytest.raises(ValueError, match=r"set/dataset\.json: expected shards with `file` \(a name without folders\)"):
+        ShardSet.open(tmp_path / "set")

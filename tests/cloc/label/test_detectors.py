@@ -1,6 +1,7 @@
 """Detectors of transformers: right pixels, right phrases; a ragged batch gives what each image gives alone."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -117,16 +118,19 @@ def test_an_encoder_without_a_detector_is_refused(spine_export):
 
 
 def test_our_own_detector_proposes_each_images_own_phrases(detector_model, detector_processor, tmp_path, pictures):
+    """It suppresses and limits nothing itself: `--nms 0` and `--max-boxes 0` mean what they say."""
     detector_model().save_pretrained(tmp_path)
     detector_processor().save_pretrained(tmp_path)
     assert detector_facts(str(tmp_path), 448)["input"] == "the export's own canvas (--size is not used)"
     proposer = load_proposer(str(tmp_path), 448, 0.0)
     together = proposer.propose(pictures, ROWS)
     for image, row, found in zip(pictures, ROWS, together, strict=True):
-        (plain,) = proposer.model.detect([image], row, proposer.processor, score_threshold=0.0)
+        ask = partial(proposer.model.detect, [image], row, proposer.processor, score_threshold=0.0)
+        (plain,) = ask(limit=0, nms=1.0)
         np.testing.assert_array_equal(found.boxes_xyxy, plain["boxes"])
         np.testing.assert_array_equal(found.phrases, plain["labels"])
-        assert 0 < len(found.scores) == len(plain["scores"])
+        assert len(found.scores) == len(plain["scores"]) > len(ask(limit=0)[0]["scores"])
+    assert max(len(found.scores) for found in together) > 300
 
 
 def test_owl_takes_an_image_of_one_pixel(tiny_owl):
@@ -134,3 +138,16 @@ def test_owl_takes_an_image_of_one_pixel(tiny_owl):
     assert isinstance(proposer, OwlProposer)
     (found,) = proposer.propose([Image.new("RGB", (1, 1))], [["dog"]])
     assert found.boxes_xyxy.shape == (16, 4)
+
+
+@pytest.mark.parametrize("definitions", [False, True])
+def test_an_export_that_reads_definitions_is_asked_by_phrase_with_a_warning(
+    definitions, detector_config, tmp_path, capsys
+):
+    config = detector_config()
+    config.detector_config.definitions = definitions
+    config.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    assert "own canvas" in detector_facts(str(tmp_path), 448)["input"]
+    told = f"warning: {tmp_path} was trained on `name, definition`, it is asked by phrase alone\n"
+    assert capsys.readouterr().err == (told if definitions else "")

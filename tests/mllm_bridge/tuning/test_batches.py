@@ -120,3 +120,25 @@ def test_what_cannot_be_used_is_left_out_and_counted(processor, picture, tmp_pat
     assert batch.keys == ("good",)
     assert dict(batch.skipped) == {"bad_image": 1, "too_long": 1, "region_outside": 1}
     assert len(batch.labels) == 1
+
+
+def test_a_batch_with_nothing_usable_is_stood_in_for_by_the_next(processor, picture):
+    """At batch size 1 one region outside its image would end the run; what a number gives stays a matter of course."""
+    talks = [_talk(str(n), picture) for n in range(3)]
+    talks.append(_talk("outside", picture, "<region>", "x", [(50, 50, 60, 60)]))
+    order = LengthOrder([0] * 4, [True] * 4, 1, seed=0)
+    batches = TuneBatches(talks, order, _maker(processor), 0, 1, 0, 4)
+    bad = next(number for number in range(4) if order.locate(number) == [3])
+    found = [batches.batch(number) for number in range(6)]
+    assert all(batch.keys for batch in found)
+    assert found[bad].keys == found[bad + 1].keys
+    assert [sum(batch.skipped.values()) for batch in found[:4]] == [int(number == bad) for number in range(4)]
+    assert found[bad].skipped == Counter(region_outside=1)
+    later = TuneBatches(talks, order, _maker(processor), 0, 1, bad, 4)  # as after a resume
+    assert next(iter(later)).keys == found[bad].keys
+
+
+def test_data_of_which_nothing_can_be_used_is_not_read_without_end(processor, picture):
+    talks = [_talk(str(n), picture, "<region>", "x", [(50, 50, 60, 60)]) for n in range(2)]
+    batch = TuneBatches(talks, LengthOrder([0, 0], [True, True], 1, seed=0), _maker(processor), 0, 1, 0, 1).batch(0)
+    assert (batch.keys, batch.skipped) == ((), Counter(region_outside=1))
