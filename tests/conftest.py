@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+THREADS = torch.get_num_threads()
 ONE_THREAD = max(2, len(os.sched_getaffinity(0)))
 """As LOCAL_WORLD_SIZE: each process takes one core, so that tests do not wait for threads on a busy machine."""
 
@@ -95,6 +96,13 @@ def spine_config(spine_raw) -> Callable[..., object]:
     from cloc.config import parse_config
 
     return lambda **changes: parse_config(spine_raw(**changes))
+
+
+@pytest.fixture(autouse=True)
+def threads_as_at_the_start():
+    """A run in an earlier test took its share of the cores, and rows say how many threads there were."""
+    if torch.get_num_threads() != THREADS:
+        torch.set_num_threads(THREADS)
 
 
 @pytest.fixture(scope="session")
