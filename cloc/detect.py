@@ -23,15 +23,13 @@ from transformers import AutoProcessor
 from transformers.utils.logging import disable_progress_bar
 
 from cloc.boxes import xyxy_to_xywh
+from cloc.config.run import DETECTING
 from cloc.data.concepts import ConceptDictionary
 from cloc.export import newest_export, next_numbered, read_card
 from cloc.export.loading import weights_of
 from cloc.images import decode
 from cloc.models.detection import ClocForObjectDetection
 from cloc.text import canonical, concept_name
-
-DETECTING = ("detclip", "joint")
-"""Objectives that train a detector."""
 
 Found = Mapping[str, np.ndarray]
 """What `ClocForObjectDetection.detect` says of one image."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from cloc import comm
 from cloc.checkpoint import newest
@@ -11,6 +12,7 @@ from cloc.config import Config, dump_config, load_config
 from cloc.export import CARD, next_free
 
 CONFIG = "config.yaml"
+Chosen = TypeVar("Chosen")
 
 
 def is_finished(folder: Path) -> bool:
@@ -90,16 +92,24 @@ def open_run(runs: Path, config: Config, resume: str | None) -> tuple[Path, Path
     Raises:
         ValueError: on every rank, where there is nothing to resume, or no folder can be made.
     """
-    found: object = None
+    return settled(runs, lambda: (new_run(runs, config), None) if resume is None else find_run(runs, config, resume))
+
+
+def settled(runs: Path, choose: Callable[[], Chosen]) -> Chosen:
+    """What the main rank chooses below `runs`, on every rank.
+
+    Raises:
+        ValueError: on every rank, where choosing raised it, or no folder can be made or read.
+    """
+    found: tuple[Chosen | None, str] = None, ""
     if comm.is_main():
         try:
-            found = (new_run(runs, config), None) if resume is None else find_run(runs, config, resume)
+            found = choose(), ""
         except ValueError as error:
-            found = str(error)
+            found = None, str(error)
         except OSError as error:
-            found = f"--runs {runs}: the folder of the run cannot be made or read ({error}); give another folder"
-    found = comm.from_main(found)
-    if isinstance(found, str):
-        raise ValueError(found)
-    assert isinstance(found, tuple)
-    return found
+            found = None, f"--runs {runs}: the folder of the run cannot be made or read ({error}); give another folder"
+    chosen, refused = cast("tuple[Chosen, str]", comm.from_main(found))
+    if refused:
+        raise ValueError(refused)
+    return chosen

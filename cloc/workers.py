@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread, as in a loading process; with another number sums are made in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _start_worker(_: int) -> None:

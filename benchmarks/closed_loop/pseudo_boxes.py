@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.closed_loop.loop import SPLITS
 from cloc.boxes import iou
 from cloc.data.scenes import WorldSpec, render_scene
 from cloc.data.shards import ShardSet
 from cloc.structures import Region
 
 LEAST_IOU = 0.5
-BOXED, CAPTION_ONLY = "boxed", "caption-only"
-GROUPS = (BOXED, CAPTION_ONLY)
+GROUPS = BOXED, CAPTION_ONLY = SPLITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,9 @@ from __future__ import annotations
 import tempfile
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
-
-import torch
 
 from benchmarks.costs.timing import in_turn, ratio_of, seconds_of
 from benchmarks.tasks.contract import Score
@@ -23,6 +20,7 @@ from cloc.data.scenes import WorldSpec
 from cloc.data.scenes.training import write_folder
 from cloc.data.scenes.wing import plans_of
 from cloc.planning.trial import loaded_batches
+from cloc.workers import one_thread
 
 RECIPE = "configs/cloc_vit_b16.yaml"
 SIZE = 224
@@ -52,17 +50,6 @@ def loader_scores(split: str) -> list[Score]:
     }
     told = f"{SCENES}-jpegs-of-{SCENE}px/to-{SIZE}px/M-4/one-epoch/one-process/median-of-{REPEATS}-rounds"
     return [Score(split, told, name, value=value, num_examples=REPEATS) for name, value in figures.items()]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep torch on one thread, as in a loading process."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def write_scenes(out: Path) -> Path:

@@ -11,6 +11,8 @@ from cloc.config.loss import LossConfig
 from cloc.config.model import ModelConfig
 from cloc.config.strict import Strict
 
+DETECTING = ("detclip", "joint")
+"""Objectives that train a detector."""
 DataKind = Literal["pairs", "regions", "detection", "grounding"]
 
 
@@ -208,7 +210,7 @@ class Config(Strict):
     @property
     def alternates(self) -> bool:
         """Whether every step holds data of one kind (DetCLIPv2 3.4), instead of all sources in one batch."""
-        return self.objective in ("detclip", "joint")
+        return self.objective in DETECTING
 
     @property
     def batch_size(self) -> int:

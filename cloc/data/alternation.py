@@ -50,13 +50,14 @@ def schedule(odds: Mapping[str, float], steps: int, seed: int, starts: Mapping[s
         told = f"{dict(odds)}, beginning at {first.tolist()}"
         raise ValueError(f"data: expected weights of at least 0, one above 0 that begins at step 0, got {told}")
     kinds, owed = np.empty(-(-steps // WINDOW) * WINDOW, dtype=np.int64), np.zeros(len(shares))
-    for step in range(len(kinds)):
-        begun = shares * (first <= step)
-        owed += begun / begun.sum()
-        kinds[step] = owed.argmax()
-        owed[kinds[step]] -= 1.0
     edges = sorted({*range(0, len(kinds) + 1, WINDOW), *(step for step in first.tolist() if step < len(kinds))})
     for edge, end in pairwise(edges):
+        begun = shares * (first <= edge)
+        begun /= begun.sum()
+        for step in range(edge, end):
+            owed += begun
+            kinds[step] = owed.argmax()
+            owed[kinds[step]] -= 1.0
         kinds[edge:end] = draw(seed, "kinds", edge).permutation(kinds[edge:end])
     return kinds[:steps]
 

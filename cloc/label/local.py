@@ -10,8 +10,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -22,6 +21,7 @@ import torch
 from cloc.data.shards import ShardSet
 from cloc.label.folder import label_one
 from cloc.label.shard import Labeller
+from cloc.workers import one_thread
 
 TRIES = 3
 """How often the worker of one shard may die before the job gives up."""
@@ -53,7 +53,7 @@ class Work:
 def run_here(work: Work, numbers: Sequence[int], advance: Advance) -> Counter[str]:
     """Label the shards one after another in this process; returns the seconds spent."""
     seconds = Counter[str]()
-    with _one_thread():
+    with one_thread():
         shards, labeller = ShardSet.open(work.source, kind="pairs"), work.make(work.device_of(0))
         for number in numbers:
             seconds.update(label_one(work.folder, shards, number, labeller, advance))
@@ -177,14 +177,3 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread, as in every worker: with another number, sums are made in another order and bytes differ."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

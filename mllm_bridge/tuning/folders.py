@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cloc import comm
 from cloc.checkpoint import newest
 from cloc.config import dump_config
 from cloc.export import next_free
+from cloc.runs import settled
 from mllm_bridge.tuning.settings import TuneConfig, load_settings
 
 CONFIG, RESULT, CARD = "config.yaml", "host", "tune.json"
@@ -52,18 +52,7 @@ def open_run(runs: Path, config: TuneConfig, resume: str | None) -> tuple[Path, 
     Raises:
         ValueError: on every rank, where there is nothing to resume, or no folder can be made.
     """
-    found: object = None
-    if comm.is_main():
-        try:
-            found = _new(runs, config) if resume is None else _find(runs, config, resume)
-        except ValueError as error:
-            found = str(error)
-        except OSError as error:
-            found = f"--runs {runs}: the folder of the run cannot be made or read ({error}); give another folder"
-    found = comm.from_main(found)
-    if isinstance(found, str):
-        raise ValueError(found)
-    assert isinstance(found, Path)
+    found = settled(runs, lambda: _new(runs, config) if resume is None else _find(runs, config, resume))
     return found, None if resume is None else newest(found / "checkpoints")
 
 
