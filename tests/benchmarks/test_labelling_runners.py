@@ -2,6 +2,7 @@
 
 import os
 import random
+import select
 import subprocess
 import sys
 import time
@@ -15,19 +16,46 @@ from benchmarks.costs.labelling_job import Job, load_together
 from benchmarks.costs.labelling_runners import Took, verdict
 from cloc.data.shards import ShardSet
 
-BURN = "import time; end = time.process_time() + 0.2\nwhile time.process_time() < end: pass\n"
+# uses 0.2 seconds of processor time, says who it is, and stays until it may go
+BURN = """import os, pathlib, sys, time
+said, leave = (pathlib.Path(path) for path in sys.argv[1:])
+while time.process_time() < 0.2: pass
+said.with_suffix(".part").write_text(str(os.getpid()))
+said.with_suffix(".part").rename(said)
+while not leave.exists(): time.sleep(0.01)
+"""
+# starts the first, in a session of its own, and is gone
+ABANDON = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', *sys.argv[1:]], start_new_session=True)"
+
+
+def told(path):
+    until = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < until, f"{path} never came"
+        time.sleep(0.01)
+    return int(path.read_text())
 
 
 def test_a_family_counts_grandchildren_that_left_it_and_the_dead(tmp_path):
-    leave = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {BURN!r}], start_new_session=True)"
+    """Who is looked at waits for the look: a loaded machine may take its time."""
+    leave, ours, stranger = tmp_path / "leave", tmp_path / "ours", tmp_path / "stranger"
+    outside = subprocess.Popen([sys.executable, "-c", BURN, stranger, leave])  # before: not ours
     family = Family(every=0.05)
-    subprocess.run([sys.executable, "-c", BURN], check=True)  # before: not ours
     with family.watched():
-        subprocess.run([sys.executable, "-c", leave], check=True)
-        until = time.monotonic() + 20
-        while family.until(time.time()) < 0.18 and time.monotonic() < until:
-            time.sleep(0.05)
-    assert 0.18 <= family.until(time.time()) < 0.6
+        subprocess.run([sys.executable, "-c", ABANDON, BURN, ours, leave], check=True)
+        grandchild, other = told(ours), told(stranger)
+        family.look()
+        seen = family.until(time.time())
+        end = os.pidfd_open(grandchild)
+        leave.touch()
+        assert select.select([end], [], [], 60)[0]
+        os.close(end)
+    outside.wait()
+    assert seen >= 0.18  # two counts, each rounded down to a tick of 0.01
+    assert family.until(time.time()) >= seen
+    counted = {pid for pid, _ in family._used}
+    assert grandchild in counted
+    assert other not in counted
     assert family.until(0.0) == 0.0
     assert family.mark not in os.environ.values()
 
