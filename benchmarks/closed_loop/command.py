@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
         "write one table. Call it again after a kill: it goes on where it was.",
         epilog="exit code 1: a step failed; 2: the file or the call is wrong.",
     )
-    made.add_argument("--config", type=Path, default=LOOP, metavar="FILE", help=f"what is run (default: {LOOP.name})")
+    made.add_argument("--config", default=LOOP, metavar="FILE", help="what is run (default: %(default)s)")
     made.add_argument("--out", type=Path, metavar="DIR", help="folder of everything (default: runs/closed-loop-NAME)")
     made.add_argument(
         "--scale",

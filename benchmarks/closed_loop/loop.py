@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from benchmarks.ablations.plan import Budget, Plan, Strict, Value, World
-from benchmarks.roots import SOURCE
+from benchmarks.ablations.plan import Budget, Plan, Value, World
+from cloc.config import Strict, find_config, read_config
 
-LOOP = SOURCE / "configs" / "closed_loop" / "self_training.yaml"
+FOLDER = "configs/closed_loop"
+LOOP = f"{FOLDER}/self_training.yaml"
 TRUE, PSEUDO, CLIP = "true_labels", "pseudo_labels", "clip"
 SPLITS = ("boxed", "caption-only")
 READINGS = ("clip-roialign", "clip-value", "clip-crop")
@@ -102,19 +102,10 @@ class Loop(Strict):
         return Plan.model_validate(whole)
 
 
-def read_loop(file: Path) -> Loop:
+def read_loop(path: str) -> Loop:
     """Read and check a loop.
 
     Raises:
-        ValueError: no such file, no YAML, or a key or value that does not fit.
+        ValueError: no such file (the kit's own is named), no YAML, or a key or value that does not fit.
     """
-    if not file.is_file():
-        raise ValueError(f"--config {file}: expected a YAML file, found none; the kit's own is {LOOP.name}")
-    try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-        return Loop.model_validate(raw)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file}: expected YAML; {' '.join(str(error).split())}") from None
-    except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'loop'}: {one['msg']}" for one in error.errors())
-        raise ValueError(f"{file}: {told}; known keys: {', '.join(Loop.model_fields)}") from None
+    return read_config(Loop, find_config(path, FOLDER))
