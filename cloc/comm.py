@@ -126,6 +126,9 @@ def add_counters(counter: Counter[str], device: torch.device | str = "cpu") -> C
 def join(device: str, deepspeed: bool) -> None:
     """Join the other processes (NCCL on accelerators, gloo elsewhere) and take this process's share of the cores.
 
+    One process alone on its machine takes as many threads as `OMP_NUM_THREADS` says, where it is set: whoever starts
+    several runs side by side shares the cores out so. With several ranks it is torchrun that sets it, always to 1.
+
     Args:
         device: `cpu` or `cuda`.
         deepspeed: start DeepSpeed's own communication too; it wants a process group even in one process.
@@ -134,7 +137,8 @@ def join(device: str, deepspeed: bool) -> None:
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or world)
     if device == "cuda":
         torch.cuda.set_device(local)
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_world))
+    asked = os.environ.get("OMP_NUM_THREADS", "") if local_world == 1 else ""
+    torch.set_num_threads(max(1, int(asked) if asked.isdecimal() else len(os.sched_getaffinity(0)) // local_world))
     if dist.is_initialized() or not (deepspeed or world > 1):
         return
     if "MASTER_ADDR" not in os.environ:

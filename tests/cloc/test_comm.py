@@ -75,3 +75,13 @@ def test_join_shares_the_cores_among_the_ranks(spine_ranks):
 
     cores = len(os.sched_getaffinity(0))
     assert spine_ranks(2, work, LOCAL_WORLD_SIZE="2") == [(0, 2, max(1, cores // 2)), (1, 2, max(1, cores // 2))]
+
+
+@pytest.mark.parametrize(("told", "threads"), [("3", 3), ("", len(os.sched_getaffinity(0))), ("many", None)])
+def test_one_process_takes_the_threads_it_is_told(told, threads, monkeypatch):
+    """Two runs side by side with all cores each wait for one another: six times as long."""
+    monkeypatch.setenv("OMP_NUM_THREADS", told)
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "LOCAL_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    comm.join("cpu", deepspeed=False)
+    assert torch.get_num_threads() == (threads or len(os.sched_getaffinity(0)))
