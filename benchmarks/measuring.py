@@ -22,6 +22,7 @@ from benchmarks.session import NO_MODEL, PROGRESS, Result, Session, Side
 from benchmarks.table import LEGEND, comparison_table, single_table
 from benchmarks.tasks.contract import Options, Task
 from benchmarks.tasks.registry import tasks_named
+from cloc.device import find_device
 from cloc.export import newest_export
 
 RESERVED = {"cloc": None, "clip": "clip"}
@@ -43,7 +44,7 @@ def score(given: argparse.Namespace) -> int:
             f"no data for {', '.join(task.name for task in tasks)} under {where[0]} or {where[1]}; render scenes with "
             f"`python -m cloc.data.scenes --out {where[1]}`, or give --data; --list shows what is looked for"
         )
-    device = processes.own_device(device_of(given.device))
+    device = processes.own_device(find_device(given.device or "auto"))
     sides = models(given, device, needed=any(task.bare for task in tasks))
     known = provenance(device, seed=0)
     folder = Path(processes.from_main(str(run_folder(given, tasks, sides, known)) if processes.is_main() else None))
@@ -106,25 +107,6 @@ def run_folder(given: argparse.Namespace, tasks: list[Task], sides: list[Side], 
         told = "; ".join(f"{name} was {before.get(name)}, is {asked[name]}" for name in other)
         raise ValueError(f"--resume: {given.resume} asked for something else: {told}; ask the same, or start a new run")
     return Path(given.resume)
-
-
-def device_of(named: str | None) -> str:
-    """The device to run on.
-
-    Raises:
-        ValueError: the name is no device, or there is no such one here.
-    """
-    import torch
-
-    if named is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(named).type
-    except RuntimeError as error:
-        raise ValueError(f"--device: expected cpu, cuda or cuda:N, got {named!r}") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"--device {named}: torch sees no CUDA device here; use --device cpu")
-    return named
 
 
 def models(given: argparse.Namespace, device: str, needed: bool) -> list:

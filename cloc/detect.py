@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 from transformers import AutoProcessor
@@ -25,6 +24,7 @@ from transformers.utils.logging import disable_progress_bar
 from cloc.boxes import xyxy_to_xywh
 from cloc.config.run import DETECTING
 from cloc.data.concepts import ConceptDictionary
+from cloc.device import find_device
 from cloc.export import newest_export, next_numbered, read_card
 from cloc.export.loading import weights_of
 from cloc.images import decode
@@ -183,7 +183,7 @@ def detect_files(
     with weights_of(folder):
         model = ClocForObjectDetection.from_pretrained(folder, use_safetensors=True).eval()
         processor = AutoProcessor.from_pretrained(folder)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(find_device())
     reads_definitions = model.config.detector_config.definitions
     concepts = sentences(names, reads_definitions, definitions)
     if reads_definitions and definitions is None:

@@ -78,10 +78,9 @@ def run(options: argparse.Namespace) -> int:
     # 1. what to do
     config = load_config(options.config, options.overrides)
     check_trackers(config.run.trackers)
-    device, deepspeed = build.find_device(config), build.deepspeed_file(config, options.local_rank is not None)
+    deepspeed = build.deepspeed_file(config, options.local_rank is not None)
     settings = None if deepspeed is None else read_deepspeed(deepspeed)
-    comm.join(device, deepspeed is not None)
-    make_deterministic()
+    device = take_place(config, deepspeed is not None)
     resumed = None if options.resume is None else runs.open_run(options.runs, config, options.resume)
 
     # 2. build
@@ -124,13 +123,15 @@ def run(options: argparse.Namespace) -> int:
     return 0 if finished else 143
 
 
-def make_deterministic() -> None:
-    """Equal runs give equal bits."""
-    import torch
+def take_place(config: Config, deepspeed: bool) -> str:
+    """The device of this process, which has joined the other ranks; from here on equal runs give equal bits."""
+    from cloc import comm
+    from cloc.device import find_device, make_deterministic
 
-    torch.use_deterministic_algorithms(True)
-    # Else every torch.empty is filled: DeepSpeed's 2 GiB bucket, each step. Nothing here reads what it has not written.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    device = find_device(config.run.device, "run.device")
+    comm.join(device, deepspeed)
+    make_deterministic(device)
+    return device
 
 
 def fits_lines(config: Config, deepspeed: dict[str, Any] | None) -> list[str]:

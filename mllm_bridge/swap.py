@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers.utils.logging import disable_progress_bar
 
+from cloc.device import find_device
 from cloc.export import next_numbered
 from mllm_bridge.disk.folders import appearing, require_free
 from mllm_bridge.disk.weights import combined_hash, stored_hash, stored_in
@@ -69,7 +69,7 @@ def swap(
         ValueError: host and encoder do not fit, or cannot be read; the message says what to do.
         VerifyError: the result does not agree with itself; nothing is left on disk.
     """
-    target, device = Path(out) if out is not None else next_numbered(runs, "swap"), _device(device)
+    target, device = Path(out) if out is not None else next_numbered(runs, "swap"), find_device(device)
     full_verify = full_verify or mllm is None  # a host made here is tiny
     require_free(target)
     host = None if mllm is None else open_host(mllm)  # without its weights, so what does not fit is soon said
@@ -162,21 +162,6 @@ def _origin(encoder: Encoder) -> str:
 
 def _indented(text: str) -> str:
     return "\n".join("  " + line for line in text.splitlines())
-
-
-def _device(name: str) -> str:
-    """The device's name; `auto` is the accelerator where there is one.
-
-    Raises:
-        ValueError: torch knows no such device, or it is not there.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device: {name!r} cannot be used here ({error}); pass cpu, or leave it out") from error
-    return name
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

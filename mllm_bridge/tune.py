@@ -48,6 +48,8 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from cloc import comm
+    from cloc.device import find_device, make_deterministic
+    from cloc.metering.trackers import check_trackers
     from cloc.places import FILE, Places
     from mllm_bridge.disk.folders import read_json
     from mllm_bridge.hosts import family_of
@@ -60,11 +62,11 @@ def run(options: argparse.Namespace) -> int:
 
     # 1. what to do
     config = load_settings(options.config, options.overrides)
+    check_trackers(config.run.trackers)
     settings = deepspeed_settings(config)
-    device = "cuda" if torch.cuda.is_available() and config.run.device != "cpu" else "cpu"
+    device = find_device(config.run.device, "run.device")
     comm.join(device, settings is not None)
-    torch.use_deterministic_algorithms(True, warn_only=device == "cuda")
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    make_deterministic(device)
 
     # 2. build
     host = find_host(config.host, options.runs)

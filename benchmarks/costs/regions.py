@@ -16,6 +16,7 @@ import cloc
 from benchmarks.costs.timing import in_turn, ratio_of, seconds_of, threads_told
 from benchmarks.tasks.contract import Score
 from cloc.data.scenes import WorldSpec, render_scene
+from cloc.device import find_device
 from cloc.text import clip_tokenizer
 
 BOXES = 100
@@ -38,7 +39,7 @@ EMBED = 512
 @torch.inference_mode()
 def region_scores(split: str) -> list[Score]:
     """Ratios, the model alone and with preprocessing of a scene of `SCENE` pixels."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = find_device()
     torch.manual_seed(0)
     tower = CLIPVisionConfig(**TOWER).to_dict()
     model = cloc.ClocVisionModel(cloc.ClocVisionConfig(tower=tower, projection_dim=EMBED)).eval().to(device)

@@ -15,6 +15,7 @@ import torch
 from benchmarks.costs.timing import in_turn, ratio_of, threads_told
 from benchmarks.tasks.contract import Score
 from cloc.config import Config, load_config
+from cloc.device import find_device
 from cloc.planning.shapes import Shapes
 from cloc.planning.trial import StepSeconds, Trial, finish
 
@@ -38,7 +39,7 @@ def step_scores(split: str) -> list[Score]:
     Returns:
         `_passes` is forward and backward alone; without it the whole step, with clip and optimiser.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = find_device()
     repeats = REPEATS[device]
     found = in_turn(works(device), repeats)
     whole = {name: [one.whole for one in seconds] for name, seconds in found.items()}

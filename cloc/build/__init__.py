@@ -10,14 +10,13 @@ from cloc.build.model import (
     make_tower_config,
     scratch_model,
 )
-from cloc.build.steps import deepspeed_file, find_device, make_losses, make_stepper, model_inputs, tower_scales
+from cloc.build.steps import deepspeed_file, make_losses, make_stepper, model_inputs, tower_scales
 
 __all__ = [
     "SCENES",
     "data_root",
     "deepspeed_file",
     "export_detection_size",
-    "find_device",
     "make_batches",
     "make_losses",
     "make_model",

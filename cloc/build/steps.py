@@ -41,18 +41,6 @@ def deepspeed_file(config: Config, launched: bool) -> Path | None:
     return next((path for path in (Path(name), REPOSITORY / name) if path.is_file()), Path(name))
 
 
-def find_device(config: Config) -> str:
-    """`cpu` or `cuda`.
-
-    Raises:
-        ValueError: cuda is asked for and there is none.
-    """
-    there = torch.cuda.is_available()
-    if config.run.device == "cuda" and not there:
-        raise ValueError("run.device=cuda: this torch sees no CUDA device; use run.device=auto or cpu")
-    return "cuda" if there and config.run.device != "cpu" else "cpu"
-
-
 def make_stepper(config: Config, model: ClocModel, deepspeed: dict[str, Any] | None) -> Stepper:
     """Plain torch, or DeepSpeed with the given settings, around the model."""
     optim, accumulation, bf16 = config.optim, config.train.accumulation, config.run.precision == "bf16"

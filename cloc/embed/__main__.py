@@ -21,6 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 from transformers import AutoModel, AutoProcessor
 
+from cloc.device import find_device
 from cloc.embed.prompt_boxes import PromptBoxes, match, read_prompt_boxes
 from cloc.embed.vector_file import VectorFile, vector_schema
 from cloc.export import newest_export, read_card
@@ -122,7 +123,7 @@ def run(options: argparse.Namespace) -> None:
         boxes = match(read, images, options.boxes)
     folder = newest_export() if options.model is None else options.model
     card = read_card(folder)
-    device = _device(options.device)
+    device = find_device(options.device)
     with weights_of(folder):
         model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).to(device).eval()
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -145,13 +146,6 @@ def run(options: argparse.Namespace) -> None:
     if reasons:
         told_reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
         print(f"left out or cut, by reason: {told_reasons}" + (f"; first image: {min(skipped)}" if skipped else ""))
-
-
-def _device(name: str) -> str:
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise ValueError("--device cuda: this torch sees no CUDA device; use auto or cpu")
-    return "cuda" if there and name != "cpu" else "cpu"
 
 
 def main(arguments: list[str]) -> int:

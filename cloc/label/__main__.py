@@ -8,8 +8,7 @@ from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
-import torch
-
+from cloc.device import find_device
 from cloc.label.job import Labelled, cores, label
 from cloc.label.settings import CAPTION_PROMPT, PRECISIONS, LabelSettings
 from cloc.label.table1 import table
@@ -49,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _settings(args: argparse.Namespace) -> LabelSettings:
     given = {field.name: getattr(args, field.name) for field in fields(LabelSettings)}
-    given["device"] = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    given["device"] = find_device(args.device or "auto")
     return LabelSettings(**given)
 
 

@@ -13,11 +13,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from cloc.data.shards import ShardSet, already_made
 from cloc.data.shards.card import full_card
+from cloc.device import find_device
 from cloc.label.captioner import captioner_facts
 from cloc.label.detectors import detector_facts
 from cloc.label.folder import WorkFolder, entry_of, needed_bytes
@@ -72,8 +72,7 @@ def label(
         ValueError: source, settings, models or `out` cannot be used, or nothing could be labelled.
     """
     shards = ShardSet.open(source, kind="pairs")
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: expected a CUDA device, found none; take --device cpu")
+    find_device(settings.device)
     make_chunker(settings.chunker)  # a missing one is said before the models are loaded
     models = {"detector": detector_facts(settings.detector, settings.size)} if make is None else {}
     if settings.captioner is not None and make is None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from cloc import build, comm
+from cloc import comm
 from cloc.config import Config
+from cloc.device import find_device
 from cloc.planning.dry_step import DryStep
 from cloc.planning.memory import Memory, dry_steps, memory_of, room, what_helps
 from cloc.planning.seen import Kind, kinds_of
@@ -122,7 +123,7 @@ def _memory_lines(config: Config, costs: Sequence[Cost], devices: int, zero: int
         f"{busiest} each: "
         f"states {memory.states / 2**30:,.2f}, gradients and activations {memory.working / 2**30:,.2f}"
     )
-    device = build.find_device(config)
+    device = find_device(config.run.device, "run.device")
     there = room(device, 1)
     if memory.total > there:
         yield (
@@ -146,7 +147,7 @@ def _time_lines(config: Config, costs: Sequence[Cost], devices: int) -> Iterator
 
 def measured_rate(config: Config, cost: Cost) -> tuple[float, int, str]:
     """Samples a second of plain torch on this device, with made-up pixels; the batch and the device's name."""
-    device = build.find_device(config)
+    device = find_device(config.run.device, "run.device")
     images = max(cost.kind.batch_size // comm.world_size(), 1)
     if device == "cpu":
         images = max(1, min(images, int(MEASURED_FLOPS / cost.work)))

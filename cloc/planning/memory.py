@@ -10,6 +10,7 @@ import torch
 
 from cloc import build
 from cloc.config import Config
+from cloc.device import find_device
 from cloc.losses.pairs import Form
 from cloc.planning.dry_step import DryStep, dry_step
 from cloc.planning.seen import Kind, kinds_of
@@ -115,7 +116,7 @@ def check_fits(config: Config, devices: int, zero: int, processes: int) -> list[
     Raises:
         ValueError: it cannot fit; the message has the figures and says what to change.
     """
-    device = build.find_device(config)
+    device = find_device(config.run.device, "run.device")
     there = room(device, processes)
     steps = dry_steps(config, kinds_of(config), devices, count=False)
     memory = max((memory_of(step, devices, zero) for step in steps), key=lambda one: one.total)

@@ -10,6 +10,7 @@ import torch
 
 from cloc import build
 from cloc.config import Config
+from cloc.device import find_device
 from cloc.engine import Losses
 from cloc.models.tower import image_side, patch_grid
 from cloc.planning.made_up import asked_with, made_up_batch, made_up_concepts
@@ -53,7 +54,7 @@ class Trial:
             shapes: of the batch.
             phrase_tokens: (U,) real tokens of each phrase, ends included; all are full without it.
         """
-        device = build.find_device(config)
+        device = find_device(config.run.device, "run.device")
         alone = config.model_copy(update={"train": config.train.model_copy(update={"accumulation": 1})})
         tokenizer = build.make_tokenizer(config)
         model = build.scratch_model(build.make_model_config(config, tokenizer), config.run.seed).to(device)
