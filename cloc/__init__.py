@@ -4,6 +4,7 @@ from transformers import (
     AutoConfig,
     AutoImageProcessor,
     AutoModel,
+    AutoModelForZeroShotImageClassification,
     AutoModelForZeroShotObjectDetection,
     AutoProcessor,
 )
@@ -11,6 +12,7 @@ from transformers import (
 from cloc.losses.alignment import focal_alignment, focal_alignment_plain
 from cloc.losses.chunked import contrast_chunked
 from cloc.losses.contrastive import contrast
+from cloc.models.classification import ClocForZeroShotImageClassification
 from cloc.models.configuration import ClocConfig, ClocVisionConfig
 from cloc.models.detection import ClocForObjectDetection
 from cloc.models.detection_processing import ClocDetectionImageProcessor
@@ -23,6 +25,7 @@ AutoConfig.register("cloc", ClocConfig, exist_ok=True)
 AutoConfig.register("cloc_vision_model", ClocVisionConfig, exist_ok=True)
 AutoModel.register(ClocConfig, ClocModel, exist_ok=True)
 AutoModel.register(ClocVisionConfig, ClocVisionModel, exist_ok=True)
+AutoModelForZeroShotImageClassification.register(ClocConfig, ClocForZeroShotImageClassification, exist_ok=True)
 AutoModelForZeroShotObjectDetection.register(ClocConfig, ClocForObjectDetection, exist_ok=True)
 AutoImageProcessor.register(
     ClocConfig, image_processor_classes={"torchvision": ClocDetectionImageProcessor}, exist_ok=True
@@ -34,6 +37,7 @@ __all__ = [
     "ClocConfig",
     "ClocDetectionImageProcessor",
     "ClocForObjectDetection",
+    "ClocForZeroShotImageClassification",
     "ClocModel",
     "ClocProcessor",
     "ClocVisionConfig",
