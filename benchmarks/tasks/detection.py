@@ -63,20 +63,31 @@ class Detected:
 
 
 def detect_all(predictor: DetectorPredictor, dataset: AnnotatedSet, options: Options) -> Detected:
-    """Ask for all categories of the set on each of its images."""
+    """Ask for all categories of the set on each of its images.
+
+    Raises:
+        ValueError: the set's file cannot be scored, which is said before anything is asked.
+    """
     categories = tuple(sorted(dataset.categories.values(), key=lambda category: category.id))
     ids, form = [category.id for category in categories], form_of(predictor, categories)
     names = [concept_sentence(one.name, one.definition if form == DEFINED else "") for one in categories]
     images, skipped = limited(dataset.images, options), dict[int, str]()
+    truth = truth_of(dataset, images)
     entries, opened = [], []
     for kept, photos in photo_batches(images, options, f"{predictor.name} on {dataset.name}", skipped):
         for image, found in zip(kept, predictor.detect(photos, names, options.boxes_an_image), strict=True):
             entries += as_results(image.image_id, found, ids)
             opened.append(image)
-    content = only_images(json.loads(Path(dataset.file).read_bytes()), {image.image_id for image in opened})
-    truth = read_truth(content) if opened else None
+    truth = truth if len(opened) == len(images) else truth_of(dataset, opened)
     detections = read_detections(entries, truth)[0] if truth is not None else None
     return Detected(opened, categories, form, entries, truth, detections, Counter(skipped.values()))
+
+
+def truth_of(dataset: AnnotatedSet, images: Sequence[AnnotatedImage]) -> DetectionTruth | None:
+    """The annotations of these images, None where there is no image; for the errors see `read_truth`."""
+    if not images:
+        return None
+    return read_truth(only_images(json.loads(Path(dataset.file).read_bytes()), {image.image_id for image in images}))
 
 
 def form_of(predictor: DetectorPredictor, categories: Sequence[Category]) -> str:
