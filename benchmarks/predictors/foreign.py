@@ -38,8 +38,10 @@ class ForeignCrop:
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
-        """See `Predictor.encode_texts`. SigLIP2 was trained on lower case, so its texts are lowered."""
-        if self.model.config.model_type == "siglip2":
+        """See `Predictor.encode_texts`. SigLIP and SigLIP2 were trained on lower case, so their texts are lowered: a
+        SigLIP2 of fixed size says `siglip`, and the tokenizer beside it keeps capitals.
+        """
+        if not self.is_clip:
             texts = [text.lower() for text in texts]
         how = {"padding": True} if self.is_clip else {"padding": "max_length", "max_length": SIGLIP_TEXT}
         parts = []

@@ -12,6 +12,7 @@ from transformers import AutoModel, AutoProcessor
 import cloc  # noqa: F401  registers the model classes
 from cloc.export import read_card
 from cloc.export.loading import weights_of
+from cloc.export.reference import check_reference
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def load_model(given: Path, device: str = "cpu", batch_size: int = 64) -> Loaded
     """Load an export in fp32.
 
     Raises:
-        ValueError: no export, an unfinished one, or one whose weights cannot be read or do not fill the model exactly.
+        ValueError: no export, an unfinished one, one whose weights cannot be read or do not fill the model exactly, or
+            one that does not give the reference picture's embedding (`cloc.export.reference`).
     """
     folder = export_folder(given)
     card = read_card(folder)
@@ -75,6 +77,7 @@ def load_model(given: Path, device: str = "cpu", batch_size: int = 64) -> Loaded
     if any(odd.values()):
         listed = "; ".join(f"{kind.replace('_', ' ')}: {keys[:3]}" for kind, keys in odd.items() if keys)
         raise ValueError(f"{folder}: the weights do not fill the model exactly ({listed}); export it again")
+    check_reference(card, model.eval(), processor.image_processor, folder)
     return LoadedModel(
         label=label_of(folder),
         sha256=card.get("model_sha256"),

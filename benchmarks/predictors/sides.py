@@ -19,6 +19,7 @@ from benchmarks.predictors.readings import readings_of
 from benchmarks.predictors.rivals import GROUNDED, OWL, GroundedDetector, OwlDetector
 from benchmarks.session import Side
 from cloc.export import CARD, read_card
+from cloc.places import FILE
 
 OUR_DETECTOR = "ClocForObjectDetection"
 
@@ -60,8 +61,10 @@ def load_side(
         return Side(label, sha256, [reading], folder, f"{family}, mllm, coordinates {reading.places.name}")
     if family in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         places = places_of(folder, coordinates)
+        assumed = coordinates is None and (folder is None or not (folder / FILE).is_file())
         reading = TransformersMllm(str(source), device, batch_size, places, question)
-        return Side(label, sha256, [reading], folder, f"{family}, mllm, coordinates {places.name}")
+        told = f"{family}, mllm, coordinates {places.name}{' (assumed: it declares none)' * assumed}"
+        return Side(label, sha256, [reading], folder, told)
     if folder is None or not ((folder / CARD).is_file() or family == "cloc"):
         known = ", ".join((*ENCODERS, *OWL, *GROUNDED))
         raise ValueError(

@@ -84,7 +84,7 @@ class Flickr30kGrounding(Task):
         for row, reason in skipped.items():
             reasons[reason] += len(images[row].entities)
         why = cannot or (None if rows else "no photo could be used")
-        told = why or told_failures([answer.failure for answer in answers])
+        told = why or told_failures(answers)
         scores = [
             Score(
                 found.split,

@@ -18,7 +18,7 @@ from PIL import Image
 
 from benchmarks.predictors.contract import Predictor
 from benchmarks.predictors.detector import DetectorPredictor
-from benchmarks.predictors.mllm import MllmPredictor
+from benchmarks.predictors.mllm import CONVENTIONS, MllmPredictor
 
 PHRASE_BOX = "phrase-box"
 NO_BOX = "no_box_found"
@@ -36,11 +36,13 @@ class PhraseBox:
         box_xyxy: (4,) pixels of the original image, NaN where there is none.
         failure: why there is none; empty where there is one.
         said: the answer in words, of an MLLM.
+        fits: where there is none, the words of `--coordinates` by which the answer would hold a box.
     """
 
     box_xyxy: NDArray[np.float64]
     failure: str = ""
     said: str | None = None
+    fits: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, object]:
         """For a line of the predictions."""
@@ -92,13 +94,24 @@ def _read(predictor: MllmPredictor, answer: str, size: tuple[int, int]) -> Phras
     reading = predictor.places.read(answer, size)
     if reading.boxes_xyxy:
         return PhraseBox(np.array(reading.boxes_xyxy[0], dtype=np.float64), said=answer)
-    return PhraseBox(np.full(4, np.nan), next(iter(reading.failures)), answer)
+    others = {word: places for word, places in CONVENTIONS.items() if places != predictor.places}
+    fits = tuple(word for word, places in others.items() if places.read(answer, size).boxes_xyxy)
+    return PhraseBox(np.full(4, np.nan), next(iter(reading.failures)), answer, fits)
 
 
-def told_failures(failures: Sequence[str]) -> str | None:
-    """One line for a row: how many phrases have no box, and why; None where all have one."""
-    counts = Counter(reason for reason in failures if reason)
+def told_failures(answers: Sequence[PhraseBox]) -> str | None:
+    """One line for a row: how many phrases have no box, and why; None where all have one.
+
+    Where most answers would hold a box by other conventions, those are named. Nothing is ever read by them unasked.
+    """
+    counts = Counter(answer.failure for answer in answers if answer.failure)
     if not counts:
         return None
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items()))
-    return f"without a box, counted as wrong: {counts.total():,} of {len(failures):,} ({reasons})"
+    line = f"without a box, counted as wrong: {counts.total():,} of {len(answers):,} ({reasons})"
+    fits = Counter(word for answer in answers for word in answer.fits)
+    most = max(fits.values(), default=0)
+    if 2 * most <= len(answers):
+        return line
+    others = " or ".join(word for word, count in fits.items() if count == most)
+    return f"{line}; read as {others}, {most:,} hold one: is the host's way of writing a box declared right?"

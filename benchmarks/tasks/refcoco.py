@@ -35,7 +35,7 @@ from benchmarks.tasks.phrase_boxes import (
     told_failures,
 )
 from benchmarks.tasks.referring import Referred, refer
-from cloc.data.formats.refcoco import ReferringSet, read_refcoco, refcoco_splits
+from cloc.data.formats.refcoco import ReferringSet, read_refcoco, refcoco_name, refcoco_splits
 from cloc.images import Placement
 
 CANDIDATES = "candidates/nearest-region"
@@ -74,7 +74,7 @@ class RefCoco(Task):
             for split in splits:
                 if split != "train":
                     load = partial(read_refcoco, folder, self.name, split)
-                    found.append(FoundSet(self.name, split, folder / self.name, load))
+                    found.append(FoundSet(refcoco_name(folder, self.name), split, folder / self.name, load))
         return found
 
     def self_check(self) -> None:
@@ -150,7 +150,7 @@ def box_scores(
     referents = [place.to_canvas([box])[0] for place, box in zip(places, meant, strict=True)]
     extents = [place.to_canvas([[0, 0, place.width, place.height]])[0] for place in places]
     blind = constant_ious(referents, extents)
-    told, scores = told_failures([answers.boxes[row].failure for row in rows]), []
+    told, scores = told_failures([answers.boxes[row] for row in rows]), []
     for metric, value_of in METRICS.items():
         constant = constant_box(value_of(blind), answers.image_ids[rows])
         tally = Tally.of(answers.image_ids[rows], value_of(answers.box_iou[rows]))

@@ -25,8 +25,8 @@ class RunConfig(Strict):
     seed: int = Field(0, ge=0, description="decides initial weights, the order of samples and every draw")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where there is one")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast; weights and losses stay fp32")
-    trackers: tuple[Literal["tensorboard", "wandb"], ...] = Field(
-        ("tensorboard",), description="where figures go beside metrics.jsonl; wandb has to be installed"
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field(
+        ("tensorboard",), description="where figures go beside metrics.jsonl; wandb and trackio have to be installed"
     )
     workers: int | Literal["auto"] = Field(
         "auto", description="loading processes a rank; auto: cores / ranks - 1, at most 4"
@@ -36,7 +36,10 @@ class RunConfig(Strict):
 class DataConfig(Strict):
     """One source of training samples."""
 
-    path: str = Field(description="shards, Parquet or a saved dataset; `scenes`: the rendered world, made if missing")
+    path: str = Field(
+        description="shards (a folder, or a pattern with *, {000..041} and ::), Parquet or a saved dataset; `scenes`: "
+        "the rendered world, made if missing"
+    )
     kind: DataKind = Field("regions", description="what the shards hold; detclip and joint take one kind a step")
     batch_size: int = Field(32, ge=1, description="samples a step (of its kind) takes from it, over all ranks")
     weight: float | None = Field(

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerBase
 
+from cloc.export.reference import reference_of
 from cloc.models.detection_processing import detection_image_processor
 from cloc.models.modeling import ClocModel
 from cloc.models.processing import ClocProcessor, image_processor
@@ -134,6 +135,7 @@ def save_vision_tower(model: ClocModel, state: Mapping[str, torch.Tensor], folde
 def model_card(card: Mapping[str, Any]) -> str:
     """The README.md of an export."""
     sources = "\n".join(f"- `{s['path']}` ({s['kind']}, {s['samples']:,} samples){s['note']}" for s in card["data"])
+    begins = ", ".join(f"{value:.4f}" for value in card["reference"]["image_embedding"][:4])
     return f"""---
 library_name: transformers
 license: {card["licence"]}
@@ -149,6 +151,9 @@ Made by mllm-vision-kit {card["version"]} (commit {card["commit"]}) on {card["ti
 Images are padded to a square with the mean colour and resized to {card["image_size"]} px; boxes are given in pixels of
 the original image. `AutoModel.from_pretrained(folder)` and `AutoProcessor.from_pretrained(folder)` work after
 `import cloc`; `{card["tower"]}/` is the tower alone, for code that knows nothing of this kit.
+
+Of the kit's reference picture (`cloc.export.reference`) the image embedding begins
+{begins}: elsewhere other values mean that images are prepared in another way.
 
 No figure of merit stands here: score the folder with `python benchmarks/run.py --model FOLDER`.
 """
@@ -200,7 +205,7 @@ def write_export(
         "tower": model.vision.tower.config.model_type,
         "data": list(data),
     }
-    card |= {"model_sha256": files["model.safetensors"], "files": files}
+    card |= {"model_sha256": files["model.safetensors"], "files": files, "reference": reference_of(temporary, images)}
     (temporary / "README.md").write_text(model_card(card), encoding="utf-8")
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)

@@ -10,8 +10,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
+from cloc import comm
 from cloc.metering.trackers import open_trackers
 
 
@@ -85,8 +87,11 @@ class Meter:
         entry: dict[str, object] = {"step": step, **figures, "samples": samples}
         if (step + 1) % self.log_every == 0:
             now = time.perf_counter()
-            entry["samples_per_second"] = self._samples / (now - self._since)
+            entry["samples_per_second"] = speed = self._samples / (now - self._since)
+            entry["samples_per_second_per_process"] = speed / comm.world_size()  # of one device, where there are some
             entry["resident_mib"] = resident_mib()
+            if torch.cuda.is_available():
+                entry["device_peak_mib"] = torch.cuda.max_memory_allocated() / 2**20
             self._samples, self._since = 0, now
             finite = {k: v for k, v in entry.items() if isinstance(v, float) and math.isfinite(v)}
             for tracker in self._trackers:

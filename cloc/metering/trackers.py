@@ -1,13 +1,17 @@
-"""Service room: where figures go beside metrics.jsonl: TensorBoard, and Weights & Biases where it is installed."""
+"""Service room: where figures go beside metrics.jsonl: TensorBoard, and W&B or trackio where they are installed."""
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
-KNOWN = ("tensorboard", "wandb")
+KNOWN = ("tensorboard", "wandb", "trackio")
+BESIDE = ("wandb", "trackio")
+"""Those that are packages of their own."""
 
 
 class Tracker(Protocol):
@@ -28,8 +32,11 @@ def check_trackers(names: Sequence[str]) -> None:
     Raises:
         ValueError: it is not installed.
     """
-    if "wandb" in names and find_spec("wandb") is None:
-        raise ValueError("run.trackers: wandb is not installed; pip install wandb, or use run.trackers=[tensorboard]")
+    for name in BESIDE:
+        if name in names and find_spec(name) is None:
+            raise ValueError(
+                f"run.trackers: {name} is not installed; pip install {name}, or use run.trackers=[tensorboard]"
+            )
 
 
 def open_trackers(names: Sequence[str], folder: Path, first_step: int) -> list[Tracker]:
@@ -40,7 +47,7 @@ def open_trackers(names: Sequence[str], folder: Path, first_step: int) -> list[T
         folder: the run's; its name is the run's name.
         first_step: where this process starts.
     """
-    kinds = {"tensorboard": TensorBoard, "wandb": WandB}
+    kinds = {"tensorboard": TensorBoard, "wandb": WandB, "trackio": Trackio}
     return [kinds[name](folder, first_step) for name in dict.fromkeys(names)]
 
 
@@ -76,6 +83,34 @@ class WandB:
         self._run = wandb.init(
             name=folder.name, id=number.read_text(encoding="utf-8"), dir=str(folder), resume="allow",
             config={"first_step": first_step},
+        )  # fmt: skip
+
+    def write(self, figures: Mapping[str, float], step: int) -> None:
+        """See `Tracker`."""
+        self._run.log(dict(figures), step=step)
+
+    def close(self) -> None:
+        """See `Tracker`."""
+        self._run.finish()
+
+
+class Trackio:
+    """trackio: a local board (`trackio show`), or a Space. Where it writes are its own environment variables
+    (TRACKIO_DIR, TRACKIO_SPACE_ID); TRACKIO_PROJECT names the project. Steps that a killed process had written before
+    the checkpoint stand there twice.
+    """
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        check_trackers(["trackio"])
+        import trackio
+
+        # trackio knows a run by its name alone, which other folders may have too.
+        name = folder / "trackio_name"
+        if not name.is_file():
+            name.write_text(f"{folder.name}-{secrets.token_hex(4)}", encoding="utf-8")
+        self._run = trackio.init(
+            project=os.environ.get("TRACKIO_PROJECT", "mllm-vision-kit"), name=name.read_text(encoding="utf-8"),
+            resume="allow", embed=False, config={"first_step": first_step},
         )  # fmt: skip
 
     def write(self, figures: Mapping[str, float], step: int) -> None:

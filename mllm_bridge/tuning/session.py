@@ -106,7 +106,7 @@ class Session:
         state = {"world": comm.world_size(), "threads": torch.get_num_threads(), "deepspeed": deepspeed}
         kept = train.checkpoint_every, train.keep_checkpoints
         plan = engine.Plan(self.folder, steps, self.first, each, config.run.seed, rate, *kept, state)
-        meter = Meter(self.folder, steps, self.first, train.log_every, quiet=not comm.is_main())
+        meter = Meter(self.folder, steps, self.first, train.log_every, not comm.is_main(), config.run.trackers)
         finished = engine.train(stepper, make_loader(batches, workers), make_losses(stepper), meter, plan)
         meter.close()
         return finished, meter.skipped

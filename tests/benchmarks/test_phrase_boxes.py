@@ -17,7 +17,7 @@ from benchmarks.provenance import Provenance
 from benchmarks.roots import roots
 from benchmarks.session import Session, Side
 from benchmarks.tasks.contract import Options
-from benchmarks.tasks.phrase_boxes import box_protocol, phrase_boxes, told_failures
+from benchmarks.tasks.phrase_boxes import PhraseBox, box_protocol, phrase_boxes, told_failures
 from benchmarks.tasks.refcoco import RefCoco
 from cloc import ClocConfig, ClocForObjectDetection, ClocProcessor, ClocVisionConfig
 from cloc.models.detection_processing import detection_image_processor
@@ -52,7 +52,9 @@ def export(folder, **changes):
 
 def test_one_pass_for_all_phrases_agrees_with_one_a_phrase(tmp_path):
     detector = ClocDetector(export(tmp_path), "cpu", 2)
-    images = [Image.effect_noise((50, 30), 90).convert("RGB"), Image.effect_noise((30, 44), 90).convert("RGB")]
+    noise = np.random.default_rng(0)  # unlike Pillow's, the same every time
+    sizes = (30, 50, 3), (44, 30, 3)
+    images = [Image.fromarray(noise.integers(0, 256, size, dtype=np.uint8)) for size in sizes]
     phrases = [["the left red ring", "a Blue_Square", "sky"], []]
     fast, plain = detector.ground(images, phrases), ground_alone(detector.detect, images, [["the left red ring",
         "a blue square", "sky"], []])  # fmt: skip
@@ -172,7 +174,27 @@ def test_the_first_box_of_an_answer_counts_and_no_phrase_asks_nothing(colours):
     assert boxes[0].box_xyxy.tolist() == [0, 0, 50, 50]
     assert none == []
     assert phrase_boxes(Pointer(colours), [image], [[]]) == [[]]
-    assert told_failures(["", ""]) is None
+    assert told_failures([PhraseBox(np.zeros(4))] * 2) is None
+
+
+@pytest.mark.parametrize(
+    ("declared", "written", "named"),
+    [("0-1", "pixels", "0-1000 or pixels"), ("pixels", "0-1000", "0-1000"), ("0-1", "0-1", None)],
+)
+def test_another_convention_is_named_and_never_used(declared, written, named):
+    image, box = Image.new("RGB", (400, 300)), (100.0, 90.0, 390.0, 290.0)
+
+    class Writes:
+        kind, question, places = "mllm", "{}?", CONVENTIONS[declared]
+
+        def answer(self, images, questions):
+            return [CONVENTIONS[written].write(box, image.size)] * len(questions)
+
+    (answers,) = phrase_boxes(Writes(), [image], [["x", "y", "z"]])
+    assert all(bool(answer.failure) == (named is not None) for answer in answers)
+    hint = f"; read as {named}, 3 hold one: is the host's way of writing a box declared right?"
+    line = f"without a box, counted as wrong: 3 of 3 (3 out_of_range){hint}"
+    assert told_failures(answers) == (None if named is None else line)
 
 
 def test_the_protocol_names_what_changes_the_number(colours):

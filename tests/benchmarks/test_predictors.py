@@ -1,5 +1,7 @@
 import json
+import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch.nn import functional as F
-from transformers import CLIPConfig, Kosmos2Config, LlavaConfig, Owlv2Config
+from transformers import BatchFeature, CLIPConfig, Kosmos2Config, LlavaConfig, Owlv2Config
 
 from benchmarks.predictors.crop import cut_out
 from benchmarks.predictors.detector import ClocDetector
@@ -18,6 +20,7 @@ from benchmarks.predictors.mllm import TransformersMllm
 from benchmarks.predictors.readings import readings_of
 from benchmarks.predictors.rivals import OwlDetector
 from cloc import ClocConfig
+from cloc.export.reference import reference_of
 
 WHOLE = np.array([[0.0, 0.0, 40.0, 40.0]])
 
@@ -193,6 +196,39 @@ def test_weights_that_do_not_fill_the_model_are_refused(tmp_path, exports, name,
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=f"do not fill the model exactly .{message}"):
         load_model(copy)
+
+
+def test_an_export_that_gives_another_embedding_is_refused(tmp_path, exports):
+    folder = shutil.copytree(exports["cloc"], tmp_path / "export")
+    card = json.loads((folder / "export.json").read_text())
+    card["reference"] = reference_of(folder, load_model(folder).processor.image_processor)
+    (folder / "export.json").write_text(json.dumps(card))
+    load_model(folder)
+    for file in folder.glob("*processor*.json"):  # as where another library prepares the images
+        file.write_text(re.sub(r'("image_mean": \[\s*)0\.\d+', r"\g<1>0.9", file.read_text()))
+    with pytest.raises(ValueError, match=r"the reference picture's embedding differs by .* prepared in another way"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(("kind", "asked"), [("siglip", "a red cup"), ("siglip2", "a red cup"), ("clip", "a Red Cup")])
+def test_siglip_is_asked_in_lower_case(kind, asked):
+    """A SigLIP2 of fixed size says `siglip`, and the tokenizer beside it keeps capitals."""
+    seen = []
+
+    def processor(text, **_):
+        seen.extend(text)
+        return BatchFeature({"input_ids": torch.zeros(len(text), 2)})
+
+    def features(input_ids):
+        return torch.ones(len(input_ids), 3)
+
+    reading = object.__new__(ForeignCrop)
+    reading.is_clip, reading.device, reading.processor = kind == "clip", "cpu", processor
+    text = SimpleNamespace(projection_size=3)
+    config = SimpleNamespace(model_type=kind, projection_dim=3, text_config=text)
+    reading.model = SimpleNamespace(config=config, get_text_features=features)
+    assert reading.encode_texts(["a Red Cup"]).shape == (1, 3)
+    assert seen == [asked]
 
 
 @pytest.mark.parametrize(

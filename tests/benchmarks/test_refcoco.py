@@ -20,6 +20,21 @@ def scores(measured):
     return {(s.split, s.protocol, s.metric): s for s in measured.scores}
 
 
+@pytest.mark.parametrize(("publisher", "named"), [("unc", "refcoco"), ("google", "refcoco-google")])
+def test_splits_of_another_publisher_are_named(tmp_path, colours, publisher, named):
+    folder = colours.write(tmp_path) / "refcoco" / "refcoco"
+    (refs,) = folder.glob("refs(*")
+    refs.rename(folder / f"refs({publisher}){refs.suffix}")
+    (found,) = TASK.find([tmp_path])
+    assert found.dataset == named
+    assert TASK.run(colours.Reader(), found.load(), found, QUIET).dataset == named
+    line = {"expression": "x", "img_path": "a.jpg"}
+    (tmp_path / "lines" / "refcoco" / "annotations_only").mkdir(parents=True)
+    file = f"lines/refcoco/annotations_only/REC_refcoco_{publisher}_val.jsonl"
+    (tmp_path / file).write_text(json.dumps(line))
+    assert [one.dataset for one in TASK.find([tmp_path / "lines"])] == [named]
+
+
 def test_perfect_answers_score_exactly_one(root, colours):
     found = scores(measure(root, colours.Reader()))
     assert {key[0] for key in found} == {"val/name", "val/relational", "val/all"}

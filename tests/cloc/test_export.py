@@ -8,6 +8,8 @@ from transformers import AutoModel, AutoProcessor
 
 import cloc
 from cloc import export
+from cloc.export import reference
+from cloc.export.reference import reference_picture
 
 
 def card_at(folder, time, objective="cloc"):
@@ -63,6 +65,22 @@ def test_the_model_card_says_what_it_was_made_from(spine_export):
     assert "objective `cloc`" in text
     assert "`scenes` (regions, 64 samples)" in text
     assert cloc.__version__ in text
+
+
+def test_the_card_holds_the_reference_pictures_embedding(spine_export):
+    folder = spine_export()
+    told = export.read_card(folder)["reference"]
+    model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
+    with torch.no_grad():
+        pixels = processor(images=[reference_picture()])["pixel_values"]
+        found = model.get_image_features(pixels)[0, : reference.COMPONENTS]
+    assert told["image_embedding"] == pytest.approx(found.tolist(), abs=1e-5)
+    assert told["versions"]["torch"] == torch.__version__.partition("+")[0] or "+" in told["versions"]["torch"]
+    assert ", ".join(f"{value:.4f}" for value in told["image_embedding"][:4]) in (folder / "README.md").read_text()
+    reference.check_reference({}, model, processor.image_processor, folder)  # as earlier versions wrote cards
+    spoilt = {"reference": told | {"image_embedding": [value + 0.01 for value in told["image_embedding"]]}}
+    with pytest.raises(ValueError, match=r"differs by 0\.01 from the one in export\.json"):
+        reference.check_reference(spoilt, model, processor.image_processor, folder)
 
 
 def test_export_json_comes_last(spine_export, spine_model, monkeypatch, tmp_path):

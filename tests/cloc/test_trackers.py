@@ -1,17 +1,20 @@
 """Figures reach every tracker that was asked for; a missing package is said before a run starts."""
 
+import json
 import sys
 import types
 from collections import Counter
 
 import pytest
+import torch
 
+from cloc import comm
 from cloc.metering import Meter, trackers
 
 
-@pytest.fixture
-def fake_wandb(monkeypatch):
-    """A stand-in that notes what it is told, as if the package were installed."""
+@pytest.fixture(params=["wandb", "trackio"])
+def package(request, monkeypatch):
+    """Its name, and what a stand-in for it is told, as if it were installed."""
     told = {"init": [], "log": [], "finished": 0}
 
     class Run:
@@ -21,39 +24,62 @@ def fake_wandb(monkeypatch):
         def finish(self):
             told["finished"] += 1
 
-    module = types.ModuleType("wandb")
+    module = types.ModuleType(request.param)
     module.util = types.SimpleNamespace(generate_id=lambda: "abc123")
     module.init = lambda **asked: told["init"].append(asked) or Run()
-    monkeypatch.setitem(sys.modules, "wandb", module)
+    monkeypatch.setitem(sys.modules, request.param, module)
     monkeypatch.setattr(trackers, "find_spec", lambda name: object())
-    return told
+    return request.param, told
 
 
-def test_figures_reach_both(fake_wandb, tmp_path):
-    meter = Meter(tmp_path, 4, 0, 2, trackers=("tensorboard", "wandb"))
+def test_figures_reach_both(package, tmp_path):
+    name, told = package
+    meter = Meter(tmp_path, 4, 0, 2, trackers=("tensorboard", name))
     for step in range(2):
         meter.step(step, {"loss": 1.5 - step, "odd": float("nan")}, 8, Counter())
     meter.close()
-    ((step, figures),) = fake_wandb["log"]
+    ((step, figures),) = told["log"]
     assert step == 1
     assert figures["loss"] == 0.5
-    assert "samples_per_second" in figures
+    assert figures["samples_per_second_per_process"] == figures["samples_per_second"]
     assert "odd" not in figures  # not finite
-    assert fake_wandb["finished"] == 1
+    assert told["finished"] == 1
     assert list((tmp_path / "tensorboard").iterdir())
 
 
-def test_a_resumed_run_is_the_same_run_there(fake_wandb, tmp_path):
+def test_a_resumed_run_is_the_same_run_there(package, tmp_path):
+    name, told = package
     for first in (0, 2):
-        Meter(tmp_path, 4, first, 2, trackers=("wandb",)).close()
-    assert [asked["id"] for asked in fake_wandb["init"]] == ["abc123", "abc123"]
-    assert fake_wandb["init"][1]["resume"] == "allow"
-    assert fake_wandb["init"][0]["name"] == tmp_path.name
-    assert not (tmp_path / "tensorboard").exists()
+        (tmp_path / "cloc").mkdir(exist_ok=True)
+        Meter(tmp_path / "cloc", 4, first, 2, trackers=(name,)).close()
+    (tmp_path / "other" / "cloc").mkdir(parents=True)
+    Meter(tmp_path / "other" / "cloc", 4, 0, 2, trackers=(name,)).close()
+    one, again, other = told["init"]
+    assert one["resume"] == again["resume"] == "allow"
+    known_by = "id" if name == "wandb" else "name"
+    assert one[known_by] == again[known_by]
+    assert one["name"].startswith("cloc")
+    if name == "trackio":  # which knows a run by its name alone
+        assert other["name"] != one["name"]
+        assert one["project"] == "mllm-vision-kit"
+    assert not (tmp_path / "cloc" / "tensorboard").exists()
 
 
-def test_a_missing_package_names_its_install_command(monkeypatch):
+def test_speed_is_told_for_each_process_and_memory_of_the_device(tmp_path, monkeypatch):
+    monkeypatch.setattr(comm, "world_size", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 3 * 2**20)
+    meter = Meter(tmp_path, 1, 0, 1, trackers=())
+    meter.step(0, {"loss": 1.0}, 8, Counter())
+    meter.close()
+    entry = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert entry["samples_per_second_per_process"] == pytest.approx(entry["samples_per_second"] / 4)
+    assert entry["device_peak_mib"] == 3
+
+
+@pytest.mark.parametrize("name", ["wandb", "trackio"])
+def test_a_missing_package_names_its_install_command(name, monkeypatch):
     monkeypatch.setattr(trackers, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"run\.trackers: wandb is not installed; pip install wandb"):
-        trackers.check_trackers(["tensorboard", "wandb"])
+    with pytest.raises(ValueError, match=rf"run\.trackers: {name} is not installed; pip install {name}"):
+        trackers.check_trackers(["tensorboard", name])
     trackers.check_trackers(["tensorboard"])

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from cloc.metering import trackers
 from cloc.places import Places
 from mllm_bridge.disk.weights import read, weight_map
 from mllm_bridge.tune import main
@@ -83,7 +84,9 @@ def _tensors(folder):
 
 
 def test_adapters_beside_the_weights_give_the_same_logits_as_merged_ones(finished, talks, swapped_once, tmp_path):
-    assert main(_command(talks, swapped_once, tmp_path, "result.form=adapters")) == 0
+    assert main(_command(talks, swapped_once, tmp_path, "result.form=adapters", "run.trackers=[]")) == 0
+    assert (finished / "tensorboard").is_dir()
+    assert not (tmp_path / "tune" / "tensorboard").exists()  # figures go where the config says
     folder = tmp_path / "tune" / "host"
     assert _losses(tmp_path / "tune") == _losses(finished)
     stored = json.loads((folder / "adapter_config.json").read_text())
@@ -149,10 +152,12 @@ def test_half_precision_hosts_stay_half_precision(talks, swapped_once, tmp_path,
         (["host=gone"], "there is no folder gone"),
         (["regions.export=gone"], "gone"),
         (["train.deepspeed=gone.json"], "gone.json is no file"),
+        (["run.trackers=[wandb]"], "run.trackers: wandb is not installed"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(talks, swapped_once, tmp_path, capsys, more, message, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
     assert main([*_command(talks, swapped_once, tmp_path), *more]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("*/host"))

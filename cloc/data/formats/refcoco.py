@@ -21,6 +21,8 @@ from cloc.data.formats.plain_pickle import load_plain_pickle
 
 PUBLISHERS = ("unc", "umd", "google")
 """refs(PUBLISHER).p: where a folder holds several, the first of these is read, as the papers do."""
+USUAL = {"refcoco": "unc", "refcoco+": "unc", "refcocog": "umd"}
+"""Whose splits are meant where nothing is said. Google's RefCOCOg val, for one, holds other images."""
 
 _SPLITS = ("train", "val", "testA", "testB", "test")
 
@@ -83,6 +85,18 @@ def refcoco_splits(root: Path, dataset: str) -> tuple[str, ...]:
     if refs is not None:
         return tuple(dict.fromkeys(str(ref.get("split")) for ref in _load_refs(refs)))
     return tuple(file.stem.rsplit("_", 1)[1] for file in _jsonl_files(Path(root), dataset))
+
+
+def refcoco_name(root: Path, dataset: str) -> str:
+    """The data set's name as figures carry it: with its publisher where that is not the usual one.
+
+    Args:
+        root: `<data root>/refcoco`.
+        dataset: refcoco, refcoco+ or refcocog; it is there (`refcoco_splits`).
+    """
+    refs = _refs_file(Path(root), dataset)
+    told = _jsonl_files(Path(root), dataset)[0].name.split("_")[2] if refs is None else refs.stem[5:-1]
+    return dataset if told == USUAL[dataset] else f"{dataset}-{told}"
 
 
 def read_refcoco(root: Path, dataset: str, split: str) -> ReferringSet:

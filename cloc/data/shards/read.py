@@ -25,6 +25,8 @@ from cloc.structures import DataError, Sample
 IMAGE_FORMATS = ("jpg", "png", "webp")
 _NAME = re.compile(r"^((?:.*/)?[^./]+)\.([^/]+)$")
 _KEPT_INDICES = 64
+_OWN = ("counts", "dropped", "shards", "made")
+"""Fields of a card that speak of its own folder."""
 
 Members = dict[str, tuple[int, int]]
 
@@ -126,11 +128,12 @@ class ShardSet:
         """Open a folder of shards (with or without a card) or a pattern such as `folder/*.tar`.
 
         Args:
-            source: the folder or pattern.
+            source: the folder, or a pattern: `*`, `?`, `[]`, braces as in `{000..041}.tar`, several with `::` between.
+                Shards of several folders count by their own folder's card; the set's card is what all these say alike.
             kind: what shards without a card hold; `pairs` may lack the JSON.
 
         Raises:
-            ValueError: there is no shard, a shard that the card names is missing, or the card's list cannot be used.
+            ValueError: there is no shard, one that a card or pattern names is missing, or a card's list cannot be used.
         """
         folder = Path(source)
         if folder.is_dir():
@@ -138,8 +141,7 @@ class ShardSet:
             bare = card is None or "shards" not in card
             shards = sorted(folder.glob("*.tar")) if bare else [folder / name for name in _listed(card, folder)]
         else:
-            shards = [Path(name) for name in sorted(glob.glob(str(source)))]
-            card = read_card(shards[0].parent) if shards else None
+            shards = _met_by(str(source))
         if not shards:
             raise ValueError(
                 f"{source}: expected a folder with NNNNNN.tar shards or a pattern that meets some, found none; "
@@ -151,9 +153,11 @@ class ShardSet:
                 f"{folder / CARD} names {len(missing)} shards that are not there (first: {missing[0]}); "
                 "copy the whole folder, or make the set again"
             )
-        told = _listed(card or {}, shards[0].parent)
-        counts = tuple(told[path.name] if path.name in told else len(ShardIndex.open(path)) for path in shards)
-        return cls(tuple(shards), counts, card, kind)
+        cards = {place: read_card(place) for place in dict.fromkeys(path.parent for path in shards)}
+        told = {place: _listed(card or {}, place) for place, card in cards.items()}
+        known = [told[path.parent].get(path.name) for path in shards]
+        counts = (len(ShardIndex.open(p)) if count is None else count for p, count in zip(shards, known, strict=True))
+        return cls(tuple(shards), tuple(counts), _said_alike(list(cards.values())), kind)
 
     @property
     def num_samples(self) -> int:
@@ -194,6 +198,32 @@ class ShardSet:
         data = _read(index.path, {e: members[e] for e in (image_format, "json", "txt") if e in members})
         caption, meta = _texts(where, data, image=data[image_format])
         return Sample.from_json(key, data[image_format], image_format, caption, meta)
+
+
+def _met_by(pattern: str) -> list[Path]:
+    """The files that a pattern meets, each part's in order; what braces spell out has to be there."""
+    parts = [pattern]
+    if "{" in pattern or "::" in pattern:
+        from webdataset.shardlists import expand_urls
+
+        parts = expand_urls(pattern)
+    found = [Path(name) for part in parts for name in sorted(glob.glob(part))]
+    absent = [part for part in parts if not glob.has_magic(part) and not Path(part).is_file()]
+    if found and absent:
+        raise ValueError(
+            f"{pattern}: {len(absent)} of the {len(parts)} shards that it names are not there (first: {absent[0]}); "
+            "correct the range, or copy the missing files"
+        )
+    return found
+
+
+def _said_alike(cards: list[dict[str, Any] | None]) -> dict[str, Any] | None:
+    """The one card, or what several say alike beyond what is a folder's own; None where a folder has no card."""
+    first, *others = cards
+    if first is None or None in others or not others:
+        return None if others else first
+    alike = (name for name in first if name not in _OWN and all(card.get(name) == first[name] for card in others))
+    return {name: first[name] for name in alike}
 
 
 def _listed(card: dict[str, Any], folder: Path) -> dict[str, int]:

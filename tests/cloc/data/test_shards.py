@@ -1,9 +1,11 @@
 """Shards: the same bytes every time, read by anyone, and every kind of damage gets its name."""
 
+import gc
 import hashlib
 import io
 import json
 import tarfile
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -239,23 +241,64 @@ def test_a_pattern_takes_some_shards_and_their_counts_from_the_card(tmp_path):
         shards.read_sample(0, 2)
 
 
-def test_ten_thousand_reads_hold_no_file_and_no_memory(tmp_path, monkeypatch):
+@pytest.fixture
+def two_folders(tmp_path):
+    """a/ with three shards of 2, 2 and 1 samples, b/ with one of 3, in files of the same names."""
+    write_shards(map(sample, range(5)), tmp_path / "a", CARD, shard_size=2)
+    write_shards(map(sample, range(5, 8)), tmp_path / "b", CARD | {"name": "other"}, shard_size=3)
+    return tmp_path
+
+
+def names(shards):
+    return [f"{path.parent.name}/{path.name}" for path in shards.shards]
+
+
+def test_braces_and_double_colons_name_shards_as_in_open_clip(two_folders):
+    shards = ShardSet.open(f"{two_folders}/a/{{000001..000002}}.tar::{two_folders}/b/*.tar")
+    assert names(shards) == ["a/000001.tar", "a/000002.tar", "b/000000.tar"]
+    assert shards.counts == (2, 1, 3)
+    assert [shards.read_sample(*place).key for place in ((0, 0), (1, 0), (2, 2))] == ["key2", "key4", "key7"]
+    with pytest.raises(ValueError, match=r"2 of the 5 shards that it names are not there \(first: .*/a/000003\.tar\)"):
+        ShardSet.open(f"{two_folders}/a/{{000000..000004}}.tar")
+    with pytest.raises(ValueError, match=r"expected a folder with NNNNNN\.tar shards or a pattern"):
+        ShardSet.open(f"{two_folders}/c/{{000000..000004}}.tar")
+
+
+def test_shards_of_several_folders_count_by_their_own_cards(two_folders):
+    """Both folders hold a 000000.tar, one with two samples and one with three."""
+    shards = ShardSet.open(f"{two_folders}/*/*.tar")
+    assert names(shards)[-1] == "b/000000.tar"
+    assert shards.counts == (2, 2, 1, 3)
+    assert shards.kind == "regions"
+    assert shards.card == {"schema": 1, "kind": "regions", "licence": "none"}  # what both say, beyond counts and shards
+    (two_folders / "b" / "dataset.json").unlink()
+    without = ShardSet.open(f"{two_folders}/*/*.tar", "pairs")
+    assert (without.card, without.kind, without.counts) == (None, "pairs", (2, 2, 1, 3))
+
+
+def test_a_thousand_reads_hold_no_file_and_no_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("cloc.data.shards.read._KEPT_INDICES", 4)
     write_shards(map(sample, range(100)), tmp_path / "set", CARD, shard_size=10)
     shards = ShardSet.open(tmp_path / "set")
 
-    def resident():
-        return int(Path("/proc/self/statm").read_text().split()[1])
+    def held():
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0], len(list(Path("/proc/self/fd").iterdir()))
 
     def read(count):
         for number in range(count):
             shards.read_sample(number // 10 % 10, number % 10)
 
-    read(1000)
-    before, files = resident(), len(list(Path("/proc/self/fd").iterdir()))
-    read(9000)
-    assert resident() <= 1.02 * before
-    assert len(list(Path("/proc/self/fd").iterdir())) == files
+    tracemalloc.start()
+    try:
+        read(200)
+        memory, files = held()
+        read(1000)
+        more, still = held()
+    finally:
+        tracemalloc.stop()
+    assert more - memory < 20_000  # twenty bytes a read
+    assert still <= files
     assert len(shards._indices) == 4
 
 
