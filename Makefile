@@ -2,21 +2,26 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install quickstart test lint
+# Runs, fits, and lies where it was made: one that was left by another Python, or copied here, does not.
+FITS = $(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && \
+	grep -qsF '$(CURDIR)/.venv' $(BIN)/activate
+
+.PHONY: help install environment quickstart test lint
 
 help:
 	@echo "make quickstart   make .venv, install, train CLIP and CLOC on rendered scenes, swap, score (about 15 minutes)"
 	@echo "make test         make .venv if need be and run all tests"
 	@echo "make lint         ruff, types and import contracts"
 
-install: $(BIN)/.installed
+install:
+	@cmp -s pyproject.toml $(BIN)/.installed && $(FITS) || $(MAKE) --no-print-directory environment GOAL='$(MAKECMDGOALS)'
 
-$(BIN)/.installed: pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v in ((3, 11), (3, 12)) else f"Python 3.11 or 3.12 is needed, {sys.executable} is {v[0]}.{v[1]}; run: make PYTHON=python3.12 $(MAKECMDGOALS)")'
-	$(PYTHON) -m venv .venv
+environment:
+	@$(FITS) || $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v in ((3, 11), (3, 12)) else f"Python 3.11 or 3.12 is needed, {sys.executable} is {v[0]}.{v[1]}; run: make PYTHON=python3.12 $(GOAL)")'
+	@$(FITS) || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q -e '.[dev]'
-	@touch $@
+	@cp pyproject.toml $(BIN)/.installed
 
 quickstart: install
 	$(BIN)/python -m cloc.data.scenes --out data/scenes

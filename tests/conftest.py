@@ -4,24 +4,40 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import socket
+import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch starts: tiny models, and forks must find no thread pool
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch starts: tiny models, and forks must find no thread pool
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a name that is nobody's is refused here, whatever the network says
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+for name in "CLOC_DATA RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE LOCAL_SIZE MASTER_ADDR COLUMNS".split():
+    os.environ.pop(name, None)  # of whoever starts the tests: they set their own
 REPOSITORY = Path(__file__).resolve().parent.parent
 THREADS = torch.get_num_threads()
 ONE_THREAD = max(2, len(os.sched_getaffinity(0)))
 """As LOCAL_WORLD_SIZE: each process takes one core, so that tests do not wait for threads on a busy machine."""
+HANGS = 600.0
+"""Seconds after which processes that should be done are held to wait for each other; a slow machine is far below."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item) -> None:
+    """Noise without a seed of its own is the same whatever ran before, in the fixtures as well."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002  what libraries draw from
+    torch.manual_seed(0)
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
@@ -99,10 +115,11 @@ def spine_config(spine_raw) -> Callable[..., object]:
 
 
 @pytest.fixture(autouse=True)
-def threads_as_at_the_start():
-    """A run in an earlier test took its share of the cores, and rows say how many threads there were."""
+def torch_as_at_the_start():
+    """A run in an earlier test took its share of the cores and asked for equal bits; rows say how many threads."""
     if torch.get_num_threads() != THREADS:
         torch.set_num_threads(THREADS)
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="session")
@@ -206,27 +223,42 @@ def spine_warm() -> None:
     preset("detection")  # its emoji are drawn once in a process
 
 
+@contextmanager
+def kept_port() -> Iterator[int]:
+    """A port that nobody else is given meanwhile: bound and not listened at, so that only who names it can have it."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+@pytest.fixture
+def spine_port() -> Iterator[int]:
+    """A port for the processes of this test."""
+    with kept_port() as port:
+        yield port
+
+
 @pytest.fixture
 def spine_ranks(spine_warm, tmp_path) -> Callable[..., list]:
     """Runs `work(rank)` in several forked processes and returns what each returned."""
     calls = []
 
-    def run(world: int, work: Callable, seconds: float = 90, **env: str) -> list:
+    def run(world: int, work: Callable, **env: str) -> list:
         out = tmp_path / f"ranks-{len(calls)}"
         out.mkdir()
         calls.append(out)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
         context = torch.multiprocessing.get_context("fork")
-        ranks = [context.Process(target=_one_rank, args=(r, world, port, work, out, env)) for r in range(world)]
+        with kept_port() as port:
+            ranks = [context.Process(target=_one_rank, args=(r, world, port, work, out, env)) for r in range(world)]
+            for process in ranks:
+                process.start()
+            until = time.monotonic() + HANGS
+            for process in ranks:
+                process.join(max(0.0, until - time.monotonic()))
         for process in ranks:
-            process.start()
-        for process in ranks:
-            process.join(seconds)
-        late = [process for process in ranks if process.is_alive()]
-        for process in late:
-            process.kill()
+            if process.is_alive():
+                process.kill()
         found = [torch.load(out / f"{r}.pt") if (out / f"{r}.pt").exists() else {} for r in range(world)]
         wrong = [f"rank {r}: {f.get('error', 'no answer')}" for r, f in enumerate(found) if "result" not in f]
         assert not wrong, "\n".join(wrong)

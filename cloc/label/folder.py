@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import platform
 import shutil
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from cloc.data.shards import CARD, ShardEntry, ShardSet, write_shard
+from cloc.data.shards import CARD, ShardEntry, ShardSet, locked, write_shard
 from cloc.label.shard import Labeller, Tally
 
 JOB = "job.json"
-LOCK = "lock"
 ORPHANS_LAST = 20.0
 """Seconds that a new job waits for the workers of a killed one."""
 
@@ -47,27 +44,14 @@ class WorkFolder:
         Raises:
             ValueError: another job is at work here, or the interrupted one had other parameters.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / LOCK).open("w") as lock:
-            self._wait_for(lock)
+        busy = f"{self.out}: another labelling job is writing it; wait for it, or end it"
+        with locked(self.path, busy, ORPHANS_LAST):
             self._agree(json.loads(json.dumps(made)))
             self._throw_scraps_away()
             try:
                 yield
             finally:
                 self._throw_scraps_away()
-
-    def _wait_for(self, lock: IO[str]) -> None:
-        """Take the lock; the workers of a killed job hold it until they see that their parent is gone."""
-        until = time.monotonic() + ORPHANS_LAST
-        while True:
-            try:
-                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if time.monotonic() > until:
-                    message = f"{self.out}: another labelling job is writing it; wait for it, or end it"
-                    raise ValueError(message) from error
-            time.sleep(0.1)
 
     def _throw_scraps_away(self) -> None:
         for scraps in self.path.glob("writing-*"):

@@ -56,8 +56,10 @@ class Forked(Launcher):
         log.parent.mkdir(parents=True, exist_ok=True)
         process = torch.multiprocessing.get_context("fork").Process(target=self.inside, args=(command, log))
         process.start()
-        process.join(90)
-        assert process.exitcode is not None, log.read_text()
+        process.join(600)
+        if process.exitcode is None:
+            process.kill()
+            pytest.fail(log.read_text())
         watch()
         return process.exitcode
 
@@ -72,7 +74,7 @@ class Forked(Launcher):
 
     def work(self, command, log):
         sys.stdout = sys.stderr = log.open("a", buffering=1)
-        os.environ.update(LOCAL_WORLD_SIZE="2", OMP_NUM_THREADS="1")
+        os.environ.update(LOCAL_WORLD_SIZE=str(max(2, len(os.sched_getaffinity(0)))))  # one thread: forks share no pool
         torch.set_num_threads(1)
         if command[1] == "-m":
             return scenes.main([*command[3:], "--workers", "1"])

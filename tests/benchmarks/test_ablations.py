@@ -307,7 +307,7 @@ def test_the_kits_own_plans_are_whole(name, tmp_path):
 def test_a_process_is_watched_stopped_and_its_last_words_are_read(tmp_path):
     log, seen = tmp_path / "logs" / "a.log", []
     launcher = Launcher(threads=3)
-    told = "import os, sys; print(os.environ['OMP_NUM_THREADS']); sys.exit('error: no such thing')"
+    told = "import os, sys; print(os.environ['OMP_NUM_THREADS'], flush=True); sys.exit('error: no such thing')"
     assert launcher.run([sys.executable, "-c", told], log, lambda: seen.append(1)) == 1
     assert seen
     assert log.read_text().startswith("3\n")

@@ -30,6 +30,6 @@ def test_a_child_is_measured_apart_from_its_parent():
     small = measured(["-c", "pass"])
     large = measured(["-c", "b = b'x' * 200_000_000"])
     assert large.peak_bytes - small.peak_bytes > 150e6
-    assert 0 < small.seconds < large.seconds + 5
+    assert min(small.seconds, large.seconds) > 0
     with pytest.raises(RuntimeError, match=r"failed with code 3"):
         measured(["-c", "import sys; sys.exit(3)"])

@@ -145,11 +145,11 @@ def test_places_in_words(tmp_path):
         places_of(tmp_path, "0-1")
 
 
-def test_a_tiny_mllm_answers_alone_as_in_a_batch(tmp_path, monkeypatch):
+def test_a_tiny_mllm_answers_alone_as_in_a_batch(spine_picture, tmp_path, monkeypatch):
     monkeypatch.setattr("benchmarks.predictors.mllm.MAX_NEW_TOKENS", 4)
     assert MAX_NEW_TOKENS > 4
     folder = make_tiny(tmp_path / "tiny")
-    images = [Image.effect_noise((40, 30), 80).convert("RGB"), Image.new("RGB", (20, 20), (255, 0, 0))]
+    images = [spine_picture(40, 30), Image.new("RGB", (20, 20), (255, 0, 0))]
     questions = ["What is it?", "Is there a red square in the image, on the left of the ring?"]
     together = TransformersMllm(str(folder), "cpu", 2).answer(images, questions)
     alone = TransformersMllm(str(folder), "cpu", 1).answer(images, questions)

@@ -12,7 +12,8 @@ PATTERNS = [pattern for patterns in SETUPTOOLS["package-data"].values() for patt
 
 def test_every_file_beside_the_code_is_package_data():
     tops = [path for path in REPOSITORY.iterdir() if path.is_dir() and any(fnmatch(path.name, one) for one in FOUND)]
-    files = [path for top in tops for path in top.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")]
+    files = [path for top in tops for path in top.rglob("*") if path.is_file() and path.suffix != ".py"]
+    files = [path for path in files if "__pycache__" not in path.parts]  # Python's, under passing names as well
     assert {path.name for path in files} >= {"py.typed", "quickstart.yaml", "zero2.json", "scenes_yesno.yaml"}
     assert [str(path) for path in files if not any(fnmatch(path.name, one) for one in PATTERNS)] == []
 

@@ -22,7 +22,7 @@ def named(path):
 
 
 def call(*command, folder=REPOSITORY):
-    return subprocess.run([str(part) for part in command], cwd=folder, capture_output=True, text=True, timeout=120)
+    return subprocess.run([str(part) for part in command], cwd=folder, capture_output=True, text=True, timeout=900)
 
 
 def test_imports_keep_the_contracts():
@@ -33,7 +33,7 @@ def test_imports_keep_the_contracts():
 
 @pytest.mark.parametrize("command", [("check",), ("format", "--check")], ids=" ".join)
 def test_ruff_has_nothing_to_say(command):
-    done = call(sys.executable, "-m", "ruff", *command, ".")
+    done = call(sys.executable, "-m", "ruff", *command, "--no-cache", *PACKAGES, "tests")  # not what lies beside them
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -27,10 +27,12 @@ from typing import Any
 from tqdm import tqdm
 
 from cloc.data.convert.drafts import Draft, finished
-from cloc.data.shards import CARD, ShardEntry, write_shard
+from cloc.data.shards import CARD, LOCK, ShardEntry, locked, write_shard
 from cloc.data.shards.card import full_card
 
 MADE = "made.json"
+ORPHANS_LAST = 20.0
+"""Seconds that a new conversion waits for the workers of a killed one."""
 _WATCH_SECONDS = 0.5
 _TEXT_BYTES = 4096
 """What a sample takes in a shard beside its photo: headers, padding, JSON and caption."""
@@ -56,11 +58,12 @@ class Workplace:
         return self.out.with_name(f".{self.out.name}.part")
 
     def begin(self, made: Mapping[str, Any]) -> None:
-        """Take up what an interrupted conversion of the same left; throw anything else away."""
+        """Take up what an interrupted conversion of the same left; throw anything else away. The lock is held."""
         path, told = self.folder / MADE, json.dumps(made, sort_keys=True)
         if not path.is_file() or path.read_text(encoding="utf-8") != told:
-            self.clear()
-            self.folder.mkdir(parents=True)
+            for other in self.folder.iterdir():
+                if other.name != LOCK:
+                    shutil.rmtree(other) if other.is_dir() else other.unlink()
             path.write_text(told, encoding="utf-8")
         for scraps in self.folder.glob("writing-*"):
             shutil.rmtree(scraps)
@@ -85,7 +88,7 @@ class Workplace:
     def finish(self, card: Mapping[str, Any]) -> None:
         """The card is written last, then the folder gets its name."""
         text = json.dumps(card, ensure_ascii=False, indent=1, allow_nan=False)
-        for path in (*self.folder.glob("[0-9]*.json"), self.folder / MADE):
+        for path in (*self.folder.glob("[0-9]*.json"), self.folder / MADE, self.folder / LOCK):
             path.unlink()
         for scraps in self.folder.glob("writing-*"):
             shutil.rmtree(scraps)
@@ -119,37 +122,46 @@ def write_drafts(
 
     Raises:
         ValueError: no draft can be used, two of a shard have one key, or the disk is too small; then nothing is left
-            (too small at the start) or only whole shards, with which the same command goes on.
+            (too small at the start) or only whole shards, with which the same command goes on. Or another conversion
+            is writing there.
     """
     place = Workplace(Path(out))
-    place.begin(card["made"])
+    with locked(place.folder, f"{out}: another conversion is writing it; wait for it, or end it", ORPHANS_LAST):
+        place.begin(card["made"])
+        kept = _written(drafts, place, shard_size, workers, total, progress)
+        whole = full_card(card, [entry for entry in kept if entry.samples])
+        if not whole["shards"]:
+            place.clear()
+            lost = Counter(card["dropped"])
+            for entry in kept:
+                lost.update(entry.dropped)
+            why = ", ".join(f"{number:,} {reason}" for reason, number in sorted((+lost).items())) or "it is empty"
+            raise ValueError(f"{where}: expected at least one usable image, found none ({why}); check it and --images")
+        whole["dropped"] = _all_dropped(card, kept)
+        place.finish(whole)
+    return whole
+
+
+def _written(
+    drafts: Iterator[Draft], place: Workplace, size: int, workers: int, total: int | None, progress: bool
+) -> list[ShardEntry]:
+    """The shards in their order, those that an interrupted conversion left among them."""
     entries: dict[int, ShardEntry] = {}
     try:
         with tqdm(total=total, desc="copying photos", unit="image", disable=not progress) as bar:
-            for number, entry, seen in _entries(drafts, place, shard_size, workers, total):
+            for number, entry, seen in _entries(drafts, place, size, workers, total):
                 entries[number] = entry
                 bar.update(seen)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise UnfinishedError(_disk_full(place, entries, total, shard_size)) from error
+        raise UnfinishedError(_disk_full(place, entries, total, size)) from error
     except UnfinishedError:
         raise
     except ValueError:
         place.clear()  # a mistake in the input: its shards are of no use
         raise
-    kept = [entries[number] for number in sorted(entries)]
-    whole = full_card(card, [entry for entry in kept if entry.samples])
-    if not whole["shards"]:
-        place.clear()
-        lost = Counter(card["dropped"])
-        for entry in kept:
-            lost.update(entry.dropped)
-        why = ", ".join(f"{number:,} {reason}" for reason, number in sorted((+lost).items())) or "it is empty"
-        raise ValueError(f"{where}: expected at least one usable image, found none ({why}); check it and --images")
-    whole["dropped"] = _all_dropped(card, kept)
-    place.finish(whole)
-    return whole
+    return [entries[number] for number in sorted(entries)]
 
 
 def _all_dropped(card: Mapping[str, Any], entries: list[ShardEntry]) -> dict[str, int]:

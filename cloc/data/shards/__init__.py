@@ -5,16 +5,19 @@ which is renamed at the end.
 """
 
 from cloc.data.shards.card import CARD, KINDS, ShardEntry, already_made, read_card
+from cloc.data.shards.lock import LOCK, locked
 from cloc.data.shards.read import ShardIndex, ShardSet
 from cloc.data.shards.write import write_shard, write_shards
 
 __all__ = [
     "CARD",
     "KINDS",
+    "LOCK",
     "ShardEntry",
     "ShardIndex",
     "ShardSet",
     "already_made",
+    "locked",
     "read_card",
     "write_shard",
     "write_shards",

@@ -10,6 +10,12 @@ from cloc.data.tables import open_samples
 from cloc.structures import DataError
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """Parquet is read through one, which else lies in the home folder."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
 def encoded(colour, size=(40, 30), kind="JPEG"):
     data = io.BytesIO()
     Image.new("RGB", size, colour).save(data, kind)

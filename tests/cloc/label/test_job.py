@@ -225,7 +225,9 @@ def _no_room(images):
 
 def test_the_bar_shows_images_a_second_and_the_time_left(pair_shards, rule_labeller, tmp_path, capsys):
     label(pair_shards(8, 4), tmp_path / "out", SETTINGS, make=rule_labeller(SETTINGS, seconds=0.1))
-    assert re.search(r"labelling: +38%.* 3/8 \[\d\d:\d\d<\d\d:\d\d, +[\d.]+image/s\]", capsys.readouterr().err)
+    assert re.search(
+        r"labelling: +38%.* 3/8 \[\d\d:\d\d<\d\d:\d\d, +[\d.]+(image/s|s/image)\]", capsys.readouterr().err
+    )
 
 
 def test_a_job_killed_after_its_card_only_tidies_up(pair_shards, run, tmp_path, monkeypatch):
