@@ -180,7 +180,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--encoder",
         default="cloc",
         help="`cloc` for the newest export in runs/ (default), an export folder (runs/NAME/export), or the folder or "
-        "hub name of a CLIP, SigLIP, DINOv2, DINOv3 or Swin tower, timm:ARCH[:FILE], open_clip:ARCH:TAG_OR_FILE",
+        "hub name of a CLIP, SigLIP, DINOv2, DINOv3, ViT or Swin tower, timm:ARCH[:FILE], open_clip:ARCH:TAG_OR_FILE",
     )
     parser.add_argument(
         "--out", metavar="DIR", help="folder to write, new or empty (default: the next free runs/swap-N)"

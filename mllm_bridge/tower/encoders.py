@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from transformers import (
     PreTrainedModel,
     SiglipVisionModel,
     SwinModel,
+    Swinv2Model,
+    ViTModel,
 )
 
 from cloc.export import newest_export, read_card
@@ -38,6 +41,8 @@ TOWERS: dict[str, type[PreTrainedModel]] = {
     "dinov2_with_registers": Dinov2WithRegistersModel,
     "dinov3_vit": DINOv3ViTModel,
     "swin": SwinModel,
+    "swinv2": Swinv2Model,
+    "vit": ViTModel,
     TIMM: TimmTokens,
 }
 """Config types that hold a tower. Whether a host takes it as it is or wrapped, its family says."""
@@ -136,7 +141,9 @@ def _load(asked: str | Path, folder: Path) -> Encoder:
     card = _card(folder)
     image_processor = _image_processor(folder)
     tower, left_behind = _load_tower(folder, TOWERS[model_type])
-    places = {_own_name(key): (key, place) for key, place in weight_map(folder).items() if key not in left_behind}
+    held = {key: place for key, place in weight_map(folder).items() if key not in left_behind}
+    level = _level_of(held, tower)
+    places = {key.removeprefix(level): (key, place) for key, place in held.items()}
     hashes = _hashed(folder, places, tower)
     facts = probe(tower, image_processor, f"encoder {folder}")
     config = {key: value for key, value in tower.config.to_diff_dict().items() if key not in NOT_IN_A_HOST}
@@ -161,9 +168,10 @@ def _hashed(folder: Path, places: dict[str, tuple[str, Path]], tower: nn.Module)
 
     Some towers have other names in memory than on disk: what is not there by its name is looked for by its value.
     """
-    inside, hashes, sought = {_own_name(key): value for key, value in tower.state_dict().items()}, {}, []
+    inside, hashes, sought = {key.removeprefix(LEVEL): value for key, value in tower.state_dict().items()}, {}, []
+    named = {key: name for name, (key, _) in places.items()}
     for key, value in read(dict(places.values())):
-        name = _own_name(key)
+        name = named[key]
         hashes[name] = tensor_hash(value)
         found = inside.get(name)
         if found is not None and found.dtype == value.dtype and torch.equal(found, value):
@@ -179,8 +187,12 @@ def _hashed(folder: Path, places: dict[str, tuple[str, Path]], tower: nn.Module)
     return hashes
 
 
-def _own_name(key: str) -> str:
-    return key.removeprefix(LEVEL)
+def _level_of(keys: Iterable[str], tower: nn.Module) -> str:
+    """What stands before each of the tower's names in its file: nothing, CLIP's old level, or the name of the tower in
+    a model with a head (`swin.` in a classifier's file).
+    """
+    levels = (LEVEL, f"{tower.base_model_prefix}.")
+    return next((level for level in levels if all(key.startswith(level) for key in keys)), "")
 
 
 def _image_processor(folder: Path) -> Any:
@@ -214,7 +226,7 @@ def _load_tower(folder: Path, tower_class: type[PreTrainedModel]) -> tuple[nn.Mo
 
 
 def _explained(key: str, left_behind: tuple[str, ...]) -> bool:
-    return any(key == known or _own_name(known) == key for known in left_behind)
+    return any(key in (known, known.removeprefix(LEVEL)) for known in left_behind)
 
 
 def _card(folder: Path) -> dict[str, Any] | None:

@@ -40,12 +40,16 @@ def test_packed_is_padded_in_value_and_gradient(attention, texts):
     groups, model = [tokens(part) for part in texts], tower(attention)
     twin = copy.deepcopy(model)
     ours, theirs = packed_hidden(model, pack(groups, 49407)), plain(twin, groups)
-    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+    exact = attention == "sdpa"  # the other one takes its softmax in fp32, which rounds as the processor has it
+    torch.testing.assert_close(
+        ours, theirs, **({"rtol": 1e-10, "atol": 1e-12} if exact else {"rtol": 1e-5, "atol": 1e-6})
+    )
     weight = torch.randn_like(ours)
     (ours * weight).sum().backward()
     (theirs * weight).sum().backward()
     for (name, one), other in zip(model.named_parameters(), twin.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, other.grad, rtol=1e-8, atol=1e-11, msg=name)
+        close = {"rtol": 1e-8, "atol": 1e-11} if exact else {"rtol": 1e-4, "atol": 1e-5}
+        torch.testing.assert_close(one.grad, other.grad, **close, msg=name)
 
 
 def test_a_text_is_blind_to_its_neighbours():
