@@ -1,10 +1,11 @@
-"""Killed at any step and started again, a run ends with the same weights, bit for bit."""
+"""Killed at any moment and started again, a run ends with the same weights, bit for bit."""
 
 import json
 import os
 import random
 import signal
 import sys
+import threading
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def lines(runs):
 
 
 def killed_at(when, command, runs, log):
-    """Start the run in a fork that is killed, workers and all, once `when` steps are logged."""
+    """Start the run in a fork that is killed, workers and all, some moment after `when` steps are logged."""
     victim = torch.multiprocessing.get_context("fork").Process(target=victim_of, args=(when, command, log))
     victim.start()
     victim.join(600)
@@ -38,11 +39,11 @@ def killed_at(when, command, runs, log):
         os.killpg(victim.pid, signal.SIGKILL)
         pytest.fail(f"it hangs: {log.read_text()[-2000:]}")
     assert victim.exitcode == -signal.SIGKILL, log.read_text()[-2000:]
-    assert len(lines(runs)) == when, f"killed at step {when}"
+    assert len(lines(runs)) >= when, f"killed after step {when}"
 
 
 def victim_of(when, command, log):
-    """Leads a process group of its own, so that its workers die with it; from outside the moment would be missed."""
+    """Leads a process group of its own, so that its workers die with it; a watcher outside might come too late."""
     os.setsid()
     sys.stdout = sys.stderr = log.open("w", buffering=1)
     os.environ.update(LOCAL_WORLD_SIZE=str(max(2, len(os.sched_getaffinity(0)))))  # one thread, as the ranks have
@@ -51,7 +52,8 @@ def victim_of(when, command, log):
     def step(meter, number, *figures):
         logged(meter, number, *figures)
         if number + 1 == when:
-            os.killpg(os.getpid(), signal.SIGKILL)
+            moment = random.SystemRandom().uniform(0, 0.03)  # somewhere in the next step, or in what follows the last
+            threading.Timer(moment, os.killpg, (os.getpid(), signal.SIGKILL)).start()
 
     metering.Meter.step = step
     pretrain.main(command)
