@@ -25,6 +25,8 @@ BAR = 1.15
 MINUTES = 10.0
 PROBE = 2048
 """Photos of a short job that tells the rate; of 128, beginning and end would be most of it."""
+MARGIN = 1.25
+"""More photos than that rate asks for: a long job is a tenth faster, and the bar is for no less than its minutes."""
 SHARDS_A_WORKER = 30
 
 
@@ -75,7 +77,7 @@ def compared(folder: Path, minutes: float, workers: int, rounds: int) -> dict[st
     probe = write_source(folder / "probe", PROBE, PROBE // (2 * workers))
     rate = PROBE / took(_job(folder, probe, detector, RUNNERS[0], workers, "probe")).seconds
     shards = workers * SHARDS_A_WORKER
-    photos = shards * max(1, round(rate * 60 * minutes / shards))
+    photos = shards * max(1, round(MARGIN * rate * 60 * minutes / shards))
     source = write_source(folder / "in", photos, photos // shards)
     print(f"job: {photos:,} photos in {shards} shards, {workers} workers", flush=True)
     found: dict[str, list[Took]] = {runner: [] for runner in RUNNERS}
