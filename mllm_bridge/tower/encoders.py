@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -187,11 +187,12 @@ def _hashed(folder: Path, places: dict[str, tuple[str, Path]], tower: nn.Module)
     return hashes
 
 
-def _level_of(keys: Iterable[str], tower: nn.Module) -> str:
+def _level_of(keys: Collection[str], tower: nn.Module) -> str:
     """What stands before each of the tower's names in its file: nothing, CLIP's old level, or the name of the tower in
-    a model with a head (`swin.` in a classifier's file).
+    a model with a head (`swin.` in a classifier's file), unless the tower itself has names with it.
     """
-    levels = (LEVEL, f"{tower.base_model_prefix}.")
+    inside, head = tower.state_dict(), f"{tower.base_model_prefix}."
+    levels = (LEVEL,) if any(key in inside for key in keys) else (LEVEL, head)
     return next((level for level in levels if all(key.startswith(level) for key in keys)), "")
 
 
