@@ -12,11 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-import torch
-
 from benchmarks.costs.timing import ratio_of, threads_told
 from benchmarks.tasks.contract import Score
 from cloc.config import load_config
+from cloc.device import find_device
 from cloc.planning.made_up import made_up_concepts
 from cloc.planning.shapes import ConceptShapes
 from cloc.planning.trial import Trial, finish
@@ -53,7 +52,7 @@ def training_scores(split: str, repeats: int) -> list[Score]:
 
 def precision_told() -> str:
     """Device and precision, for the protocol."""
-    return "bf16/cuda" if torch.cuda.is_available() else "fp32/cpu"
+    return "bf16/cuda" if find_device() == "cuda" else "fp32/cpu"
 
 
 def make_works() -> tuple[dict[str, int], dict[str, Callable[[], PassSeconds]]]:

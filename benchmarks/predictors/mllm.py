@@ -93,6 +93,11 @@ class TransformersMllm:
         return self.processor.apply_chat_template([turn], add_generation_prompt=True)
 
 
+def declares_places(folder: Path | None) -> bool:
+    """Whether a host says how it writes boxes; a name on the hub, None, does not."""
+    return folder is not None and (folder / FILE).is_file()
+
+
 def places_of(folder: Path | None, asked: str | None) -> Places:
     """What a host's folder declares, else what was asked for, else shares of the image.
 
@@ -103,7 +108,7 @@ def places_of(folder: Path | None, asked: str | None) -> Places:
     Raises:
         ValueError: the folder declares another convention than the one asked for.
     """
-    if folder is None or not (folder / FILE).is_file():
+    if folder is None or not declares_places(folder):
         return CONVENTIONS[asked or "0-1"]
     declared = Places.load(folder)
     if asked is not None and CONVENTIONS[asked] != declared:

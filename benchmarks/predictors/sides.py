@@ -14,12 +14,11 @@ from benchmarks.predictors.foreign import ENCODERS, ForeignCrop
 from benchmarks.predictors.kosmos import FAMILY as KOSMOS
 from benchmarks.predictors.kosmos import Kosmos
 from benchmarks.predictors.loading import export_folder, label_of, load_model
-from benchmarks.predictors.mllm import QUESTION, TransformersMllm, places_of
+from benchmarks.predictors.mllm import QUESTION, TransformersMllm, declares_places, places_of
 from benchmarks.predictors.readings import readings_of
 from benchmarks.predictors.rivals import GROUNDED, OWL, GroundedDetector, OwlDetector
 from benchmarks.session import Side
 from cloc.export import CARD, read_card
-from cloc.places import FILE
 
 OUR_DETECTOR = "ClocForObjectDetection"
 
@@ -61,7 +60,7 @@ def load_side(
         return Side(label, sha256, [reading], folder, f"{family}, mllm, coordinates {reading.places.name}")
     if family in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         places = places_of(folder, coordinates)
-        assumed = coordinates is None and (folder is None or not (folder / FILE).is_file())
+        assumed = coordinates is None and not declares_places(folder)
         reading = TransformersMllm(str(source), device, batch_size, places, question)
         told = f"{family}, mllm, coordinates {places.name}{' (assumed: it declares none)' * assumed}"
         return Side(label, sha256, [reading], folder, told)

@@ -22,8 +22,6 @@ from cloc.data.shards import CARD, ShardEntry, ShardSet, locked, write_shard
 from cloc.label.shard import Labeller, Tally
 
 JOB = "job.json"
-ORPHANS_LAST = 20.0
-"""Seconds that a new job waits for the workers of a killed one."""
 
 
 class DiskFullError(ValueError):
@@ -45,7 +43,7 @@ class WorkFolder:
             ValueError: another job is at work here, or the interrupted one had other parameters.
         """
         busy = f"{self.out}: another labelling job is writing it; wait for it, or end it"
-        with locked(self.path, busy, ORPHANS_LAST):
+        with locked(self.path, busy):
             self._agree(json.loads(json.dumps(made)))
             self._throw_scraps_away()
             try:

@@ -31,8 +31,6 @@ from cloc.data.shards import CARD, LOCK, ShardEntry, locked, write_shard
 from cloc.data.shards.card import full_card
 
 MADE = "made.json"
-ORPHANS_LAST = 20.0
-"""Seconds that a new conversion waits for the workers of a killed one."""
 _WATCH_SECONDS = 0.5
 _TEXT_BYTES = 4096
 """What a sample takes in a shard beside its photo: headers, padding, JSON and caption."""
@@ -126,7 +124,7 @@ def write_drafts(
             is writing there.
     """
     place = Workplace(Path(out))
-    with locked(place.folder, f"{out}: another conversion is writing it; wait for it, or end it", ORPHANS_LAST):
+    with locked(place.folder, f"{out}: another conversion is writing it; wait for it, or end it"):
         place.begin(card["made"])
         kept = _written(drafts, place, shard_size, workers, total, progress)
         whole = full_card(card, [entry for entry in kept if entry.samples])

@@ -12,24 +12,25 @@ from pathlib import Path
 from typing import IO
 
 LOCK = "lock"
+ORPHANS_LAST = 20.0
+"""Seconds that a new job waits for the workers of a killed one."""
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 """What a file system says that knows no locks; there nobody is kept out."""
 _LOOK = 0.1
 
 
 @contextmanager
-def locked(folder: Path, busy: str, patience: float) -> Iterator[None]:
+def locked(folder: Path, busy: str) -> Iterator[None]:
     """Make a folder and hold the lock in it. Forked workers share it: it is free when the last of them is gone.
 
     Args:
         folder: to work in; its lock may go with it at the end.
         busy: message of the error.
-        patience: seconds to wait for the lock.
 
     Raises:
-        ValueError: another job has the lock.
+        ValueError: another job has the lock, and keeps it for `ORPHANS_LAST`.
     """
-    until = time.monotonic() + patience
+    until = time.monotonic() + ORPHANS_LAST
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / LOCK).open("w") as lock:

@@ -108,8 +108,8 @@ def test_killed_at_ten_moments_it_ends_with_the_same_bytes(folder, undisturbed, 
 
 
 def test_two_conversions_do_not_write_one_set(folder, undisturbed, monkeypatch):
-    monkeypatch.setattr(writing, "ORPHANS_LAST", 0.0)
-    with locked(folder / ".out.part", "unheard", 0.0), pytest.raises(ValueError, match="another conversion is writing"):
+    monkeypatch.setattr("cloc.data.shards.lock.ORPHANS_LAST", 0.0)
+    with locked(folder / ".out.part", "unheard"), pytest.raises(ValueError, match="another conversion is writing"):
         convert(folder)
     convert(folder)  # the lock alone is nothing to go on with
     assert content(folder / "out") == undisturbed

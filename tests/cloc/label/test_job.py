@@ -179,7 +179,7 @@ def _stop(work, numbers, advance):
 
 
 def test_two_jobs_do_not_write_one_folder(pair_shards, run, tmp_path, monkeypatch):
-    monkeypatch.setattr("cloc.label.folder.ORPHANS_LAST", 0.2)
+    monkeypatch.setattr("cloc.data.shards.lock.ORPHANS_LAST", 0.2)
     source = pair_shards(5)
     with pytest.raises(ValueError, match="another labelling job is writing it"):
         run(source, runner=lambda *given: run(source))
