@@ -80,13 +80,13 @@ def run(options: argparse.Namespace) -> int:
         built.trainee.host.gradient_checkpointing_enable({"use_reentrant": False})
     stepper = make_stepper(config, built.trainee.to(device).train(), built.where, settings)
     folder, checkpoint = open_run(options.runs, config, options.resume)
-    first = 0 if checkpoint is None else load(stepper, checkpoint, settings is not None)
+    first = 0 if checkpoint is None else load(stepper, checkpoint)
 
     # 3. train and hand over
     session = Session(config, host, places, tuple(conversations), skipped, built, folder, first)
     if comm.is_main():
         print(*session.lines(device), sep="\n", flush=True)
-    finished, left_out = session.train(stepper, settings is not None)
+    finished, left_out = session.train(stepper)
     weights = stepper.weights()
     if comm.is_main() and finished:
         print(*session.hand_over(weights, left_out), sep="\n")
@@ -109,16 +109,13 @@ def check_batch(config: TuneConfig, conversations: int, world: int) -> None:
         raise ValueError(f"train.batch_size={size}, the files hold {conversations} conversations; lower it or add data")
 
 
-def load(stepper: Stepper, checkpoint: Path, deepspeed: bool) -> int:
+def load(stepper: Stepper, checkpoint: Path) -> int:
     """Go on from a checkpoint; returns its step."""
     import torch
 
-    from cloc import comm
     from cloc.checkpoint import read_state
-    from mllm_bridge.tuning.folders import check_resume
 
     state: dict[str, Any] = read_state(checkpoint)
-    check_resume(state, comm.world_size(), deepspeed)
     torch.set_num_threads(state["threads"])  # sums in another order would not be bit for bit the same
     stepper.load(checkpoint)
     return state["step"]

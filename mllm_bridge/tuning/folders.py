@@ -26,7 +26,7 @@ def _find(runs: Path, config: TuneConfig, resume: str) -> Path:
             raise ValueError(
                 f"--resume {folder}: no run ({CONFIG} is missing); expected auto or a folder such as runs/NAME"
             )
-        theirs, ours = load_settings(str(folder / CONFIG)).model_dump(), config.model_dump()
+        theirs, ours = _what_counts(load_settings(str(folder / CONFIG))), _what_counts(config)
         if theirs != ours:
             different = ", ".join(name for name in ours if ours[name] != theirs[name])
             raise ValueError(f"--resume {folder}: its config differs in {different}; use its own {CONFIG}")
@@ -39,9 +39,14 @@ def _find(runs: Path, config: TuneConfig, resume: str) -> Path:
     return max(found, key=lambda folder: (folder / CONFIG).stat().st_mtime)
 
 
+def _what_counts(config: TuneConfig) -> dict[str, Any]:
+    """A config without how it is spread over machines: checkpoints are free of it."""
+    return config.model_dump(exclude={"train": {"deepspeed"}})
+
+
 def _equal(path: Path, config: TuneConfig) -> bool:
     try:
-        return load_settings(str(path)) == config
+        return _what_counts(load_settings(str(path))) == _what_counts(config)
     except ValueError:
         return False  # a run of another kind, or cut short
 
@@ -61,16 +66,3 @@ def _new(runs: Path, config: TuneConfig) -> Path:
     folder.mkdir(parents=True)
     (folder / CONFIG).write_text(dump_config(config), encoding="utf-8")
     return folder
-
-
-def check_resume(state: dict[str, Any], world: int, deepspeed: bool) -> None:
-    """Refuse to continue a checkpoint under other conditions.
-
-    Raises:
-        ValueError: another kind of optimiser state, or DeepSpeed's files with another number of ranks.
-    """
-    if state["deepspeed"] != deepspeed:
-        there, here = ("DeepSpeed", "plain torch") if state["deepspeed"] else ("plain torch", "DeepSpeed")
-        raise ValueError(f"--resume: the checkpoint is from {there}, this run is {here}; start it as before")
-    if deepspeed and state["world"] != world:
-        raise ValueError(f"--resume: DeepSpeed's checkpoint is from {state['world']} ranks, this run has {world}")

@@ -86,7 +86,7 @@ class Session:
             f"machine  {comm.world_size()} process(es) on {device}, {self.config.run.precision}, {engine_name}",
         ]
 
-    def train(self, stepper: Stepper, deepspeed: bool) -> tuple[bool, Counter[str]]:
+    def train(self, stepper: Stepper) -> tuple[bool, Counter[str]]:
         """Train to the end or to a stop; whether it is finished, and what was left out, by reason."""
         config, train = self.config, self.config.train
         order = LengthOrder(
@@ -103,7 +103,7 @@ class Session:
             workers = min(4, max(1, len(os.sched_getaffinity(0)) // comm.world_size() - 1))
         warmup = int(steps * config.optim.warmup_ratio)
         rate = partial(learning_rate, steps=steps, peak=config.optim.lr, warmup=warmup)
-        state = {"world": comm.world_size(), "threads": torch.get_num_threads(), "deepspeed": deepspeed}
+        state = {"world": comm.world_size(), "threads": torch.get_num_threads()}
         kept = train.checkpoint_every, train.keep_checkpoints
         plan = engine.Plan(self.folder, steps, self.first, each, config.run.seed, rate, *kept, state)
         meter = Meter(self.folder, steps, self.first, train.log_every, not comm.is_main(), config.run.trackers)

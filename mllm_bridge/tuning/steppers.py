@@ -1,4 +1,4 @@
-"""The kit's steppers for a model most of which is frozen: checkpoints hold only what moves."""
+"""The kit's steppers for a model most of which is frozen: checkpoints hold only what moves, free of topology."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from cloc import checkpoint, comm
 from cloc.config import REPOSITORY
 from cloc.optim import make_adamw, parameter_groups
 from cloc.stepper import DeepSpeedStepper, Stepper, TorchStepper, read_deepspeed
+from cloc.stepper.whole import gathered, load_whole, save_whole
 from mllm_bridge.tuning.parts import Anatomy, learning_scales
 from mllm_bridge.tuning.settings import TuneConfig
 
@@ -32,9 +33,9 @@ class Moving:
         """Name and parameter."""
         return iter(trained(self._model).items())
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """Name and value."""
-        return {name: parameter.detach() for name, parameter in self.named_parameters()}
+    def state_dict(self, *, keep_vars: bool = False) -> dict[str, torch.Tensor]:
+        """Name and value, the parameters themselves with `keep_vars`."""
+        return {name: value if keep_vars else value.detach() for name, value in self.named_parameters()}
 
     def load_state_dict(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Put values back, in place."""
@@ -62,28 +63,21 @@ class TuneTorchStepper(TorchStepper):
 
 
 class TuneDeepSpeedStepper(DeepSpeedStepper):
-    """DeepSpeed ZeRO 0 to 3; see `DeepSpeedStepper`."""
+    """DeepSpeed ZeRO 0 to 3; its checkpoints are those of plain torch. See `DeepSpeedStepper`."""
 
     def save(self, folder: Path) -> None:
-        """See `Stepper`; frozen weights lie in the host's folder already."""
-        self.engine.save_checkpoint(str(folder), tag="deepspeed", save_latest=False, exclude_frozen_parameters=True)
-        comm.barrier()
+        """See `Stepper`; every tensor that moves is gathered once."""
+        save_whole(folder, self.engine, Moving(self.engine.module))
 
     def load(self, folder: Path) -> None:
         """See `Stepper`."""
-        path, _ = self.engine.load_checkpoint(str(folder), tag="deepspeed", load_module_strict=False)
-        if path is None:
-            raise ValueError(
-                f"{folder}: expected DeepSpeed's files in deepspeed/; was the run started without DeepSpeed?"
-            )
+        load_whole(folder, self.engine, Moving(self.engine.module))
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The moving weights by name, fp32, on the CPU; under ZeRO 3 each is gathered once."""
-        import deepspeed
-
         whole = {}
         for name, value in trained(self.engine.module).items():
-            with deepspeed.zero.GatheredParameters([value] if hasattr(value, "ds_id") else []):
+            with gathered(self.engine, value):
                 whole[name] = value.detach().float().cpu().clone().contiguous()
         return whole
 

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def talks(tmp_path_factory):
 def _command(talks, host, runs, *more):
     return [
         "--runs", str(runs), f"host={host}", f"data.0.path={talks}", "train.steps=5", "train.batch_size=2",
-        "train.checkpoint_every=2", "run.workers=0", "optim.lr=0.02", *more,
+        "train.checkpoint_every=2", "train.keep_checkpoints=3", "run.workers=0", "optim.lr=0.02", *more,
     ]  # fmt: skip
 
 
@@ -118,6 +119,32 @@ def test_killed_and_resumed_gives_the_same_losses(finished, talks, swapped_once,
     assert main([*_command(talks, swapped_once, tmp_path), "--resume", "auto"]) == 0
     assert _losses(tmp_path / "tune") == _losses(finished)
     assert _logits(tmp_path / "tune" / "host").equal(_logits(finished / "host"))
+
+
+@pytest.mark.multiprocess
+def test_it_goes_on_elsewhere_with_the_same_losses(finished, talks, swapped_once, tmp_path, spine_ranks):
+    """Plain torch, then two ranks under ZeRO 3, then plain torch again: a checkpoint holds whole tensors by name."""
+    folder = tmp_path / "tune"
+    shutil.copytree(finished, folder)
+    _cut(folder, 2)
+    command = [*_command(talks, swapped_once, tmp_path), "--resume", "auto"]
+    scattered = [*command, "train.deepspeed=configs/deepspeed/zero3.json"]
+    assert spine_ranks(2, lambda rank: main(scattered)) == [0, 0]
+    assert _losses(folder) == pytest.approx(_losses(finished), rel=2e-4)
+    _cut(folder, 4)
+    assert main(command) == 0
+    assert _losses(folder) == pytest.approx(_losses(finished), rel=2e-4)
+    torch.testing.assert_close(_logits(folder / "host"), _logits(finished / "host"), rtol=1e-3, atol=1e-3)
+
+
+def _cut(folder, step):
+    """As if the run had been killed after a step."""
+    shutil.rmtree(folder / "host")
+    for checkpoint in (folder / "checkpoints").iterdir():
+        if checkpoint.name != f"step-{step}":
+            shutil.rmtree(checkpoint)
+    kept = folder / "checkpoints" / f"step-{step}"
+    assert {path.name for path in kept.iterdir()} == {"model.safetensors", "optimizer.safetensors", "state.json"}
 
 
 def test_a_folder_that_does_not_give_the_same_logits_never_appears(talks, swapped_once, tmp_path, monkeypatch, capsys):

@@ -2,19 +2,22 @@
 
 import pytest
 
-from mllm_bridge.tuning.folders import check_resume, open_run
+from mllm_bridge.tuning.folders import open_run
 from mllm_bridge.tuning.settings import load_settings
 
 
-def test_other_conditions_than_the_checkpoints_are_refused():
-    check_resume({"deepspeed": False, "world": 2}, 1, deepspeed=False)  # plain torch: any number of ranks
-    check_resume({"deepspeed": True, "world": 2}, 2, deepspeed=True)
-    with pytest.raises(ValueError, match="is from DeepSpeed, this run is plain torch; start it as before"):
-        check_resume({"deepspeed": True, "world": 1}, 1, deepspeed=False)
-    with pytest.raises(ValueError, match="from plain torch, this run is DeepSpeed"):
-        check_resume({"deepspeed": False, "world": 1}, 1, deepspeed=True)
-    with pytest.raises(ValueError, match="DeepSpeed's checkpoint is from 2 ranks, this run has 4"):
-        check_resume({"deepspeed": True, "world": 2}, 4, deepspeed=True)
+@pytest.mark.parametrize("named", [True, False], ids=["by-name", "auto"])
+def test_a_run_is_found_under_another_zero_stage_and_under_no_other_rate(tmp_path, named):
+    """How a run is spread over machines is no part of what it is."""
+    one, other, faster = (
+        load_settings("configs/bridge/tiny.yaml", overrides)
+        for overrides in ([], ["train.deepspeed=configs/deepspeed/zero2.json"], ["optim.lr=0.5"])
+    )
+    made, _ = open_run(tmp_path, one, None)
+    asked = str(made) if named else "auto"
+    assert open_run(tmp_path, other, asked) == (made, None)
+    with pytest.raises(ValueError, match="config differs in optim" if named else "no unfinished run of this config"):
+        open_run(tmp_path, faster, asked)
 
 
 def test_a_folder_of_runs_below_a_file_is_named(tmp_path):
