@@ -220,11 +220,12 @@ class Session:
         folder = self.folder / "predictions"
         folder.mkdir(parents=True, exist_ok=True)
         suffix = f"-{index + 1}" if len({side.label for side in self.sides}) < len(self.sides) else ""
-        lines = (json.dumps(line, allow_nan=False) for line in measured.predictions)
-        if measured.as_list:
-            (folder / f"{name}{suffix}.json").write_text("[" + ",\n".join(lines) + "]\n", encoding="utf-8")
-        else:
-            (folder / f"{name}{suffix}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        before, between, after, kind = ("[", ",\n", "]\n", "json") if measured.as_list else ("", "\n", "\n", "jsonl")
+        with (folder / f"{name}{suffix}.{kind}").open("w", encoding="utf-8") as file:
+            file.write(before)
+            for place, line in enumerate(measured.predictions):
+                file.write((between if place else "") + json.dumps(line, allow_nan=False))
+            file.write(after)
 
 
 def kind_of(predictor: Predictor) -> str:

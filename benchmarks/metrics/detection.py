@@ -73,8 +73,8 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def take(self, rows: NDArray) -> Detections:
-        """Some of them, by index or mask, in the order given."""
+    def take(self, rows: NDArray | slice) -> Detections:
+        """Some of them, by index, mask or slice, in the order given."""
         return Detections(self.images[rows], self.categories[rows], self.boxes_xywh[rows], self.scores[rows])
 
 

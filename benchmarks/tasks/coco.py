@@ -67,4 +67,4 @@ def measure_coco(predictor: DetectorPredictor, dataset: AnnotatedSet, found: Fou
         scores = nothing({coco_ap.AP100: coco_ap.METRICS}, found.split, detected)
         return Measured(name, dataset.rendered, scores)
     scores = coco_scores(detected, groups_of(detected, found.split), options)
-    return Measured(name, dataset.rendered, scores, detected.entries, detection_gallery(detected), as_list=True)
+    return Measured(name, dataset.rendered, scores, detected.results, detection_gallery(detected), as_list=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ class Measured:
     dataset: str
     rendered: bool
     scores: list[Score]
-    predictions: list[dict[str, Any]] = field(default_factory=list)
+    predictions: Collection[dict[str, Any]] = field(default_factory=list)
     gallery: Gallery | None = None
     charts: tuple[Chart, ...] = ()
     as_list: bool = False

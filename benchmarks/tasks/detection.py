@@ -27,11 +27,12 @@ from benchmarks.metrics.detection import Detections, DetectionTruth
 from benchmarks.metrics.proposals import METRICS as RECALLS
 from benchmarks.metrics.proposals import PROTOCOL as AGNOSTIC
 from benchmarks.metrics.proposals import agnostic_recall
-from benchmarks.predictors.detector import DEFINED, NAME, DetectorPredictor, Found
-from benchmarks.scoring.detections import read_detections, read_truth
+from benchmarks.predictors.detector import DEFINED, NAME, DetectorPredictor
+from benchmarks.scoring.detections import read_truth
+from benchmarks.tasks.coco_results import CocoResults, rounded, together
 from benchmarks.tasks.contract import Options, Score, with_limit
 from benchmarks.tasks.photos import limited, photo_batches
-from cloc.boxes import iou, xyxy_to_xywh
+from cloc.boxes import iou
 from cloc.data.formats.annotated import AnnotatedImage, AnnotatedSet, Category
 from cloc.text import concept_sentence
 
@@ -47,19 +48,22 @@ class Detected:
         images: those of the set that were asked for and could be opened.
         categories: by ascending id; the order of what was asked.
         form: in which they were asked.
-        entries: COCO results.
         truth: annotations of those images.
-        detections: the entries as arrays.
+        detections: the answers; `results` are they as COCO writes them.
         skipped: images left out, by reason.
     """
 
     images: list[AnnotatedImage]
     categories: tuple[Category, ...]
     form: str
-    entries: list[dict[str, Any]]
     truth: DetectionTruth
     detections: Detections
     skipped: Counter[str]
+
+    @property
+    def results(self) -> CocoResults:
+        """For the file of answers."""
+        return CocoResults(self.detections, self.truth)
 
 
 def detect_all(predictor: DetectorPredictor, dataset: AnnotatedSet, options: Options) -> Detected:
@@ -73,14 +77,15 @@ def detect_all(predictor: DetectorPredictor, dataset: AnnotatedSet, options: Opt
     names = [concept_sentence(one.name, one.definition if form == DEFINED else "") for one in categories]
     images, skipped = limited(dataset.images, options), dict[int, str]()
     truth = truth_of(dataset, images)
-    entries, opened = [], []
+    parts, opened = [], []
     for kept, photos in photo_batches(images, options, f"{predictor.name} on {dataset.name}", skipped):
         for image, found in zip(kept, predictor.detect(photos, names, options.boxes_an_image), strict=True):
-            entries += as_results(image.image_id, found, ids)
+            parts.append(rounded(found))
             opened.append(image)
     truth = truth if len(opened) == len(images) else truth_of(dataset, opened)
-    detections = read_detections(entries, truth)[0] if truth is not None else None
-    return Detected(opened, categories, form, entries, truth, detections, Counter(skipped.values()))
+    asked = [image.image_id for image in opened]
+    detections = together(asked, parts, ids, truth) if truth is not None else None
+    return Detected(opened, categories, form, truth, detections, Counter(skipped.values()))
 
 
 def truth_of(dataset: AnnotatedSet, images: Sequence[AnnotatedImage]) -> DetectionTruth | None:
@@ -93,17 +98,6 @@ def truth_of(dataset: AnnotatedSet, images: Sequence[AnnotatedImage]) -> Detecti
 def form_of(predictor: DetectorPredictor, categories: Sequence[Category]) -> str:
     """The predictor's form, as far as the set can serve it: without any definition it is asked by name."""
     return predictor.form if any(category.definition for category in categories) else NAME
-
-
-def as_results(image_id: int, found: Found, ids: Sequence[int]) -> list[dict[str, Any]]:
-    """COCO results of one image; a box without area is no answer."""
-    boxes_xywh = np.round(xyxy_to_xywh(found.boxes_xyxy), 2)
-    rows = zip(boxes_xywh.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
-    return [
-        {"image_id": image_id, "category_id": ids[label], "bbox": box, "score": round(score, 6)}
-        for box, score, label in rows
-        if box[2] > 0 and box[3] > 0
-    ]
 
 
 def only_images(content: dict[str, Any], kept: set[int]) -> dict[str, Any]:

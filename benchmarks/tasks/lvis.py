@@ -100,7 +100,7 @@ def detection(predictor: DetectorPredictor, dataset: AnnotatedSet, found: FoundS
     lines |= {split.partition("/")[2] or "all": chosen for split, chosen in groups.items()}
     chart = precision_chart(f"{name} {found.split}, {predictor.name}: precision over recall, IoU 0.5", curves, lines)
     gallery = detection_gallery(detected)
-    return Measured(name, dataset.rendered, scores, detected.entries, gallery, (chart,), as_list=True)
+    return Measured(name, dataset.rendered, scores, detected.results, gallery, (chart,), as_list=True)
 
 
 def spoken_name(category: Category) -> str:
