@@ -73,6 +73,10 @@ def reading(result: Result, count: int) -> str:
     return result.row.predictor if count < 2 else f"{result.row.predictor} (best of {count})"
 
 
+def _one_or_both(a: str | None, b: str | None) -> str | None:
+    return a if a == b else f"{a} minus {b}"
+
+
 def _pair(side_a: Sequence[Result], side_b: Sequence[Result]) -> Compared:
     (a, count_a), (b, count_b) = best_of(side_a), best_of(side_b)
     named_a, named_b = reading(a, count_a), reading(b, count_b)
@@ -96,6 +100,8 @@ def _pair(side_a: Sequence[Result], side_b: Sequence[Result]) -> Compared:
         model=f"{a.row.model} minus {b.row.model}",
         predictor=f"{named_a} minus {named_b}",
         model_sha256=f"{a.row.model_sha256} minus {b.row.model_sha256}",
+        texts_sha256=_one_or_both(a.row.texts_sha256, b.row.texts_sha256),
+        tokenizer_sha256=_one_or_both(a.row.tokenizer_sha256, b.row.tokenizer_sha256),
         seconds=round(a.row.seconds + b.row.seconds, 3),
         reason=reason,
         images_per_second=None,

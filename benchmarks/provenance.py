@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from benchmarks.scoring.origin import versions
 from cloc.export import commit
 
+TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "spiece.model", "tokenizer.model")
 PACKAGES = ("mllm-vision-kit", "torch", "torchvision", "transformers", "numpy", "pillow")
 
 
@@ -32,6 +35,18 @@ class Provenance:
 def provenance(device: str, seed: int) -> Provenance:
     """Look around once at the start of a run."""
     return Provenance(commit(), versions(PACKAGES), _machine(device), seed)
+
+
+@lru_cache
+def tokenizer_sha256(folder: Path | None) -> str | None:
+    """SHA-256 of a model's tokenizer: of what decides about tokens, by file name; None where the folder has none."""
+    files = [folder / name for name in TOKENIZERS if (folder / name).is_file()] if folder is not None else []
+    if not files:
+        return None
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def _machine(device: str) -> str:

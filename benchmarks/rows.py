@@ -40,6 +40,9 @@ class Row:
         seconds: wall time of the task on this data set with this predictor.
         reason: why there is no value, or what was skipped.
         images_per_second: that the model was asked about, see `Taped.images_per_second`; None where it is not measured.
+        texts_sha256: of all texts that the model was asked with, as they go to its tokenizer: names, templates and
+            questions; None where it was asked with none.
+        tokenizer_sha256: of the model's tokenizer files; None where it has no folder or no such file.
     """
 
     task: str
@@ -64,6 +67,8 @@ class Row:
     seconds: float
     reason: str | None = None
     images_per_second: float | None = None
+    texts_sha256: str | None = None
+    tokenizer_sha256: str | None = None
 
     def __post_init__(self) -> None:
         if self.value is None and not self.reason:
@@ -73,7 +78,7 @@ class Row:
 
 
 FIELDS = tuple(field.name for field in fields(Row))
-LATER = ("images_per_second",)
+LATER = ("images_per_second", "texts_sha256", "tokenizer_sha256")
 """Fields that the first version did not write."""
 
 

@@ -16,7 +16,7 @@ from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
 from benchmarks.predictors.taped import Taped
 from benchmarks.processes import is_main
-from benchmarks.provenance import Provenance
+from benchmarks.provenance import Provenance, tokenizer_sha256
 from benchmarks.roots import FoundSet
 from benchmarks.rows import Row
 from benchmarks.tasks.contract import Measured, Options, Score, Task
@@ -146,14 +146,14 @@ class Session:
         self, task: Task, found: FoundSet, dataset: Any, side: Side, predictor: Predictor | None, index: int
     ) -> list[Result]:
         name = NO_MODEL if predictor is None else predictor.name
-        start, speed = time.perf_counter(), None
+        start, speed, texts = time.perf_counter(), None, None
         if task.timed:  # asked of the predictor itself, by the main process alone
             measured = task.run(predictor, dataset, found, self.options) if is_main() else Measured("", False, [])
         else:
             unit = "-".join((task.name, found.dataset, found.split.split()[0], str(index), name))
             taped = Taped(predictor, self.folder / PROGRESS / unit, self.batch_size)
             measured = task.run(taped, dataset, found, self.options)
-            speed = taped.images_per_second
+            speed, texts = taped.images_per_second, taped.texts_sha256
         seconds = time.perf_counter() - start
         if measured.predictions and is_main():
             parts = (task.name, measured.dataset, found.split, side.label, name)
@@ -161,7 +161,7 @@ class Session:
         title = f"{task.name} on {measured.dataset}, {found.split}"
         self.kept.append(Kept(title, index, predictor, measured.gallery, measured.charts))
         return [
-            Result(self._row(task.name, measured, score, side, name, seconds, speed), score.tally, index)
+            Result(self._row(task.name, measured, score, side, name, seconds, speed, texts), score.tally, index)
             for score in measured.scores
         ]
 
@@ -174,6 +174,7 @@ class Session:
         predictor: str,
         seconds: float,
         speed: float | None = None,
+        texts: str | None = None,
     ) -> Row:
         tally, seed = score.tally, self.provenance.seed
         skipped = Counter({k: v for k, v in score.skipped.items() if v and k != KEPT})
@@ -201,6 +202,8 @@ class Session:
             seconds=round(seconds, 3),
             reason="; ".join(part for part in (score.reason, told) if part) or None,
             images_per_second=None if speed is None else round(speed, 3),
+            texts_sha256=texts,
+            tokenizer_sha256=tokenizer_sha256(side.folder),
         )
 
     def _unable(self, task: Task, found: FoundSet, side: Side, predictor: Predictor, index: int) -> Result:

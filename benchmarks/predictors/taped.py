@@ -8,6 +8,7 @@ answers with the same batches and hence the same bits.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ ASKED = ("encode_texts", "encode_images", "encode_regions", "ground", "detect", 
 WHOLE = {"detect": 1}
 """Arguments after the first so many go to every chunk as they are (the names of `detect`)."""
 TEXTS_A_CHUNK = 4096
+TEXTS = {"encode_texts": 0, "ground": 1, "detect": 1, "answer": 1}
+"""Which argument of a question holds its texts: a list of them, or for `ground` one list an image."""
 ON_IMAGES = tuple(name for name in ASKED if name != "encode_texts")
 FIELDS = ("boxes_xyxy", "scores", "labels")
 
@@ -32,7 +35,7 @@ class Taped:
     def __init__(self, inner: Any, folder: Path | None, batch_size: int) -> None:
         """Keep answers in `folder`; None keeps none."""
         self.inner, self._folder, self._batch_size, self._number = inner, folder, batch_size, 0
-        self._images, self._seconds = 0, 0.0
+        self._images, self._seconds, self._texts = 0, 0.0, set[str]()
         if folder is not None and processes.is_main():
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -47,9 +50,20 @@ class Taped:
         """
         return self._images / self._seconds if self._images and self._seconds > 0 else None
 
+    @property
+    def texts_sha256(self) -> str | None:
+        """SHA-256 of the different texts that were asked, answers from the tape included, in sorted order and each
+        ended by a zero byte; it does not depend on batches. None where none was asked.
+        """
+        if not self._texts:
+            return None
+        return hashlib.sha256("".join(f"{text}\0" for text in sorted(self._texts)).encode()).hexdigest()
+
     def _asking(self, method: str, ask: Callable) -> Callable:
         def asked(*lists: Sequence) -> Any:
             number, self._number = self._number, self._number + 1
+            for one in lists[TEXTS[method]] if method in TEXTS else ():
+                self._texts.update([one] if isinstance(one, str) else one)
             file = None if self._folder is None else self._folder / f"{number:06d}-{method}.npz"
             known = processes.from_main(read_record(file, method) if file is not None and processes.is_main() else None)
             if known is not None:

@@ -93,6 +93,7 @@ def _average(rows: Sequence[Row]) -> Row:
         seconds=round(sum(row.seconds for row in rows), 3),
         reason=f"the average is over all {len(SETS)} sets; no figure of {', '.join(lacking)}" if lacking else None,
         images_per_second=None,
+        texts_sha256=None,
     )
 
 

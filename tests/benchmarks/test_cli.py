@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cli import main
+from benchmarks.provenance import tokenizer_sha256
 from benchmarks.rows import read_rows
 from benchmarks.tasks import speed
 
@@ -46,6 +47,9 @@ def test_two_tasks_from_another_folder(tmp_path, root, exports, monkeypatch, cap
     assert {row.task for row in rows} == {"refcoco", "lvis"}
     assert {row.predictor for row in rows} == {"prompter"}
     assert {row.model_sha256 for row in rows} == {"cloc0"}
+    assert {row.tokenizer_sha256 for row in rows} == {tokenizer_sha256(exports["cloc"])}
+    texts = {(row.task, row.texts_sha256) for row in rows if row.value is not None}
+    assert [len(sha) for _, sha in texts] == [64, 64]  # one for each task
     assert all(row.images_per_second > 0 for row in rows if row.value is not None)
 
 

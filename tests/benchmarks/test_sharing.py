@@ -116,6 +116,38 @@ def test_calls_are_cut_at_the_batch_size_and_names_are_not(tmp_path):
     assert len(sizes) == 3
 
 
+class Asked:
+    """Takes any question."""
+
+    name = "asked"
+
+    def encode_texts(self, texts):
+        return np.zeros((len(texts), 2), dtype=np.float32)
+
+    def ground(self, images, phrases):
+        return [np.zeros((len(own), 4)) for own in phrases]
+
+
+def test_the_texts_of_a_figure_are_known_by_their_hash(tmp_path):
+    """Not by their order, number or batches, nor by who answered; a template or a joined text is another."""
+
+    def sha(*asked, folder=None, batch_size=2):
+        taped = Taped(Asked(), folder, batch_size)
+        for one in asked:
+            if isinstance(one[0], str):
+                taped.encode_texts(one)
+            else:
+                taped.ground([None] * len(one), one)
+        return taped.texts_sha256
+
+    cats = sha(["cat", "dog", "cat"])
+    assert len(cats) == 64
+    assert cats == sha(["dog"], ["cat"], batch_size=1) == sha([["cat", "dog"], []])
+    assert cats == sha(["dog", "cat"], folder=tmp_path) == sha(["dog", "cat"], folder=tmp_path)
+    assert len({cats, sha(["cat"]), sha(["a cat", "a dog"]), sha(["catdog"]), sha(["Cat", "dog"])}) == 5
+    assert sha([[]]) is None
+
+
 def test_a_run_goes_on_only_with_the_same_request(root, exports, tmp_path, capsys, monkeypatch):
     asked = ["region_recognition", "--data", str(root), "--model", str(exports["cloc"]), "--batch-size", "5"]
     assert main([*asked, "--out", str(tmp_path / "whole")]) == 0
