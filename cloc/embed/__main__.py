@@ -26,6 +26,7 @@ from cloc.embed.prompt_boxes import PromptBoxes, match, read_prompt_boxes
 from cloc.embed.vector_file import VectorFile, vector_schema
 from cloc.export import newest_export, read_card
 from cloc.export.loading import weights_of
+from cloc.export.reference import check_reference
 from cloc.images import decode
 from cloc.models.modeling import ClocModel
 from cloc.models.processing import ClocProcessor
@@ -125,8 +126,10 @@ def run(options: argparse.Namespace) -> None:
     card = read_card(folder)
     device = find_device(options.device)
     with weights_of(folder):
-        model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).to(device).eval()
+        model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    check_reference(card, model, processor.image_processor, folder)
+    model.to(device)
     if boxes is not None and not model.has_prompter:
         raise ValueError(f"{folder}: no Prompter (objective clip), so it has no region vectors; leave --boxes out")
     told = {"model": str(folder), "model_sha256": card["model_sha256"], "version": card["version"]}

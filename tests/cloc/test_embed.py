@@ -202,6 +202,19 @@ def test_what_cannot_be_done_is_said_in_a_line(spine_export, pictures, boxes_fil
     assert "already there; give another file" in capsys.readouterr().err
 
 
+def test_pictures_prepared_in_another_way_than_in_training_are_refused(export, pictures, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(export, copy)
+    for file in copy.glob("*processor_config.json"):
+        text = file.read_text()
+        changed = json.loads(text)
+        changed.get("image_processor", changed)["image_mean"] = [0.1, 0.2, 0.3]
+        file.write_text(json.dumps(changed))
+    assert embed.main([str(pictures), "--out", str(tmp_path / "v.parquet"), "--model", str(copy)]) == 2
+    assert "the reference picture's embedding differs by" in capsys.readouterr().err
+    assert not (tmp_path / "v.parquet").exists()
+
+
 def test_a_cut_export_and_a_file_above_the_output_are_one_line(export, pictures, tmp_path, capsys):
     call = [str(pictures), "--out", str(tmp_path / "v.parquet"), "--model"]
     cut = shutil.copytree(export, tmp_path / "cut")
