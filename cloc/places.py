@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -178,16 +178,3 @@ class Reading:
 
     boxes_xyxy: tuple[Box, ...]
     failures: Counter[str]
-
-
-def read_all(
-    places: Places, answers: Iterable[tuple[str, tuple[int, int]]]
-) -> tuple[list[tuple[Box, ...]], Counter[str]]:
-    """The boxes of many answers, and all failures by reason.
-
-    Args:
-        places: the host's convention.
-        answers: text and (width, height) of the image, for each.
-    """
-    readings = [places.read(text, size) for text, size in answers]
-    return [reading.boxes_xyxy for reading in readings], sum((r.failures for r in readings), Counter())

@@ -32,7 +32,7 @@ from benchmarks.scoring.detections import read_truth
 from benchmarks.tasks.coco_results import CocoResults, rounded, together
 from benchmarks.tasks.contract import Options, Score, with_limit
 from benchmarks.tasks.photos import limited, photo_batches
-from cloc.boxes import iou
+from cloc.boxes import iou, xywh_to_xyxy
 from cloc.data.formats.annotated import AnnotatedImage, AnnotatedSet, Category
 from cloc.text import concept_sentence
 
@@ -200,7 +200,7 @@ def _by_image(detected: Detected) -> dict[int, tuple[NDArray, NDArray, NDArray]]
     found, ids = detected.detections, detected.truth.image_ids
     order = np.argsort(found.images, kind="stable")
     bounds = np.searchsorted(found.images[order], np.arange(len(ids) + 1))
-    boxes = np.concatenate([found.boxes_xywh[:, :2], found.boxes_xywh[:, :2] + found.boxes_xywh[:, 2:]], axis=1)
+    boxes = xywh_to_xyxy(found.boxes_xywh)
     parts = [order[start:end] for start, end in pairwise(bounds)]
     return {
         int(image_id): (boxes[part], found.categories[part], found.scores[part])

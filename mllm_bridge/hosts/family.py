@@ -111,11 +111,6 @@ class HostFamily(ABC):
         return f"model.{self.towers[0]}"
 
     @property
-    def tower_prefixes(self) -> tuple[str, ...]:
-        """What precedes the (first) tower's keys on disk."""
-        return self.prefixes(self.towers[0])
-
-    @property
     def projector_prefixes(self) -> tuple[str, ...]:
         """What precedes the projector's keys on disk."""
         return self.prefixes(self.projector)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -224,9 +224,3 @@ def _entries(file: Path, skipped: Counter[str]) -> Iterator[Mapping[str, Any]]:
 def told(skipped: Mapping[str, int]) -> str:
     """Counts by reason as text."""
     return ", ".join(f"{reason} {count}" for reason, count in sorted(skipped.items())) or "none"
-
-
-def caption_conversation(key: str, image: Path, caption: str, question: str) -> Conversation:
-    """A caption as the answer to a question, the form of LLaVA's first stage."""
-    turns: Sequence[Turn] = (Turn("user", f"{IMAGE}\n{question}"), Turn("assistant", caption))
-    return Conversation(key, (image,), tuple(turns))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from cloc.config import RunConfig, Strict, checked, find_config, read_config
+from cloc.config import RunConfig, Strict, find_config, read_config
 from cloc.places import Scale
 
 FOLDER = "configs/bridge"
@@ -139,8 +139,3 @@ class TuneConfig(Strict):
 def load_settings(path: str, overrides: Sequence[str] = ()) -> TuneConfig:
     """The config of a tuning run; see `cloc.config.find_config` and `read_config` for the errors."""
     return read_config(TuneConfig, find_config(path, FOLDER), overrides)
-
-
-def parse_settings(raw: dict[str, Any], where: str = "config") -> TuneConfig:
-    """The same from plain data."""
-    return checked(TuneConfig, raw, where)

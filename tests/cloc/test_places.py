@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cloc.boxes import iou
-from cloc.places import Places, read_all
+from cloc.places import Places
 
 SIZE = (200, 100)
 BOX = (20.0, 10.0, 120.0, 60.0)
@@ -56,11 +56,9 @@ def test_what_does_not_keep_to_the_convention_is_counted(places, text, reason):
 
 
 def test_several_boxes_and_a_wrong_one():
-    boxes, failures = read_all(
-        Places(padded=False), [("a [0, 0, 0.5, 0.5] b [0, 0, 1, 1] c [1]", SIZE), ("nothing", SIZE)]
-    )
-    assert boxes == [((0.0, 0.0, 100.0, 50.0), (0.0, 0.0, 200.0, 100.0)), ()]
-    assert dict(failures) == {"not_four_numbers": 1, "no_box": 1}
+    reading = Places(padded=False).read("a [0, 0, 0.5, 0.5] b [0, 0, 1, 1] c [1]", SIZE)
+    assert reading.boxes_xyxy == ((0.0, 0.0, 100.0, 50.0), (0.0, 0.0, 200.0, 100.0))
+    assert dict(reading.failures) == {"not_four_numbers": 1}
 
 
 def test_the_convention_lies_in_the_folder(tmp_path):

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from cloc.config import checked
 from mllm_bridge.talk.answers import IGNORED, encode
 from mllm_bridge.talk.conversations import Conversation, Turn
 from mllm_bridge.trial.__main__ import main, settings
@@ -11,7 +12,7 @@ from mllm_bridge.trial.host import make_host, word_tokenizer, words_of
 from mllm_bridge.trial.plan import ARMS, LanguagePlan, load_plan
 from mllm_bridge.trial.questions import training_file
 from mllm_bridge.trial.table import table, verdict
-from mllm_bridge.tuning.settings import parse_settings
+from mllm_bridge.tuning.settings import TuneConfig
 
 TEXTS = ["<image>\nWhat is in [3, 17, 30, 31]?", "A red-hot ring.", "Where is it?", "[0, 1, 2, 3]"]
 WORDS = words_of(TEXTS)
@@ -43,7 +44,7 @@ def test_the_host_reads_its_conversations_without_an_unknown_word(tmp_path, clip
 def test_arms_differ_in_host_and_prompter_alone(tmp_path):
     plan = load_plan("configs/bridge/trial.yaml")
     assert (plan.arms, plan.seeds, plan.bins) == (ARMS, (0, 1, 2), 32)
-    made = {arm: parse_settings(settings(plan, arm, 1, tmp_path, tmp_path / "talks.json")) for arm in ARMS}
+    made = {arm: checked(TuneConfig, settings(plan, arm, 1, tmp_path, tmp_path / "talks.json")) for arm in ARMS}
     for arm in ARMS:
         same = made[arm].model_copy(update={"run": made["clip"].run, "regions": made["clip"].regions})
         assert same == made["clip"]

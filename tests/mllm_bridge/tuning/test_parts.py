@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from mllm_bridge.tuning.settings import load_settings, parse_settings
+from cloc.config import checked
+from mllm_bridge.tuning.settings import TuneConfig, load_settings
 from mllm_bridge.tuning.steppers import Moving, make_stepper, trained
 from mllm_bridge.tuning.trainee import build
 
@@ -9,7 +10,7 @@ RAW = {"data": [{"path": "none"}], "train": {"steps": 1, "batch_size": 1}, "lora
 
 
 def _config(**changes):
-    return parse_settings({**RAW, **changes})
+    return checked(TuneConfig, {**RAW, **changes})
 
 
 @pytest.fixture
