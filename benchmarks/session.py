@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gallery import Chart, Gallery
-from benchmarks.metrics.intervals import interval
-from benchmarks.metrics.tally import Tally
+from benchmarks.metrics.intervals import Resampled, interval
 from benchmarks.predictors.contract import Predictor
 from benchmarks.predictors.taped import Taped
 from benchmarks.processes import is_main
@@ -57,7 +56,7 @@ class Result:
     """
 
     row: Row
-    tally: Tally | None
+    tally: Resampled | None
     side: int
 
     @property

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from benchmarks.metrics.ap_resamples import ApResamples, Judged
 from benchmarks.metrics.detection import Detections, DetectionTruth
 
 AP100 = "coco-ap100"
@@ -32,19 +32,52 @@ def coco_ap(truth: DetectionTruth, detections: Detections) -> dict[str, float | 
     return {name: None if value == _NONE else value for name, value in figures}
 
 
-def coco_ap_of(
-    truth: DetectionTruth, detections: Detections, groups: Mapping[str, NDArray[np.bool_]]
-) -> dict[str, dict[str, float | None]]:
-    """The twelve figures averaged over some of the categories.
+class CocoCurves:
+    """All detections of a set, evaluated once and read for any categories."""
 
-    Args:
-        truth: the annotations.
-        detections: every prediction.
-        groups: name to a (C,) mask of the categories.
-    """
-    found = _evaluated(truth, detections).eval
-    precision, recall = found["precision"], found["recall"]  # (T, R, C, A, M) and (T, C, A, M)
-    return {name: _figures(precision[:, :, chosen], recall[:, chosen]) for name, chosen in groups.items()}
+    def __init__(self, truth: DetectionTruth, detections: Detections) -> None:
+        self._truth, self._evaluator = truth, _evaluated(truth, detections)
+
+    def figures(self, chosen: NDArray[np.bool_]) -> dict[str, float | None]:
+        """The twelve figures averaged over the categories of a (C,) mask."""
+        found = self._evaluator.eval
+        precision, recall = found["precision"], found["recall"]  # (T, R, C, A, M) and (T, C, A, M)
+        return _figures(precision[:, :, chosen], recall[:, chosen])
+
+    def resamples(self) -> ApResamples:
+        """For the intervals of the figures over all areas."""
+        truth, params = self._truth, self._evaluator.params
+        images, limit = len(truth.image_ids), params.maxDets[-1]
+        right, wrong = (
+            [np.zeros((len(params.iouThrs), 0), dtype=bool)],
+            [np.zeros((len(params.iouThrs), 0), dtype=bool)],
+        )
+        scores, places = list[float](), list[tuple[int, int]]()
+        for category in range(len(truth.category_ids)):
+            first = category * len(params.areaRng) * images  # then area by area, the first of them all areas
+            for image, one in enumerate(self._evaluator.evalImgs[first : first + images]):
+                if one is None:
+                    continue
+                scores += one["dtScores"][:limit]
+                counted, matched = one["dtIgnore"][:, :limit] == 0, one["dtMatches"][:, :limit] > 0
+                places += [(category, image)] * counted.shape[1]
+                right.append(matched & counted)
+                wrong.append(~matched & counted)
+        where = np.array(places, dtype=np.int64).reshape(-1, 2)
+        order = np.lexsort((-np.array(scores), where[:, 0]))  # stable: of equal scores the image of lower id first
+        wanted = ~truth.crowd
+        return ApResamples(
+            Judged(
+                image_ids=truth.image_ids,
+                num_categories=len(truth.category_ids),
+                categories=where[order, 0],
+                images=where[order, 1],
+                right=np.concatenate(right, axis=1)[:, order],
+                wrong=np.concatenate(wrong, axis=1)[:, order],
+                box_images=truth.images[wanted],
+                box_categories=truth.categories[wanted],
+            )
+        )
 
 
 def _figures(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> dict[str, float | None]:

@@ -8,20 +8,42 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from math import sqrt
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-from benchmarks.metrics.tally import Tally
 
 RESAMPLES = 1000
 MIN_IMAGES = 6
 """Below this no interval is given: even a unanimous sign over images is no evidence at 95 % (2 * 0.5**5 = 0.0625)."""
 
 _Z95 = 1.959963984540054
-_BLOCK = 100
 
 Interval = tuple[float, float]
+
+
+class Resampled(Protocol):
+    """A figure that can be worked out again for any draw of its images: a `Tally`, or an AP."""
+
+    binary: bool
+
+    @property
+    def image_ids(self) -> NDArray[np.int64]:
+        """(I,) ascending."""
+
+    @property
+    def num_images(self) -> int:
+        """I."""
+
+    @property
+    def num_examples(self) -> int:
+        """What it is a figure of."""
+
+    def value(self) -> float | None:
+        """On the images as they are."""
+
+    def resampled(self, drawn: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(R,) for (R, I) how often each image was drawn; NaN where a draw has no value."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +74,15 @@ def _resamples(num_images: int, seed: int) -> NDArray[np.float32]:
     return drawn
 
 
-def _resampled(tally: Tally, seed: int) -> NDArray[np.float64]:
-    drawn = _resamples(tally.num_images, seed)
-    # In blocks, because the product is dense in the number of classes.
-    blocks = [tally.values(drawn[i : i + _BLOCK].astype(np.float64)) for i in range(0, len(drawn), _BLOCK)]
-    return np.concatenate(blocks)
+def _resampled(figure: Resampled, seed: int) -> NDArray[np.float64]:
+    return figure.resampled(_resamples(figure.num_images, seed))
 
 
-def _percentiles(values: NDArray[np.float64]) -> Interval:
+def _percentiles(values: NDArray[np.float64]) -> Interval | None:
+    """Of the draws that have a value; None where fewer than half of them have one."""
+    values = values[~np.isnan(values)]
+    if len(values) * 2 < RESAMPLES:
+        return None
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
 
@@ -81,7 +104,7 @@ def wilson_interval(successes: float, trials: int) -> Interval:
     return (0.0 if successes == 0 else centre - half, 1.0 if successes == trials else centre + half)
 
 
-def interval(tally: Tally, seed: int = 0) -> Interval | None:
+def interval(tally: Resampled, seed: int = 0) -> Interval | None:
     """95 % interval of a metric, None below `MIN_IMAGES` images.
 
     Bootstrap over images. Where every example is right, or every one wrong, resampling cannot vary; then Wilson's
@@ -95,7 +118,7 @@ def interval(tally: Tally, seed: int = 0) -> Interval | None:
     return _percentiles(_resampled(tally, seed))
 
 
-def paired_difference(a: Tally, b: Tally, seed: int = 0) -> Difference:
+def paired_difference(a: Resampled, b: Resampled, seed: int = 0) -> Difference:
     """A minus B, with both metrics computed on the same resamples.
 
     Raises:

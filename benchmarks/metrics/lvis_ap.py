@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.metrics.ap_resamples import RECALLS, ApResamples, Judged
 from benchmarks.metrics.detection import Detections, DetectionTruth, FloatArray, IntArray, places_within
 from benchmarks.metrics.lvis_match import AREAS, THRESHOLDS, Matched, best_of_each, match, ranks_of
 
@@ -21,7 +22,6 @@ PER_IMAGE = 300
 FIXED_K = 10_000
 AP300, UNLIMITED, FIXED = "lvis-ap300", "lvis-ap-unlimited", "lvis-fixed-ap"
 PROTOCOLS = (AP300, UNLIMITED, FIXED)
-RECALLS = np.linspace(0.0, 1.0, 101)
 _SUFFIXES = ("", "s", "m", "l")
 _NONE = -1.0
 
@@ -34,11 +34,15 @@ class LvisCurves:
         truth: the annotations.
         precision: (A, C, T, R) at each recall level, and
         recall: (A, C, T) final recall; -1 where nothing is annotated.
+        detections, matched, kept: the answers, what was matched, and (J,) those that the protocol looks at.
     """
 
     truth: DetectionTruth
     precision: FloatArray
     recall: FloatArray
+    detections: Detections
+    matched: Matched
+    kept: NDArray[np.bool_]
 
     def figures(self, chosen: NDArray[np.bool_] | None = None) -> dict[str, float | None]:
         """AP, AP50, AP75, APs, APm, APl, APr, APc, APf, AR, ARs, ARm, ARl in [0, 1].
@@ -56,6 +60,28 @@ class LvisCurves:
         figures |= {f"AP{suffix}": _mean(precision[a]) for a, suffix in enumerate(_SUFFIXES) if suffix}
         figures |= {f"AP{group}": _mean(precision[0, groups == group]) for group in "rcf"}
         return figures | {f"AR{suffix}": _mean(recall[a]) for a, suffix in enumerate(_SUFFIXES)}
+
+    def resamples(self) -> ApResamples:
+        """For the intervals of the figures over all areas."""
+        matched, truth = self.matched, self.truth
+        found, outside = matched.found[0], matched.found_outside[0]
+        right = np.zeros((len(THRESHOLDS), len(matched.rows)), dtype=bool)
+        right[:, matched.places] = found & ~outside
+        wrong = np.tile(~matched.excused[0], (len(THRESHOLDS), 1))
+        wrong[:, matched.places] &= ~found
+        wanted = ~matched.outside[0]
+        return ApResamples(
+            Judged(
+                image_ids=truth.image_ids,
+                num_categories=len(truth.category_ids),
+                categories=matched.categories,
+                images=self.detections.images[matched.rows],
+                right=right & self.kept,
+                wrong=wrong & self.kept,
+                box_images=truth.images[wanted],
+                box_categories=truth.categories[wanted],
+            )
+        )
 
     def precision_at_recall(self, chosen: NDArray[np.bool_]) -> FloatArray | None:
         """(R,) precision at IoU 0.5, mean over the chosen categories that are annotated; None without any."""
@@ -90,7 +116,8 @@ class LvisJudge:
             kept = best_of_each(self._ranks, self.detections.images, PER_IMAGE)
         elif protocol == FIXED:
             kept = best_of_each(self._ranks, self.detections.categories, fixed_k)
-        return LvisCurves(self.truth, *_curves(self.truth, self._matched, kept[self._matched.rows]))
+        kept = kept[self._matched.rows]
+        return LvisCurves(self.truth, *_curves(self.truth, self._matched, kept), self.detections, self._matched, kept)
 
 
 def lvis_ap(

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+_BLOCK = 100
+
 
 @dataclass(frozen=True)
 class Tally:
@@ -89,3 +91,8 @@ class Tally:
         sums, counts = weights @ self.sums, weights @ self.counts
         shares = np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
         return shares.sum(axis=1) / (counts > 0).sum(axis=1)
+
+    def resampled(self, drawn: NDArray) -> NDArray[np.float64]:
+        """`values` in blocks, because the product is dense in the number of groups."""
+        blocks = [self.values(drawn[i : i + _BLOCK].astype(np.float64)) for i in range(0, len(drawn), _BLOCK)]
+        return np.concatenate(blocks)

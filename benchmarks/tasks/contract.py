@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gallery import Chart, Gallery
-from benchmarks.metrics.tally import Tally
+from benchmarks.metrics.intervals import Resampled
 from benchmarks.predictors.contract import Predictor
 from benchmarks.roots import FoundSet
 from benchmarks.rows import Row
@@ -52,7 +52,7 @@ class Score:
     split: str
     protocol: str
     metric: str
-    tally: Tally | None = None
+    tally: Resampled | None = None
     value: float | None = None
     num_examples: int = 0
     skipped: Counter[str] = field(default_factory=Counter)

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from benchmarks.gallery import Gallery, Shown, boxes_of
 from benchmarks.metrics import coco_ap, lvis_ap
+from benchmarks.metrics.ap_resamples import ApTally, ap_tallies
 from benchmarks.metrics.detection import Detections, DetectionTruth
 from benchmarks.metrics.proposals import METRICS as RECALLS
 from benchmarks.metrics.proposals import PROTOCOL as AGNOSTIC
@@ -121,17 +123,24 @@ def lvis_scores(detected: Detected, groups: Groups, options: Options) -> tuple[l
     """All three LVIS protocols on each group of categories; and the curves of the first."""
     judge = lvis_ap.LvisJudge(detected.truth, detected.detections)
     curves = {name: judge.curves(name) for name in lvis_ap.PROTOCOLS}
+    resamples = {name: curve.resamples() for name, curve in curves.items()}
     scores = []
     for split, chosen in groups.items():
         for protocol, curve in curves.items():
-            scores += _scores(curve.figures(chosen), split, protocol, detected, options)
+            figures = curve.figures(chosen)
+            tallies = ap_tallies(figures, resamples[protocol], chosen, detected.truth.frequencies)
+            scores += _scores(figures, split, protocol, detected, options, tallies)
     return [*scores, *agnostic_scores(detected, next(iter(groups)), options)], curves[lvis_ap.AP300]
 
 
 def coco_scores(detected: Detected, groups: Groups, options: Options) -> list[Score]:
     """COCO's twelve figures on each group of categories."""
-    found = coco_ap.coco_ap_of(detected.truth, detected.detections, groups)
-    scores = [s for split in groups for s in _scores(found[split], split, coco_ap.AP100, detected, options)]
+    curves = coco_ap.CocoCurves(detected.truth, detected.detections)
+    resamples, scores = curves.resamples(), []
+    for split, chosen in groups.items():
+        figures = curves.figures(chosen)
+        tallies = ap_tallies(figures, resamples, chosen)
+        scores += _scores(figures, split, coco_ap.AP100, detected, options, tallies)
     return [*scores, *agnostic_scores(detected, next(iter(groups)), options)]
 
 
@@ -151,13 +160,18 @@ def nothing(protocols: Mapping[str, Sequence[str]], split: str, detected: Detect
 
 
 def _scores(
-    figures: Mapping[str, float | None], split: str, protocol: str, detected: Detected, options: Options
+    figures: Mapping[str, float | None],
+    split: str,
+    protocol: str,
+    detected: Detected,
+    options: Options,
+    tallies: Mapping[str, ApTally] = MappingProxyType({}),
 ) -> list[Score]:
     count = len(detected.images)
     asked = f"/{options.boxes_an_image}-boxes-an-image" if protocol in (lvis_ap.UNLIMITED, lvis_ap.FIXED) else ""
     named = with_limit(f"{protocol}/{detected.form}{asked}", options)
     return [
-        Score(split, named, metric, value=value, num_examples=count, skipped=detected.skipped)
+        Score(split, named, metric, tallies.get(metric), value=value, num_examples=count, skipped=detected.skipped)
         if value is not None
         else Score(split, named, metric, skipped=detected.skipped, reason="no annotation is of this kind")
         for metric, value in figures.items()

@@ -90,6 +90,7 @@ def _average(rows: Sequence[Row]) -> Row:
         value=None if lacking else sum(values.values()) / len(values),
         num_examples=sum(row.num_examples for row in rows),
         num_skipped=sum(row.num_skipped for row in rows),
+        ci95=None,
         seconds=round(sum(row.seconds for row in rows), 3),
         reason=f"the average is over all {len(SETS)} sets; no figure of {', '.join(lacking)}" if lacking else None,
         images_per_second=None,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.cli import main
+from benchmarks.comparison import compare
 from benchmarks.metrics.lvis_ap import PROTOCOLS
 from benchmarks.metrics.proposals import PROTOCOL as AGNOSTIC
 from benchmarks.predictors.detector import Found, as_found
@@ -212,6 +213,22 @@ def test_a_kind_of_model_that_cannot_do_a_task_says_so_and_reads_no_data(root, c
     assert [r.row.reason for r in results] == ["m: a detector cannot do this; it takes an encoder"]
     results, _ = measured(root, tmp_path, colours.Reader(), unread(Coco()))
     assert [r.row.reason for r in results] == ["m: an encoder cannot do this; it takes a detector"]
+
+
+@pytest.mark.parametrize("task", [Lvis(), Coco()], ids=lambda task: task.name)
+def test_two_detectors_are_compared_with_paired_intervals(task, root, colours, tmp_path):
+    sides = [Side(str(skip), None, [ColourDetector(colours, skip)]) for skip in ((), ("blue",))]
+    results = Session(roots(root), sides, PLACE, QUIET, tmp_path).run([task])
+    valued = {r.row.metric for r in results if r.row.ci95 is not None}
+    assert {"AP", "AP50", "AP75"} <= valued <= {"AP", "AP50", "AP75", "APr", "APc", "APf"}
+    found = {(one.a.row.protocol, one.a.row.metric): one.difference for one in compare(results) if one.difference}
+    assert {protocol.partition("/")[0] for protocol, _ in found} == set(
+        PROTOCOLS if task.name == "lvis" else ["coco-ap100"]
+    )
+    for (_, metric), difference in found.items():
+        if metric == "AP":
+            assert difference.value > 0.1
+            assert difference.ci95[0] <= difference.value <= difference.ci95[1]
 
 
 def test_recall_counts_a_box_once_however_often_it_is_named(root, colours, tmp_path):

@@ -13,6 +13,7 @@ def test_a_small_set_is_scored_by_the_command_and_by_arrays(capsys):
     told = capsys.readouterr().out
     assert "40 images, 1,200 boxes, 1,203 categories" in told
     assert "for 3 protocols" in told
+    assert "their intervals" in told
 
 
 def test_answers_are_partly_right_and_files_are_official(tmp_path):
