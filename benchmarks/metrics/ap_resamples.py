@@ -20,9 +20,10 @@ from tqdm import tqdm
 from benchmarks.metrics.detection import FloatArray, IntArray
 
 RECALLS = np.linspace(0.0, 1.0, 101)
-KINDS = {"AP": slice(None), "AP50": 0, "AP75": 5}
+KINDS = {"AP": range(10), "AP50": (0,), "AP75": (5,)}
 """Figures over all areas, by the thresholds that they are a mean over."""
-_BLOCK = 100
+_CELLS = 4_000_000
+"""Numbers of one array that is held at a time: 32 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,43 +69,48 @@ class ApResamples:
             (R, C, 3) in the order of `KINDS`; NaN where no box of the category is in the draw.
         """
         if self._drawn is not drawn:
-            starts = tqdm(range(0, len(drawn), _BLOCK), "intervals of AP", leave=False, delay=5)
-            blocks = [self._block(drawn[i : i + _BLOCK].astype(np.float64)) for i in starts]
-            self._drawn, self._kept = drawn, np.concatenate(blocks)
+            self._drawn, self._kept = drawn, self._figures(drawn)
         return self._kept
 
-    def _block(self, weights: FloatArray) -> FloatArray:
-        judged, count = self.judged, self.judged.num_categories
-        shape = (len(judged.image_ids), count)
-        boxes = csr_array((np.ones(len(judged.box_images)), (judged.box_images, judged.box_categories)), shape=shape)
-        totals = weights @ boxes
-        each = np.stack([self._at(t, weights, totals) for t in range(len(judged.right))])  # (T, R, C)
-        figures = [each[chosen] if isinstance(chosen, int) else each[chosen].mean(axis=0) for chosen in KINDS.values()]
-        return np.where(totals[..., None] > 0, np.stack(figures, axis=-1), np.nan).astype(np.float32)
+    def _figures(self, drawn: NDArray) -> FloatArray:
+        judged, shape = self.judged, (len(drawn), self.judged.num_categories)
+        some = max(1, _CELLS // max(1, len(judged.box_images)))
+        blocks = [slice(start, start + some) for start in range(0, len(drawn), some)]
+        boxes = csr_array(
+            (np.ones(len(judged.box_images)), (judged.box_images, judged.box_categories)),
+            shape=(len(judged.image_ids), judged.num_categories),
+        )
+        totals = np.concatenate([drawn[rows].astype(np.float64) @ boxes for rows in blocks])
+        figures = np.zeros((len(KINDS), *shape), dtype=np.float32)
+        for t in tqdm(range(len(judged.right)), "intervals of AP", leave=False, delay=5):
+            right = np.flatnonzero(judged.right[t])
+            wrong = self._wrong_before(t, right)
+            for rows in blocks if len(right) else ():
+                found = self._at(right, wrong, drawn[rows].astype(np.float64), totals[rows])
+                for kind, chosen in enumerate(KINDS.values()):
+                    if t in chosen:
+                        figures[kind, rows] += found / len(chosen)
+        return np.where(totals > 0, figures, np.nan).transpose(1, 2, 0)
 
-    def _at(self, t: int, weights: FloatArray, totals: FloatArray) -> FloatArray:
+    def _at(self, right: IntArray, wrong: csr_array, weights: FloatArray, totals: FloatArray) -> FloatArray:
         """(R, C) at one threshold; where there is no box to be found the value means nothing."""
-        judged, found = self.judged, np.zeros_like(totals)
-        right = np.flatnonzero(judged.right[t])
-        if not len(right):
-            return found
-        categories = judged.categories[right]
+        found, categories = np.zeros_like(totals), self.judged.categories[right]
         first = np.flatnonzero(np.diff(categories, prepend=-1))
-        hits = _running(weights[:, judged.images[right]], first)
-        precision = _share(hits, hits + _running(weights @ self._wrong_before(t, right, categories), first))
+        hits = _running(weights[:, self.judged.images[right]], first)
+        precision = _share(hits, hits + _running(weights @ wrong, first))
         reached = np.searchsorted(RECALLS, _share(hits, totals[:, categories]), side="right")
         gained = np.diff(reached, axis=1, prepend=0)
         gained[:, first] = reached[:, first]
         found[:, categories[first]] = np.add.reduceat(gained * _best_from(precision, first), first, axis=1)
         return found / len(RECALLS)
 
-    def _wrong_before(self, t: int, right: IntArray, categories: IntArray) -> csr_array:
+    def _wrong_before(self, t: int, right: IntArray) -> csr_array:
         """(I, N) wrong detections between each right one and the right one before it in its category."""
         judged = self.judged
         wrong = np.flatnonzero(judged.wrong[t])
         after = np.searchsorted(right, wrong)
         wrong, after = wrong[after < len(right)], after[after < len(right)]
-        own = judged.categories[wrong] == categories[after]
+        own = judged.categories[wrong] == judged.categories[right[after]]
         places = judged.images[wrong[own]], after[own]
         return csr_array((np.ones(len(places[0])), places), shape=(len(judged.image_ids), len(right)))
 
@@ -154,7 +160,7 @@ class ApTally:
         """
         values = self.draws(drawn)
         there = ~np.isnan(values)
-        return values - values[there].mean() + self.figure if there.any() else values
+        return np.clip(values - values[there].mean() + self.figure, 0.0, 1.0) if there.any() else values
 
     def draws(self, drawn: NDArray) -> FloatArray:
         """(R,) the figure for (R, I) draws; NaN where none of its categories is in a draw."""

@@ -48,10 +48,8 @@ class CocoCurves:
         """For the intervals of the figures over all areas."""
         truth, params = self._truth, self._evaluator.params
         images, limit = len(truth.image_ids), params.maxDets[-1]
-        right, wrong = (
-            [np.zeros((len(params.iouThrs), 0), dtype=bool)],
-            [np.zeros((len(params.iouThrs), 0), dtype=bool)],
-        )
+        none = np.zeros((len(params.iouThrs), 0), dtype=bool)
+        right, wrong = [none], [none]
         scores, places = list[float](), list[tuple[int, int]]()
         for category in range(len(truth.category_ids)):
             first = category * len(params.areaRng) * images  # then area by area, the first of them all areas
