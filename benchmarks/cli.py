@@ -114,6 +114,11 @@ def scoring_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--split", metavar="NAME", help="of a folder with refs(*).p: val, testA, testB, test")
     group.add_argument("--judge", metavar="NAME", help="Ferret-Bench: who wrote the reviews; part of the protocol")
     group.add_argument(
+        "--intervals",
+        action="store_true",
+        help="AP with its 95 %% interval, by drawing the images again (a minute and more at LVIS's size)",
+    )
+    group.add_argument(
         "--plus-one", action="store_true", help="grounding: boxes hold their end pixels, as the refer toolkit counts"
     )
 
@@ -150,7 +155,9 @@ def scoring(given: argparse.Namespace) -> bool:
     Raises:
         ValueError: one of the two files is missing, or options of both ways are mixed.
     """
-    asked = [name for name in ("protocol", "fixed_ap_k", "plus_one", "split", "judge") if getattr(given, name)]
+    asked = [
+        name for name in ("protocol", "fixed_ap_k", "plus_one", "split", "judge", "intervals") if getattr(given, name)
+    ]
     asked += ["evaluator"] if given.evaluator != "ours" else []
     if not given.predictions or not given.annotations:
         if given.predictions or given.annotations or asked:
@@ -175,7 +182,7 @@ def score_predictions(given: argparse.Namespace) -> int:
     for file in files:
         if given.out and Path(given.out).resolve() in file.resolve().parents:
             raise ValueError(f"--out: {given.out} holds {file}, which is to be scored; give another folder")
-    more = (given.evaluator == "official", given.split, given.judge)
+    more = (given.evaluator == "official", given.split, given.judge, given.intervals)
     rows, charts = score_with_charts(Asked(*files, given.protocol or (), given.fixed_ap_k, given.plus_one, *more))
     folder = out_folder(given.out)
     path, report = write_rows(rows, folder), write_report(Story((), rows, charts=charts), folder)

@@ -19,27 +19,14 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR@1", "AR@10", "AR@100",
 _NONE = -1.0
 
 
-def coco_ap(truth: DetectionTruth, detections: Detections) -> dict[str, float | None]:
-    """The twelve official figures, 100 detections an image and category at most.
-
-    Returns:
-        `METRICS` in [0, 1]; None where no annotation is of that kind (pycocotools writes -1).
-    """
-    evaluator = _evaluated(truth, detections)
-    with contextlib.redirect_stdout(io.StringIO()):  # it reports each step
-        evaluator.summarize()
-    figures = zip(METRICS, evaluator.stats.tolist(), strict=True)
-    return {name: None if value == _NONE else value for name, value in figures}
-
-
 class CocoCurves:
-    """All detections of a set, evaluated once and read for any categories."""
+    """All detections of a set, 100 an image and category at most, evaluated once and read for any categories."""
 
     def __init__(self, truth: DetectionTruth, detections: Detections) -> None:
         self._truth, self._evaluator = truth, _evaluated(truth, detections)
 
     def figures(self, chosen: NDArray[np.bool_]) -> dict[str, float | None]:
-        """The twelve figures averaged over the categories of a (C,) mask."""
+        """`METRICS` in [0, 1] averaged over the categories of a (C,) mask; None where no annotation is of that kind."""
         found = self._evaluator.eval
         precision, recall = found["precision"], found["recall"]  # (T, R, C, A, M) and (T, C, A, M)
         return _figures(precision[:, :, chosen], recall[:, chosen])

@@ -13,7 +13,8 @@ import numpy as np
 
 from benchmarks.gallery import Chart
 from benchmarks.metrics import coco_ap, lvis_ap
-from benchmarks.metrics.intervals import interval
+from benchmarks.metrics.ap_resamples import ap_tallies
+from benchmarks.metrics.intervals import Interval, interval
 from benchmarks.metrics.overlap import answer_iou
 from benchmarks.metrics.tally import Tally
 from benchmarks.report.precision import by_frequency, precision_chart
@@ -45,6 +46,7 @@ class Asked:
         official: LVIS is scored by the `lvis` package instead of ours.
         split: of a folder in the refer toolkit's layout.
         judge: who wrote the reviews of Ferret-Bench.
+        intervals: AP gets its 95 % interval, which takes longer than AP itself.
     """
 
     predictions: Path
@@ -55,6 +57,7 @@ class Asked:
     official: bool = False
     split: str | None = None
     judge: str | None = None
+    intervals: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,9 @@ def _check_options(asked: Asked, kind: str) -> None:
         raise ValueError(f"--fixed-ap-k: belongs to {lvis_ap.FIXED} on an LVIS annotation file, which is not asked for")
     if asked.official and kind != "lvis":
         raise ValueError(f"--evaluator official: belongs to LVIS ({kind} is scored by official code as it is)")
+    if asked.intervals and (asked.official or kind not in ("lvis", "coco")):
+        whose = "the lvis package gives none" if asked.official else f"{kind} answers have theirs anyway"
+        raise ValueError(f"--intervals: belongs to AP by our evaluator or pycocotools; {whose}")
     if asked.judge and kind != FERRET:
         raise ValueError(f"--judge: belongs to reviews of Ferret-Bench; {asked.annotations} is a {kind} file")
     if asked.split and refer_folder(asked.annotations) is None:
@@ -172,18 +178,21 @@ def _detection(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _
     fixed_k = lvis_ap.FIXED_K if asked.fixed_k is None else asked.fixed_k
     figures, charts = [], list[Chart]()
     judge = lvis_ap.LvisJudge(truth, detections) if kind == "lvis" and not asked.official else None
+    every, spreads = np.ones(len(truth.category_ids), dtype=bool), dict[str, Interval | None]()
     for protocol in dict.fromkeys(asked.protocols or PROTOCOLS[kind]):
         if asked.official:
             values = official_lvis_ap(asked.annotations, truth, detections, protocol, fixed_k)
-        elif judge is None:
-            values = coco_ap.coco_ap(truth, detections)
         else:
-            curves = judge.curves(protocol, fixed_k)
-            values = curves.figures()
-            groups = {"all": np.ones(len(truth.category_ids), dtype=bool), **by_frequency(truth.frequencies)}
-            charts.append(precision_chart(f"{protocol}: precision over recall, IoU 0.5", curves, groups))
+            curves = coco_ap.CocoCurves(truth, detections) if judge is None else judge.curves(protocol, fixed_k)
+            values = curves.figures(every)
+            if asked.intervals:
+                tallies = ap_tallies(values, curves.resamples(), every, truth.frequencies)
+                spreads = {metric: interval(tally, SEED) for metric, tally in tallies.items()}
+            if judge is not None:
+                groups = {"all": every, **by_frequency(truth.frequencies)}
+                charts.append(precision_chart(f"{protocol}: precision over recall, IoU 0.5", curves, groups))
         named = f"{protocol}-k{fixed_k}" if protocol == lvis_ap.FIXED and fixed_k != lvis_ap.FIXED_K else protocol
-        figures += [_Figure(named, metric, value) for metric, value in values.items()]
+        figures += [_Figure(named, metric, value, spreads.get(metric)) for metric, value in values.items()]
     silent = len(truth.image_ids) - len(set(detections.images.tolist()))
     info = annotations.get("info")
     return _Scored(

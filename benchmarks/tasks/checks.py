@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.metrics.coco_ap import coco_ap
+from benchmarks.metrics.coco_ap import CocoCurves
 from benchmarks.metrics.detection import Detections, DetectionTruth
 from benchmarks.metrics.lvis_ap import PROTOCOLS, lvis_ap
 from benchmarks.tasks.contract import expect
@@ -33,6 +33,7 @@ def check_detection(what: str) -> None:
     wanted = {"perfect answers": (perfect, 1.0), "no answer": (perfect.take(none), 0.0)}
     wanted["one of two"] = (perfect.take(np.array([0])), 0.5)
     for case, (detections, value) in wanted.items():
-        expect(f"{what}: coco AP of {case}", round(coco_ap(truth, detections)["AP"], 9), value)
+        figures = CocoCurves(truth, detections).figures(np.ones(2, dtype=bool))
+        expect(f"{what}: coco AP of {case}", round(figures["AP"], 9), value)
         for protocol in PROTOCOLS:
             expect(f"{what}: {protocol} of {case}", round(lvis_ap(truth, detections, protocol)["AP"], 9), value)

@@ -112,6 +112,31 @@ def test_own_cases_equal_the_lvis_package(files, monkeypatch):
         logging.disable(logging.NOTSET)
 
 
+@pytest.mark.parametrize("layout", [set_of, lambda: plain(set_of())], ids=["lvis", "coco"])
+def test_ap_has_intervals_when_they_are_asked_for(files, layout):
+    truth = layout()
+    paths = files(truth, guesses(truth))
+    rows = score_files(Asked(*paths, intervals=True))
+    for row in rows:
+        if row.metric in ("AP", "AP50", "AP75", "APr", "APc", "APf"):
+            assert row.ci95[0] < row.value < row.ci95[1]
+        else:
+            assert row.ci95 is None
+    bare = score_files(Asked(*paths))
+    assert [row.value for row in bare] == [row.value for row in rows]
+    assert {row.ci95 for row in bare} == {None}
+
+
+def test_intervals_belong_to_our_ap(files, tmp_path):
+    paths = files(set_of(), guesses(set_of()))
+    with pytest.raises(ValueError, match=r"--intervals: belongs to AP .*the lvis package gives none"):
+        score_files(Asked(*paths, official=True, intervals=True))
+    lines = tmp_path / "grounding.jsonl"
+    lines.write_text(json.dumps({"image_id": 1, "sent_id": 2, "bbox": [0, 0, 5, 5]}) + "\n")
+    with pytest.raises(ValueError, match="grounding answers have theirs anyway"):
+        score_files(Asked(lines, lines, intervals=True))
+
+
 def plain(truth):
     """The same as a COCO file."""
     kept = ("id", "width", "height")
