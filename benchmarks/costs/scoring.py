@@ -113,7 +113,7 @@ def lines(images: int, per_image: int, arrays: float, intervals: float, command:
     return [
         f"set               {images:,} images, {images * per_image:,} boxes, {CATEGORIES:,} categories, made up",
         f"arrays to figures {arrays:.2f} s for {len(PROTOCOLS)} protocols (minival's bar: {SECONDS:.0f} s)",
-        f"their intervals   {intervals:.1f} s, where a model is asked; a scored file has none",
+        f"their intervals   {intervals:.1f} s, where a model is asked; with --intervals for a file",
         f"whole command     {command.seconds:.1f} s, {command.busy_seconds:.1f} s of processor time "
         f"(minival's bar: {COMMAND_SECONDS:.0f} s)",
         f"its peak          {command.peak_bytes / 1e9:.2f} GB (minival's bar: {GIGABYTES} GB)",
