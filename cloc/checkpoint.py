@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
@@ -51,7 +53,20 @@ def read_state(path: Path) -> dict:
     return json.loads((path / STATE).read_text(encoding="utf-8"))
 
 
-def save_tensors(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+class Kept(Protocol):
+    """What a checkpoint holds of a model: the whole module, or a part with this much of a module's manners."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Name and parameter."""
+
+    def state_dict(self, *, keep_vars: bool = False) -> Mapping[str, torch.Tensor]:
+        """Name and value, the parameters themselves with `keep_vars`."""
+
+    def load_state_dict(self, weights: Mapping[str, torch.Tensor]) -> Any:
+        """Put values back, in place."""
+
+
+def save_tensors(folder: Path, model: Kept, optimizer: torch.optim.Optimizer) -> None:
     """Write model weights and Adam's moments, each under its parameter's name."""
     moments = {}
     for name, parameter in model.named_parameters():
@@ -66,7 +81,7 @@ def write_tensors(folder: Path, weights: dict[str, torch.Tensor], moments: dict[
     save_file(moments, folder / MOMENTS)
 
 
-def check_weights(folder: Path, model: nn.Module) -> None:
+def check_weights(folder: Path, model: Kept) -> None:
     """Refuse a checkpoint of another model.
 
     Raises:
@@ -83,7 +98,7 @@ def check_weights(folder: Path, model: nn.Module) -> None:
         raise ValueError(f"{folder}: the checkpoint and the model differ in {len(wrong)} weights (first: {wrong[0]})")
 
 
-def load_tensors(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def load_tensors(folder: Path, model: Kept, optimizer: torch.optim.Optimizer) -> None:
     """Put weights and moments back.
 
     Raises:

@@ -178,8 +178,9 @@ def _detection(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _
     fixed_k = lvis_ap.FIXED_K if asked.fixed_k is None else asked.fixed_k
     figures, charts = [], list[Chart]()
     judge = lvis_ap.LvisJudge(truth, detections) if kind == "lvis" and not asked.official else None
-    every, spreads = np.ones(len(truth.category_ids), dtype=bool), dict[str, Interval | None]()
+    every = np.ones(len(truth.category_ids), dtype=bool)
     for protocol in dict.fromkeys(asked.protocols or PROTOCOLS[kind]):
+        spreads: dict[str, Interval | None] = {}
         if asked.official:
             values = official_lvis_ap(asked.annotations, truth, detections, protocol, fixed_k)
         else:

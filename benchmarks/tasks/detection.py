@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -146,7 +145,7 @@ def coco_scores(detected: Detected, groups: Groups, options: Options) -> list[Sc
 
 def agnostic_scores(detected: Detected, split: str, options: Options) -> list[Score]:
     """Class-agnostic recall by size."""
-    return _scores(agnostic_recall(detected.truth, detected.detections), split, AGNOSTIC, detected, options)
+    return _scores(agnostic_recall(detected.truth, detected.detections), split, AGNOSTIC, detected, options, {})
 
 
 def nothing(protocols: Mapping[str, Sequence[str]], split: str, detected: Detected) -> list[Score]:
@@ -165,7 +164,7 @@ def _scores(
     protocol: str,
     detected: Detected,
     options: Options,
-    tallies: Mapping[str, ApTally] = MappingProxyType({}),
+    tallies: Mapping[str, ApTally],
 ) -> list[Score]:
     count = len(detected.images)
     asked = f"/{options.boxes_an_image}-boxes-an-image" if protocol in (lvis_ap.UNLIMITED, lvis_ap.FIXED) else ""

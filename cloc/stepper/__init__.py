@@ -18,7 +18,7 @@ from torch import nn
 
 from cloc import checkpoint, comm
 from cloc.optim import group_rate
-from cloc.stepper.whole import load_whole, save_whole
+from cloc.stepper.whole import gathered, load_whole, save_whole
 from cloc.structures import Outputs
 
 
@@ -110,16 +110,20 @@ class TorchStepper:
     def save(self, folder: Path) -> None:
         """See `Stepper`; the main rank writes, since all hold the same."""
         if comm.is_main():
-            checkpoint.save_tensors(folder, self.model, self.optimizer)
+            checkpoint.save_tensors(folder, self.kept(), self.optimizer)
         comm.barrier()
 
     def load(self, folder: Path) -> None:
         """See `Stepper`."""
-        checkpoint.load_tensors(folder, self.model, self.optimizer)
+        checkpoint.load_tensors(folder, self.kept(), self.optimizer)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """See `Stepper`."""
-        return {k: v.detach().float().cpu().contiguous() for k, v in self.model.state_dict().items()}
+        return {k: v.detach().float().cpu().contiguous() for k, v in self.kept().state_dict().items()}
+
+    def kept(self) -> checkpoint.Kept:
+        """What checkpoints and `weights` hold: all of the model."""
+        return self.model
 
 
 class DeepSpeedStepper:
@@ -191,21 +195,23 @@ class DeepSpeedStepper:
 
     def save(self, folder: Path) -> None:
         """See `Stepper`; every tensor is gathered once."""
-        save_whole(folder, self.engine)
+        save_whole(folder, self.engine, self.kept())
 
     def load(self, folder: Path) -> None:
         """See `Stepper`."""
-        load_whole(folder, self.engine)
+        load_whole(folder, self.engine, self.kept())
 
     def weights(self) -> dict[str, torch.Tensor]:
         """See `Stepper`; under ZeRO 3 every parameter is gathered once."""
-        import deepspeed
-
         whole = {}
-        for name, value in self.engine.module.state_dict(keep_vars=True).items():
-            with deepspeed.zero.GatheredParameters([value] if hasattr(value, "ds_id") else []):
+        for name, value in self.kept().state_dict(keep_vars=True).items():
+            with gathered(self.engine, value):
                 whole[name] = value.detach().float().cpu().clone().contiguous()
         return whole
+
+    def kept(self) -> checkpoint.Kept:
+        """What checkpoints and `weights` hold: all of the model."""
+        return self.engine.module
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float, number: float = math.inf) -> None:

@@ -6,9 +6,8 @@ torch. Every rank takes part; the main one writes, and holds one whole copy of w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -19,13 +18,6 @@ from cloc import checkpoint, comm
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-class Kept(Protocol):
-    """The part of a model that a checkpoint holds."""
-
-    def state_dict(self, *, keep_vars: bool = False) -> Mapping[str, torch.Tensor]:
-        """Name and value, the parameters themselves with `keep_vars`."""
-
-
 def gathered(engine: Any, parameter: nn.Parameter, rank: int | None = None) -> Any:
     """A context in which a parameter is whole on every rank; `rank` names the one whose changes are kept (ZeRO 3)."""
     import deepspeed
@@ -33,18 +25,18 @@ def gathered(engine: Any, parameter: nn.Parameter, rank: int | None = None) -> A
     return deepspeed.zero.GatheredParameters([parameter] if hasattr(parameter, "ds_id") else [], modifier_rank=rank)
 
 
-def save_whole(folder: Path, engine: Any, kept: Kept | None = None) -> None:
+def save_whole(folder: Path, engine: Any, kept: checkpoint.Kept) -> None:
     """Write weights, Adam's moments and its count of steps; every rank calls it.
 
     Args:
         folder: of the checkpoint.
         engine: DeepSpeed's.
-        kept: what is written of its module, None for everything.
+        kept: what is written of its module.
     """
     from deepspeed.utils import safe_get_full_optimizer_state
 
     weights, moments = dict[str, torch.Tensor](), dict[str, torch.Tensor]()
-    for name, value in (kept or engine.module).state_dict(keep_vars=True).items():
+    for name, value in kept.state_dict(keep_vars=True).items():
         with gathered(engine, value):
             if comm.is_main():
                 weights[name] = value.detach().cpu().clone().contiguous()
@@ -65,22 +57,21 @@ def save_whole(folder: Path, engine: Any, kept: Kept | None = None) -> None:
     comm.barrier()
 
 
-def load_whole(folder: Path, engine: Any, kept: Kept | None = None) -> None:
+def load_whole(folder: Path, engine: Any, kept: checkpoint.Kept) -> None:
     """Put them back; every rank calls it.
 
     Args:
         folder: of the checkpoint.
         engine: DeepSpeed's.
-        kept: what the checkpoint holds of its module, None for everything.
+        kept: what the checkpoint holds of its module.
 
     Raises:
         ValueError: the checkpoint holds other weights than the model, or its parameters have made different numbers of
             steps, which DeepSpeed's flat optimiser cannot say.
     """
-    own = kept or engine.module
-    checkpoint.check_weights(folder, own)
+    checkpoint.check_weights(folder, kept)
     with safe_open(folder / checkpoint.WEIGHTS, "pt") as weights, torch.no_grad():
-        for name, value in own.state_dict(keep_vars=True).items():
+        for name, value in kept.state_dict(keep_vars=True).items():
             with gathered(engine, value, rank=0):
                 value.copy_(weights.get_tensor(name).to(value.device))
     with safe_open(folder / checkpoint.MOMENTS, "pt") as moments:

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from cloc import checkpoint, comm
+from cloc import comm
 from cloc.config import REPOSITORY
 from cloc.optim import make_adamw, parameter_groups
 from cloc.stepper import DeepSpeedStepper, Stepper, TorchStepper, read_deepspeed
-from cloc.stepper.whole import gathered, load_whole, save_whole
 from mllm_bridge.tuning.parts import Anatomy, learning_scales
 from mllm_bridge.tuning.settings import TuneConfig
 
@@ -24,7 +23,7 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 class Moving:
-    """The part of a model that moves, with as much of a module's manners as checkpoints ask for."""
+    """The part of a model that moves; see `cloc.checkpoint.Kept`."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
@@ -47,39 +46,17 @@ class Moving:
 class TuneTorchStepper(TorchStepper):
     """Plain torch; see `TorchStepper`."""
 
-    def save(self, folder: Path) -> None:
-        """See `Stepper`; the main rank writes, since all hold the same."""
-        if comm.is_main():
-            checkpoint.save_tensors(folder, Moving(self.model), self.optimizer)  # type: ignore[arg-type]
-        comm.barrier()
-
-    def load(self, folder: Path) -> None:
-        """See `Stepper`."""
-        checkpoint.load_tensors(folder, Moving(self.model), self.optimizer)  # type: ignore[arg-type]
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        """The moving weights by name, fp32, on the CPU."""
-        return {name: value.float().cpu().contiguous() for name, value in Moving(self.model).state_dict().items()}
+    def kept(self) -> Moving:
+        """See `TorchStepper`; frozen weights lie in the host's folder already."""
+        return Moving(self.model)
 
 
 class TuneDeepSpeedStepper(DeepSpeedStepper):
-    """DeepSpeed ZeRO 0 to 3; its checkpoints are those of plain torch. See `DeepSpeedStepper`."""
+    """DeepSpeed ZeRO 0 to 3; see `DeepSpeedStepper`."""
 
-    def save(self, folder: Path) -> None:
-        """See `Stepper`; every tensor that moves is gathered once."""
-        save_whole(folder, self.engine, Moving(self.engine.module))
-
-    def load(self, folder: Path) -> None:
-        """See `Stepper`."""
-        load_whole(folder, self.engine, Moving(self.engine.module))
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        """The moving weights by name, fp32, on the CPU; under ZeRO 3 each is gathered once."""
-        whole = {}
-        for name, value in trained(self.engine.module).items():
-            with gathered(self.engine, value):
-                whole[name] = value.detach().float().cpu().clone().contiguous()
-        return whole
+    def kept(self) -> Moving:
+        """See `DeepSpeedStepper`; frozen weights lie in the host's folder already."""
+        return Moving(self.engine.module)
 
 
 def deepspeed_settings(config: TuneConfig) -> dict[str, Any] | None:
