@@ -1,4 +1,4 @@
-"""The rules of the house that a machine can check: imports, names, sizes, style, help texts, and the README's tree."""
+"""The rules of the house that a machine can check: imports, names, style, help texts, and the README's tree."""
 
 import ast
 import re
@@ -63,24 +63,14 @@ def test_no_package_under_tests_hides_ours():
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=named)
-def test_files_and_functions_fit_the_eye(path):
-    text = path.read_text()
-    tree = ast.parse(text)
-    assert text.count("\n") <= 400
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    assert {f.name: f.end_lineno - f.lineno + 1 for f in functions if f.end_lineno - f.lineno >= 60} == {}
-    caught = [node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)]
+def test_no_except_catches_everything(path):
+    caught = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ExceptHandler)]
     broad = [node.lineno for node in caught if node.type is None or _says(node.type, "Exception", "BaseException")]
-    assert broad == [], "an except that catches everything"
+    assert broad == []
 
 
 def _says(node, *names):
     return any(isinstance(part, ast.Name) and part.id in names for part in ast.walk(node))
-
-
-def test_most_files_are_short():
-    lengths = sorted(path.read_text().count("\n") for path in SOURCES)
-    assert lengths[len(lengths) // 2] < 200
 
 
 def test_nothing_is_unpickled_and_no_remote_code_is_trusted():
