@@ -6,11 +6,12 @@ BIN := .venv/bin
 FITS = $(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && \
 	grep -qsF '$(CURDIR)/.venv' $(BIN)/activate
 
-.PHONY: help install environment quickstart test lint
+.PHONY: help install environment quickstart test test-slow lint
 
 help:
 	@echo "make quickstart   make .venv, install, train CLIP and CLOC on rendered scenes, swap, score (about 15 minutes)"
 	@echo "make test         make .venv if need be and run all tests"
+	@echo "make test-slow    run the tests marked slow, which make test leaves out"
 	@echo "make lint         ruff, types and import contracts"
 
 install:
@@ -33,8 +34,13 @@ quickstart: install
 	@echo "rows and predictions: runs/quickstart/results.json     exports: runs/clip*/export, runs/cloc*/export"
 	@echo "the swapped LLaVA: runs/swap-*     next: source .venv/bin/activate, then the three commands of README.md"
 
+PYTEST = -m pytest -n logical --maxprocesses 4 --dist loadfile
+
 test: install
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python $(PYTEST)
+
+test-slow: install
+	$(BIN)/python $(PYTEST) -m slow
 
 lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

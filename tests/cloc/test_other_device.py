@@ -20,6 +20,8 @@ NO_EQUAL_BITS = (
     "median", "reflection_pad", "nll_loss2d", "ctc_loss", "_embedding_bag_backward",
 )  # fmt: skip
 """What `torch.use_deterministic_algorithms` says of CUDA, with torchvision's own."""
+BEFORE_TORCH_2_15 = {"upsample_bicubic2d_backward"}
+"""Named by `make_deterministic` as such: whether it is seen depends on the version of torch."""
 DETECTOR = {"width": 16, "strides": [8, 16, 32], "num_convs": 1, "anchor_scale": 4.0, "definitions": False}
 SWIN = {"style": "swin", "image_size": 64, "patch_size": 4, "width": 8, "heads": 1, "depths": [1, 1, 1, 1], "window": 2}
 CLOC = {
@@ -115,7 +117,7 @@ def test_a_detector_trains_off_the_cpu(tower, train, joint, elsewhere, spine_pic
     changes = {**joint, "model__vision": SWIN} if tower == "swin" else joint
     (there, seen), (here, _) = (train(where, **changes) for where in ("pretend", "cpu"))
     assert there == pytest.approx(here, rel=1e-3)
-    assert no_equal_bits(seen) == {"deform_conv2d_backward", "scatter_reduce"}  # as `make_deterministic` says
+    assert no_equal_bits(seen) - BEFORE_TORCH_2_15 == {"deform_conv2d_backward", "scatter_reduce"}
     folder, image, names = tmp_path / "cpu" / "tiny" / "export", spine_picture(50, 40), ["cat", "dog"]
     model, processor = cloc.ClocForObjectDetection.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
     (here,) = model.detect([image], names, processor, limit=7, score_threshold=0.0)
