@@ -1,18 +1,10 @@
-"""Ground floor: YAML, and `a.b=c` on the command line."""
+"""`a.b=c` on the command line."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
-
-def read_yaml(text: str, where: str) -> Any:
-    """What a YAML text says; a ValueError that names `where` if it is none."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{where}: expected YAML; {' '.join(str(error).split())}") from None
+from cloc.files import parse_yaml
 
 
 def apply_override(raw: dict[str, Any], override: str) -> None:
@@ -35,7 +27,7 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
             place = place[part]
         else:
             raise ValueError(f"override {override!r}: expected fields at {part!r}, got {place!r}")
-    parsed = read_yaml(value, f"override {override!r}") if value else None
+    parsed = parse_yaml(value, f"override {override!r}") if value else None
     if isinstance(place, list):
         place[_position(place, last, override)] = parsed
     elif isinstance(place, dict):

@@ -11,8 +11,9 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from cloc.config.overrides import apply_override, read_yaml
+from cloc.config.overrides import apply_override
 from cloc.config.run import Config
+from cloc.files import read_yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Kind = TypeVar("Kind", bound=BaseModel)
@@ -38,11 +39,7 @@ def read_config(kind: type[Kind], file: Path, overrides: Sequence[str] = ()) -> 
         ValueError: the file is no text or no mapping, an override is malformed, a key is unknown (the nearest known one
             is named), or a value does not fit.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: expected YAML, got a file that is no UTF-8 text ({error}); name a .yaml") from error
-    raw = read_yaml(text, str(file))
+    raw = read_yaml(file)
     if not isinstance(raw, dict):
         needed = " and ".join(name for name, field in kind.model_fields.items() if field.is_required())
         raise ValueError(f"{file}: expected a mapping with keys such as {needed}, got {type(raw).__name__}")
