@@ -84,8 +84,12 @@ def tower_scales(model: ClocModel, decay: float, text_scale: float) -> dict[str,
 def make_losses(config: Config, stepper: Stepper, taught_by: teacher.Teacher | None = None) -> Losses:
     """One forward and the objective's losses; `taught_by` comes from `make_teacher`, before the stepper was made."""
     assert (taught_by is not None) == (config.loss.distillation > 0)
-    form = Form(config.loss.form, config.loss.chunk)
-    settings = RegionTerms(config.loss.filter_threshold, config.loss.filter_warmup, form)
+    settings = RegionTerms(
+        filter_threshold=config.loss.filter_threshold,
+        filter_warmup=config.loss.filter_warmup,
+        filter_same_text=config.loss.filter_same_text,
+        form=Form(config.loss.form, config.loss.chunk),
+    )
     objective = make_objective("clip" if config.objective == "clip" else "cloc", settings)
     weights = {name: getattr(config.loss, name) for name in TERMS}
     inputs = _region_inputs if config.alternates else model_inputs

@@ -35,7 +35,9 @@ class DetectionLossConfig(Strict):
         1.0, gt=0, description="of matching=softmax, over a word's regions; the paper is silent: the plain similarities"
     )
     direction: Literal["text_to_image", "image_to_text", "both"] = Field(
-        "text_to_image", description="captions name few of the objects, so the other direction is left out"
+        "text_to_image",
+        description="captions name few of the objects, so the other direction is left out; image_to_text: by its own "
+        "similarity, each region's best word; both: the mean of the two losses",
     )
 
 
@@ -50,9 +52,12 @@ class LossConfig(Strict):
     )
     regions_per_image: int = Field(4, ge=1, description="M, regions drawn an image and step")
     filter_threshold: float = Field(
-        0.9, gt=0, le=1, description="texts closer than this are no negatives of each other"
+        0.9, gt=0, le=1, description="texts closer than this are no negatives of each other; 1: no such test"
     )
-    filter_warmup: int = Field(0, ge=0, description="steps before the cosine filter starts; equal strings always go")
+    filter_warmup: int = Field(0, ge=0, description="steps before the cosine filter starts")
+    filter_same_text: bool = Field(
+        True, description="equal strings are no negatives of each other, from the first step; not a rule of the paper"
+    )
     form: Literal["softmax", "sigmoid"] = Field("softmax", description="sigmoid: SigLIP's, with a learnable bias")
     chunk: Annotated[int, Field(ge=1)] | Literal["auto", "none"] = Field(
         "auto", description="rows of the contrast in memory at a time; auto: tiles above 2,048 rows; none: all"

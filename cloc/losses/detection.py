@@ -175,7 +175,7 @@ def _pairs(outputs: DetectionOutputs, batch: ConceptBatch, settings: DetectionTe
     return LossReport(
         {"word_region": found.loss + _graph(outputs, localised=False, placed=False)},
         {"images": images, "texts": found.texts, "proposals": proposals},
-        {"text_to_image_accuracy": found.accuracy},
+        {f"{'image_to_text' if settings.direction == 'image_to_text' else 'text_to_image'}_accuracy": found.accuracy},
     )
 
 

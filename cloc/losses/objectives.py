@@ -22,13 +22,15 @@ class RegionTerms:
     """Settings of the region terms.
 
     Attributes:
-        filter_threshold: cosine above which another region's text is no negative (CLOC 3.4: 0.9).
-        filter_warmup: steps before the cosine part of the filter starts; identical strings are always filtered.
+        filter_threshold: cosine above which another region's text is no negative (CLOC 3.4: 0.9); 1: no such test.
+        filter_warmup: steps before the cosine part of the filter starts.
+        filter_same_text: identical strings are no negatives of each other, from the first step on.
         form: how images and captions, regions and phrases are contrasted.
     """
 
     filter_threshold: float = 0.9
     filter_warmup: int = 0
+    filter_same_text: bool = True
     form: Form = field(default_factory=Form)
 
 
@@ -46,14 +48,16 @@ def clip_objective(outputs: Outputs, batch: Batch, step: int, form: Form | None 
 def cloc_objective(outputs: Outputs, batch: Batch, step: int, settings: RegionTerms) -> LossReport:
     """All three terms of CLOC, unweighted."""
     image = clip_objective(outputs, batch, step, settings.form)
+    # A cosine of equal strings may round above 1, so a threshold of 1 is no test at all instead of one against 1.
+    by_cosine = step >= settings.filter_warmup and settings.filter_threshold < 1
     regions = contrast_pairs(
         settings.form,
         outputs.region_embeds,
         outputs.phrase_embeds[batch.phrase_of_region],
         outputs.region_logit_scale,
         outputs.region_logit_bias,
-        batch.phrase_text_id[batch.phrase_of_region],
-        settings.filter_threshold if step >= settings.filter_warmup else None,
+        batch.phrase_text_id[batch.phrase_of_region] if settings.filter_same_text else None,
+        settings.filter_threshold if by_cosine else None,
     )
     terms, counts = {**image.terms, "region_text": regions.loss}, {**image.counts, "regions": regions.count}
     if outputs.grounded_boxes is not None:  # RoI-Align has no box head

@@ -4,6 +4,8 @@ from torch.nn import functional as F
 
 from cloc.losses.contrastive import contrast_plain
 from cloc.losses.objectives import RegionTerms, make_objective, total
+from cloc.losses.pairs import Form
+from cloc.losses.sigmoid import sigmoid_contrast_plain
 from cloc.structures import Batch, Outputs
 
 SETTINGS = RegionTerms(filter_threshold=0.9, filter_warmup=5)
@@ -70,6 +72,33 @@ def test_the_cosine_filter_waits_for_its_warmup_and_equal_strings_do_not():
     before, after = objective(outputs, batch, step=4), objective(outputs, batch, step=5)
     assert float(before.gauges["filtered_negatives"]) == pytest.approx(2 / 6)  # regions 0 and 2 share a phrase
     assert float(after.gauges["filtered_negatives"]) == 1.0  # all phrases are closer than 0.9
+
+
+@pytest.mark.parametrize("form", [Form(kind, chunk) for kind in ("softmax", "sigmoid") for chunk in ("none", 2)])
+def test_equal_strings_are_negatives_where_no_filter_is_asked(form):
+    batch, outputs = batch_and_outputs()  # regions 0 and 2 share a phrase, whose cosine is 1 or rounds above it
+    outputs.region_logit_bias = outputs.logit_bias = torch.tensor(-2.0)
+    texts = outputs.phrase_embeds[batch.phrase_of_region]
+    for same, ids in ((True, batch.phrase_of_region), (False, None)):
+        settings = RegionTerms(filter_threshold=1.0, filter_same_text=same, form=form)
+        report = make_objective("cloc", settings)(outputs, batch, step=9)
+        plain = {
+            "softmax": lambda ids: contrast_plain(outputs.region_embeds, texts, torch.tensor(11.0), ids),
+            "sigmoid": lambda ids: sigmoid_contrast_plain(
+                outputs.region_embeds, texts, torch.tensor(11.0), torch.tensor(-2.0), ids
+            ),
+        }[form.kind]
+        torch.testing.assert_close(report.terms["region_text"], plain(ids))
+        assert float(report.gauges["filtered_negatives"]) == pytest.approx(2 / 6 if same else 0.0)
+
+
+def test_a_threshold_of_one_is_no_test_even_where_a_cosine_rounds_above_it():
+    batch, outputs = batch_and_outputs()
+    outputs.phrase_embeds = torch.tensor([[1.0, 1e-3], [1.0, 2e-3]])  # cosines of 1.000001 and more
+    outputs.region_embeds = unit(3, 2, seed=0)
+    settings = RegionTerms(filter_threshold=1.0, filter_same_text=False)
+    report = make_objective("cloc", settings)(outputs, batch, step=0)
+    assert float(report.gauges["filtered_negatives"]) == 0.0
 
 
 def test_clip_has_one_term_and_reads_no_region():

@@ -22,17 +22,24 @@ def inputs(images, concepts, pairs, proposals=4, seed=0):
     return [regions, texts, scale], mask, owner, torch.randint(max(concepts, 1), (pairs,), generator=generator)
 
 
-@pytest.mark.parametrize("entries", [1, 10, 2**20])
+MATCHINGS, DIRECTIONS = ("max", "softmax", "largest_box"), ("text_to_image", "image_to_text", "both")
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("matching", MATCHINGS)
 @pytest.mark.parametrize(("images", "concepts", "pairs"), [(4, 6, 9), (1, 1, 1), (5, 3, 2), (3, 2, 0), (0, 0, 0)])
-def test_agrees_with_the_plain_loop(images, concepts, pairs, entries):
+def test_agrees_with_the_plain_loop(images, concepts, pairs, matching, direction):
     (regions, texts, scale), mask, owner, concept = inputs(images, concepts, pairs)
-    found = word_region(regions, mask, texts, scale, owner, concept, max_entries=entries)
-    plain = word_region_plain(regions, mask, texts, scale, owner, concept)
-    assert found.texts == len(owner.unique())
-    torch.testing.assert_close(found.loss, plain, **CLOSE)
+    how = {"matching": matching, "direction": direction, "matching_temperature": 0.7}
+    plain = word_region_plain(regions, mask, texts, scale, owner, concept, **how)
     leaves = [regions, texts, scale]
-    for one, other in zip(torch.autograd.grad(found.loss, leaves), torch.autograd.grad(plain, leaves), strict=True):
-        torch.testing.assert_close(one, other, **CLOSE)
+    expected = torch.autograd.grad(plain, leaves)
+    for entries in (1, 100, 2**20):
+        found = word_region(regions, mask, texts, scale, owner, concept, max_entries=entries, **how)
+        assert found.texts == len(owner.unique())
+        torch.testing.assert_close(found.loss, plain, **CLOSE)
+        for one, other in zip(torch.autograd.grad(found.loss, leaves), expected, strict=True):
+            torch.testing.assert_close(one, other, **CLOSE)
 
 
 def test_equal_images_give_exactly_the_logarithm_of_their_number():
@@ -53,28 +60,41 @@ def test_by_hand():
     assert float(found.loss) == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("matching", ["max", "softmax", "largest_box"])
-@pytest.mark.parametrize("direction", ["text_to_image", "image_to_text", "both"])
-def test_every_switch_is_what_it_says(matching, direction):
-    (regions, texts, scale), mask, owner, concept = inputs(4, 6, 11, seed=2)
-    found = word_region(regions, mask, texts, scale, owner, concept, matching=matching, direction=direction)
-    rows = owner.unique().tolist()
-    table = torch.zeros(len(rows), 4, dtype=torch.float64)
-    for t, image in enumerate(rows):
-        own = concept[owner == image]
-        for other in range(4):
-            similar = scale * texts[own] @ regions[other, mask[other]].T
-            if matching == "max":
-                value = similar.max(dim=1).values.mean()
-            elif matching == "softmax":
-                value = (similar.softmax(dim=1) * similar).sum(dim=1).mean()
-            else:
-                value = similar[0, 0]
-            table[t, other] = value / 0.5
-    to_image = F.cross_entropy(table, torch.tensor(rows), label_smoothing=0.1)
-    to_text = F.cross_entropy(table[:, rows].T, torch.arange(len(rows)), label_smoothing=0.1)
-    expected = {"text_to_image": to_image, "image_to_text": to_text, "both": (to_image + to_text) / 2}[direction]
-    torch.testing.assert_close(found.loss, expected, **CLOSE)
+def test_image_to_text_is_a_similarity_of_its_own():
+    """By hand: image 0 has the regions (2, 0), (0, 1) and (-1, 0), image 1 one (0, 4); text 0 has both concepts.
+
+    s_T  (text 0: mean of its words' best; text 1: its one word): [[1.5, 2], [1, 4]]
+    s_I  (mean over the regions of the best word):               [[1, 4], [1/3, 4]], by text and image; the third region
+         of image 0 finds the word (0, 1) at 0 in both texts.
+    """
+    regions = torch.tensor([[[2.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], [[0.0, 4.0], [9.0, 9.0], [9.0, 9.0]]])
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    owner, concept = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1])
+    settings = {"temperature": 1.0, "label_smoothing": 0.0}
+
+    def asked(direction):
+        found = word_region(
+            regions, mask, torch.eye(2), torch.tensor(1.0), owner, concept, direction=direction, **settings
+        )
+        return float(found.loss)
+
+    s_t, s_i = torch.tensor([[1.5, 2.0], [1.0, 4.0]]), torch.tensor([[1.0, 4.0], [1 / 3, 4.0]])
+    own = torch.arange(2)
+    to_image, to_text = float(F.cross_entropy(s_t, own)), float(F.cross_entropy(s_i.T, own))
+    assert asked("text_to_image") == pytest.approx(to_image, abs=1e-6)
+    assert asked("image_to_text") == pytest.approx(to_text, abs=1e-6)
+    assert asked("both") == pytest.approx((to_image + to_text) / 2, abs=1e-6)
+    assert to_text != pytest.approx(float(F.cross_entropy(s_t.T, own)), abs=0.1)  # s_T on the other axis is not it
+
+
+def test_the_accuracy_is_that_of_the_direction():
+    """Both texts' best image is 0; each image's best text is its own."""
+    regions = torch.tensor([[[3.0, 0.0]], [[2.0, 1.0]]])
+    pair, mask = torch.arange(2), torch.ones(2, 1, dtype=torch.bool)
+    texts = torch.tensor([[1.0, 0.0], [0.95, 0.5]])
+    for direction, right in (("text_to_image", 0.5), ("both", 0.5), ("image_to_text", 1.0)):
+        found = word_region(regions, mask, texts, torch.tensor(1.0), pair, pair, direction=direction)
+        assert float(found.accuracy) == right
 
 
 def test_unknown_switches_are_named():
@@ -184,10 +204,8 @@ def share(leaves, mask, owner, concept, direction):
 
 @pytest.mark.multiprocess
 def test_two_ranks_are_one(spine_group):
-    directions = ("text_to_image", "both")
-
     def work(rank):
-        return [[share(*rank_inputs(rank, *split), d) for d in directions] for split in SPLITS]
+        return [[share(*rank_inputs(rank, *split), d) for d in DIRECTIONS] for split in SPLITS]
 
     answers = spine_group(2, work)
     for place, (images, concepts) in enumerate(SPLITS):
@@ -196,7 +214,7 @@ def test_two_ranks_are_one(spine_group):
         mask = torch.cat([p[1] for p in parts])
         owner = torch.cat([parts[0][2], parts[1][2] + images[0]])
         concept = torch.cat([parts[0][3], parts[1][3] + concepts[0]])
-        for number, direction in enumerate(directions):
+        for number, direction in enumerate(DIRECTIONS):
             loss, gradients, accuracy = share(leaves, mask, owner, concept, direction)
             got = [answers[rank][place][number] for rank in (0, 1)]
             torch.testing.assert_close(got[0][0] + got[1][0], loss, **CLOSE)
