@@ -150,6 +150,16 @@ class Plan(Strict):
                 place = self.arms[place].start
         return [name for name in itertools.chain.from_iterable(self.levels()) if name in wanted]
 
+    def some_seeds(self, asked: list[int] | None) -> tuple[int, ...]:
+        """The seeds that were asked for; None: all.
+
+        Raises:
+            ValueError: one is not the plan's.
+        """
+        if unknown := sorted(set(asked or []) - set(self.seeds)):
+            raise ValueError(f"--seed {unknown[0]}: expected one of the plan's, {', '.join(map(str, self.seeds))}")
+        return self.seeds if asked is None else tuple(asked)
+
     @property
     def sha256(self) -> str:
         """Of everything in it, so that results say which plan they answer."""

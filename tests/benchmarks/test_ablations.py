@@ -121,6 +121,14 @@ def kinds(stub):
 VALUES = {f"more-s{s}": 0.9 + s / 100 for s in range(3)} | {f"m4-s{s}": 0.5 + s / 50 for s in range(3)}
 
 
+def test_seeds_can_be_run_one_by_one(write, capsys):
+    stub = Stub()
+    assert command.main([write(), "--out", "out", "--seed", "1", "--only", "more"], stub) == 0
+    assert kinds(stub)[1:] == ["train clip-s1", "train more-s1", "score more-s1"]
+    assert command.main([write(), "--out", "out", "--seed", "7"], stub) == 2
+    assert "--seed 7: expected one of the plan's, 0, 1, 2" in capsys.readouterr().err
+
+
 def test_a_whole_plan_runs_and_is_told(write, tmp_path, capsys):
     stub = Stub(values=VALUES)
     assert command.main([write(), "--out", "out"], stub) == 0
