@@ -189,16 +189,11 @@ def load(stepper: Stepper, checkpoint: Path) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; returns the exit status."""
+    """Run the command; returns the exit status, see `cloc.command`."""
+    from cloc import command
+
     options = parse_arguments(arguments)
-    try:
-        return print_plan(options) if options.plan else run(options)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except FloatingPointError as error:
-        print(f"stopped: {error}", file=sys.stderr)
-        return 1
+    return command.run(lambda: print_plan(options) if options.plan else run(options), "no step was done")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cloc import command
 from cloc.data.doctor import Findings, Published, contact_sheet, examine, published_for, read_evaluation, write_page
 from cloc.data.doctor.sheet import spread
 from cloc.data.tables import open_samples
@@ -106,13 +107,13 @@ def check(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; 1 where something grave was found, 2 for a mistake in the arguments."""
+    """Run the command; 1 where something grave was found, else see `cloc.command`."""
     args = _parser().parse_args(arguments)
-    try:
-        found, report = check(args.dataset, args.against, args.out, args.show, args.known_as)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return command.run(lambda: _check(args))
+
+
+def _check(args: argparse.Namespace) -> int:
+    found, report = check(args.dataset, args.against, args.out, args.show, args.known_as)
     print(report)
     if args.out is not None:
         print(f"look at {args.out / 'sheet.html'} or {args.out / 'sheet.png'}")

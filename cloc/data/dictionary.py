@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cloc import command
 from cloc.data.concepts import ConceptDictionary, read_categories
 from cloc.data.tables import open_samples
 from cloc.phrases import noun_phrases
@@ -103,23 +104,23 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    asked, skipped = parse(arguments), Counter[str]()
-    try:
-        if asked.out.exists():
-            raise ValueError(f"{asked.out}: is there already; name another --out")
-        texts = (text for place in asked.captions for text in captions_of(place, skipped))
-        found, phrases = build_dictionary(asked.categories, texts, asked.least, asked.limit)
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        found.write(asked.out)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    """Run the command; returns the exit status, see `cloc.command`."""
+    asked = parse(arguments)
+    return command.run(lambda: _write(asked))
+
+
+def _write(asked: argparse.Namespace) -> None:
+    skipped = Counter[str]()
+    if asked.out.exists():
+        raise ValueError(f"{asked.out}: is there already; name another --out")
+    texts = (text for place in asked.captions for text in captions_of(place, skipped))
+    found, phrases = build_dictionary(asked.categories, texts, asked.least, asked.limit)
+    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    found.write(asked.out)
     defined = sum(bool(text) for text in found.definitions.values())
     print(f"{len(found):,} concepts, {phrases:,} of them from captions, {defined:,} with a definition: {asked.out}")
     if skipped:
         print(f"warning: samples left out: {json.dumps(skipped, sort_keys=True)}", file=sys.stderr)
-    return 0
 
 
 if __name__ == "__main__":

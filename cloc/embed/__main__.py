@@ -21,6 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 from transformers import AutoModel, AutoProcessor
 
+from cloc import command
 from cloc.device import find_device
 from cloc.embed.prompt_boxes import PromptBoxes, match, read_prompt_boxes
 from cloc.embed.vector_file import VectorFile, vector_schema
@@ -117,6 +118,8 @@ def embed_part(
 
 def run(options: argparse.Namespace) -> None:
     """Embed all images; goes on where an earlier call was stopped."""
+    if options.batch_size < 1:
+        raise ValueError(f"--batch-size: expected at least 1, got {options.batch_size}")
     images = find_images(options.images)
     boxes, dropped = None, Counter[str]()
     if options.boxes is not None:
@@ -152,7 +155,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; returns the exit status."""
+    """Run the command; returns the exit status, see `cloc.command`."""
     parser = argparse.ArgumentParser(
         prog="python -m cloc.embed",
         description="Write image vectors, and vectors of given boxes, to a Parquet file; one encoding for each image. "
@@ -167,14 +170,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--batch-size", type=int, default=32, help="images at a time (default: %(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     options = parser.parse_args(arguments)
-    try:
-        if options.batch_size < 1:
-            raise ValueError(f"--batch-size: expected at least 1, got {options.batch_size}")
-        run(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return command.run(lambda: run(options), command.GOES_ON)
 
 
 if __name__ == "__main__":

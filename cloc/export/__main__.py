@@ -18,6 +18,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import torch
 from transformers import AutoModel, AutoTokenizer, CLIPVisionModel
 
+from cloc import command
 from cloc.export import read_card
 from cloc.export.loading import weights_of
 from cloc.export.open_clip import write_open_clip
@@ -148,7 +149,7 @@ def _equal(theirs: torch.Tensor, ours: torch.Tensor, what: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; returns the exit status."""
+    """Run the command; returns the exit status, see `cloc.command`."""
     parser = argparse.ArgumentParser(
         prog="python -m cloc.export",
         description="Write a finished export in the layout of another library, and check that it gives equal outputs.",
@@ -161,13 +162,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("out", type=Path, metavar="OUT", help="the new folder")
     parser.add_argument("--format", choices=sorted(FORMATS), required=True, help="the library that will read it")
     options = parser.parse_args(arguments)
-    try:
-        line = convert(options.model, options.format, options.out)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return command.run(lambda: _convert(options))
+
+
+def _convert(options: argparse.Namespace) -> None:
+    line = convert(options.model, options.format, options.out)
     print(f"wrote {options.out}, read back with equal outputs; load it with\n  {line}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
+from cloc import command
 from cloc.device import find_device
 from cloc.label.job import Labelled, cores, label
 from cloc.label.settings import CAPTION_PROMPT, PRECISIONS, LabelSettings
@@ -72,26 +73,27 @@ def report(done: Labelled) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; 2 for a mistake in the arguments or the input."""
+    """Run the command; returns the exit status, see `cloc.command`."""
     args = _parser().parse_args(arguments)
-    try:
-        if not 1 <= args.workers:
-            raise ValueError(f"--workers: expected at least 1, got {args.workers} (this machine has {cores()} cores)")
-        runner = None
-        if args.ray is not None:
-            from cloc.label.on_ray import run_ray
+    return command.run(lambda: _label(args), f"what is finished stays; {command.GOES_ON}")
 
-            runner = partial(run_ray, args.ray, args.workers)
+
+def _label(args: argparse.Namespace) -> None:
+    if not 1 <= args.workers:
+        raise ValueError(f"--workers: expected at least 1, got {args.workers} (this machine has {cores()} cores)")
+    runner = None
+    if args.ray is not None:
+        from cloc.label.on_ray import run_ray
+
+        runner = partial(run_ray, args.ray, args.workers)
+    try:
         done = label(args.shards, args.out, _settings(args), args.workers, runner)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except OSError as error:
-        print(f"error: {error}; put it right and run the same command again: what is finished stays", file=sys.stderr)
-        return 2
+        raise ValueError(
+            f"{command.told(error)}; put it right and run the same command again: what is finished stays"
+        ) from error
     print(report(done))
     print(f"{len(done.card['shards'])} shards: {args.out}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cloc import command
 from cloc.phrases import CHUNKERS, Chunker, make_chunker
 
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
@@ -142,7 +143,7 @@ def _read(path: Path) -> dict:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; 2 for a mistake in the arguments or the input."""
+    """Run the command; returns the exit status, see `cloc.command`."""
     parser = argparse.ArgumentParser(
         prog="python -m cloc.label.chunker_quality",
         description="Measure a chunker on COCO: the recall of the annotated categories that a caption names, the share "
@@ -152,18 +153,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--instances", type=Path, required=True, metavar="FILE", help="instances_*.json")
     parser.add_argument("--chunker", default="rules", choices=CHUNKERS, help="default: %(default)s")
     args = parser.parse_args(arguments)
-    try:
-        found = measure(coco_pairs(args.captions, args.instances), make_chunker(args.chunker))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return command.run(lambda: _tell(args))
+
+
+def _tell(args: argparse.Namespace) -> None:
+    found = measure(coco_pairs(args.captions, args.instances), make_chunker(args.chunker))
     print(
         f"captions: {found.captions:,}, phrases: {found.phrases:,} ({found.phrases / max(found.captions, 1):.2f} each)"
     )
     print(f"recall of mentioned categories: {found.recall:.4f} ({found.recalled:,} of {found.mentioned:,})")
     print(f"junk by form: {found.junk_rate:.4f} ({found.junk:,} of {found.phrases:,})")
     print("missed:", ", ".join(f"{name} {count}" for name, count in found.missed.most_common(8)) or "nothing")
-    return 0
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
+from cloc import command
 from cloc.data.convert.job import cores
 from cloc.data.convert.subcommands import FORMATS
 from cloc.data.shards import CARD
@@ -44,18 +44,17 @@ def report(card: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; 2 for a mistake in the arguments or the input."""
+    """Run the command; returns the exit status, see `cloc.command`."""
     given = vars(_parser().parse_args(arguments))
+    return command.run(lambda: _convert(given), f"what is finished stays; {command.GOES_ON}")
+
+
+def _convert(given: dict[str, Any]) -> None:
     out, row = given["out"], FORMATS[given.pop("format")]
     whole_before = (out / CARD).is_file()
     if given["licence"] is None:
         del given["licence"]  # the converter knows better
-    try:
-        card = row.convert(**given)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    card = row.convert(**given)
     print(report(card))
     state = "already there, made from the same files" if whole_before else "made"
     print(f"{len(card['shards'])} shards, {state}: {out}")
-    return 0

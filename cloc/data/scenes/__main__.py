@@ -7,7 +7,9 @@ import os
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
+from cloc import command
 from cloc.data.scenes.build import ensure_scenes, read_world
 from cloc.data.scenes.cast import NAMES, SPRITES, WORDS
 from cloc.data.scenes.presets import PRESETS, preset
@@ -99,26 +101,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; 2 for a mistake in the arguments."""
+    """Run the command; returns the exit status, see `cloc.command`."""
     args = vars(_parser().parse_args(arguments))
+    return command.run(lambda: _make(args), command.GOES_ON)
+
+
+def _make(args: dict[str, Any]) -> None:
     out, workers, start, look = (args.pop(name) for name in ("out", "workers", "preset", "look"))
-    try:
-        spec = replace(preset(start), **{name: value for name, value in args.items() if value is not None})
-        if look is not None:
-            write_sheet(spec, look)
-            print(f"{look}: scenes with boxes and names (red: caption-only categories)")
-            return 0
-        ensure_scenes(out, spec, workers)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    spec = replace(preset(start), **{name: value for name, value in args.items() if value is not None})
+    if look is not None:
+        write_sheet(spec, look)
+        print(f"{look}: scenes with boxes and names (red: caption-only categories)")
+        return
+    ensure_scenes(out, spec, workers)
     print(f"{spec.sprites} with {spec.names} names")
     for part, count in read_world(out)["counts"].items():
         print(f"{part}: " + ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in count.items()))
     if spec.train > 0:
         print(f"training shards: {out / 'train'}")
     print(f"evaluation files (a data root): {out}")
-    return 0
 
 
 if __name__ == "__main__":
