@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,11 +22,29 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def leave_interrupts_to_parent() -> None:
+    """For a process of a pool: Ctrl-C reaches all processes of a terminal, and the parent alone ends them in order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def starting_processes() -> Iterator[None]:
+    """Processes that are started meanwhile leave Ctrl-C to this one, from their first line on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _start_worker(_: int) -> None:
     """A worker takes one core, and leaves SIGTERM and Ctrl-C to its parent, which saves and then ends it."""
     torch.set_num_threads(1)
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    leave_interrupts_to_parent()
 
 
 def make_loader(batches: IterableDataset, workers: int) -> DataLoader:

@@ -21,7 +21,7 @@ import torch
 from cloc.data.shards import ShardSet
 from cloc.label.folder import label_one
 from cloc.label.shard import Labeller
-from cloc.workers import one_thread
+from cloc.workers import one_thread, starting_processes
 
 TRIES = 3
 """How often the worker of one shard may die before the job gives up."""
@@ -127,7 +127,8 @@ class _Member:
     def start(cls, context: Any, work: Work, index: int, number: int) -> _Member:
         mine, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(work, index, theirs, os.getpid()), daemon=True)
-        process.start()
+        with starting_processes():
+            process.start()
         theirs.close()  # so that the line breaks when the worker dies
         member = cls(process, mine, index, number)
         mine.send(number)

@@ -29,6 +29,7 @@ from tqdm import tqdm
 from cloc.data.convert.drafts import Draft, finished
 from cloc.data.shards import CARD, LOCK, ShardEntry, locked, write_shard
 from cloc.data.shards.card import full_card
+from cloc.workers import leave_interrupts_to_parent
 
 MADE = "made.json"
 _WATCH_SECONDS = 0.5
@@ -245,6 +246,7 @@ def write_one(place: Workplace, number: int, drafts: list[Draft]) -> ShardEntry:
 
 def _leave_with(parent: int) -> None:
     """A worker ends when the job that started it was killed: nobody would ever give it work again."""
+    leave_interrupts_to_parent()
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -15,6 +15,7 @@ from cloc.data.scenes.single import ZEROSHOT, write_single
 from cloc.data.scenes.training import LICENCE, write_folder
 from cloc.data.scenes.wing import SHUFFLED, plans_of, shuffle_captions, shuffled_is_made
 from cloc.data.scenes.world import WorldSpec
+from cloc.data.shards import LOCK, locked
 from cloc.data.shards.card import already_made
 
 WORLD_CARD = "world.json"
@@ -43,7 +44,12 @@ def ensure_scenes(out: Path, spec: WorldSpec, workers: int = 2, progress: bool =
     out, made = Path(out), spec.made()
     if not (_whole(out, spec) and _training_is_made(out, spec)):
         _refuse_strangers(out, spec)
-        _make(out, spec, made, workers, progress)
+        with locked(out, f"{out}: another process is rendering it; wait for it, or give another folder"):
+            try:
+                if not (_whole(out, spec) and _training_is_made(out, spec)):  # another one may have been quicker
+                    _make(out, spec, made, workers, progress)
+            finally:
+                (out / LOCK).unlink()
     return out / "train" if spec.train > 0 else out
 
 

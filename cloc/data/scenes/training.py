@@ -8,8 +8,10 @@ from __future__ import annotations
 import io
 import math
 import multiprocessing
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,6 +26,7 @@ from cloc.data.scenes.world import WorldSpec
 from cloc.data.shards.card import ShardEntry, Staging, full_card
 from cloc.data.shards.write import write_shard
 from cloc.structures import Region, Sample
+from cloc.workers import leave_interrupts_to_parent
 
 LICENCE = "Apache-2.0 (rendered by this kit)"
 
@@ -130,13 +133,16 @@ def write_folder(spec: WorldSpec, plan: FolderPlan, out: Path, workers: int, pro
     """Render the shards of a folder into `out` (which must be free) and return their card."""
     staging, shards = Staging(out), math.ceil(plan.count / spec.shard_size)
     work = partial(_render_shard, spec, plan, staging.folder)
-    with tqdm(total=plan.count, desc=f"rendering {plan.name} scenes", unit="scene", disable=not progress) as bar:
+    bar = tqdm(total=plan.count, desc=f"rendering {plan.name} scenes", unit="scene", disable=not progress)
+    with bar, ExitStack() as undone:
+        undone.callback(shutil.rmtree, staging.folder, ignore_errors=True)  # scenes are quickly made anew
         if min(workers, shards) > 1:
             # forked: the children only draw and write, and starting them costs nothing
-            with multiprocessing.get_context("fork").Pool(min(workers, shards)) as pool:
+            with multiprocessing.get_context("fork").Pool(min(workers, shards), leave_interrupts_to_parent) as pool:
                 results = _advance(pool.imap(work, range(shards)), bar)
         else:
             results = _advance(map(work, range(shards)), bar)
+        undone.pop_all()
     tally = Tally()
     for _, shard in results:
         tally.add(shard)

@@ -8,13 +8,14 @@ import pytest
 
 from cloc.boxes import area, iou
 from cloc.data.formats import read_refcoco
-from cloc.data.scenes import WorldSpec, categories, ensure_scenes, render_scene
+from cloc.data.scenes import WorldSpec, categories, ensure_scenes, render_scene, training
 from cloc.data.scenes.captions import with_article
 from cloc.data.scenes.drawing import cut_out, visible
 from cloc.data.scenes.layout import Placed
 from cloc.data.scenes.listing import frequency
 from cloc.data.scenes.sprites import coloured_shapes
 from cloc.data.scenes.training import training_sample
+from cloc.data.shards import lock
 
 SPEC = WorldSpec()
 
@@ -251,3 +252,21 @@ def test_a_tail_makes_some_categories_rare():
     ordered = [count for _, count in counts.most_common()]
     assert ordered[0] > 5 * ordered[-1]
     assert [frequency(count) for count in (0, 10, 11, 100, 101)] == ["r", "r", "c", "c", "f"]
+
+
+def test_a_world_is_rendered_by_one_process_and_a_stopped_one_leaves_nothing(tmp_path, monkeypatch):
+    out, spec = tmp_path / "world", WorldSpec(train=4, val=1, refcoco=1, size=32)
+    monkeypatch.setattr(lock, "ORPHANS_LAST", 0.0)
+    with lock.locked(out, "unheard"), pytest.raises(ValueError, match="another process is rendering it"):
+        ensure_scenes(out, spec, workers=1, progress=False)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "write_shard", stop)
+        with pytest.raises(KeyboardInterrupt):
+            ensure_scenes(out, spec, workers=1, progress=False)
+    assert list(out.iterdir()) == []
+    ensure_scenes(out, spec, workers=1, progress=False)
+    assert not (out / lock.LOCK).exists()
