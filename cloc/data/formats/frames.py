@@ -1,0 +1,236 @@
+"""In which frame the boxes of a file are: told by what most of them violate, not by a single one.
+
+A file promises one frame (COCO: x, y, width, height in pixels). Read in another one, most of its boxes end outside
+their image or have no area: as x, y, width, height a corner box does as soon as its centre lies right of or below that
+of the image, three in four. In the right frame hardly any box does. `judge_frame` is the one judge: converters ask it
+while they read (`FrameWatch`), benchmarks and scoring with whole arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloc.boxes import FloatArray
+
+Form = Literal["xywh", "xyxy", "centre"]
+Scale = Literal["pixels", "unit", "thousand"]
+
+FEWEST, ENOUGH = 8, 1000
+"""Boxes before a frame is judged by its violations, and boxes of a stream that are kept for the judge."""
+ROUNDING, SLACK = 1.0, 0.02
+"""How far a box may reach beyond its image: pixels, or a share of the side where that is more."""
+SOUND, FITTING, AMISS = 0.8, 0.9, 0.5
+"""Share of sound boxes from which on nothing is said; that another frame needs to be named; and below which the file
+is refused though no other frame fits."""
+
+_FORMS = {
+    "xywh": "x, y, width, height",
+    "xyxy": "corners (xyxy: x0, y0, x1, y1)",
+    "centre": "the centre, width and height",
+}
+_SCALES = {"pixels": "pixels", "unit": "shares of the image (0 to 1)", "thousand": "thousandths of the image"}
+_MEND = {
+    ("xywh", "xyxy"): "; write them as x0, y0, x1 - x0, y1 - y0",
+    ("xyxy", "xywh"): "; write them as x, y, x + width, y + height",
+    ("xywh", "centre"): "; write them as x - width / 2, y - height / 2, width, height",
+    ("xyxy", "centre"): "; write them as x - width / 2, y - height / 2, x + width / 2, y + height / 2",
+}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What four numbers mean.
+
+    Attributes:
+        form: x, y, width, height; corners; or centre, width, height.
+        scale: pixels, or 0 to 1 or 0 to 1000 of the image.
+    """
+
+    form: Form = "xywh"
+    scale: Scale = "pixels"
+
+    def __str__(self) -> str:
+        return f"{_FORMS[self.form]} in {_SCALES[self.scale]}"
+
+
+XYWH, XYXY = Frame("xywh"), Frame("xyxy")
+"""Pixels of the original image."""
+UNIT = Frame("xyxy", "unit")
+"""Corners in [0, 1] of the image."""
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """Why boxes are not in the frame that was promised.
+
+    Attributes:
+        promised: frame.
+        seen: boxes that were looked at.
+        amiss: of these, how many end outside their image or have no area in the promised frame.
+        better: the frame in which they fit, None where there is none.
+        fitting: how many fit there.
+    """
+
+    promised: Frame
+    seen: int
+    amiss: int
+    better: Frame | None
+    fitting: int
+
+    def __str__(self) -> str:
+        if self.better is not None and self.better.scale != self.promised.scale:
+            return (
+                f"expected bbox as {self.promised}, but {self.fitting:,} of {self.seen:,} boxes fit as "
+                f"{_SCALES[self.better.scale]}; multiply x by the width of the image and y by its height"
+                f"{' (over 1000)' * (self.better.scale == 'thousand')}"
+                if self.promised.scale == "pixels"
+                else f"expected bbox as {self.promised}, but {self.amiss:,} of {self.seen:,} boxes do not fit, and "
+                f"{self.fitting:,} do as {_SCALES[self.better.scale]}; divide x and y by the sides of the image"
+            )
+        said = (
+            f"expected bbox as {self.promised}, but {self.amiss:,} of {self.seen:,} boxes end outside their image or "
+            "have no area"
+        )
+        if self.better is None:
+            return f"{said}; are they of images of another size, or in another unit?"
+        mend = _MEND.get((self.promised.form, self.better.form), "")
+        return f"{said} and {self.fitting:,} fit as {_FORMS[self.better.form]}{mend}"
+
+
+def judge_frame(boxes: FloatArray, sizes: NDArray[np.number] | None, promised: Frame = XYWH) -> Misfit | None:
+    """Whether boxes are in the frame that a file promises.
+
+    Args:
+        boxes: (K, 4) as they stand in the file, truth or answers.
+        sizes: (K, 2) width and height of the image of each in pixels; None where they are not known and `promised` is
+            no frame of pixels.
+        promised: the frame.
+
+    Returns:
+        None where they are, or where nothing can be said of so few.
+    """
+    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    count = len(boxes)
+    if not count:
+        return None
+    sides = None if sizes is None else np.asarray(sizes, dtype=np.float64).reshape(-1, 2)
+    sound = _sound(boxes, sides, promised)
+    if promised.scale == "pixels":
+        small = _within_one(boxes, sides)
+        told = small & ((boxes % 1 != 0).any(axis=1) if count < FEWEST else True)
+        if told.mean() > AMISS:
+            return Misfit(promised, count, int((~sound).sum()), Frame(_form_within_one(boxes), "unit"), int(told.sum()))
+    if count < FEWEST or sound.mean() >= SOUND:
+        return None
+    best, fitting = None, sound
+    for other in _others(promised, sides is not None, float(sound.mean())):
+        fits = _sound(boxes, sides, other)
+        if fits.mean() >= FITTING and fits.sum() > fitting.sum() + 0.1 * count:
+            best, fitting = other, fits
+    outside = int((~sound & _has_area(boxes, promised)).sum())
+    if best is None and outside <= AMISS * count:
+        return None
+    return Misfit(promised, count, int((~sound).sum()), best, 0 if best is None else int(fitting.sum()))
+
+
+def _others(promised: Frame, sized: bool, share: float) -> list[Frame]:
+    """The frames that are tried, the likeliest first."""
+    forms: tuple[Form, ...] = ("xyxy", "xywh", "centre")
+    found = [Frame(form, promised.scale) for form in forms if form != promised.form]
+    if share < AMISS:  # of a few odd boxes a larger scale would always make sound ones
+        scales = (("pixels",) if sized else ()) if promised.scale == "unit" else ()
+        found += [Frame(form, scale) for scale in (*scales, "thousand") for form in (promised.form, *forms)]
+    return [frame for frame in found if frame != promised]
+
+
+def _corners(boxes: FloatArray, form: Form) -> tuple[FloatArray, FloatArray]:
+    first, second = boxes[:, :2], boxes[:, 2:]
+    with np.errstate(over="ignore", invalid="ignore"):
+        if form == "xyxy":
+            return first, second
+        if form == "xywh":
+            return first, first + second
+        return first - second / 2, first + second / 2
+
+
+def _has_area(boxes: FloatArray, frame: Frame) -> NDArray[np.bool_]:
+    low, high = _corners(boxes, frame.form)
+    return (high > low).all(axis=1)
+
+
+def _sound(boxes: FloatArray, sides: FloatArray | None, frame: Frame) -> NDArray[np.bool_]:
+    """(K,) whether a box has an area and lies inside its image."""
+    if frame.scale == "pixels":
+        if sides is None:
+            raise ValueError("judge_frame: expected the sizes of the images for a frame of pixels, got none")
+        limit, slack = sides, np.maximum(ROUNDING, SLACK * sides)
+    else:
+        limit = np.array([1.0 if frame.scale == "unit" else 1000.0] * 2)
+        slack = SLACK * limit
+    low, high = _corners(boxes, frame.form)
+    return ((high > low) & (low >= -slack) & (high <= limit + slack)).all(axis=1)
+
+
+def _within_one(boxes: FloatArray, sides: FloatArray | None) -> NDArray[np.bool_]:
+    """(K,) whether all four numbers lie in [0, 1] though the image is larger: a box of a pixel at its corner."""
+    large = np.ones(len(boxes), dtype=bool) if sides is None else (sides >= 8).all(axis=1)
+    return large & (boxes >= -SLACK).all(axis=1) & (boxes <= 1 + SLACK).all(axis=1)
+
+
+def _form_within_one(boxes: FloatArray) -> Form:
+    forms: tuple[Form, ...] = ("xywh", "xyxy")
+    return max(forms, key=lambda form: int(_sound(boxes, None, Frame(form, "unit")).sum()))
+
+
+class FrameWatch:
+    """Shows the judge boxes of a file while it is read: the first, and of the rest an even sample.
+
+    Args:
+        file: for the message.
+        promised: the frame that the file promises.
+    """
+
+    def __init__(self, file: object, promised: Frame = XYWH) -> None:
+        self.file, self.promised = file, promised
+        self._boxes: list[tuple[float, ...]] = []
+        self._sizes: list[tuple[float, float]] = []
+        self._count, self._step = 0, 1
+
+    def see(self, box: tuple[float, ...], width: float = math.nan, height: float = math.nan) -> None:
+        """Look at one box as it stands in the file.
+
+        Args:
+            box: four numbers.
+            width: of its image in pixels, where that is known.
+            height: the same.
+
+        Raises:
+            ValueError: enough was seen to `refuse`.
+        """
+        self._count += 1
+        if self._count % self._step:
+            return
+        self._boxes.append(box)
+        self._sizes.append((width, height))
+        if len(self._boxes) == ENOUGH:
+            self.refuse()
+            self._boxes, self._sizes, self._step = self._boxes[::2], self._sizes[::2], self._step * 2
+
+    def refuse(self) -> None:
+        """Say so where the boxes are not in the promised frame.
+
+        Raises:
+            ValueError: that is how it is.
+        """
+        if not self._boxes:
+            return
+        sizes = np.array(self._sizes)
+        known = not np.isnan(sizes).any()
+        misfit = judge_frame(np.array(self._boxes), sizes if known else None, self.promised)
+        if misfit is not None:
+            raise ValueError(f"{self.file}: {misfit}")
