@@ -28,6 +28,12 @@ _KEPT_INDICES = 64
 _OWN = ("counts", "dropped", "shards", "made")
 """Fields of a card that speak of its own folder."""
 
+_NOT_OURS = (
+    "expected schema 1 with width, height and regions, found another tool's JSON (img2dataset's?); tars of photos and "
+    "texts train as they are with `kind: pairs`, or make a set of them with `python -m cloc.data.convert pairs "
+    "--images FOLDER --out DIR`; `python -m cloc.data.convert --help` lists the layouts with boxes"
+)
+
 Members = dict[str, tuple[int, int]]
 
 
@@ -197,6 +203,10 @@ class ShardSet:
             raise DataError("missing_json", f"{where}: expected a .json member beside the image, got {sorted(members)}")
         data = _read(index.path, {e: members[e] for e in (image_format, "json", "txt") if e in members})
         caption, meta = _texts(where, data, image=data[image_format])
+        if "schema" not in meta:  # img2dataset's JSON, or another tool's
+            if self.kind != "pairs":
+                raise DataError("bad_schema", f"{where}.json: {_NOT_OURS}")
+            caption, meta = _texts(where, {"txt": caption.encode()}, image=data[image_format])
         return Sample.from_json(key, data[image_format], image_format, caption, meta)
 
 
