@@ -6,12 +6,15 @@ BIN := .venv/bin
 FITS = $(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && \
 	grep -qsF '$(CURDIR)/.venv' $(BIN)/activate
 
-.PHONY: help install environment quickstart test test-slow lint
+PYTEST = -m pytest -n logical --maxprocesses 4 --dist loadfile
+
+.PHONY: help install environment quickstart test test-slow test-oldest .venv-oldest lint
 
 help:
 	@echo "make quickstart   make .venv, install, train CLIP and CLOC on rendered scenes, swap, score (about 15 minutes)"
 	@echo "make test         make .venv if need be and run all tests"
 	@echo "make test-slow    run the tests marked slow, which make test leaves out"
+	@echo "make test-oldest  make .venv-oldest with the oldest versions that pyproject.toml allows and run all tests there"
 	@echo "make lint         ruff, types and import contracts"
 
 install:
@@ -34,13 +37,21 @@ quickstart: install
 	@echo "rows and predictions: runs/quickstart/results.json     exports: runs/clip*/export, runs/cloc*/export"
 	@echo "the swapped LLaVA: runs/swap-*     next: source .venv/bin/activate, then the three commands of README.md"
 
-PYTEST = -m pytest -n logical --maxprocesses 4 --dist loadfile
-
 test: install
 	$(BIN)/python $(PYTEST)
 
 test-slow: install
 	$(BIN)/python $(PYTEST) -m slow
+
+test-oldest:
+	@cmp -s pyproject.toml .venv-oldest/.installed || $(MAKE) --no-print-directory .venv-oldest
+	.venv-oldest/bin/python $(PYTEST)
+
+.venv-oldest:
+	$(PYTHON) -m venv --clear .venv-oldest
+	$(PYTHON) tools/oldest.py > .venv-oldest/constraints.txt
+	.venv-oldest/bin/python -m pip install -q -c .venv-oldest/constraints.txt -e '.[dev]'
+	@cp pyproject.toml .venv-oldest/.installed
 
 lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
