@@ -97,6 +97,7 @@ def _pair(side_a: Sequence[Result], side_b: Sequence[Result]) -> Compared:
         ci95=difference.ci95 if difference else None,
         chance=None,
         constant=None,
+        no_constant="a difference of two models",
         model=f"{a.row.model} minus {b.row.model}",
         predictor=f"{named_a} minus {named_b}",
         model_sha256=f"{a.row.model_sha256} minus {b.row.model_sha256}",

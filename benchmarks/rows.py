@@ -29,7 +29,7 @@ class Row:
         num_skipped: examples of the split that could not be used; `reason` counts them by cause.
         ci95: 95 % interval, None where too few images would carry it.
         chance: what blind guessing reaches.
-        constant: what the best constant answer reaches.
+        constant: what the best answer that never looks at the image reaches.
         model: name of the run or folder; `A minus B` in a comparison.
         predictor: how the model was read.
         model_sha256: of the export's model.safetensors, or of the file that says what was measured.
@@ -43,6 +43,7 @@ class Row:
         texts_sha256: of all texts that the model was asked with, as they go to its tokenizer: names, templates and
             questions; None where it was asked with none.
         tokenizer_sha256: of the model's tokenizer files; None where it has no folder or no such file.
+        no_constant: why `chance` or `constant` is not given beside a value; None where both are.
     """
 
     task: str
@@ -69,6 +70,7 @@ class Row:
     images_per_second: float | None = None
     texts_sha256: str | None = None
     tokenizer_sha256: str | None = None
+    no_constant: str | None = None
 
     def __post_init__(self) -> None:
         if self.value is None and not self.reason:
@@ -76,9 +78,14 @@ class Row:
         if self.value is not None and not math.isfinite(self.value):
             raise ValueError(f"row {self.task}/{self.metric}: expected a finite value, got {self.value}")
 
+    @property
+    def below_constant(self) -> bool:
+        """Whether an answer that never looks at the image reaches more."""
+        return self.value is not None and self.constant is not None and self.value < self.constant
+
 
 FIELDS = tuple(field.name for field in fields(Row))
-LATER = ("images_per_second", "texts_sha256", "tokenizer_sha256")
+LATER = ("images_per_second", "texts_sha256", "tokenizer_sha256", "no_constant")
 """Fields that the first version did not write."""
 
 

@@ -203,6 +203,7 @@ class Session:
             images_per_second=None if speed is None else round(speed, 3),
             texts_sha256=texts,
             tokenizer_sha256=tokenizer_sha256(side.folder),
+            no_constant=score.no_constant,
         )
 
     def _unable(self, task: Task, found: FoundSet, side: Side, predictor: Predictor, index: int) -> Result:

@@ -10,7 +10,11 @@ from benchmarks.rows import Row
 
 RENDERED = "rendered scenes: says nothing about real photographs"
 CLEAR = "*"
-LEGEND = f"[low, high]: 95 % interval, bootstrap over images; {CLEAR}: the interval of the difference is clear of 0"
+BELOW = "below constant"
+LEGEND = (
+    f"[low, high]: 95 % interval, bootstrap over images; {CLEAR}: the interval of the difference is clear of 0\n"
+    f"constant: the best answer that never looks at the image; {BELOW}: it reaches more than the model"
+)
 _WORDS = ("split", "protocol", "metric", "read by", "A read by", "B read by", "")
 """Columns that are set to the left; figures are set to the right."""
 
@@ -18,7 +22,7 @@ _WORDS = ("split", "protocol", "metric", "read by", "A read by", "B read by", ""
 def single_table(rows: Sequence[Row]) -> str:
     """Figures of one model (or several, one line each)."""
     several = len({row.model for row in rows}) > 1
-    head = ["split", "protocol", "read by", "metric", "value", "95 %", "chance", "constant", "examples", "skipped"]
+    head = ["split", "protocol", "read by", "metric", "value", "constant", "", "chance", "95 %", "examples", "skipped"]
     lines = [
         [
             row.split,
@@ -26,9 +30,10 @@ def single_table(rows: Sequence[Row]) -> str:
             f"{row.model}: {row.predictor}" if several else row.predictor,
             row.metric,
             number(row.value),
-            interval_text(row.ci95),
-            number(row.chance),
             number(row.constant),
+            BELOW if row.below_constant else "",
+            number(row.chance),
+            interval_text(row.ci95),
             f"{row.num_examples:,}",
             f"{row.num_skipped:,}",
         ]
@@ -40,7 +45,7 @@ def single_table(rows: Sequence[Row]) -> str:
 def comparison_table(compared: Sequence[Compared]) -> str:
     """Both models, the difference and its interval; empty without a comparison."""
     rows = [one.a.row for one in compared]
-    head = ["split", "protocol", "metric", "A", "B", "B read by", "A - B", "95 %", "", "chance", "constant", "examples"]
+    head = ["split", "protocol", "metric", "A", "B", "constant", "B read by", "A - B", "95 %", "", "chance", "examples"]
     lines = [
         [
             one.a.row.split,
@@ -48,12 +53,12 @@ def comparison_table(compared: Sequence[Compared]) -> str:
             one.a.row.metric,
             number(one.a.row.value),
             number(one.b.row.value),
+            number(one.a.row.constant),
             reading(one.b, one.readings_b),
             f"{one.difference.value:+.3f}",
             interval_text(one.difference.ci95, sign=True),
-            CLEAR if one.difference.clear_of_zero else "",
+            ", ".join([*([CLEAR] if one.difference.clear_of_zero else []), *sides_below(one)]),
             number(one.a.row.chance),
-            number(one.a.row.constant),
             f"{one.a.row.num_examples:,}",
         ]
         for one in compared
@@ -65,6 +70,11 @@ def comparison_table(compared: Sequence[Compared]) -> str:
         return ""
     read = "" if compared[0].readings_a > 1 else f" ({rows[0].predictor})"
     return f"\nA = {rows[0].model}{read}   B = {compared[0].b.row.model}\n{_blocks(head, rows, lines)}\n"
+
+
+def sides_below(one: Compared) -> list[str]:
+    """`A below constant`, `B below constant`, where it is so."""
+    return [f"{name} {BELOW}" for name, side in (("A", one.a), ("B", one.b)) if side.row.below_constant]
 
 
 def number(value: float | None) -> str:
@@ -96,6 +106,7 @@ def _blocks(head: list[str], rows: Sequence[Row], lines: list[list[str]]) -> str
             texts += [_aligned(head, line, widths) for line in shown]
         texts += speeds([row for row, _ in members])
         texts += reasons([row for row, _ in members])
+        texts += without_constant([row for row, _ in members])
     return "\n".join(texts)
 
 
@@ -115,6 +126,18 @@ def reasons(rows: Sequence[Row]) -> list[str]:
     return [
         f"  {reason}" if len(labels) == len(rows) else f"  {', '.join(dict.fromkeys(labels))}: {reason}"
         for reason, labels in about.items()
+    ]
+
+
+def without_constant(rows: Sequence[Row]) -> list[str]:
+    """Why figures have no chance or no constant, each reason once, after the figures that it is about, if not all."""
+    about: dict[str, list[str]] = {}
+    for row in rows:
+        if row.no_constant and row.value is not None:
+            about.setdefault(row.no_constant, []).append(row.metric)
+    return [
+        f"  {why}" if len(metrics) == len(rows) else f"  {', '.join(dict.fromkeys(metrics))}: {why}"
+        for why, metrics in about.items()
     ]
 
 

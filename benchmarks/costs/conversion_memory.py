@@ -20,7 +20,7 @@ from PIL import Image
 
 from benchmarks.costs.child import answered, peak_mib
 from benchmarks.costs.conversion import SIDES, write_instances
-from benchmarks.tasks.contract import Score
+from benchmarks.tasks.contract import COST, Score
 from cloc.data.convert.coco import convert_coco
 from cloc.data.convert.job import cores
 
@@ -57,7 +57,7 @@ def memory_scores(split: str, megabytes: float = MEGABYTES) -> list[Score]:
         "conversion_mib_half": half.mib,
         "conversion_mib_whole": whole.mib,
     }
-    return [Score(split, told, name, value=value, num_examples=1) for name, value in figures.items()]
+    return [Score(split, told, name, value=value, num_examples=1, no_constant=COST) for name, value in figures.items()]
 
 
 def peaks(megabytes: float, folder: Path | None = None) -> tuple[Peak, Peak]:

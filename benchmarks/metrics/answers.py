@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 _CLAUSES = (re.compile(r"\s+not[^,.]*[,.]"), re.compile(r"\s+no[^,.]*[,.]"))
@@ -25,10 +26,39 @@ def names_it(text: str, words: Sequence[str]) -> bool:
     return any(word in told for word in words)
 
 
+def as_yes(value: object) -> bool | None:
+    """A yes or no as files spell it: yes, no, y, n, true, false, 1, 0 in any case, with blanks or a full stop around,
+    or a JSON value true, false, 1, 0. None for anything else.
+    """
+    word = str(value).strip(" \t\r\n.!\"'").lower() if isinstance(value, (str, bool, int, float)) else ""
+    if word in ("yes", "y", "true", "1", "1.0"):
+        return True
+    return False if word in ("no", "n", "false", "0", "0.0") else None
+
+
 def says_yes(text: str) -> bool:
-    """POPE's rule (Li et al. 2023): in the first sentence, without commas, no word `No`, `no` or `not`."""
-    words = text.split(".")[0].replace(",", "").split(" ")
-    return not {"No", "no", "not"} & set(words)
+    """POPE's rule (Li et al. 2023): in the first sentence no word `no` or `not`. Spelling does not matter (`NO`, `No!`,
+    `no` before a line's end), which the published lines of code read as yes; nor do commas.
+    """
+    return not {"no", "not"} & _words(text)
+
+
+def undecided(text: str) -> bool:
+    """Whether the first sentence holds neither a word `yes` nor `no` or `not`, or both, so that the rule guesses."""
+    words = _words(text)
+    return ("yes" in words) == bool({"no", "not"} & words)
+
+
+def _words(text: str) -> set[str]:
+    spelled = as_yes(text)
+    if spelled is not None:
+        return {"yes" if spelled else "no"}
+    return set(re.findall(r"[^\W_]+", text.strip().split(".")[0].lower()))
+
+
+def told_undecided(texts: Sequence[str]) -> Counter[str]:
+    """How many answers say neither yes nor no, or both, for a note on the figures."""
+    return +Counter({"answers with neither yes nor no, or both, counted by POPE's rule": sum(map(undecided, texts))})
 
 
 def yes_figures(said: Sequence[bool], true: Sequence[bool]) -> Mapping[str, float | None]:
@@ -42,6 +72,21 @@ def yes_figures(said: Sequence[bool], true: Sequence[bool]) -> Mapping[str, floa
     recall = both / sum(true) if any(true) else None
     f1 = 2 * precision * recall / (precision + recall) if precision and recall else (None if both else 0.0)
     return {"precision": precision, "recall": recall, "f1": f1, "yes_ratio": sum(said) / len(said)}
+
+
+NO_RATIO = "neither chance nor constant: how often it says yes is neither right nor wrong"
+
+
+def blind_yes_figures(true: Sequence[bool]) -> Mapping[str, Mapping[str, float | str | None]]:
+    """Chance (a coin) and constant (the better of always yes and always no) of accuracy and of `yes_figures`, and where
+    there is none, why; by figure, as fields of a row.
+    """
+    share = sum(true) / len(true)
+    coin = {"precision": share, "recall": 0.5, "f1": share / (share + 0.5)}
+    always = {"precision": share, "recall": 1.0, "f1": 2 * share / (share + 1)}
+    told = {name: {"chance": value, "constant": always[name]} for name, value in coin.items()}
+    told["accuracy"] = {"chance": 0.5, "constant": max(share, 1 - share)}
+    return {**told, "yes_ratio": {"no_constant": NO_RATIO}}
 
 
 def relative_score(pairs: Sequence[Sequence[float]]) -> float:

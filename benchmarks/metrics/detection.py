@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+EMPTY = "annotated boxes without width or height, which no answer can reach (they stay in, as the official code has it)"
+"""What is said of them beside a figure."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,11 @@ class DetectionTruth:
     crowd: NDArray[np.bool_]
     negative_pairs: IntArray
     open_pairs: IntArray
+
+    @property
+    def num_empty(self) -> int:
+        """Boxes without width or height: no answer reaches them, and the official evaluators count them as missed."""
+        return int(((self.boxes_xywh[:, 2:] <= 0).any(axis=1) & ~self.ignored & ~self.crowd).sum())
 
     @property
     def pairs(self) -> IntArray:

@@ -5,12 +5,16 @@ IoU is of continuous xyxy boxes, without the refer toolkit's extra pixel.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloc.boxes import as_boxes, iou
+from benchmarks.plain import plain
+
+_boxes = plain("boxes")
+as_boxes, iou = _boxes.as_boxes, _boxes.iou
 
 MAX_CONSTANTS = 512
 _BLOCK = 64
@@ -33,28 +37,51 @@ class ConstantBox:
     best: float
     drawn: float | None
 
+    @property
+    def why_none(self) -> str | None:
+        """For a row without chance."""
+        return "no chance: there is no other image to draw a box from" if self.drawn is None else None
+
 
 def constants_tried(count: int) -> NDArray[np.int64]:
     """Rows of the K referents that are tried as constant answers: all, or `MAX_CONSTANTS` evenly spaced ones."""
     return np.unique(np.linspace(0, count - 1, min(MAX_CONSTANTS, count)).round().astype(np.int64))
 
 
-def constant_ious(boxes_xyxy: object, extents_xyxy: object) -> NDArray[np.float64]:
+def constant_ious(
+    boxes_xyxy: object, extents_xyxy: object | None, more_xyxy: Sequence[object] | None = None
+) -> NDArray[np.float64]:
     """IoU of constant boxes with every referent.
 
     The constants are the referents of `constants_tried` and, as the last row, the mean of all referents.
 
     Args:
-        boxes_xyxy: (K, 4) referents in [0, 1] of the canvas.
-        extents_xyxy: (K, 4) where each image lies on its canvas; an answer is cut at the image's border first.
+        boxes_xyxy: (K, 4) referents in [0, 1] of the canvas, or any frame that all images share.
+        extents_xyxy: (K, 4) where each image lies on its canvas; an answer is cut at the image's border first. None
+            where it is not known: nothing is cut.
+        more_xyxy: K lists of boxes where any one of several is right, and the best one counts; the constants stay
+            those of `boxes_xyxy`.
 
     Returns:
         (T + 1, K).
     """
-    boxes, extents = as_boxes(boxes_xyxy), as_boxes(extents_xyxy)
+    boxes = as_boxes(boxes_xyxy)
     if len(boxes) == 0:
         raise ValueError("constant boxes: expected at least one referent, got none")
     constants = np.concatenate([boxes[constants_tried(len(boxes))], boxes.mean(axis=0, keepdims=True)])
+    everywhere = np.tile([-np.inf, -np.inf, np.inf, np.inf], (len(boxes), 1))
+    extents = everywhere if extents_xyxy is None else as_boxes(extents_xyxy)
+    if more_xyxy is not None:
+        counts = np.array([len(own) for own in more_xyxy])
+        every = as_boxes([box for own in more_xyxy for box in own])
+        best = _ious(constants, every, np.repeat(extents, counts, axis=0))
+        return np.maximum.reduceat(best, np.cumsum(counts) - counts, axis=1)
+    return _ious(constants, boxes, extents)
+
+
+def _ious(
+    constants: NDArray[np.float64], boxes: NDArray[np.float64], extents: NDArray[np.float64]
+) -> NDArray[np.float64]:
     result = np.empty((len(constants), len(boxes)))
     kinds, which = np.unique(extents, axis=0, return_inverse=True)
     for kind, extent in enumerate(kinds):

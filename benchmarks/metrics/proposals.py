@@ -6,11 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from benchmarks.metrics.constant_detections import shares_xyxy
 from benchmarks.metrics.detection import Detections, DetectionTruth
+from benchmarks.metrics.grounding import iou
 from benchmarks.metrics.lvis_ap import AP300, PER_IMAGE, lvis_ap
+from benchmarks.metrics.lvis_match import AREAS, THRESHOLDS
 
 PROTOCOL = f"class-agnostic/{PER_IMAGE}-boxes-an-image"
 METRICS = ("AR", "ARs", "ARm", "ARl")
+_BLOCK = 64
 
 
 def agnostic_recall(truth: DetectionTruth, detections: Detections) -> dict[str, float | None]:
@@ -39,3 +43,25 @@ def agnostic_recall(truth: DetectionTruth, detections: Detections) -> dict[str, 
     )
     figures = lvis_ap(things, one_name, AP300)
     return {name: figures[name] for name in METRICS}
+
+
+def constant_recall(truth: DetectionTruth) -> dict[str, float | None]:
+    """What the same 300 boxes reach on every image: boxes of the set, evenly spaced over the file, those of the image
+    itself left out. A box of the set is found where any of them overlaps it enough, so an upper bound.
+
+    Returns:
+        `METRICS`, as `agnostic_recall`.
+    """
+    rows = np.flatnonzero(~(truth.ignored | truth.crowd))
+    if not len(rows):
+        return dict.fromkeys(METRICS)
+    boxes, images, areas = shares_xyxy(truth)[rows], truth.images[rows], truth.areas[rows]
+    tried = np.unique(np.linspace(0, len(rows) - 1, min(PER_IMAGE, len(rows))).round().astype(int))
+    best = np.zeros(len(rows))
+    for start in range(0, len(tried), _BLOCK):
+        some = tried[start : start + _BLOCK]
+        overlap = iou(boxes[some], boxes) * (images[some][:, None] != images[None])
+        best = np.maximum(best, overlap.max(axis=0))
+    reached = (best[:, None] >= THRESHOLDS[None]).mean(axis=1)
+    sizes = [(areas >= low) & (areas <= high) for low, high in AREAS]
+    return {name: float(reached[of].mean()) if of.any() else None for name, of in zip(METRICS, sizes, strict=True)}

@@ -5,6 +5,7 @@ Letters: Q queries, N pool entries.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import comb
 
 import numpy as np
@@ -48,6 +49,23 @@ def merged_chance(num_right: int, pool: int, k: int) -> float:
         raise ValueError(f"merged chance: expected 1 to {pool} right entries, got {num_right}")
     drawn = min(k, pool)
     return 1.0 - comb(pool - num_right, drawn) / comb(pool, drawn)
+
+
+def constant_recalls(right: object, ks: Sequence[int]) -> list[float]:
+    """Recall@k of the best constant answer: the same k entries for every query, chosen on the evaluation set itself.
+
+    Each entry is the one that is right for most of the queries that those before it leave (of equal ones the first).
+
+    Args:
+        right: (Q, N) bool.
+        ks: how many entries are looked at, ascending.
+    """
+    positive = np.asarray(right, dtype=bool)
+    left, reached = np.ones(len(positive), dtype=bool), []
+    for _ in range(min(ks[-1], positive.shape[1])):
+        left &= ~positive[:, np.count_nonzero(positive[left], axis=0).argmax()]
+        reached.append(1.0 - float(left.mean()))
+    return [reached[min(k, len(reached)) - 1] for k in ks]
 
 
 def _checked(similarity: object, right: object) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:

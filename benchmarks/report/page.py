@@ -81,7 +81,8 @@ def _head(story: Story) -> list[str]:
         parts.append(f'<p class="note">{told}</p>')
     parts.append(
         '<p class="faint">95 %: bootstrap over images, paired for differences. * and colour: the interval of the '
-        "difference is clear of 0. chance: blind guessing; constant: the best answer that never looks.</p>"
+        "difference is clear of 0. chance: blind guessing; constant: the best answer that never looks; a model below "
+        "it has shown nothing yet, and no difference of it is coloured as a success.</p>"
     )
     if rows:
         known = "; ".join(f"{name} {version}" for name, version in rows[0].versions.items())

@@ -18,7 +18,7 @@ th, td { padding: 6px 10px; text-align: right; border-bottom: 1px solid var(--li
 th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 11em; }
 thead th { color: var(--faint); font-weight: 600; } tr:last-child td { border-bottom: 0; }
 td small { display: block; color: var(--faint); } .clear { color: var(--mark); font-weight: 700; }
-.clear.worse { color: #c8553d; }
+.clear.worse, td small.below { color: #c8553d; }
 .cards { display: grid; gap: 14px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); }
 figure { margin: 0; padding: 10px; background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
 figure img, figure svg { width: 100%; height: auto; display: block; border-radius: 4px; }

@@ -8,10 +8,10 @@ from itertools import groupby
 
 from benchmarks.comparison import Compared, reading
 from benchmarks.rows import Row
-from benchmarks.table import RENDERED, interval_text, number, reasons, speeds
+from benchmarks.table import BELOW, RENDERED, interval_text, number, reasons, speeds, without_constant
 
-HEADS = ("split and protocol", "figure", "value", "95 %", "chance", "constant", "examples", "skipped")
-PAIR_HEADS = ("split and protocol", "figure", "A", "B", "A - B", "95 %", "chance", "examples")
+HEADS = ("split and protocol", "figure", "value", "constant", "chance", "95 %", "examples", "skipped")
+PAIR_HEADS = ("split and protocol", "figure", "A", "B", "constant", "A - B", "95 %", "chance", "examples")
 
 
 def single(rows: Sequence[Row]) -> str:
@@ -23,10 +23,10 @@ def single(rows: Sequence[Row]) -> str:
             [
                 _where(row, f"{row.model}: {row.predictor}" if several else ""),
                 escape(row.metric),
-                number(row.value),
-                interval_text(row.ci95),
-                number(row.chance),
+                _value(row),
                 number(row.constant),
+                number(row.chance),
+                interval_text(row.ci95),
                 f"{row.num_examples:,}",
                 f"{row.num_skipped:,}",
             ]
@@ -37,7 +37,10 @@ def single(rows: Sequence[Row]) -> str:
 
 
 def paired(compared: Sequence[Compared]) -> str:
-    """A, B and their difference; a difference beyond noise is marked in words as well as by colour."""
+    """A, B, the constant answer and the difference; a difference beyond noise is marked in words as well as by colour.
+
+    A better A is not coloured where it stays below the answer that never looks: it is no success yet.
+    """
     by_row = {id(one.a.row): one for one in compared}
     blocks = []
     for rows in _by_set([one.a.row for one in compared]):
@@ -46,13 +49,15 @@ def paired(compared: Sequence[Compared]) -> str:
             one = by_row[id(row)]
             clear = one.difference.clear_of_zero
             kind = ("clear worse" if one.difference.value < 0 else "clear") if clear else ""
+            kind = "" if kind == "clear" and row.below_constant else kind
             told = f'<span class="{kind}">{one.difference.value:+.3f}{" *" if clear else ""}</span>'
             cells.append(
                 [
                     _where(row, f"A {reading(one.a, one.readings_a)}, B {reading(one.b, one.readings_b)}"),
                     escape(row.metric),
-                    number(row.value),
-                    number(one.b.row.value),
+                    _value(row),
+                    _value(one.b.row),
+                    number(row.constant),
                     told,
                     interval_text(one.difference.ci95, sign=True),
                     number(row.chance),
@@ -61,6 +66,11 @@ def paired(compared: Sequence[Compared]) -> str:
             )
         blocks.append(_block(rows, PAIR_HEADS, cells))
     return "\n".join(blocks)
+
+
+def _value(row: Row) -> str:
+    """The figure, and below it whether the constant answer reaches more."""
+    return number(row.value) + (f'<small class="below">{BELOW}</small>' if row.below_constant else "")
 
 
 def _by_set(rows: Sequence[Row]) -> list[list[Row]]:
@@ -85,5 +95,8 @@ def _block(rows: Sequence[Row], heads: Sequence[str], cells: Sequence[Sequence[s
             f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(title, quote=True)}">'
             f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
-    parts += [f'<p class="faint">{escape(text.strip())}</p>' for text in (*speeds(rows), *reasons(rows))]
+    parts += [
+        f'<p class="faint">{escape(text.strip())}</p>'
+        for text in (*speeds(rows), *reasons(rows), *without_constant(rows))
+    ]
     return "\n".join(parts)

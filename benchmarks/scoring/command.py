@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ import numpy as np
 from benchmarks.gallery import Chart
 from benchmarks.metrics import coco_ap, lvis_ap
 from benchmarks.metrics.ap_resamples import ap_tallies
+from benchmarks.metrics.constant_detections import NO_CHANCE, constant_detections
+from benchmarks.metrics.detection import EMPTY
+from benchmarks.metrics.grounding import constant_box, constant_ious, hits_at
 from benchmarks.metrics.intervals import Interval, interval
 from benchmarks.metrics.overlap import answer_iou
 from benchmarks.metrics.tally import Tally
@@ -68,6 +72,9 @@ class _Figure:
     metric: str
     value: float | None
     ci95: tuple[float, float] | None = None
+    chance: float | None = None
+    constant: float | None = None
+    no_constant: str | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +127,9 @@ def score_with_charts(asked: Asked) -> tuple[list[Row], list[Chart]]:
             num_examples=scored.num_examples,
             num_skipped=scored.skipped.total(),
             ci95=figure.ci95,
+            chance=figure.chance,
+            constant=figure.constant,
+            no_constant=figure.no_constant,
             model=asked.predictions.stem,
             predictor="predictions, lvis package" if asked.official else "predictions",
             model_sha256=sha256,
@@ -178,6 +188,8 @@ def _detection(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _
     fixed_k = lvis_ap.FIXED_K if asked.fixed_k is None else asked.fixed_k
     figures, charts = [], list[Chart]()
     judge = lvis_ap.LvisJudge(truth, detections) if kind == "lvis" and not asked.official else None
+    blind = constant_detections(truth)
+    constant_judge = lvis_ap.LvisJudge(truth, blind) if kind == "lvis" else None
     every = np.ones(len(truth.category_ids), dtype=bool)
     for protocol in dict.fromkeys(asked.protocols or PROTOCOLS[kind]):
         spreads: dict[str, Interval | None] = {}
@@ -193,7 +205,12 @@ def _detection(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _
                 groups = {"all": every, **by_frequency(truth.frequencies)}
                 charts.append(precision_chart(f"{protocol}: precision over recall, IoU 0.5", curves, groups))
         named = f"{protocol}-k{fixed_k}" if protocol == lvis_ap.FIXED and fixed_k != lvis_ap.FIXED_K else protocol
-        figures += [_Figure(named, metric, value, spreads.get(metric)) for metric, value in values.items()]
+        always = coco_ap.CocoCurves(truth, blind) if kind == "coco" else constant_judge.curves(protocol, fixed_k)
+        constants = always.figures(every)
+        figures += [
+            _Figure(named, metric, value, spreads.get(metric), None, constants.get(metric), NO_CHANCE)
+            for metric, value in values.items()
+        ]
     silent = len(truth.image_ids) - len(set(detections.images.tolist()))
     info = annotations.get("info")
     return _Scored(
@@ -202,7 +219,7 @@ def _detection(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _
         rendered=isinstance(info, dict) and info.get("rendered") is True,
         num_examples=len(truth.image_ids),
         skipped=skipped,
-        notes=Counter({f"of {len(truth.image_ids):,} images without a prediction": silent}),
+        notes=Counter({f"of {len(truth.image_ids):,} images without a prediction": silent, EMPTY: truth.num_empty}),
         figures=figures,
         charts=charts[:1],
     )
@@ -214,6 +231,10 @@ def _grounding(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _
     values = {"acc@0.5": (ious >= 0.5) * 1.0, "acc@0.75": (ious >= 0.75) * 1.0, "mean_iou": ious}
     tallies = {metric: Tally.of(read.image_ids, each) for metric, each in values.items()}
     protocol = PLUS_ONE if asked.plus_one else GROUNDING
+    ious_of = {"acc@0.5": partial(hits_at, threshold=0.5), "acc@0.75": partial(hits_at, threshold=0.75)}
+    extents = None if read.sizes is None else np.concatenate([np.zeros_like(read.sizes), read.sizes], axis=1)
+    always = constant_ious(read.references_xyxy, extents)
+    blind = {metric: constant_box(ious_of.get(metric, np.asarray)(always), read.image_ids) for metric in values}
     return _Scored(
         task=kind,
         split=read.split,
@@ -221,7 +242,18 @@ def _grounding(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _
         num_examples=len(ious),
         skipped=read.skipped,
         notes=read.notes,
-        figures=[_Figure(protocol, m, float(values[m].mean()), interval(t, SEED)) for m, t in tallies.items()],
+        figures=[
+            _Figure(
+                protocol,
+                metric,
+                float(values[metric].mean()),
+                interval(tally, SEED),
+                blind[metric].drawn,
+                blind[metric].best,
+                blind[metric].why_none,
+            )
+            for metric, tally in tallies.items()
+        ],
     )
 
 
@@ -229,7 +261,8 @@ def _words(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _Scor
     answers = entries_of(predictions, "predictions") if predictions else []
     found = score_words(kind, entries_of(annotations, "annotations"), answers, asked.judge)
     means = [
-        _Figure(found.protocol, name, tally.value(), interval(tally, SEED)) for name, tally in found.tallies.items()
+        _Figure(found.protocol, name, tally.value(), interval(tally, SEED), **found.blind[name])
+        for name, tally in found.tallies.items()
     ]
     return _Scored(
         task=kind,
@@ -238,7 +271,10 @@ def _words(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _Scor
         num_examples=found.count,
         skipped=found.skipped,
         notes=found.notes,
-        figures=[*means, *(_Figure(found.protocol, name, value) for name, value in found.values.items())],
+        figures=[
+            *means,
+            *(_Figure(found.protocol, name, value, **found.blind[name]) for name, value in found.values.items()),
+        ],
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.metrics.detection import EMPTY
 from benchmarks.scoring.reading import boxes, different, entries_of, integers
 
 TRUTH, ANSWERS = "annotations", "predictions"
@@ -26,6 +27,7 @@ class Grounding:
         image_ids: (X,) image of each expression.
         references_xyxy: (X, 4) annotated boxes.
         answers_xyxy: (X, 4) predicted boxes, NaN where there is none: it counts as wrong.
+        sizes: (X, 2) width and height of the images, None where the file does not tell them all.
         split: the file's one split, else `all`.
         rendered: whether the file says that its images are rendered.
         skipped: answers that belong to no expression.
@@ -35,6 +37,7 @@ class Grounding:
     image_ids: NDArray[np.int64]
     references_xyxy: NDArray[np.float64]
     answers_xyxy: NDArray[np.float64]
+    sizes: NDArray[np.float64] | None
     split: str
     rendered: bool
     skipped: Counter[str]
@@ -78,11 +81,13 @@ def read_grounding(annotations: Any, predictions: Any) -> Grounding:
     backwards = _backwards(found[known])
     answers_xyxy = np.full((len(truth), 4), np.nan)
     answers_xyxy[rows[known]] = found[known]
+    references = boxes(truth, "bbox", TRUTH)
     splits = {str(entry["split"]) for entry in truth if "split" in entry}
     return Grounding(
         image_ids=image_ids,
-        references_xyxy=boxes(truth, "bbox", TRUTH),
+        references_xyxy=references,
         answers_xyxy=answers_xyxy,
+        sizes=_sizes(truth),
         split=splits.pop() if len(splits) == 1 else "all",
         rendered=all(entry.get("rendered") is True for entry in truth),
         skipped=Counter(unknown_sent_id=int((~known).sum())),
@@ -91,9 +96,17 @@ def read_grounding(annotations: Any, predictions: Any) -> Grounding:
                 "expressions without an answer, counted as wrong": len(truth) - int(known.sum()),
                 "answers without a box, counted as wrong": int((known & ~with_box).sum()),
                 "boxes that end before they start, counted as wrong": backwards,
+                EMPTY: int((references[:, 2:] <= references[:, :2]).any(axis=1).sum()),
             }
         ),
     )
+
+
+def _sizes(truth: list[dict[str, Any]]) -> NDArray[np.float64] | None:
+    sides = [(entry.get("width"), entry.get("height")) for entry in truth]
+    if not all(type(side) in (int, float) and side > 0 for pair in sides for side in pair):
+        return None
+    return np.array(sides, dtype=np.float64)
 
 
 def _backwards(boxes_xyxy: NDArray[np.float64]) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from benchmarks.rows import Row
+from benchmarks.table import BELOW, without_constant
 
 
 def summary(rows: Sequence[Row]) -> str:
@@ -21,6 +22,10 @@ def summary(rows: Sequence[Row]) -> str:
             lines.append(
                 ["95 %", *("-" if row.ci95 is None else "[{:.3f}, {:.3f}]".format(*row.ci95) for row in members)]
             )
+        for name in ("constant", "chance"):
+            blind = [getattr(row, name) for row in members]
+            if any(value is not None for value in blind):
+                lines.append([name, *map(_number, blind)])
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     texts = [f"{first.task} on {first.dataset} {first.split}, {where}: {first.model}"]
     for name, *cells in lines:
@@ -29,6 +34,9 @@ def summary(rows: Sequence[Row]) -> str:
     unit = "expressions" if first.task == "grounding" else "images"
     texts.append(f"  {first.num_examples:,} {unit}, {first.num_skipped:,} predictions skipped")
     texts += [f"  {reason}" for reason in dict.fromkeys(row.reason for row in rows if row.value is not None) if reason]
+    below = list(dict.fromkeys(row.metric for row in rows if row.below_constant))
+    texts += [f"  {', '.join(below)}: {BELOW}, the best answer that never looks at the image"] if below else []
+    texts += without_constant(rows)
     return "\n".join(texts)
 
 

@@ -14,12 +14,36 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.metrics.answers import names_it, relative_score, says_yes, yes_figures
+from benchmarks.metrics.answers import (
+    as_yes,
+    blind_yes_figures,
+    names_it,
+    relative_score,
+    says_yes,
+    told_undecided,
+    yes_figures,
+)
 from benchmarks.metrics.tally import Tally
 from benchmarks.scoring.reading import different, integers
 from benchmarks.scoring.synonyms import words_of
 
 POPE, REFLVIS, FERRET = "pope", "reflvis", "ferret_bench"
+
+
+NO_JUDGE_CONSTANT = "neither chance nor constant: points are a judge's, who would have to review a constant answer"
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Whether each answer is right, other figures, their protocol, what never looking reaches (as fields of a row, by
+    figure) and notes.
+    """
+
+    right: Sequence[bool]
+    values: Mapping[str, float | None]
+    protocol: str
+    blind: Mapping[str, Mapping[str, float | str | None]]
+    notes: Counter[str]
 
 
 @dataclass(frozen=True)
@@ -33,6 +57,7 @@ class Figures:
         count: questions.
         skipped: answers to no question, by reason.
         notes: what else is to be said.
+        blind: by figure, `chance`, `constant` and `no_constant` of its row.
     """
 
     protocol: str
@@ -41,6 +66,7 @@ class Figures:
     count: int
     skipped: Counter[str]
     notes: Counter[str]
+    blind: Mapping[str, Mapping[str, float | str | None]]
 
 
 def kind_of(first: Mapping[str, Any]) -> str | None:
@@ -78,22 +104,29 @@ def score_words(kind: str, truth: Sequence[Mapping], answers: Sequence[Mapping],
     rows = [(line, by_id.get(int(number))) for number, line in zip(asked, numbered, strict=True)]
     if kind == FERRET:
         return _reviews(rows, judge, silent, skipped)
-    notes = Counter({"questions without an answer, counted as wrong": silent})
-    right, values, protocol = (_pope if kind == POPE else _reflvis)(rows)
+    read = (_pope if kind == POPE else _reflvis)(rows)
+    notes = Counter({"questions without an answer, counted as wrong": silent}) + read.notes
     images = np.unique([_image(line) for line in numbered], return_inverse=True)[1]
-    return Figures(protocol, {"accuracy": Tally.of(images, right)}, values, len(rows), skipped, notes)
+    tallies = {"accuracy": Tally.of(images, read.right)}
+    return Figures(read.protocol, tallies, read.values, len(rows), skipped, notes, read.blind)
 
 
-def _pope(rows: Sequence[tuple[Mapping, Mapping | None]]) -> tuple[list[bool], Mapping[str, float | None], str]:
-    true = [line["label"] == "yes" for line, _ in rows]
-    said = [says_yes(_text(answer)) if answer else not want for (_, answer), want in zip(rows, true, strict=True)]
+def _pope(rows: Sequence[tuple[Mapping, Mapping | None]]) -> _Read:
+    true = [as_yes(line["label"]) for line, _ in rows]
+    odd = [line["label"] for (line, _), label in zip(rows, true, strict=True) if label is None]
+    if odd:
+        raise ValueError(f"annotations: expected label yes or no, got {odd[0]!r} ({len(odd):,} such)")
+    texts = [None if answer is None else _text(answer) for _, answer in rows]
+    said = [not want if text is None else says_yes(text) for text, want in zip(texts, true, strict=True)]
     right = [a == b for a, b in zip(said, true, strict=True)]
-    return right, yes_figures(said, true), "yes-no/first-sentence-rule"
+    notes = told_undecided([text for text in texts if text is not None])
+    return _Read(right, yes_figures(said, true), "yes-no/first-sentence-rule", blind_yes_figures(true), notes)
 
 
-def _reflvis(rows: Sequence[tuple[Mapping, Mapping | None]]) -> tuple[list[bool], Mapping[str, float | None], str]:
+def _reflvis(rows: Sequence[tuple[Mapping, Mapping | None]]) -> _Read:
     right = [answer is not None and names_it(_text(answer), words_of(line)) for line, answer in rows]
-    return right, {}, "question-in-words/negation-rule"
+    blind = {"accuracy": {"chance": 0.5, "constant": 0.5}}
+    return _Read(right, {}, "question-in-words/negation-rule", blind, Counter())
 
 
 def _reviews(
@@ -108,7 +141,8 @@ def _reviews(
     pairs = [_points(review) for _, review in rows]
     total = relative_score(pairs)
     notes = Counter[str]()
-    return Figures(f"relative-score/judge-{judge}", {}, {"relative_score": total}, len(rows), skipped, notes)
+    blind = {"relative_score": {"no_constant": NO_JUDGE_CONSTANT}}
+    return Figures(f"relative-score/judge-{judge}", {}, {"relative_score": total}, len(rows), skipped, notes, blind)
 
 
 def _points(review: Mapping[str, Any]) -> tuple[float, float]:
@@ -123,8 +157,11 @@ def _points(review: Mapping[str, Any]) -> tuple[float, float]:
 
 def _text(answer: Mapping[str, Any]) -> str:
     text = answer.get("answer", answer.get("text"))
+    if isinstance(text, bool):
+        return "yes" if text else "no"
     if not isinstance(text, str):
-        raise ValueError(f"predictions: expected a text answer, got {text!r}")
+        number = answer.get("question_id", answer.get("id"))
+        raise ValueError(f"predictions: expected a text answer to question {number}, got {text!r:.80}")
     return text
 
 

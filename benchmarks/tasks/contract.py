@@ -35,6 +35,10 @@ class Options:
     boxes_an_image: int = 300
 
 
+COST = "a cost: there is nothing to guess"
+"""Why seconds and memory have neither chance nor constant."""
+
+
 @dataclass(frozen=True)
 class Score:
     """One metric before it becomes a row.
@@ -46,6 +50,7 @@ class Score:
         num_examples: only where there is no tally.
         skipped: examples left out, by reason.
         chance, constant: as in `Row`.
+        no_constant: why one of them is not given; a figure without both needs it.
         reason: why there is no figure.
     """
 
@@ -59,6 +64,12 @@ class Score:
     chance: float | None = None
     constant: float | None = None
     reason: str | None = None
+    no_constant: str | None = None
+
+    def __post_init__(self) -> None:
+        told = (self.chance is not None and self.constant is not None) or self.no_constant
+        there = self.value is not None or self.tally is not None
+        assert told or not there, f"{self.protocol} {self.metric}: neither chance and constant nor why there is none"
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from benchmarks.gallery import Gallery, Shown, boxes_of
 from benchmarks.metrics import coco_ap, lvis_ap
 from benchmarks.metrics.ap_resamples import ApTally, ap_tallies
-from benchmarks.metrics.detection import Detections, DetectionTruth
+from benchmarks.metrics.constant_detections import NO_CHANCE, constant_detections
+from benchmarks.metrics.detection import EMPTY, Detections, DetectionTruth
 from benchmarks.metrics.proposals import METRICS as RECALLS
 from benchmarks.metrics.proposals import PROTOCOL as AGNOSTIC
-from benchmarks.metrics.proposals import agnostic_recall
+from benchmarks.metrics.proposals import agnostic_recall, constant_recall
 from benchmarks.predictors.detector import DEFINED, NAME, DetectorPredictor
 from benchmarks.scoring.detections import read_truth
 from benchmarks.tasks.coco_results import CocoResults, rounded, together
@@ -123,12 +124,14 @@ def lvis_scores(detected: Detected, groups: Groups, options: Options) -> tuple[l
     judge = lvis_ap.LvisJudge(detected.truth, detected.detections)
     curves = {name: judge.curves(name) for name in lvis_ap.PROTOCOLS}
     resamples = {name: curve.resamples() for name, curve in curves.items()}
-    scores = []
+    blind, scores = lvis_ap.LvisJudge(detected.truth, constant_detections(detected.truth)), []
+    constants = {name: blind.curves(name) for name in lvis_ap.PROTOCOLS}
     for split, chosen in groups.items():
         for protocol, curve in curves.items():
             figures = curve.figures(chosen)
             tallies = ap_tallies(figures, resamples[protocol], chosen, detected.truth.frequencies)
-            scores += _scores(figures, split, protocol, detected, options, tallies)
+            constant = constants[protocol].figures(chosen)
+            scores += _scores(figures, split, protocol, detected, options, tallies, constant)
     return [*scores, *agnostic_scores(detected, next(iter(groups)), options)], curves[lvis_ap.AP300]
 
 
@@ -136,16 +139,18 @@ def coco_scores(detected: Detected, groups: Groups, options: Options) -> list[Sc
     """COCO's twelve figures on each group of categories."""
     curves = coco_ap.CocoCurves(detected.truth, detected.detections)
     resamples, scores = curves.resamples(), []
+    blind = coco_ap.CocoCurves(detected.truth, constant_detections(detected.truth))
     for split, chosen in groups.items():
         figures = curves.figures(chosen)
         tallies = ap_tallies(figures, resamples, chosen)
-        scores += _scores(figures, split, coco_ap.AP100, detected, options, tallies)
+        scores += _scores(figures, split, coco_ap.AP100, detected, options, tallies, blind.figures(chosen))
     return [*scores, *agnostic_scores(detected, next(iter(groups)), options)]
 
 
 def agnostic_scores(detected: Detected, split: str, options: Options) -> list[Score]:
     """Class-agnostic recall by size."""
-    return _scores(agnostic_recall(detected.truth, detected.detections), split, AGNOSTIC, detected, options, {})
+    figures, constant = agnostic_recall(detected.truth, detected.detections), constant_recall(detected.truth)
+    return _scores(figures, split, AGNOSTIC, detected, options, {}, constant)
 
 
 def nothing(protocols: Mapping[str, Sequence[str]], split: str, detected: Detected) -> list[Score]:
@@ -165,12 +170,24 @@ def _scores(
     detected: Detected,
     options: Options,
     tallies: Mapping[str, ApTally],
+    constants: Mapping[str, float | None],
 ) -> list[Score]:
-    count = len(detected.images)
+    count, empty = len(detected.images), detected.truth.num_empty
     asked = f"/{options.boxes_an_image}-boxes-an-image" if protocol in (lvis_ap.UNLIMITED, lvis_ap.FIXED) else ""
     named = with_limit(f"{protocol}/{detected.form}{asked}", options)
     return [
-        Score(split, named, metric, tallies.get(metric), value=value, num_examples=count, skipped=detected.skipped)
+        Score(
+            split,
+            named,
+            metric,
+            tallies.get(metric),
+            value=value,
+            num_examples=count,
+            skipped=detected.skipped,
+            constant=constants[metric],
+            no_constant=NO_CHANCE,
+            reason=f"noted: {empty:,} {EMPTY}" if empty else None,
+        )
         if value is not None
         else Score(split, named, metric, skipped=detected.skipped, reason="no annotation is of this kind")
         for metric, value in figures.items()

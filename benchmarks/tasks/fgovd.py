@@ -25,6 +25,7 @@ from benchmarks.tasks.photos import open_sized, opened
 
 SPLITS = {"h_attributes": "hard", "m_attributes": "medium", "e_attributes": "easy", "shuffle_negatives": "trivial"}
 PROTOCOL = "gt-box/captions-as-written/top1"
+NO_CONSTANT = "no constant: each box has captions of its own, so no answer is the same for all"
 
 
 class FgOvd(Task):
@@ -100,7 +101,7 @@ def _score(asked: Sequence[Choice], value: NDArray, split: str, skipped, options
         return Score(split, protocol, "top1", skipped=skipped, reason="no photo could be used")
     tally = Tally.of([choice.image_id for choice in asked], value)
     chance = float(np.mean([1 / len(choice.captions) for choice in asked]))
-    return Score(split, protocol, "top1", tally, skipped=skipped, chance=chance)
+    return Score(split, protocol, "top1", tally, skipped=skipped, chance=chance, no_constant=NO_CONSTANT)
 
 
 def _gallery(asked: Sequence[Choice], chosen: Sequence[int], value: NDArray, lead: NDArray) -> Gallery:

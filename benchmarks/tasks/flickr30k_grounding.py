@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.gallery import Gallery, Shown, boxes_of
-from benchmarks.metrics.grounding import hits_at
+from benchmarks.metrics.grounding import constant_box, constant_ious, hits_at
 from benchmarks.metrics.tally import Tally
 from benchmarks.readers.flickr_entities import Entity, EntityImage, EntitySet, read_entities
 from benchmarks.roots import FoundSet
@@ -32,6 +32,7 @@ from benchmarks.tasks.phrase_boxes import (
     told_failures,
 )
 from cloc.boxes import iou
+from cloc.images import Placement
 
 FOLDER, PHOTOS = "flickr30k", "flickr30k-images"
 COUNTS = ("merged-box", "any-box")
@@ -84,18 +85,15 @@ class Flickr30kGrounding(Task):
         for row, reason in skipped.items():
             reasons[reason] += len(images[row].entities)
         why = cannot or (None if rows else "no photo could be used")
-        told = why or told_failures(answers)
-        scores = [
-            Score(
-                found.split,
-                with_limit(box_protocol(predictor, count), options),
-                "acc@0.5",
-                None if why else Tally.of([i.image_id for i, _ in rows], hits_at([v[place] for v in values], 0.5)),
-                skipped=reasons,
-                reason=told,
-            )
-            for place, count in enumerate(COUNTS)
-        ]
+        told, ids = why or told_failures(answers), [image.image_id for image, _ in rows]
+        scores = []
+        for place, count in enumerate(COUNTS):
+            protocol, facts = with_limit(box_protocol(predictor, count), options), {"skipped": reasons, "reason": told}
+            if not why:
+                blind = constant_box(hits_at(constant_overlaps(rows, count), 0.5), ids)
+                facts |= {"chance": blind.drawn, "constant": blind.best, "no_constant": blind.why_none}
+                facts["tally"] = Tally.of(ids, hits_at([value[place] for value in values], 0.5))
+            scores.append(Score(found.split, protocol, "acc@0.5", **facts))
         lines = [
             {"image_id": image.image_id, "sent_id": entity.number, "phrase": entity.text}
             | answer.facts()
@@ -121,6 +119,17 @@ def overlaps(entity: Entity, box_xyxy: NDArray[np.float64]) -> tuple[float, floa
     """IoU with the merged box, and the best with any of the boxes."""
     merged = iou([box_xyxy], [merged_box(entity.boxes_xyxy)])[0, 0]
     return float(merged), float(iou([box_xyxy], entity.boxes_xyxy).max())
+
+
+def constant_overlaps(rows: Sequence[tuple[EntityImage, Entity]], count: str) -> NDArray[np.float64]:
+    """(T + 1, X) IoU of constant boxes on the padded square with every phrase's boxes, by one of `COUNTS`; see
+    `constant_ious`. The constants are merged boxes.
+    """
+    places = [Placement(*image.size) for image, _ in rows]
+    canvas = [place.to_canvas(entity.boxes_xyxy) for place, (_, entity) in zip(places, rows, strict=True)]
+    extents = [place.to_canvas([[0, 0, place.width, place.height]])[0] for place in places]
+    merged = [merged_box(boxes) for boxes in canvas]
+    return constant_ious(merged, extents, canvas if count == "any-box" else None)
 
 
 def _open(image: EntityImage) -> Image.Image | str:

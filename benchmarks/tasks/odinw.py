@@ -91,11 +91,17 @@ def _average(rows: Sequence[Row]) -> Row:
         num_examples=sum(row.num_examples for row in rows),
         num_skipped=sum(row.num_skipped for row in rows),
         ci95=None,
+        chance=None,
+        constant=None if lacking else _mean([row.constant for row in rows if row.value is not None]),
         seconds=round(sum(row.seconds for row in rows), 3),
         reason=f"the average is over all {len(SETS)} sets; no figure of {', '.join(lacking)}" if lacking else None,
         images_per_second=None,
         texts_sha256=None,
     )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    return None if None in values else sum(values) / len(values)
 
 
 def annotation_file(folder: Path) -> tuple[str, Path] | None:

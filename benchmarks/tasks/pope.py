@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.metrics.answers import says_yes, yes_figures
+from benchmarks.metrics.answers import as_yes, blind_yes_figures, says_yes, told_undecided, yes_figures
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.mllm import MllmPredictor
 from benchmarks.readers.lines import inside, read_lines
@@ -25,7 +25,7 @@ from benchmarks.tasks.photos import open_sized, opened
 
 KINDS = ("random", "popular", "adversarial")
 PROTOCOL = "yes-no/first-sentence-rule"
-FIELDS = {"question_id": int, "image": str, "text": str, "label": str}
+FIELDS = {"question_id": int, "image": str, "text": str, "label": (str, bool, int)}
 
 
 @dataclass(frozen=True)
@@ -94,22 +94,22 @@ def pope_scores(
     """Accuracy with its interval, and POPE's other figures."""
     if not told:
         return [Score(split, protocol, "accuracy", skipped=skipped, reason="no question could be asked")]
-    said, true = [says_yes(one["answer"]) for one in told], [one["label"] == "yes" for one in told]
-    share = sum(true) / len(true)
+    said, true = [says_yes(one["answer"]) for one in told], [as_yes(one["label"]) for one in told]
     tally = Tally.of(images, [a == b for a, b in zip(said, true, strict=True)])
-    facts = {"skipped": skipped, "chance": 0.5, "constant": max(share, 1 - share)}
+    blind, odd = blind_yes_figures(true), told_undecided([one["answer"] for one in told])
+    facts = {"skipped": skipped, "reason": "; ".join(f"{count:,} {why}" for why, count in odd.items()) or None}
     rest = [
-        Score(split, protocol, metric, value=value, num_examples=len(told), skipped=skipped)
+        Score(split, protocol, metric, value=value, num_examples=len(told), **facts, **blind[metric])
         if value is not None
         else Score(split, protocol, metric, skipped=skipped, reason="never yes")
         for metric, value in yes_figures(said, true).items()
     ]
-    return [Score(split, protocol, "accuracy", tally, **facts), *rest]
+    return [Score(split, protocol, "accuracy", tally, **facts, **blind["accuracy"]), *rest]
 
 
 def _read(file: Path, folders: tuple[Path, ...]) -> Questions:
     lines = read_lines(file, "POPE's questions", FIELDS)
-    odd = [line["label"] for line in lines if line["label"] not in ("yes", "no")]
+    odd = [line["label"] for line in lines if as_yes(line["label"]) is None]
     if odd:
-        raise ValueError(f"{file}: expected label yes or no, got {odd[0]!r}")
+        raise ValueError(f"{file}: expected label yes or no, got {odd[0]!r} ({len(odd):,} such)")
     return Questions(lines, folders)

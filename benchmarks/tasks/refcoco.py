@@ -155,5 +155,6 @@ def box_scores(
         constant = constant_box(value_of(blind), answers.image_ids[rows])
         tally = Tally.of(answers.image_ids[rows], value_of(answers.box_iou[rows]))
         facts = {"skipped": skipped, "chance": constant.drawn, "constant": constant.best, "reason": told}
+        facts["no_constant"] = constant.why_none
         scores.append(Score(split, protocol, metric, tally, **facts))
     return scores

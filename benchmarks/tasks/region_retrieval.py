@@ -125,8 +125,9 @@ class RegionRetrieval(Task):
                     for line, hit in zip(lines, hits, strict=True):
                         line[f"{direction}/{counting}/{metric}"] = round(float(hit), 5)
                     guess = chance(pool, direction, counting, k)
-                    tally = Tally.of(pool.image_ids, hits)
-                    scores.append(Score(found.split, protocol, metric, tally, skipped=skipped, chance=guess))
+                    tally, always = Tally.of(pool.image_ids, hits), constant(pool, counting, k)
+                    facts = {"skipped": skipped, "chance": guess, "constant": always}
+                    scores.append(Score(found.split, protocol, metric, tally, **facts))
         return Measured(name_of(found.dataset, dataset.rendered), dataset.rendered, scores, lines)
 
 
@@ -206,6 +207,13 @@ def recalls(pool: Pool, direction: str, counting: str, k: int) -> NDArray[np.flo
         else:
             parts.append(single_hits(queries @ pool.regions.T, np.arange(start, start + len(own)), k))
     return np.concatenate(parts)
+
+
+def constant(pool: Pool, counting: str, k: int) -> float:
+    """What the same k entries for every query reach at best: with merged texts those of the most frequent texts."""
+    if counting == "plain":
+        return min(k / len(pool.text_of), 1.0)
+    return float(np.sort(np.bincount(pool.text_of))[::-1][:k].sum() / len(pool.text_of))
 
 
 def chance(pool: Pool, direction: str, counting: str, k: int) -> float:

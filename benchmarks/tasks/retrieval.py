@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.metrics.recall import merged_chance, merged_hits, single_hits
+from benchmarks.metrics.recall import constant_recalls, merged_chance, merged_hits, single_hits
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
 from benchmarks.readers.karpathy import Captioned, CaptionedSet, from_annotated, read_karpathy
@@ -99,10 +99,13 @@ class Retrieval(Task):
             queries = ids if direction == "image-to-text" else ids[owner]
             for counting in COUNTINGS:
                 protocol = with_limit(f"first-5/{counting}/{direction}", options)
-                for k in KS:
+                right = right_of(owner, kind, counting)
+                always = constant_recalls(right if direction == "image-to-text" else right.T, KS)
+                for k, constant in zip(KS, always, strict=True):
                     tally = Tally.of(queries, hits(similarity, owner, kind, direction, counting, k))
                     guess = chance(owner, kind, direction, counting, k)
-                    scores.append(Score(found.split, protocol, f"recall@{k}", tally, skipped=reasons, chance=guess))
+                    facts = {"skipped": reasons, "chance": guess, "constant": constant}
+                    scores.append(Score(found.split, protocol, f"recall@{k}", tally, **facts))
         return Measured(name, dataset.rendered, scores, _lines(kept, captions, owner, similarity))
 
 

@@ -131,7 +131,8 @@ def _scores(
     guess = blind(labels, len(dataset.names))
     tallies = (Tally.of(ids, first), Tally.of(ids, any_of), Tally.of(ids, first, labels))
     chances = (guess.chance, min(1.0, TOP * guess.chance), guess.chance)
-    constants = (guess.constant_top1, None, guess.constant_class_mean)
+    most = float(np.sort(np.bincount(labels))[::-1][:TOP].sum() / len(labels))  # always the most frequent classes
+    constants = (guess.constant_top1, most, guess.constant_class_mean)
     return [
         Score(split, protocol, metric, tally, skipped=skipped, chance=chance, constant=constant)
         for protocol, metric, tally, chance, constant in zip(named, metrics, tallies, chances, constants, strict=True)

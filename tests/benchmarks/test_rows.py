@@ -15,7 +15,8 @@ ROW = {
 def test_rows_carry_the_fields_of_the_contract_in_order():
     contract = (
         "task dataset data split protocol metric value num_examples num_skipped ci95 chance constant model predictor "
-        "model_sha256 commit versions machine seed seconds reason images_per_second texts_sha256 tokenizer_sha256"
+        "model_sha256 commit versions machine seed seconds reason images_per_second texts_sha256 tokenizer_sha256 "
+        "no_constant"
     )
     assert list(FIELDS) == contract.split()
 
