@@ -15,17 +15,24 @@ from transformers import (
 from cloc.build import concepts
 from cloc.config import Config
 from cloc.models import start
-from cloc.models.configuration import ClocConfig, ClocVisionConfig
+from cloc.models.configuration import LEGACY_END, ClocConfig, ClocVisionConfig
 from cloc.models.detection import ClocForObjectDetection
 from cloc.models.modeling import ClocModel
 from cloc.models.timm_source import timm_config
-from cloc.text import load_tokenizer
+from cloc.text import check_end, load_tokenizer
 
 
 def make_tokenizer(config: Config) -> PreTrainedTokenizerBase:
-    """The tokenizer, cutting at the text tower's context."""
-    tokenizer = load_tokenizer(config.model.text.tokenizer)
-    tokenizer.model_max_length = config.model.text.context
+    """The tokenizer, cutting at the text tower's context.
+
+    Raises:
+        ValueError: it is not to be had, or does not end texts with its end token.
+    """
+    text = config.model.text
+    fresh = text.source is None and config.model.source is None
+    tokenizer = load_tokenizer(text.tokenizer, fresh if text.lower_case is None else text.lower_case)
+    tokenizer.model_max_length = text.context
+    check_end(tokenizer, text.tokenizer)
     return tokenizer
 
 
@@ -72,7 +79,21 @@ def make_text_config(config: Config, tokenizer: PreTrainedTokenizerBase) -> PreT
                 f"{theirs.vocab_size} tokens, the run asks for {text.context} and {len(tokenizer)}; "
                 f"set model.text.context={theirs.max_position_embeddings}, or its own model.text.tokenizer"
             )
+        end, own = tokenizer.eos_token_id, theirs.eos_token_id
+        if own == LEGACY_END and end == len(tokenizer) - 1:  # the largest id, where such a tower pools
+            theirs.eos_token_id = own = end
+        if own != end or end == LEGACY_END:
+            pools = "at the largest token" if own == LEGACY_END else f"at token {own}"
+            raise ValueError(
+                f"model.text.source {text.source}: it pools {pools}, the tokenizer's end token is {end} of "
+                f"{len(tokenizer)}; name the tower's own tokenizer in model.text.tokenizer"
+            )
         return theirs
+    if tokenizer.eos_token_id == LEGACY_END:
+        raise ValueError(
+            f"model.text.tokenizer {text.tokenizer}: its end token has the id {LEGACY_END}, for which transformers' "
+            "CLIP text tower pools at the largest token instead; use another tokenizer, such as clip"
+        )
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=text.width,

@@ -71,6 +71,11 @@ class TextConfig(Strict):
 
     source: str | None = Field(None, description="start from a transformers folder or hub name; none: from scratch")
     tokenizer: str = Field("clip", description="clip: CLIP's vocabulary, built in; else a folder or hub name")
+    lower_case: bool | None = Field(
+        None,
+        description="texts in any case are read lower-cased, as CLIP's own tokenizer does and the paper did with T5's; "
+        "none: so from scratch, with starting weights as their tokenizer does",
+    )
     width: int = Field(512, ge=8)
     layers: int = Field(12, ge=1)
     heads: int = Field(8, ge=1)

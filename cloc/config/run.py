@@ -154,6 +154,11 @@ class Config(Strict):
             )
         self._continuation_fits()
         self._starts_fit()
+        if self.alternates and self.model.detector.text_context > self.model.text.context:
+            raise ValueError(
+                f"model.detector.text_context {self.model.detector.text_context}: the text tower reads "
+                f"model.text.context={self.model.text.context} tokens; use no more for a concept"
+            )
         if self.train.cached and self.alternates:
             raise ValueError(
                 f"train.accumulation_mode cached: objective {self.objective} takes one kind of data a batch, whose "

@@ -15,7 +15,7 @@ from cloc.data.order import draw
 from cloc.data.prompts import DrawnPrompts, PromptDraw, draw_prompts
 from cloc.images import Placement, decode, place, to_pixel_values
 from cloc.structures import Batch, DataError, Sample
-from cloc.text import canonical, text_id
+from cloc.text import canonical, text_id, tokenise
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +101,6 @@ def prepare(
         dropped,
         drawn,
     )
-
-
-def tokenise(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], context: int | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(K, T) ids and attention, padded to the longest and cut at `context` (None: its maximum); K may be 0."""
-    if not texts:
-        return torch.zeros(0, 1, dtype=torch.int64), torch.zeros(0, 1, dtype=torch.int64)
-    tokens = tokenizer(list(texts), padding=True, truncation=True, max_length=context, return_tensors="pt")
-    return tokens["input_ids"], tokens["attention_mask"]
 
 
 def collate(

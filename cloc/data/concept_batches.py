@@ -16,14 +16,14 @@ import torch
 from PIL import ImageOps
 from transformers import PreTrainedTokenizerBase
 
-from cloc.data.collate import decoded, drawn_caption, tokenise
+from cloc.data.collate import decoded, drawn_caption
 from cloc.data.concepts import ConceptDictionary
 from cloc.data.loader import Source
 from cloc.data.order import Order, draw
 from cloc.images import DetectionPlacement, place_top_left, to_pixel_values
 from cloc.phrases import noun_phrases
 from cloc.structures import ConceptBatch, ConceptKind, DataError, Sample
-from cloc.text import canonical, concept_name, text_id
+from cloc.text import canonical, concept_name, text_id, tokenise
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,18 @@ Objectness = Literal["none", "foreground", "iou"]
 """What a class-agnostic score beside centerness tells, if there is one."""
 
 
+LEGACY_END = 2
+"""`eos_token_id` of CLIP configs that were written before transformers' PR 24773, OpenAI's on the hub among them: no
+token of theirs. transformers pools such a tower at the largest id of a text, which in CLIP's vocabulary is its end."""
+CLIP_VOCABULARY = 49408
+
+
+def mend_end(text_config: PreTrainedConfig) -> None:
+    """Put the end token of CLIP's vocabulary in the place of the legacy id; the tower gives the same answers."""
+    if text_config.eos_token_id == LEGACY_END and text_config.vocab_size == CLIP_VOCABULARY:
+        text_config.eos_token_id = CLIP_VOCABULARY - 1
+
+
 @strict
 class ClocVisionConfig(PreTrainedConfig):
     """The image side: a tower, its projection, and the Prompter.
@@ -115,3 +127,4 @@ class ClocConfig(PreTrainedConfig):
         if isinstance(self.detector_config, dict):
             self.detector_config = ClocDetectorConfig(**self.detector_config)
         super().__post_init__(**kwargs)
+        mend_end(self.text_config)

@@ -14,13 +14,14 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from cloc.models.configuration import ClocConfig
+from cloc.models.configuration import LEGACY_END, ClocConfig
 from cloc.models.detector.atss import AtssDetector, start_weights
 from cloc.models.detector.postprocess import select_detections
 from cloc.models.modeling import ClocModel
 from cloc.models.processing import ClocProcessor
 from cloc.models.tower import canvas_divisor, feature_maps, feature_spec
 from cloc.structures import DetectionOutputs, Outputs
+from cloc.text import tokenise
 
 TEXT_ROWS = 256
 """Concepts that go through the text tower at once when no gradient is wanted."""
@@ -75,7 +76,8 @@ class ClocForObjectDetection(ClocModel):
         """Concept embeddings for the detector.
 
         Args:
-            input_ids: (U, T) token ids; at most `text_context` are read, the last of which is then the end token.
+            input_ids: (U, T) token ids; of longer texts `text_context` are read, the last of which is then their end
+                token, as `tokenise` cuts them.
             attention_mask: (U, T) 1 where a token is real.
 
         Returns:
@@ -89,8 +91,10 @@ class ClocForObjectDetection(ClocModel):
             longer = torch.ones_like(input_ids[:, context]).bool()
             if attention_mask is not None:
                 longer, attention_mask = attention_mask[:, context].bool(), attention_mask[:, :context]
+            # A tower with the id 2 pools at the largest token of a text: that one is its end, see `LEGACY_END`.
+            ends = input_ids.amax(dim=1) if eos == LEGACY_END else input_ids.new_tensor(eos)
             input_ids = input_ids[:, :context].clone()
-            input_ids[:, -1] = torch.where(longer, eos, input_ids[:, -1])
+            input_ids[:, -1] = torch.where(longer, ends, input_ids[:, -1])
         pooled = self.text(input_ids=input_ids, attention_mask=attention_mask).pooler_output
         embeds = self.text_projection(pooled)
         return F.normalize(embeds, dim=-1) if self.config.detector_config.normalize else embeds
@@ -176,10 +180,10 @@ class ClocForObjectDetection(ClocModel):
             self._embedded, self._embedded_with = {}, state
         key = tuple(concepts)
         if key not in self._embedded:
+            context = self.config.detector_config.text_context
             parts = [
-                self.embed_concepts(tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device))
-                for start in range(0, len(key), TEXT_ROWS)
-                for tokens in (processor(text=list(key[start : start + TEXT_ROWS])),)
+                self.embed_concepts(*(part.to(self.device) for part in tokenise(processor.tokenizer, names, context)))
+                for names in (key[start : start + TEXT_ROWS] for start in range(0, len(key), TEXT_ROWS))
             ]
             width = self.config.vision_config.projection_dim
             if len(self._embedded) >= KEPT_LISTS:

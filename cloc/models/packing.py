@@ -16,6 +16,8 @@ from typing import NamedTuple
 import torch
 from transformers import CLIPTextModel, PreTrainedModel
 
+from cloc.models.configuration import LEGACY_END
+
 Texts = tuple[torch.Tensor, torch.Tensor]
 """(K, T) token ids, and 1 where a token is real; padded on the right."""
 
@@ -38,8 +40,8 @@ class PackedTexts(NamedTuple):
 
 def can_pack(tower: PreTrainedModel) -> bool:
     """Whether a text tower is causal, pools at its first end token, and attends in a way that takes any mask."""
-    # Towers saved with eos_token_id 2 pool at their largest token instead.
-    whole = isinstance(tower, CLIPTextModel) and tower.config.eos_token_id != 2
+    # Towers with this id pool at their largest token instead.
+    whole = isinstance(tower, CLIPTextModel) and tower.config.eos_token_id != LEGACY_END
     return whole and tower.config._attn_implementation in ("sdpa", "eager")
 
 

@@ -14,6 +14,7 @@ from cloc.images import CLIP_MEAN, CLIP_STD, Placement
 from cloc.models.detection_processing import ClocDetectionImageProcessor
 from cloc.models.placing import place_prompts
 from cloc.structures import DetectionOutputs
+from cloc.text import tokenise
 
 
 def image_processor(image_size: int) -> LlavaImageProcessor:
@@ -72,8 +73,8 @@ class ClocProcessor(ProcessorMixin):
             data.update(self.image_processor.preprocess(images, return_tensors=return_tensors))
         if text is not None:
             texts = [text] if isinstance(text, str) else list(text)
-            tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors=return_tensors)
-            data.update(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
+            ids, attention = tokenise(self.tokenizer, texts)
+            data.update(input_ids=ids, attention_mask=attention)
         for name, prompts in (("boxes", boxes), ("points", points), ("masks", masks)):
             if prompts is None:
                 continue

@@ -14,6 +14,7 @@ from transformers import CLIPModel, CLIPTextModel, PreTrainedConfig
 from transformers.models.auto.image_processing_auto import get_image_processor_config
 
 from cloc.models import open_clip_source, sources
+from cloc.models.configuration import mend_end
 from cloc.models.fitting import fit_normalisation, fit_positions
 from cloc.models.modeling import ClocModel, ClocVisionModel
 from cloc.models.prompter import patch_boxes, point_code
@@ -73,6 +74,11 @@ def tower_config(
         return timm_config(config.architecture, image_size, config.model_args)
     if image_size is not None:
         config.image_size = image_size
+    return _still(config)
+
+
+def _still(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The config without what is drawn anew in each step."""
     for name in RANDOM:
         if hasattr(config, name):
             setattr(config, name, 0.0)
@@ -94,7 +100,8 @@ def text_config(source: str) -> PreTrainedConfig:
     config = getattr(config, "text_config", config)
     if config.model_type != "clip_text_model":
         raise ValueError(f"model.text.source {source}: expected a clip_text_model, got {config.model_type!r}")
-    return config
+    mend_end(config)
+    return _still(config)
 
 
 @torch.no_grad()

@@ -1,6 +1,8 @@
 import pytest
+from transformers import AutoTokenizer, T5Tokenizer
 
-from cloc.text import MAX_TOKENS, canonical, clip_tokenizer, load_tokenizer, text_id
+from cloc import build
+from cloc.text import MAX_TOKENS, canonical, check_end, clip_tokenizer, load_tokenizer, lower_cased, text_id
 
 TEXTS = [
     "a photo of a cat",
@@ -65,3 +67,43 @@ def test_a_copy_of_the_tokenizer_remembers_no_earlier_call():
     fresh = load_tokenizer("clip").backend_tokenizer
     assert fresh.truncation is None
     assert fresh.padding is None
+
+
+@pytest.fixture
+def t5():
+    """A T5 with a handful of words, which tells cases apart as T5's does."""
+    words = ["▁a", "▁cat", "▁Cat", "▁A", "▁dog", "▁", *"catCATdog"]
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -2.0)]
+    pieces += [(word, -float(number + 1)) for number, word in enumerate(dict.fromkeys(words))]
+    return T5Tokenizer(vocab=pieces, extra_ids=0)
+
+
+def test_a_t5_reads_lower_case_and_still_does_where_it_was_saved(t5, tmp_path):
+    cased = t5("A Cat")["input_ids"]
+    assert cased != t5("a cat")["input_ids"]
+    t5.save_pretrained(tmp_path / "theirs")
+    loaded = load_tokenizer(str(tmp_path / "theirs"), lower_case=True)
+    loaded.model_max_length = 3
+    loaded.save_pretrained(tmp_path / "export")
+    again = AutoTokenizer.from_pretrained(tmp_path / "export")
+    for one in (loaded, again):
+        assert one("A Cat")["input_ids"] == one("a cat")["input_ids"] == t5("a cat")["input_ids"]
+        assert (one.eos_token_id, one.pad_token_id, one.model_max_length) == (1, 0, 3)
+        check_end(one, "t5")
+    assert load_tokenizer(str(tmp_path / "theirs"))("A Cat")["input_ids"] == cased
+
+
+def test_case_is_kept_where_a_tower_knows_it_and_never_from_scratch(t5, tmp_path, spine_config):
+    t5.save_pretrained(tmp_path)
+    cases = {True: {}, False: {"source": "somewhere"}}
+    for lowered, extra in cases.items():
+        config = spine_config(model__text={"tokenizer": str(tmp_path), "context": 8, **extra})
+        one = build.make_tokenizer(config)
+        assert (one("A Cat")["input_ids"] == one("a cat")["input_ids"]) == lowered
+    asked = spine_config(model__text={"tokenizer": str(tmp_path), "context": 8, "lower_case": False})
+    assert build.make_tokenizer(asked)("A Cat")["input_ids"] == t5("A Cat")["input_ids"]
+
+
+def test_clips_tokenizer_is_left_as_it_is():
+    own = load_tokenizer("clip")
+    assert lower_cased(own) is own

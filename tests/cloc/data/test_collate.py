@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from cloc.data.collate import collate, prepare, tokenise
+from cloc.data.collate import collate, prepare
 from cloc.images import Placement
 from cloc.structures import DataError
-from cloc.text import clip_tokenizer, text_id
+from cloc.text import clip_tokenizer, text_id, tokenise
 
 REGIONS = [
     ((0, 0, 10, 10), "a"),
