@@ -181,8 +181,8 @@ def detect_files(
         ValueError: the export has no detector or cannot be read, or not one file could be read.
     """
     with weights_of(folder):
-        model = ClocForObjectDetection.from_pretrained(folder, use_safetensors=True).eval()
-        processor = AutoProcessor.from_pretrained(folder)
+        model = ClocForObjectDetection.from_pretrained(folder, trust_remote_code=False, use_safetensors=True).eval()
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     model.to(find_device())
     reads_definitions = model.config.detector_config.definitions
     concepts = sentences(names, reads_definitions, definitions)
