@@ -141,7 +141,7 @@ def sentences(names: Sequence[str], reads_definitions: bool, file: Path | None) 
         names: what is looked for.
         reads_definitions: whether the export was trained on `name, definition`.
         file: a category file with definitions (see `cloc.data.concepts.read_categories`), None for none; a name that
-            it lacks takes the definition of the entry nearest to it, as in training.
+            it lacks takes the definition of its head, as in training.
 
     Raises:
         ValueError: definitions for an export that was trained on bare names, or the file holds no categories.
