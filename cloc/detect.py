@@ -27,7 +27,7 @@ from cloc.data.concepts import ConceptDictionary
 from cloc.device import find_device
 from cloc.export import newest_export, next_numbered, read_card
 from cloc.export.loading import weights_of
-from cloc.images import decode
+from cloc.images import read_photo
 from cloc.models.detection import ClocForObjectDetection
 from cloc.text import canonical, concept_name
 
@@ -51,20 +51,6 @@ def parse_classes(text: str) -> list[str]:
     if twice:
         raise ValueError(f"--classes: {', '.join(map(repr, twice))} stands there more than once; name each thing once")
     return names
-
-
-def read_image(path: Path) -> Image.Image:
-    """An RGB image from a file.
-
-    Raises:
-        ValueError: it cannot be read; the message says why.
-    """
-    try:
-        return decode(path.read_bytes())
-    except IsADirectoryError as error:
-        raise ValueError(f"is a folder; give the files in it, as {path}/*.jpg") from error
-    except OSError as error:
-        raise ValueError(f"cannot be read ({error.strerror or error})") from error
 
 
 def newest_detector(runs: Path = Path("runs")) -> Path:
@@ -141,7 +127,7 @@ def sentences(names: Sequence[str], reads_definitions: bool, file: Path | None) 
         names: what is looked for.
         reads_definitions: whether the export was trained on `name, definition`.
         file: a category file with definitions (see `cloc.data.concepts.read_categories`), None for none; a name that
-            it lacks takes the definition of its head, as in training.
+            it lacks takes the definition of the entry nearest to it, as in training.
 
     Raises:
         ValueError: definitions for an export that was trained on bare names, or the file holds no categories.
@@ -181,8 +167,8 @@ def detect_files(
         ValueError: the export has no detector or cannot be read, or not one file could be read.
     """
     with weights_of(folder):
-        model = ClocForObjectDetection.from_pretrained(folder, trust_remote_code=False, use_safetensors=True).eval()
-        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+        model = ClocForObjectDetection.from_pretrained(folder, use_safetensors=True).eval()
+        processor = AutoProcessor.from_pretrained(folder)
     model.to(find_device())
     reads_definitions = model.config.detector_config.definitions
     concepts = sentences(names, reads_definitions, definitions)
@@ -191,7 +177,7 @@ def detect_files(
     images, results, counts, bad = [], [], {}, {}
     for path in tqdm(paths, unit="image", disable=len(paths) < 2):
         try:
-            image = read_image(path)
+            image = read_photo(path)
         except ValueError as error:
             bad[str(path)] = str(error)
             continue
@@ -204,7 +190,7 @@ def detect_files(
         counts[str(path)] = len(found["scores"])
     if not images:
         told = "; ".join(f"{path}: {reason}" for path, reason in bad.items())
-        raise ValueError(f"not one image could be read ({told}); give files in JPEG, PNG or WebP")
+        raise ValueError(f"not one image could be read ({told}); give files in JPEG, PNG, WebP, BMP, GIF or TIFF")
     categories = [{"id": row + 1, "name": name} for row, name in enumerate(names)]
     legend = {"images": images, "categories": categories, "annotations": []}
     (out / "images_and_categories.json").write_text(json.dumps(legend, indent=1) + "\n", encoding="utf-8")
@@ -221,7 +207,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "drawn, detections.json (COCO results) and images_and_categories.json (what their numbers stand for).",
         epilog='Example: python -m cloc.detect street.jpg --classes "traffic light, red car, person on a bicycle"',
     )
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files (JPEG, PNG, WebP)")
+    parser.add_argument(
+        "images", nargs="+", type=Path, metavar="IMAGE", help="image files (JPEG, PNG, WebP, BMP, GIF, TIFF)"
+    )
     parser.add_argument("--classes", required=True, help="what to look for: names with commas between them, each once")
     parser.add_argument(
         "--definitions",

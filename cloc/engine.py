@@ -6,7 +6,6 @@ import math
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -14,7 +13,6 @@ from types import FrameType
 import torch
 
 from cloc import checkpoint, comm
-from cloc.disk import removed_unless_done
 from cloc.metering import Meter
 from cloc.stepper import Stepper
 from cloc.structures import Batch, LossReport
@@ -52,14 +50,10 @@ class Plan:
 
 
 class Stop:
-    """Hears SIGTERM and Ctrl-C, so that the loop saves and ends after the step it is in.
-
-    Attributes:
-        asked: the signal that came last, 0 where none did.
-    """
+    """Becomes true at SIGTERM or Ctrl-C, so that the loop saves and ends after the step it is in."""
 
     def __enter__(self) -> Stop:
-        self.asked = 0
+        self.asked = False
         self._before = {name: signal.signal(name, self._ask) for name in (signal.SIGTERM, signal.SIGINT)}
         return self
 
@@ -68,19 +62,17 @@ class Stop:
             signal.signal(name, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = number
+        self.asked = True
 
 
-def train(stepper: Stepper, batches: Iterable[Batch], losses: Losses, meter: Meter, plan: Plan) -> int:
+def train(stepper: Stepper, batches: Iterable[Batch], losses: Losses, meter: Meter, plan: Plan) -> bool:
     """Train from `plan.first_step` to `plan.steps`.
 
     Returns:
-        0 when all steps are done, else the signal that asked to stop (SIGTERM where another rank heard it); then a
-        checkpoint was saved.
+        True when all steps are done, False when it was asked to stop; then a checkpoint was saved.
 
     Raises:
         FloatingPointError: a loss or gradient is not finite; the message names the step and the samples.
-        OSError: a file of the run cannot be written; the checkpoints that were there are whole.
     """
     with Stop() as stop:
         stream = iter(batches)
@@ -91,7 +83,7 @@ def train(stepper: Stepper, batches: Iterable[Batch], losses: Losses, meter: Met
                 batch = next(stream)
                 report, share = losses(batch.to(stepper.device), step)
                 stepper.backward(share)
-                local, stopping = reduce_figures(report, share, stop.asked > 0, stepper.device)
+                local, stopping = reduce_figures(report, share, stop.asked, stepper.device)
                 check_figures(local, report, batch, step)
                 for name, value in local.items():
                     figures[name] += value if name.startswith(COUNTED) else value / plan.accumulation
@@ -106,8 +98,8 @@ def train(stepper: Stepper, batches: Iterable[Batch], losses: Losses, meter: Met
             if done == plan.steps or done % plan.checkpoint_every == 0 or stopping:
                 save(stepper, plan, done)
             if stopping and done < plan.steps:
-                return stop.asked or signal.SIGTERM
-    return 0
+                return False
+    return True
 
 
 def reduce_figures(
@@ -136,14 +128,13 @@ def check_figures(figures: Mapping[str, float], report: LossReport, batch: Batch
 
 
 def save(stepper: Stepper, plan: Plan, done: int) -> None:
-    """Write the checkpoint after `done` steps; every rank calls it.
-
-    Raises:
-        OSError: on every rank, where the disk is full or cannot be written; what was half written is gone.
-    """
+    """Write the checkpoint after `done` steps; every rank calls it."""
     folder = plan.folder / "checkpoints"
-    temporary = checkpoint.part(folder, done)
-    comm.on_main(lambda: checkpoint.begin(folder, done))
-    with removed_unless_done(temporary) if comm.is_main() else nullcontext():
-        stepper.save(temporary)
-        comm.on_main(lambda: checkpoint.finish(temporary, {"step": done, **plan.state}, plan.keep_checkpoints))
+    if comm.is_main():
+        checkpoint.begin(folder, done)
+    comm.barrier()
+    temporary = folder / f".step-{done}.part"
+    stepper.save(temporary)
+    if comm.is_main():
+        checkpoint.finish(temporary, {"step": done, **plan.state}, plan.keep_checkpoints)
+    comm.barrier()

@@ -165,6 +165,7 @@ def read_region_shards(folder: Path) -> TextedSet:
 
 def _open_sample(shards: ShardSet, shard: int, place: int) -> Image.Image | str:
     try:
-        return decode(shards.read_sample(shard, place).image)
+        sample = shards.read_sample(shard, place)
+        return decode(sample.image, (sample.width, sample.height))
     except ValueError:
         return UNREADABLE

@@ -11,6 +11,7 @@ from benchmarks.gallery import Gallery, Shown
 from benchmarks.predictors.contract import Predictor
 from benchmarks.report.choice import choose
 from benchmarks.report.drawing import drawn
+from cloc.images import ImageError, decode
 
 MAPS = 2
 """Similarity maps a section."""
@@ -80,9 +81,8 @@ def section(title: str, readings: Sequence[Reading], each: int = 2) -> Section:
 def open_image(shown: Shown) -> Image.Image | None:
     """The image in RGB, None where it is gone or broken."""
     try:
-        with Image.open(shown.image) as file:
-            return file.convert("RGB")
-    except OSError:
+        return decode(shown.image.read_bytes())
+    except (ImageError, OSError):
         return None
 
 

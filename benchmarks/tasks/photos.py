@@ -12,13 +12,15 @@ from tqdm import tqdm
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.shared_photos import open_together
 from cloc.data.formats.annotated import AnnotatedImage
-from cloc.images import decode
+from cloc.images import ImageError, decode, is_strip
 
 T = TypeVar("T")
 MISSING = "photo missing"
 UNREADABLE = "photo unreadable"
 NO_EXAMPLE = "no example in this group"
 WRONG_SIZE = "photo of another size than annotated"
+SWAPPED_SIDES = "photo with width and height exchanged against its annotation, and no such turn in its EXIF"
+STRIP = "photo too long and thin for the models' processors"
 
 
 def open_photo(image: AnnotatedImage) -> Image.Image | str:
@@ -27,14 +29,16 @@ def open_photo(image: AnnotatedImage) -> Image.Image | str:
 
 
 def open_sized(path: Path, size: tuple[int, int] | None) -> Image.Image | str:
-    """The photo in RGB, or the reason why it cannot be used; a size of None is not checked."""
+    """The photo in RGB, in the frame of its annotation, or the reason why it cannot be used; a size of None is not
+    checked, and the photo is as it is stored.
+    """
     if not path.is_file():
         return MISSING
     try:
-        photo = decode(path.read_bytes())
-    except ValueError:
-        return UNREADABLE
-    return photo if size in (None, photo.size) else WRONG_SIZE
+        photo = decode(path.read_bytes(), size)
+    except ImageError as error:
+        return {"other_size": WRONG_SIZE, "swapped_sides": SWAPPED_SIDES}.get(error.reason, UNREADABLE)
+    return STRIP if is_strip(photo.size) else photo
 
 
 def limited(images: Sequence[AnnotatedImage], options: Options) -> list[AnnotatedImage]:

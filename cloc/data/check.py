@@ -114,7 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     found, report = check(args.dataset, args.against, args.out, args.show, args.known_as)
-    print(report)
+    print(command.printable(report))
     if args.out is not None:
         print(f"look at {args.out / 'sheet.html'} or {args.out / 'sheet.png'}")
     return 1 if found.grave else 0

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from cloc.data.order import draw
 from cloc.data.prompts import DrawnPrompts, PromptDraw, draw_prompts
-from cloc.images import Placement, decode, place, to_pixel_values
+from cloc.images import ImageError, Placement, decode, place, to_pixel_values
 from cloc.structures import Batch, DataError, Sample
 from cloc.text import canonical, text_id, tokenise
 
@@ -44,18 +44,16 @@ class Prepared:
 
 
 def decoded(sample: Sample) -> Image.Image:
-    """The RGB image of a sample.
+    """The RGB image of a sample, in the frame of its boxes.
 
     Raises:
         DataError: it cannot be decoded, or has another size than the sample says.
     """
     try:
-        image = decode(sample.image)
-    except ValueError as error:
-        raise DataError("broken_image", f"{sample.key}: {error}") from error
-    if image.size != (sample.width, sample.height):
-        raise DataError("other_size", f"{sample.key}: expected {sample.width}x{sample.height} pixels, got {image.size}")
-    return image
+        return decode(sample.image, (sample.width, sample.height))
+    except ImageError as error:
+        reason = "other_size" if error.reason in ("other_size", "swapped_sides") else "broken_image"
+        raise DataError(reason, f"{sample.key}: {error}") from error
 
 
 def drawn_caption(sample: Sample, random: np.random.Generator) -> str:
@@ -84,14 +82,11 @@ def prepare(
     random = draw(seed, "sample", epoch, sample.key)
     caption = drawn_caption(sample, random)
     often = Counter(canonical(region.phrase) for region in sample.regions)
-    single = [i for i, region in enumerate(sample.regions) if not region.extras.get("crowd")]
-    chosen = sorted(single[i] for i in random.permutation(len(single))[:max_regions])
-    regions = [sample.regions[i] for i in chosen]
+    chosen = random.permutation(len(sample.regions))[:max_regions]
+    regions = [sample.regions[i] for i in sorted(chosen)]
     drawn, dropped = None, sample.dropped
-    if len(single) < len(sample.regions):
-        dropped = dropped + Counter(crowd=len(sample.regions) - len(single))
     if prompts is not None:
-        drawn, counts = draw_prompts(sample, chosen, prompts, image_size, seed, epoch)
+        drawn, counts = draw_prompts(sample, sorted(chosen), prompts, image_size, seed, epoch)
         dropped = dropped + counts
     boxes = Placement(sample.width, sample.height).to_canvas([region.box for region in regions])
     return Prepared(

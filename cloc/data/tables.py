@@ -6,21 +6,17 @@ the same as JSON text), and where they are known `key`, `width`, `height`. Boxes
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
-
 from cloc.data.shards import ShardSet
+from cloc.files import parse_json
+from cloc.images import ImageError, read_header
 from cloc.structures import DataError, Sample
 
 ROWS = 1000
 """Rows that are shuffled as one shard."""
-
-_FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
 
 def open_samples(path: Path | str, kind: str | None = None) -> ShardSet | TableSet:
@@ -79,13 +75,14 @@ class TableSet:
         """
         number = shard * ROWS + i
         row = self._rows[number]
-        image = row["image"]["bytes"] if isinstance(row["image"], Mapping) else row["image"]
+        image = row["image"].get("bytes") if isinstance(row["image"], Mapping) else row["image"]
         if not isinstance(image, bytes):
             raise DataError(
                 "missing_image", f"row {number}: expected encoded bytes in 'image', got {type(image).__name__}"
             )
         image_format, size = _header(image, number)
-        captions = [c for c in row.get("captions") or [] if c]
+        captions = row.get("captions") or []
+        captions = [c for c in ([captions] if isinstance(captions, str) else captions) if c]
         caption = row.get("caption") or (captions[0] if captions else "")
         meta = {"schema": 1, "width": row.get("width") or size[0], "height": row.get("height") or size[1]}
         meta |= {"regions": _regions(row.get("regions"), number), **({"captions": captions} if captions else {})}
@@ -94,9 +91,8 @@ class TableSet:
 
 def _header(image: bytes, number: int) -> tuple[str, tuple[int, int]]:
     try:
-        with Image.open(io.BytesIO(image)) as header:
-            return _FORMATS.get(header.format or "", str(header.format)), header.size
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        return read_header(image)
+    except ImageError as error:
         raise DataError("bad_image", f"row {number}: the image's header cannot be read ({error})") from error
 
 
@@ -104,6 +100,6 @@ def _regions(value: Any, number: int) -> list[Any]:
     if not isinstance(value, str):
         return value or []
     try:
-        return json.loads(value)
+        return parse_json(value, f"row {number}, 'regions'")
     except ValueError as error:
-        raise DataError("bad_json", f"row {number}: expected JSON in 'regions' ({error})") from error
+        raise DataError("bad_json", str(error)) from error

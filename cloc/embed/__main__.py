@@ -28,11 +28,11 @@ from cloc.embed.vector_file import VectorFile, vector_schema
 from cloc.export import newest_export, read_card
 from cloc.export.loading import weights_of
 from cloc.export.reference import check_reference
-from cloc.images import decode
+from cloc.images import ImageError, read_photo
 from cloc.models.modeling import ClocModel
 from cloc.models.processing import ClocProcessor
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 NO_BOXES = PromptBoxes(np.zeros((0, 4)))
 
 
@@ -101,13 +101,15 @@ def embed_part(
     skipped: dict[str, str] = {}
     pictures: dict[Path, Image.Image] = {}
     for path in images:
+        own = NO_BOXES if boxes is None else boxes.get(path, NO_BOXES)
         try:
-            pictures[path] = decode(path.read_bytes())
-        except (ValueError, OSError) as error:
+            pictures[path] = read_photo(path, own.size)
+        except ImageError as error:
+            if error.reason in ("other_size", "swapped_sides"):
+                raise ValueError(f"boxes of {path}: {error}") from error
             skipped[str(path)] = str(error)
             continue
-        if boxes is not None:
-            boxes.get(path, NO_BOXES).check(str(path), *pictures[path].size)
+        own.check(str(path), *pictures[path].size)
     if not pictures:
         return [], skipped
     each = [np.zeros((0, 4)) if boxes is None else boxes.get(path, NO_BOXES).boxes_xyxy for path in pictures]
@@ -129,9 +131,7 @@ def run(options: argparse.Namespace) -> None:
     card = read_card(folder)
     device = find_device(options.device)
     with weights_of(folder):
-        model = AutoModel.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
-        ).eval()
+        model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     check_reference(card, model, processor.image_processor, folder)
     model.to(device)

@@ -1,17 +1,26 @@
-"""Service room: boxes that somebody wants vectors of, matched to the images that they belong to."""
+"""Boxes that somebody wants vectors of, matched to the images that they belong to.
+
+Where a file tells an image's size, it decides the frame (see `cloc.images`); boxes without a size are in the frame that
+viewers show.
+"""
 
 from __future__ import annotations
 
-import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cloc.boxes import FloatArray, as_boxes
 from cloc.data.formats.coco import read_coco
+from cloc.files import read_json_lines
+
+_LINE = '{"image": "a.jpg", "boxes": [[x0, y0, x1, y1], ...]}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +28,7 @@ class PromptBoxes:
     """Boxes of one image.
 
     Attributes:
-        boxes_xyxy: (M, 4) in pixels of the original image.
+        boxes_xyxy: (M, 4) in pixels of the image.
         size: (width, height) in pixels where the file tells it; the image must have it.
     """
 
@@ -35,15 +44,24 @@ class PromptBoxes:
         if self.size not in (None, (width, height)):
             told = f"{self.size[0]} x {self.size[1]}" if self.size else ""
             raise ValueError(f"boxes of {image}: for an image of {told}, this one has {width} x {height} pixels")
-        boxes, limits = self.boxes_xyxy, np.array([width, height, width, height], dtype=np.float64) + 1
-        fits = ((boxes >= -1) & (boxes <= limits)).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-        if not fits.all():  # what is no number fits nowhere
+        fits = self._fit(width, height)
+        if not fits.all():
             place = int(fits.argmin())
-            box = [round(float(value), 1) for value in boxes[place]]
+            box = [round(float(value), 1) for value in self.boxes_xyxy[place]]
+            turned = (
+                f"; they would fit {height} x {width}: boxes without a size are in the frame that viewers show, give "
+                "the width and height that they were drawn on"
+            )
             raise ValueError(
                 f"boxes of {image}: box {place} {box} lies outside its {width} x {height} pixels or has no area; "
                 "expected x0, y0, x1, y1 in pixels of this image, x0 < x1 and y0 < y1"
+                + (turned if self.size is None and self._fit(height, width).all() else "")
             )
+
+    def _fit(self, width: int, height: int) -> NDArray[np.bool_]:
+        """(M,) whether each lies on an image of this size; what is no number lies nowhere."""
+        boxes, limits = self.boxes_xyxy, np.array([width, height, width, height], dtype=np.float64) + 1
+        return ((boxes >= -1) & (boxes <= limits)).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
 
 
 def read_prompt_boxes(file: Path) -> tuple[dict[str, PromptBoxes], Counter[str]]:
@@ -58,58 +76,73 @@ def read_prompt_boxes(file: Path) -> tuple[dict[str, PromptBoxes], Counter[str]]
     """
     if not file.is_file():
         raise ValueError(f"--boxes {file}: no such file")
+    found: dict[str, PromptBoxes] = {}
     if file.suffix == ".json":
         told = read_coco(file, Path())
-        return {str(i.path): PromptBoxes(i.boxes_xyxy, (i.width, i.height)) for i in told.images}, told.dropped
-    found: dict[str, PromptBoxes] = {}
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"--boxes {file}: expected JSON lines in UTF-8 or COCO's .json ({error})") from error
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            name, boxes = _read_line(line, f"{file}:{number}")
-            if name in found:
-                raise ValueError(f"{file}:{number}: {name} has a line already; give all boxes of an image in one line")
-            found[name] = boxes
+        for image in told.images:
+            if (name := str(image.path)) in found:
+                raise ValueError(
+                    f"--boxes {file}: two of its images have the file_name {name}; name each with its folder, or join "
+                    "their annotations under one image"
+                )
+            found[name] = PromptBoxes(image.boxes_xyxy, (image.width, image.height))
+        return found, told.dropped
+    for number, entry in read_json_lines(file, f"--boxes, {_LINE}"):
+        name, boxes = _read_line(entry, f"{file}:{number}")
+        if name in found:
+            raise ValueError(f"{file}:{number}: {name} has a line already; give all boxes of an image in one line")
+        found[name] = boxes
     return found, Counter()
 
 
-def _read_line(line: str, where: str) -> tuple[str, PromptBoxes]:
+def _read_line(entry: Any, where: str) -> tuple[str, PromptBoxes]:
     try:
-        entry = json.loads(line)
-        size = (int(entry["width"]), int(entry["height"])) if "width" in entry and "height" in entry else None
-        return str(entry["image"]), PromptBoxes(as_boxes(entry["boxes"]), size)
+        size = (entry["width"], entry["height"]) if "width" in entry and "height" in entry else None
+        if size is not None and not all(type(side) is int and side > 0 for side in size):
+            raise ValueError(f"width and height are {size[0]!r} and {size[1]!r}")
+        if not isinstance(entry["image"], str):
+            raise ValueError(f"image is {entry['image']!r}")
+        return entry["image"], PromptBoxes(as_boxes(entry["boxes"]), size)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f'{where}: expected {{"image": "a.jpg", "boxes": [[x0, y0, x1, y1], ...]}}, got {line[:80]!r} '
-            f"({type(error).__name__}: {error})"
+            f"{where}: expected {_LINE}, got {str(entry)[:80]} ({type(error).__name__}: {error})"
         ) from error
 
 
 def match(boxes: Mapping[str, PromptBoxes], images: Sequence[Path], file: Path) -> dict[Path, PromptBoxes]:
-    """Give each entry of a boxes file to the one image whose path ends with its name.
+    """Give each entry of a boxes file to the one image whose path, from the root, ends with its name.
+
+    Names may have Windows' separators.
 
     Raises:
-        ValueError: an entry belongs to none of the images, or to several.
+        ValueError: an entry belongs to none of the images, or to several, or two entries belong to one.
     """
-    by_name: dict[str, list[Path]] = {}
+    by_name: dict[str, list[tuple[Path, tuple[str, ...]]]] = {}
     for image in images:
-        by_name.setdefault(image.name, []).append(image)
+        by_name.setdefault(image.name, []).append((image, Path(os.path.normpath(image.absolute())).parts))
     matched: dict[Path, PromptBoxes] = {}
-    strangers = []
+    owner: dict[Path, str] = {}
+    unmatched = []
     for name, entry in boxes.items():
-        parts = Path(name).parts
-        fits = [i for i in by_name.get(Path(name).name, ()) if i.parts[-len(parts) :] == parts]
+        fits = _ending_with(name, by_name) or _ending_with(name.replace("\\", "/"), by_name)
         if not fits:
-            strangers.append(name)
+            unmatched.append(name)
         elif len(fits) > 1:
             raise ValueError(f"--boxes {file}: {name} fits {fits[0]} and {fits[1]}; name it with its folder")
+        elif fits[0] in matched:
+            raise ValueError(
+                f"--boxes {file}: {owner[fits[0]]} and {name} are both {fits[0]}; give all boxes of an image together"
+            )
         else:
-            matched[fits[0]] = entry
-    if strangers:
+            matched[fits[0]], owner[fits[0]] = entry, name
+    if unmatched:
         raise ValueError(
-            f"--boxes {file}: {len(strangers)} of its {len(boxes)} images are not among the {len(images)} given "
-            f"(first: {strangers[0]}); give the images that the boxes were drawn on"
+            f"--boxes {file}: {len(unmatched)} of its {len(boxes)} images are not among the {len(images)} given "
+            f"(first: {unmatched[0]}); give the images that the boxes were drawn on"
         )
     return matched
+
+
+def _ending_with(name: str, by_name: Mapping[str, Sequence[tuple[Path, tuple[str, ...]]]]) -> list[Path]:
+    wanted = Path(os.path.normpath(name)).parts
+    return [image for image, parts in by_name.get("".join(wanted[-1:]), ()) if parts[-len(wanted) :] == wanted]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from PIL import Image
 
 from cloc.data.shards import ShardSet
-from cloc.images import decode
+from cloc.images import ImageError, decode, is_strip
 from cloc.label.captioner import Captioner, load_captioner
 from cloc.label.detectors import load_proposer
 from cloc.label.proposals import Proposals, Proposer, to_regions
@@ -186,15 +186,16 @@ def _load(shards: ShardSet, number: int, numbers: Sequence[int]) -> tuple[Loaded
     for i in numbers:
         try:
             sample = shards.read_sample(number, i)
-            image = decode(sample.image)
+            image = decode(sample.image, (sample.width, sample.height))
         except DataError as error:
             problems[error.reason] += 1
             continue
-        except ValueError:
-            problems["image_unreadable"] += 1
+        except ImageError as error:
+            other = error.reason in ("other_size", "swapped_sides")
+            problems["image_of_other_size" if other else "image_unreadable"] += 1
             continue
-        if image.size != (sample.width, sample.height):
-            problems["image_of_other_size"] += 1
+        if is_strip(image.size):
+            problems["image_is_strip"] += 1  # the models' processors would need memory far beyond the image's
             continue
         loaded.append((sample, image))
     return loaded, problems

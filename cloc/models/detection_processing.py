@@ -10,7 +10,7 @@ from PIL import Image
 from transformers import BatchFeature, LlavaImageProcessor
 from transformers.processing_utils import ImagesKwargs
 
-from cloc.images import DetectionPlacement, place_top_left, to_pixel_values
+from cloc.images import DetectionPlacement, place_top_left, to_pixel_values, to_rgb
 from cloc.models.detector.postprocess import select_detections
 from cloc.structures import DetectionOutputs
 
@@ -46,7 +46,7 @@ class ClocDetectionImageProcessor(LlavaImageProcessor):
         """Resize, place at the top left, pad to the largest of the batch, normalise.
 
         Args:
-            images: one RGB image or several, of any size.
+            images: one image or several, of any size and mode (see `cloc.images`).
             return_tensors: `pt`.
             **others: refused; the settings are the model's and not the caller's.
 
@@ -66,7 +66,7 @@ class ClocDetectionImageProcessor(LlavaImageProcessor):
         )
         values = torch.zeros(len(images), 3, height, width)  # the padding is the mean colour, as in training
         for row, (image, (across, down)) in enumerate(zip(images, scaled, strict=True)):
-            resized = place_top_left(image.convert("RGB"), (across, down), (across, down))
+            resized = place_top_left(to_rgb(image), (across, down), (across, down))
             normalised = to_pixel_values(resized, tuple(self.image_mean), tuple(self.image_std))
             values[row, :, :down, :across] = torch.from_numpy(normalised)
         return BatchFeature({"pixel_values": values})

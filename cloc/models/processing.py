@@ -10,7 +10,7 @@ from PIL import Image
 from transformers import BatchFeature, LlavaImageProcessor, ProcessorMixin
 
 from cloc.boxes import as_boxes
-from cloc.images import CLIP_MEAN, CLIP_STD, Placement
+from cloc.images import CLIP_MEAN, CLIP_STD, Placement, place, to_rgb
 from cloc.models.detection_processing import ClocDetectionImageProcessor
 from cloc.models.placing import place_prompts
 from cloc.structures import DetectionOutputs
@@ -48,7 +48,8 @@ class ClocProcessor(ProcessorMixin):
         """Prepare images, texts and prompts for `ClocModel`.
 
         Args:
-            images: one RGB image or several.
+            images: one image or several, of any mode (see `cloc.images`), in the frame that is meant: `boxes` and the
+                others are in the pixels of `image.size`, and no EXIF is looked at.
             text: one text or several; padded to the longest, cut at the tokenizer's maximum.
             boxes: for each image (M, 4) xyxy in pixels of the original image; M may differ.
             return_tensors: `pt`.
@@ -70,7 +71,8 @@ class ClocProcessor(ProcessorMixin):
         data: dict[str, torch.Tensor] = {}
         if images is not None:
             images = [images] if isinstance(images, Image.Image) else list(images)
-            data.update(self.image_processor.preprocess(images, return_tensors=return_tensors))
+            fitted = [self._fitted(image) for image in images]
+            data.update(self.image_processor.preprocess(fitted, return_tensors=return_tensors))
         if text is not None:
             texts = [text] if isinstance(text, str) else list(text)
             ids, attention = tokenise(self.tokenizer, texts)
@@ -84,6 +86,13 @@ class ClocProcessor(ProcessorMixin):
             sizes = [(image.width, image.height) for image in images]
             data.update(place_prompts(name, prompts, sizes, data["pixel_values"][0].shape[-1]))
         return BatchFeature(data, tensor_type=return_tensors)
+
+    def _fitted(self, image: Image.Image) -> Image.Image:
+        """In RGB; a strip on the square canvas already, since padding it at full size takes any amount of memory."""
+        image = to_rgb(image)
+        if image.width == image.height or Placement(*image.size).pads_first:
+            return image
+        return place(image, self.image_processor.crop_size["height"], tuple(self.image_processor.image_mean))
 
     @staticmethod
     def post_process_boxes(boxes: torch.Tensor, image_sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:

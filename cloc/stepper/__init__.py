@@ -109,7 +109,9 @@ class TorchStepper:
 
     def save(self, folder: Path) -> None:
         """See `Stepper`; the main rank writes, since all hold the same."""
-        comm.on_main(lambda: checkpoint.save_tensors(folder, self.kept(), self.optimizer))
+        if comm.is_main():
+            checkpoint.save_tensors(folder, self.kept(), self.optimizer)
+        comm.barrier()
 
     def load(self, folder: Path) -> None:
         """See `Stepper`."""

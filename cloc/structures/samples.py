@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cloc.files import is_text
 from cloc.text import canonical
 
 
@@ -22,9 +23,13 @@ class DataError(ValueError):
 Box = tuple[float, float, float, float]
 
 
-def _is_text(value: object) -> bool:
-    """A string without half a surrogate pair, which JSON lets through and no tokenizer takes."""
-    return isinstance(value, str) and (value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value))
+def _is_number(value: object) -> bool:
+    """A number and no truth value."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +49,33 @@ class Region:
     extras: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if len(self.box) != 4 or not all(isinstance(v, (int, float)) for v in self.box):
+        if len(self.box) != 4 or not all(map(_is_number, self.box)):
             raise DataError("bad_box", f"box: expected four numbers [x0, y0, x1, y1] in pixels, got {self.box!r}")
         if not all(abs(v) < math.inf for v in self.box):  # isfinite refuses huge integers with an error of its own
             raise DataError("nan_box", f"box: expected finite numbers, got {self.box!r}")
         x0, y0, x1, y1 = self.box
         if x1 <= x0 or y1 <= y0:
             raise DataError("empty_box", f"box: expected x1 > x0 and y1 > y0 (xyxy pixels), got {self.box!r}")
-        if not _is_text(self.phrase) or not canonical(self.phrase):
+        if not is_text(self.phrase) or not canonical(self.phrase):
             raise DataError("empty_phrase", f"phrase: expected a text, got {self.phrase!r}")
+        if self.score is not None and not (_is_number(self.score) and math.isfinite(self.score)):
+            raise DataError("bad_score", f"score: expected a number or none, got {self.score!r}")
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Region:
         """Read one entry of `regions` of a shard's KEY.json.
 
         Raises:
-            DataError: the entry has no usable box or phrase.
+            DataError: the entry has no usable box or phrase, or `crowd` is no truth value or `category_id` no whole
+                number.
         """
         if not isinstance(entry, Mapping) or "box" not in entry or "phrase" not in entry:
             raise DataError("bad_region", f"region: expected an object with 'box' and 'phrase', got {entry!r}")
         extras = {k: v for k, v in entry.items() if k not in ("box", "phrase", "score")}
+        if extras.get("crowd") not in (None, False, True) or isinstance(extras.get("crowd"), float):
+            raise DataError("bad_crowd", f"crowd: expected true or false, got {extras['crowd']!r}")
+        if extras.get("category_id") is not None and not _is_whole(extras["category_id"]):
+            raise DataError("bad_category_id", f"category_id: expected a whole number, got {extras['category_id']!r}")
         box = entry["box"]
         box = tuple(box) if isinstance(box, (list, tuple)) else (math.nan,)
         return cls(box=box, phrase=entry["phrase"], score=entry.get("score"), extras=extras)
@@ -120,7 +132,7 @@ class Sample:
             )
         if self.image_format not in ("jpg", "png", "webp"):
             raise DataError("bad_image_format", f"image format: expected jpg, png or webp, got {self.image_format!r}")
-        if not (isinstance(self.width, int) and isinstance(self.height, int)) or min(self.width, self.height) < 1:
+        if not (_is_whole(self.width) and _is_whole(self.height)) or min(self.width, self.height) < 1:
             raise DataError(
                 "bad_size", f"{self.key}: expected width and height in pixels, got {self.width}x{self.height}"
             )
@@ -130,14 +142,19 @@ class Sample:
         """Build a sample from the members of a shard; unusable regions are left out and counted in `dropped`."""
         if not isinstance(meta, Mapping) or "width" not in meta or "height" not in meta:
             raise DataError("bad_json", f"{key}.json: expected an object with 'width', 'height' and 'regions'")
-        if not (isinstance(meta["width"], int) and isinstance(meta["height"], int)):
-            raise DataError("bad_size", f"{key}.json: expected width and height in pixels, got {meta['width']!r}")
+        if not (_is_whole(meta["width"]) and _is_whole(meta["height"])):
+            told = f"{meta['width']!r} and {meta['height']!r}"
+            raise DataError("bad_size", f"{key}.json: expected width and height in whole pixels, got {told}")
         if meta.get("schema") != 1:
             raise DataError("bad_schema", f"{key}.json: expected schema 1, got {meta.get('schema')!r}")
         for name in ("regions", "captions"):
             if not isinstance(meta.get(name, []), list):
                 raise DataError("bad_json", f"{key}.json: expected a list in {name!r}, got {meta[name]!r}")
-        if not all(_is_text(text) for text in (caption, *meta.get("captions", ()))):
+        for name in ("neg_category_ids", "not_exhaustive_category_ids"):
+            ids = meta.get(name) or []
+            if not isinstance(ids, list) or not all(map(_is_whole, ids)):
+                raise DataError("bad_json", f"{key}.json: expected a list of whole numbers in {name!r}, got {ids!r}")
+        if not all(is_text(text) for text in (caption, *meta.get("captions", ()))):
             raise DataError("bad_text", f"{key}: expected captions that are UTF-8 texts")
         regions, dropped = [], Counter[str]()
         for entry in meta.get("regions", ()):

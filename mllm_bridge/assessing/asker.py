@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from transformers import AutoModelForImageTextToText
 
-from cloc.export.loading import weights_of
+from cloc.images import read_photo
 from cloc.places import Places
 from mllm_bridge.hosts.loading import load_processor
 from mllm_bridge.regions.host import RegionHost
@@ -35,10 +34,9 @@ class Asker:
             self.host = RegionHost.from_pretrained(folder)
             self.processor = self.host.processor
         else:
-            with weights_of(folder):
-                self.host = AutoModelForImageTextToText.from_pretrained(
-                    folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
-                ).eval()
+            self.host = AutoModelForImageTextToText.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True
+            ).eval()
             self.processor = load_processor(folder)
 
     @torch.no_grad()
@@ -46,7 +44,7 @@ class Asker:
         """The answer to each conversation's first question."""
         texts, images, regions = [], [], []
         for one in conversations:
-            opened = [Image.open(file).convert("RGB") for file in one.images]
+            opened = [read_photo(file) for file in one.images]
             turns, kept = write_places(one.turns[:1], one.regions, opened, self.places, self.region_tokens)
             texts.append(render(self.processor, turns, ask=True))
             images.append(opened)

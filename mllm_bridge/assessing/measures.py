@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from cloc.boxes import iou
+from cloc.images import read_photo
 from mllm_bridge.assessing.asker import Asker
 from mllm_bridge.hosts.family import HostFamily
 from mllm_bridge.talk.conversations import Conversation
@@ -142,7 +142,7 @@ def grounding(asker: Asker, conversations: Sequence[Conversation]) -> Grounding:
     """
     asked, truths, sizes, skipped = [], [], [], Counter[str]()
     for one in conversations:
-        images = [Image.open(file) for file in one.images]
+        images = [read_photo(file) for file in one.images]
         if len(images) != 1:
             skipped["not_one_image"] += 1
             continue

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
 from tqdm import tqdm
 
 from cloc.boxes import iou
+from cloc.images import read_photo
 from mllm_bridge.assessing.asker import Asker
 from mllm_bridge.talk.conversations import IMAGE, REGION, Conversation, Turn, read_conversations
 
@@ -108,7 +108,7 @@ def _judge(asker: Asker, kind: str, question: Conversation, answer: str) -> tupl
     wanted: Turn = question.turns[1]
     if kind == "referring":
         return answer.lower().split() == wanted.text.lower().split(), ""
-    size = Image.open(question.images[0]).size
+    size = read_photo(question.images[0]).size
     read = asker.places.read(answer, size)
     if not read.boxes_xyxy:
         return False, next(iter(read.failures))

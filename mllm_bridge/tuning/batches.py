@@ -16,7 +16,7 @@ from PIL import Image
 from torch.utils.data import IterableDataset, get_worker_info
 from transformers import ProcessorMixin
 
-from cloc.images import decode
+from cloc.images import ImageError, is_strip, read_photo
 from cloc.places import Places
 from cloc.structures import DataError
 from mllm_bridge.hosts.family import HostFamily
@@ -160,9 +160,11 @@ class BatchMaker:
         images = []
         for file in conversation.images:
             try:
-                images.append(decode(file.read_bytes()))
-            except (OSError, ValueError) as error:
+                images.append(read_photo(file))
+            except ImageError as error:
                 raise DataError("bad_image", f"{conversation.key}: {file}: {error}") from error
+            if is_strip(images[-1].size):  # the host's processor would need memory far beyond the image's
+                raise DataError("image_is_strip", f"{conversation.key}: {file}: {images[-1].size}")
         places = [
             replace(place, box=inside(place.box, images[place.image].size, conversation.key))
             for place in conversation.regions

@@ -149,7 +149,10 @@ def test_a_coco_file_gives_boxes_as_well(export, pictures, tmp_path, capsys):
         ),
         ([{"image": "a.png", "boxes": [[0, 0, 9, 9], [float("nan"), 0, 5, 5]]}], r"box 1 \[nan, .* or has no area"),
         ([{"image": "a.png", "boxes": [[30, 20, 5, 5]]}], r"box 0 .* has no area; expected .* x0 < x1 and y0 < y1"),
-        ([{"image": "a.png", "boxes": [], "width": 5, "height": 3}], r"for an image of 5 x 3, this one has 50 x 30"),
+        (
+            [{"image": "a.png", "boxes": [], "width": 5, "height": 3}],
+            r"a\.png: expected 5 x 3 pixels, got 50 x 30",
+        ),
         ([{"image": "a.png", "boxes": []}] * 2, r"boxes\.jsonl:2: a\.png has a line already"),
         ([{"picture": "a.png"}], r"boxes\.jsonl:1: expected \{\"image\": .*KeyError: 'image'"),
         ([{"image": "a.png", "boxes": [[1, 2]]}], r"boxes\.jsonl:1: expected \{\"image\""),
@@ -170,7 +173,7 @@ def test_a_boxes_file_that_is_no_text_is_named(export, pictures, tmp_path, capsy
     (tmp_path / "boxes.jsonl").write_bytes(b"\xf1\xff")
     call = [str(pictures), "--boxes", str(tmp_path / "boxes.jsonl"), "--out", str(tmp_path / "v.parquet")]
     assert embed.main([*call, "--model", str(export)]) == 2
-    assert "boxes.jsonl: expected JSON lines in UTF-8 or COCO's .json" in capsys.readouterr().err
+    assert "boxes.jsonl:1: expected a line of --boxes" in capsys.readouterr().err
 
 
 def test_the_same_name_in_two_folders_needs_its_folder(export, pictures, spine_picture, tmp_path, capsys):

@@ -9,7 +9,7 @@ from PIL import Image
 
 def images_of(doc: dict[str, Any]) -> list[Image.Image]:
     """The scene in RGB; `photo` is its path."""
-    return [Image.open(doc["photo"]).convert("RGB")]
+    return [Image.open(doc["photo"], formats=("JPEG", "PNG", "WEBP")).convert("RGB")]
 
 
 def question_of(doc: dict[str, Any], lmms_eval_specific_kwargs: dict[str, Any] | None = None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from cloc.data.convert.photos import header_of
+from cloc.data.convert.photos import header_of, shown_size
 from cloc.data.convert.sources import Place
 from cloc.structures import DataError, Region, Sample
 
@@ -64,14 +64,14 @@ def sample_of(draft: Draft, dropped: Counter[str]) -> Sample:
 
     Raises:
         DataError: image_missing, image_unreadable, image_of_other_format, image_of_other_size (or _shape),
-            image_too_large, caption_missing, empty_caption or bad_text.
+            image_with_swapped_sides, image_too_large, caption_missing, empty_caption or bad_text.
     """
     if draft.photo is None:
         raise DataError("image_missing", f"{draft.name}: a text without a photo")
     caption = draft.caption if isinstance(draft.caption, str) else _read_caption(draft.caption, draft.name)
     data = draft.photo.read()
-    ending, size = header_of(data, draft.name)
-    _refuse_other_size(draft, size)
+    ending, stored = header_of(data, draft.name)
+    size = _size_in_frame(draft, data, stored)
     regions = tuple(_in_pixels(draft, size, dropped))
     return Sample(draft.key, data, ending, *size, caption, regions, draft.extras)
 
@@ -86,15 +86,28 @@ def _read_caption(place: Place, name: str) -> str:
     return caption
 
 
-def _refuse_other_size(draft: Draft, size: tuple[int, int]) -> None:
-    if draft.size is None:
-        return
-    (width, height), (told_width, told_height) = size, draft.size
+def _size_in_frame(draft: Draft, data: bytes, stored: tuple[int, int]) -> tuple[int, int]:
+    """The photo's size in the frame of its annotation: stored, or turned as its EXIF says (see `cloc.images`)."""
+    told = draft.size
+    if told is None or _fits(draft, stored):
+        return stored
+    if stored[0] != stored[1] and _fits(draft, stored[::-1]):
+        if shown_size(data, draft.name) == stored[::-1]:
+            return stored[::-1]
+        raise DataError(
+            "image_with_swapped_sides",
+            f"{draft.name}: {stored}, its annotation {told}: as if told in the frame that a viewer shows, but the "
+            "photo's EXIF names no quarter turn; was it removed?",
+        )
+    shape = "size" if draft.frame == "pixels" else "shape"
+    raise DataError(f"image_of_other_{shape}", f"{draft.name}: {stored}, its annotation {told}")
+
+
+def _fits(draft: Draft, size: tuple[int, int]) -> bool:
+    (width, height), (told_width, told_height) = size, draft.size or size
     if draft.frame == "pixels":
-        if size != draft.size:
-            raise DataError("image_of_other_size", f"{draft.name}: {size}, its annotation {draft.size}")
-    elif abs(width * told_height - height * told_width) > SHAPE_TOLERANCE * width * told_height:
-        raise DataError("image_of_other_shape", f"{draft.name}: {size}, its annotation {draft.size}")
+        return size == draft.size
+    return abs(width * told_height - height * told_width) <= SHAPE_TOLERANCE * width * told_height
 
 
 def _in_pixels(draft: Draft, size: tuple[int, int], dropped: Counter[str]) -> Iterator[Region]:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import struct
-import warnings
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
-from cloc.images import MAX_PIXELS
+from cloc.images import MAX_PIXELS, ImageError, displayed_size, read_header
 from cloc.structures import DataError
 
 _FRAME = struct.Struct(">BHHB")
@@ -18,7 +14,11 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers that begin a frame; the three are tables of their own."""
 _SCAN, _APP2 = 0xDA, 0xE2
 
-_ENDINGS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+_REASONS = {
+    "unreadable": "image_unreadable",
+    "other_format": "image_of_other_format",
+    "too_large": "image_too_large",
+}
 
 
 def fingerprint(file: Path) -> dict[str, str]:
@@ -56,20 +56,24 @@ def header_of(data: bytes, where: str) -> tuple[str, tuple[int, int]]:
     return ending, size
 
 
+def shown_size(data: bytes, where: str) -> tuple[int, int]:
+    """(width, height) of an encoded photo as viewers show it, turned as its EXIF says.
+
+    Raises:
+        DataError: as `header_of`.
+    """
+    try:
+        return displayed_size(data)
+    except ImageError as error:
+        raise DataError(_REASONS[error.reason], f"{where}: {error}") from error
+
+
 def _opened(data: bytes, where: str) -> tuple[str, tuple[int, int]]:
     """The same by Pillow, for whatever `_jpeg_size` does not know."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as header:
-                encoding, size = header.format, header.size
-    except Image.DecompressionBombError as error:
-        raise DataError("image_too_large", f"{where}: {error}") from error
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise DataError("image_unreadable", f"{where}: {error}") from error
-    if encoding not in _ENDINGS:
-        raise DataError("image_of_other_format", f"{where}: expected JPEG, PNG or WebP, got {encoding}")
-    return _ENDINGS[encoding], size
+        return read_header(data)
+    except ImageError as error:
+        raise DataError(_REASONS[error.reason], f"{where}: {error}") from error
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:

@@ -97,7 +97,7 @@ def _of_refs(path: Path, refs: object) -> Evaluation:
     """Refs of the evaluation splits only: the same file holds train."""
     if not isinstance(refs, list) or not all(isinstance(ref, Mapping) for ref in refs):
         raise ValueError(f"{path}: expected the refer toolkit's list of refs, got {type(refs).__name__}")
-    ids = {ref.get("image_id") for ref in refs if ref.get("split") != "train"}
+    ids = (ref.get("image_id") for ref in refs if ref.get("split") != "train")
     photos = frozenset(f"coco:{number}" for number in ids if isinstance(number, int))
     if not photos:
         raise ValueError(f"{path}: expected refs of val or test splits, found none")
@@ -108,8 +108,12 @@ def _of_images(path: Path, content: Any) -> Evaluation:
     images = content.get("images") if isinstance(content, Mapping) else None
     if not isinstance(images, list):
         raise ValueError(f"{path}: expected COCO's or LVIS's JSON with the list images, found none in it")
-    found = _of_names(path, (entry.get("file_name") or entry.get("coco_url") for entry in images))
-    categories = {entry["id"]: entry["name"] for entry in content.get("categories", ())}
+    entries = (entry for entry in images if isinstance(entry, Mapping))
+    found = _of_names(path, (entry.get("file_name") or entry.get("coco_url") for entry in entries))
+    listed = content.get("categories")
+    told = [entry for entry in listed if isinstance(entry, Mapping)] if isinstance(listed, list) else []
+    named = ((entry.get("id"), entry.get("name")) for entry in told)
+    categories = {number: name for number, name in named if isinstance(number, int) and isinstance(name, str)}
     return Evaluation(path.name, found.photos, categories=categories)
 
 

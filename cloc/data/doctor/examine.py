@@ -9,10 +9,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cloc.data.convert.photos import header_of
 from cloc.data.doctor.evaluations import Evaluation, names_of, short_hash
 from cloc.data.shards import ShardSet
 from cloc.data.tables import TableSet
+from cloc.images import ImageError, displayed_size, read_header
 from cloc.structures import DataError, Sample
 from cloc.text import concept_name
 
@@ -32,7 +32,8 @@ class Findings:
         counts: samples, captions, regions, different images, different phrases.
         faults: how often, by name: unreadable samples and regions by the reason of the reader, and `duplicate_key`,
             `duplicate_image_id`, `duplicate_image` (equal bytes under several keys), `image_of_other_size` (its header
-            differs from its JSON), `category_clash` (one id with two names), `count_differs_from_card`.
+            differs from its JSON, shown as EXIF says too), `category_clash` (one id with two names),
+            `count_differs_from_card`, `sha256_differs_from_card` (a shard's bytes are not those that were written).
         examples: up to `EXAMPLES` keys for each fault.
         overlaps: for each evaluation split how many samples' photos stand in it, by `name` or by `bytes`.
         clashes: (id, name here, name there) of categories that are numbered differently; `there` is the set itself or
@@ -65,7 +66,8 @@ class Findings:
             if found
         ]
         lines += [f"{len(found):,} category ids mean something else in {name}" for name, found in self.clashes.items()]
-        broken = {name: self.faults[name] for name in ("truncated_shard", "duplicate_key") if self.faults[name]}
+        names = ("bad_shard", "truncated_shard", "sha256_differs_from_card", "duplicate_key")
+        broken = {name: self.faults[name] for name in names if self.faults[name]}
         return lines + [f"{number:,} {name}" for name, number in broken.items()]
 
     def to_json(self) -> dict[str, Any]:
@@ -98,20 +100,31 @@ class _Seen:
 
 def read_samples(samples: ShardSet | TableSet, found: Findings, progress: bool = True) -> Iterator[Sample]:
     """The readable samples in order; the others become faults."""
-    for shard, place in _places(samples, progress):
-        try:
-            yield samples.read_sample(shard, place)
-        except DataError as error:
-            found.fault(error.reason, f"{samples.shards[shard].name} sample {place}")
+    with tqdm(total=samples.num_samples, desc="looking", unit="sample", disable=not progress) as bar:
+        for shard, count in enumerate(samples.counts):
+            there = count if isinstance(samples, TableSet) else min(count, len(samples.index(shard)))
+            for place in range(there):
+                try:
+                    yield samples.read_sample(shard, place)
+                except DataError as error:
+                    found.fault(error.reason, f"{samples.shards[shard].name} sample {place}")
+                bar.update()
+            if there < count:  # what the card promises beyond the end of the file, however much that is
+                reason = "bad_shard" if samples.index(shard).fault else "truncated_shard"
+                found.fault(reason, f"{samples.shards[shard].name} sample {there}", count - there)
+                bar.update(count - there)
 
 
-def _places(samples: ShardSet | TableSet, progress: bool) -> Iterable[tuple[int, int]]:
-    places = ((shard, place) for shard, count in enumerate(samples.counts) for place in range(count))
-    return tqdm(places, total=samples.num_samples, desc="looking", unit="sample", disable=not progress)
+def _check_bytes(samples: ShardSet | TableSet, found: Findings) -> None:
+    """Compare each shard's SHA-256 with the card's."""
+    if isinstance(samples, TableSet):
+        return
+    for path in samples.altered_shards():
+        found.fault("sha256_differs_from_card", path.name)
 
 
 def examine(samples: ShardSet | TableSet, against: Iterable[Evaluation] = (), progress: bool = True) -> Findings:
-    """Look at every sample once. Photos are not decoded; their headers are read.
+    """Look at every sample once, and at every byte of the shards. Photos are not decoded; their headers are read.
 
     Args:
         samples: as `open_samples` gives them.
@@ -123,6 +136,7 @@ def examine(samples: ShardSet | TableSet, against: Iterable[Evaluation] = (), pr
     found.overlaps = {split.name: Counter() for split in splits}
     card = samples.card or {}
     seen.names.update({entry["id"]: entry["name"] for entry in card.get("categories", ())})
+    _check_bytes(samples, found)
     for sample in read_samples(samples, found, progress):
         found.counts.update(samples=1, captions=int(bool(sample.caption)), regions=len(sample.regions))
         for reason, number in sample.dropped.items():
@@ -150,12 +164,11 @@ def _identity(sample: Sample, seen: _Seen, found: Findings) -> int:
     if seen.again(seen.images, sample.image):
         found.fault("duplicate_image", sample.key)
     try:
-        size = header_of(sample.image, sample.key)[1]
-    except DataError as error:
-        found.fault(error.reason, sample.key)
-    else:
-        if size != (sample.width, sample.height):
+        told, stored = (sample.width, sample.height), read_header(sample.image)[1]
+        if told != stored and (told != stored[::-1] or told != displayed_size(sample.image)):
             found.fault("image_of_other_size", sample.key)
+    except ImageError as error:
+        found.fault({"too_large": "image_too_large"}.get(error.reason, "image_unreadable"), sample.key)
     return short_hash(sample.image)
 
 

@@ -50,7 +50,7 @@ def spread(samples: ShardSet | TableSet, count: int) -> Iterator[Shown]:
         except DataError:
             continue  # counted where every sample is examined
         try:
-            yield Shown(sample, decode(sample.image))
+            yield Shown(sample, decode(sample.image, (sample.width, sample.height)))
         except ValueError as error:
             yield Shown(sample, None, str(error))
 

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from cloc.boxes import FloatArray
 
 Form = Literal["xywh", "xyxy", "centre"]
 Scale = Literal["pixels", "unit", "thousand"]

@@ -9,10 +9,59 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from cloc.files import read_object
 
 CARD = "dataset.json"
 KINDS = ("pairs", "regions", "detection", "grounding")
+MOST_SAMPLES = 10_000_000
+"""Samples in one shard; a card that says more is damaged."""
+
+_Count = Annotated[int, Field(ge=0)]
+
+
+class _Lenient(BaseModel):
+    """Further fields are let through; those that are known are of their type and no other."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _Shard(_Lenient):
+    file: str
+    samples: Annotated[int, Field(ge=0, le=MOST_SAMPLES)]
+    sha256: str | None = None
+
+    @field_validator("file")
+    @classmethod
+    def _inside(cls, name: str) -> str:
+        if name != Path(name).name or name in ("", "..") or "\0" in name:
+            raise ValueError("expected a name without folders")
+        return name
+
+
+class _Category(_Lenient):
+    id: int
+    name: str
+    definition: str | None = None
+    frequency: str | None = None
+
+
+class _Card(_Lenient):
+    """What of a card is read anywhere."""
+
+    version: Literal[1] = Field(1, alias="schema")
+    name: str | None = None
+    kind: Literal["pairs", "regions", "detection", "grounding"] | None = None
+    licence: str | None = None
+    rendered: bool = False
+    made: dict[str, Any] = Field(default_factory=dict)
+    counts: dict[str, _Count] = Field(default_factory=dict)
+    dropped: dict[str, _Count] = Field(default_factory=dict)
+    categories: list[_Category] = Field(default_factory=list)
+    shards: list[_Shard] = Field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -35,22 +84,24 @@ class ShardEntry:
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:
-    """The `dataset.json` of a shard folder, None where there is none.
+    """The `dataset.json` of a shard folder, None where there is none. Fields that nobody here knows are in it too.
 
     Raises:
-        ValueError: the card is no JSON object.
+        ValueError: the card is no JSON object, or a field is of another type than it should be; the field is named.
     """
     path = folder / CARD
     if not path.is_file():
         return None
+    hint = "copy it again, or make the set again"
+    card = read_object(path, "the card of a set", hint)
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{path}: expected a JSON card, got text that cannot be read ({error}); make the set again"
-        ) from error
-    if not isinstance(card, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {type(card).__name__}; make the set again")
+        _Card.model_validate(card)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        told = first["msg"].removeprefix("Value error, ")
+        got = "" if first["type"] == "missing" else f", got {str(first['input'])[:80]!r}"
+        raise ValueError(f"{path}: {place}: {told}{got}; {hint}") from None
     return card
 
 

@@ -6,8 +6,8 @@ Little is kept: the indices of a few shards and no open file, so that memory doe
 from __future__ import annotations
 
 import glob
+import hashlib
 import io
-import json
 import os
 import re
 import tarfile
@@ -17,14 +17,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
-
 from cloc.data.shards.card import CARD, read_card
+from cloc.files import is_text, parse_object
+from cloc.images import ImageError, read_header
 from cloc.structures import DataError, Sample
 
 IMAGE_FORMATS = ("jpg", "png", "webp")
 _NAME = re.compile(r"^((?:.*/)?[^./]+)\.([^/]+)$")
 _KEPT_INDICES = 64
+_HEADER_BYTES = 1 << 14
+"""Of one member: its header, and what further headers and long names stand before it."""
+_LARGEST_IMAGE, _LARGEST_TEXT = 1 << 28, 1 << 25
+"""Bytes of an encoded image, and of a caption or JSON, that are read at most."""
+_BROKEN = (tarfile.TarError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError, RecursionError)
+"""What the library raises over headers that are none."""
 _OWN = ("counts", "dropped", "shards", "made")
 """Fields of a card that speak of its own folder."""
 
@@ -44,12 +50,15 @@ class ShardIndex:
     Attributes:
         path: the tar.
         entries: (key, {file ending: (offset, size) in bytes}) in the order of the tar.
-        dropped: members left out, by reason: bad_name, duplicate_member, truncated_shard (the shard ends too early).
+        dropped: members left out, by reason: bad_name, duplicate_member, sparse_member, truncated_shard (the shard ends
+            too early).
+        fault: why nothing in it can be read; empty where something can.
     """
 
     path: Path
     entries: tuple[tuple[str, Members], ...]
     dropped: Counter[str] = field(default_factory=Counter)
+    fault: str = ""
 
     @classmethod
     def open(cls, path: Path) -> ShardIndex:
@@ -63,7 +72,7 @@ class ShardIndex:
         dropped, last = Counter[str](), ""
         for name, offset, size in _scan(path, dropped):
             match = _NAME.match(name)
-            if match is None or name.startswith("/") or ".." in name.split("/"):
+            if match is None or name.startswith("/") or ".." in name.split("/") or not is_text(name):
                 dropped["bad_name"] += 1
                 continue
             last, ending = match.group(1), match.group(2).lower()
@@ -80,20 +89,67 @@ class ShardIndex:
         return len(self.entries)
 
 
+class _Headers(io.RawIOBase):
+    """A tar of which only headers are read: at most `_HEADER_BYTES` from one `allow()` to the next.
+
+    The library reads the long names and further headers that a header announces whole, whatever their size, and one
+    inside the other.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._file = path.open("rb")
+        self._left = _HEADER_BYTES
+
+    def allow(self) -> None:
+        """Let the next header be read."""
+        self._left = _HEADER_BYTES
+
+    def read(self, size: int = -1) -> bytes:
+        """Some bytes from here.
+
+        Raises:
+            tarfile.ReadError: more are asked for than headers have.
+        """
+        if not 0 <= size <= self._left:
+            raise tarfile.ReadError("a header of more bytes than headers have")
+        self._left -= size
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a place."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """The place."""
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
+
+
 def _scan(path: Path, dropped: Counter[str]) -> list[tuple[str, int, int]]:
     """(name, offset, size) of every whole file in a tar; the first broken header ends it and is counted."""
     if not path.is_file():
         raise ValueError(f"{path}: expected a shard, found no file; check the path, or make the set again")
     length, found, tail = path.stat().st_size, [], b""
     if length:
-        try:
-            tar = tarfile.open(path, "r:")
-        except tarfile.ReadError as error:
-            raise ValueError(f"{path}: expected an uncompressed tar, got a file that is none ({error})") from error
-        with tar, path.open("rb") as file:
-            found = list(_whole_files(tar, length))
-            file.seek(tar.offset)
-            tail = file.read(tarfile.BLOCKSIZE)
+        with _Headers(path) as file:
+            try:
+                tar = tarfile.open(fileobj=file, mode="r:")
+            except _BROKEN as error:
+                told = f"expected an uncompressed tar, got a file that is none ({error})"
+                raise ValueError(f"{path}: {told}") from error
+            with tar:
+                for name, place, size in _whole_files(tar, file, length, dropped):
+                    found.append((name, place, size))
+                end = tar.offset
+        if 0 <= end <= length:
+            with path.open("rb") as raw:
+                raw.seek(end)
+                tail = raw.read(tarfile.BLOCKSIZE)
     if tail != bytes(
         tarfile.BLOCKSIZE
     ):  # a whole tar ends in zeros; the library takes a cut header for the end as well
@@ -101,15 +157,26 @@ def _scan(path: Path, dropped: Counter[str]) -> list[tuple[str, int, int]]:
     return found
 
 
-def _whole_files(tar: tarfile.TarFile, length: int) -> Iterator[tuple[str, int, int]]:
+def _whole_files(
+    tar: tarfile.TarFile, file: _Headers, length: int, dropped: Counter[str]
+) -> Iterator[tuple[str, int, int]]:
     """(name, offset, size) up to the first member that the file of `length` bytes does not hold whole."""
+    before = -1
     try:
-        while (member := tar.next()) is not None and member.offset_data + member.size <= length:
+        while True:
+            file.allow()
+            member = tar.next()
+            # a size below 0 would lead back to a member that has been here
+            if member is None or member.size < 0 or not before < member.offset_data <= length - member.size:
+                return
+            before = member.offset_data
             tar.members.clear()  # else the library keeps every header
-            if member.isfile():
+            if member.issparse():
+                dropped["sparse_member"] += 1  # its bytes do not lie together
+            elif member.isfile():
                 yield member.name, member.offset_data, member.size
-    except tarfile.ReadError:
-        return  # the file ends before the next header; the caller sees that no zeros end it
+    except _BROKEN:
+        return  # the file ends before the next header, or it is none; the caller sees that no zeros end it
 
 
 class ShardSet:
@@ -120,12 +187,19 @@ class ShardSet:
         counts: samples in each: what the card says, else what was found in the tar.
         card: the content of `dataset.json`, None where there is none.
         kind: `pairs`, `regions`, `detection` or `grounding`: what the card says, else what `open` was told.
+        sha256: of each shard as the card says, None where it does not.
     """
 
     def __init__(
-        self, shards: tuple[Path, ...], counts: tuple[int, ...], card: dict[str, Any] | None, kind: str | None = None
+        self,
+        shards: tuple[Path, ...],
+        counts: tuple[int, ...],
+        card: dict[str, Any] | None,
+        kind: str | None = None,
+        sha256: tuple[str | None, ...] | None = None,
     ) -> None:
         self.shards, self.counts, self.card = shards, counts, card
+        self.sha256 = sha256 or (None,) * len(shards)
         self.kind = kind if card is None else card.get("kind", kind)
         self._indices: OrderedDict[int, ShardIndex] = OrderedDict()
 
@@ -145,7 +219,7 @@ class ShardSet:
         if folder.is_dir():
             card = read_card(folder)
             bare = card is None or "shards" not in card
-            shards = sorted(folder.glob("*.tar")) if bare else [folder / name for name in _listed(card, folder)]
+            shards = sorted(folder.glob("*.tar")) if bare else [folder / name for name in _listed(card)]
         else:
             shards = _met_by(str(source))
         if not shards:
@@ -160,22 +234,40 @@ class ShardSet:
                 "copy the whole folder, or make the set again"
             )
         cards = {place: read_card(place) for place in dict.fromkeys(path.parent for path in shards)}
-        told = {place: _listed(card or {}, place) for place, card in cards.items()}
-        known = [told[path.parent].get(path.name) for path in shards]
-        counts = (len(ShardIndex.open(p)) if count is None else count for p, count in zip(shards, known, strict=True))
-        return cls(tuple(shards), tuple(counts), _said_alike(list(cards.values())), kind)
+        told = {place: _listed(card or {}) for place, card in cards.items()}
+        known = [told[path.parent].get(path.name, (None, None)) for path in shards]
+        counts = (len(ShardIndex.open(p)) if n is None else n for p, (n, _) in zip(shards, known, strict=True))
+        hashes = tuple(sha256 for _, sha256 in known)
+        return cls(tuple(shards), tuple(counts), _said_alike(list(cards.values())), kind, hashes)
 
     @property
     def num_samples(self) -> int:
         """Samples in all shards, by `counts`."""
         return sum(self.counts)
 
+    def altered_shards(self) -> Iterator[Path]:
+        """The shards whose SHA-256 is not the one that their card tells; reads every byte of those that it tells."""
+        for path, told in zip(self.shards, self.sha256, strict=True):
+            if told is not None:
+                with path.open("rb") as file:
+                    if hashlib.file_digest(file, "sha256").hexdigest() != told:
+                        yield path
+
     def index(self, shard: int) -> ShardIndex:
-        """The index of one shard; the last few are kept."""
+        """The index of one shard; the last few are kept. A file that is no tar gives an empty one with its fault.
+
+        Raises:
+            OSError: the file is gone or cannot be read, which is no fault of the data.
+        """
         if shard in self._indices:
             self._indices.move_to_end(shard)
         else:
-            self._indices[shard] = ShardIndex.open(self.shards[shard])
+            path = self.shards[shard]
+            path.stat()
+            try:
+                self._indices[shard] = ShardIndex.open(path)
+            except ValueError as error:
+                self._indices[shard] = ShardIndex(path, (), Counter(bad_shard=1), str(error))
             if len(self._indices) > _KEPT_INDICES:
                 self._indices.popitem(last=False)
         return self._indices[shard]
@@ -184,13 +276,16 @@ class ShardSet:
         """Sample number `i` of shard number `shard`, both from 0. The image stays encoded.
 
         Raises:
-            DataError: this sample cannot be used; `reason` is truncated_shard, missing_image, missing_json, bad_json,
-                bad_text, bad_image, image_too_large, or one of `Sample`'s own.
+            DataError: this sample cannot be used; `reason` is bad_shard, truncated_shard, missing_image, missing_json,
+                bad_json, bad_text, bad_image, image_too_large, member_too_large, or one of `Sample`'s own.
+            OSError: the shard is gone or cannot be read.
             IndexError: there is no such number by `counts`.
         """
         if not 0 <= i < self.counts[shard]:
             raise IndexError(f"{self.shards[shard]}: sample {i} of {self.counts[shard]}")
         index = self.index(shard)
+        if index.fault:
+            raise DataError("bad_shard", index.fault)
         if i >= len(index):
             message = f"{index.path}: expected {self.counts[shard]} samples, the file ends after {len(index)}"
             raise DataError("truncated_shard", f"{message}; copy it again, or make the set again")
@@ -201,7 +296,12 @@ class ShardSet:
             raise DataError("missing_image", f"{where}: expected .jpg, .png or .webp, got {sorted(members)}")
         if "json" not in members and self.kind != "pairs":
             raise DataError("missing_json", f"{where}: expected a .json member beside the image, got {sorted(members)}")
-        data = _read(index.path, {e: members[e] for e in (image_format, "json", "txt") if e in members})
+        wanted = {e: members[e] for e in (image_format, "json", "txt") if e in members}
+        for ending, (_, size) in wanted.items():
+            most = _LARGEST_IMAGE if ending == image_format else _LARGEST_TEXT
+            if size > most:
+                raise DataError("member_too_large", f"{where}.{ending}: {size:,} bytes; at most {most:,} are read")
+        data = _read(index.path, wanted)
         caption, meta = _texts(where, data, image=data[image_format])
         if "schema" not in meta:  # img2dataset's JSON, or another tool's
             if self.kind != "pairs":
@@ -236,22 +336,9 @@ def _said_alike(cards: list[dict[str, Any] | None]) -> dict[str, Any] | None:
     return {name: first[name] for name in alike}
 
 
-def _listed(card: dict[str, Any], folder: Path) -> dict[str, int]:
-    """Name of each shard that the card lists, in its order, and how many samples it holds.
-
-    Raises:
-        ValueError: an entry is none, or names a file outside the card's own folder.
-    """
-    listed = {}
-    for entry in card.get("shards", ()):
-        name, samples = (entry.get("file"), entry.get("samples")) if isinstance(entry, dict) else (None, None)
-        if not isinstance(name, str) or name != Path(name).name or name == ".." or not isinstance(samples, int):
-            raise ValueError(
-                f"{folder / CARD}: expected shards with `file` (a name without folders) and `samples` (a whole "
-                f"number), got {entry!r}; make the set again"
-            )
-        listed[name] = samples
-    return listed
+def _listed(card: dict[str, Any]) -> dict[str, tuple[int, str | None]]:
+    """Name of each shard that the card lists, in its order: how many samples it holds, and its SHA-256."""
+    return {entry["file"]: (entry["samples"], entry.get("sha256")) for entry in card.get("shards", ())}
 
 
 def _read(path: Path, wanted: Members) -> dict[str, bytes]:
@@ -270,18 +357,14 @@ def _texts(where: str, data: dict[str, bytes], image: bytes) -> tuple[str, dict[
         raise DataError("bad_text", f"{where}.txt: expected UTF-8 text ({error})") from error
     if "json" in data:
         try:
-            meta = json.loads(data["json"])
+            meta = parse_object(data["json"], f"{where}.json")
         except ValueError as error:
-            raise DataError("bad_json", f"{where}.json: expected JSON ({error})") from error
-        if not isinstance(meta, dict):
-            raise DataError("bad_json", f"{where}.json: expected an object, got {type(meta).__name__}")
+            raise DataError("bad_json", str(error)) from error
         told = meta.get("caption")
         return caption if caption is not None else (told if isinstance(told, str) else ""), meta
     try:
-        with Image.open(io.BytesIO(image)) as header:
-            size = header.size
-    except Image.DecompressionBombError as error:
-        raise DataError("image_too_large", f"{where}: {error}") from error
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise DataError("bad_image", f"{where}: the image's header cannot be read ({error})") from error
+        size = read_header(image)[1]
+    except ImageError as error:
+        reason = "image_too_large" if error.reason == "too_large" else "bad_image"
+        raise DataError(reason, f"{where}: the image's header cannot be read ({error})") from error
     return caption or "", {"schema": 1, "width": size[0], "height": size[1], "regions": []}

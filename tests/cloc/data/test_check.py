@@ -83,6 +83,7 @@ def test_boxes_phrases_and_duplicates_are_found(tmp_path):
         "duplicate_image": 1,
         "duplicate_image_id": 1,
         "count_differs_from_card": 1,
+        "sha256_differs_from_card": 1,
     }
     assert found.examples["duplicate_image"] == ["000000000002"]
     assert found.examples["duplicate_image_id"] == ["000000000003"]

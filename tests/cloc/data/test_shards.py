@@ -128,7 +128,7 @@ def test_what_cannot_be_written_is_refused(tmp_path, samples, card, size, messag
         ([("k.jpg", picture()), ("k.txt", b"hi")], "missing_json", r"a.tar:k: expected a .json member"),
         ([("k.json", META), ("k.txt", b"hi")], "missing_image", r"a.tar:k: expected .jpg, .png or .webp, got"),
         ([("k.jpg", picture()), ("k.json", b"{")], "bad_json", r"a.tar:k.json: expected JSON"),
-        ([("k.jpg", picture()), ("k.json", b"[]")], "bad_json", r"a.tar:k.json: expected an object, got list"),
+        ([("k.jpg", picture()), ("k.json", b"[]")], "bad_json", r"a.tar:k.json: expected a JSON object, got a list"),
         ([("k.jpg", picture()), ("k.json", META), ("k.txt", b"\xff")], "bad_text", r"a.tar:k.txt: expected UTF-8"),
         ([("k.jpg", picture()), ("k.json", META.replace(b"1,", b"9,", 1))], "bad_schema", "expected schema 1, got 9"),
     ],
@@ -226,7 +226,7 @@ def test_sources_without_shards_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"bad.tar: expected an uncompressed tar"):
         ShardSet.open(tmp_path / "bad.tar")
     (tmp_path / "dataset.json").write_text("{")
-    with pytest.raises(ValueError, match=r"dataset.json: expected a JSON card"):
+    with pytest.raises(ValueError, match=r"dataset.json: expected the card of a set, got text that is no JSON"):
         ShardSet.open(tmp_path)
 
 
@@ -309,5 +309,185 @@ def test_a_card_names_shards_of_its_own_folder_only(name, tmp_path):
     card = json.loads(file.read_text())
     card["shards"][0]["file"] = name
     file.write_text(json.dumps(card))
-    with pytest.raises(ValueError, match=r"set/dataset\.json: expected shards with `file` \(a name without folders\)"):
+    with pytest.raises(ValueError, match=r"set/dataset\.json: shards\.0\.file: .*; copy it again, or make"):
         ShardSet.open(tmp_path / "set")
+
+
+CARD_FAULTS = [
+    ({"samples": 10**30}, r"shards\.0\.samples: Input should be a valid integer"),
+    ({"samples": 10**9}, r"shards\.0\.samples: Input should be less than or equal to 10000000"),
+    ({"samples": -1}, r"shards\.0\.samples"),
+    ({"samples": "3"}, r"shards\.0\.samples"),
+    ({"samples": True}, r"shards\.0\.samples"),
+    ({"sha256": 3}, r"shards\.0\.sha256"),
+    ({"kind": ["pairs"]}, "kind"),
+    ({"kind": "photos"}, "kind"),
+    ({"schema": 2}, "schema"),
+    ({"counts": {"samples": "many"}}, r"counts\.samples"),
+    ({"counts": 3}, "counts"),
+    ({"dropped": [1]}, "dropped"),
+    ({"categories": {"1": "cat"}}, "categories"),
+    ({"categories": [{"id": "1", "name": "cat"}]}, r"categories\.0\.id"),
+    ({"categories": [{"id": 1}]}, r"categories\.0\.name"),
+    ({"shards": "000000.tar"}, "shards"),
+    ({"licence": ["a"]}, "licence"),
+    ({"rendered": "yes"}, "rendered"),
+    ({"name": None, "made": 3}, "made"),
+]
+
+
+@pytest.mark.parametrize(("changes", "place"), CARD_FAULTS, ids=str)
+def test_a_field_of_a_card_of_another_type_is_named(changes, place, tmp_path):
+    write_shards([sample(1)], tmp_path / "set", CARD)
+    file = tmp_path / "set" / "dataset.json"
+    card = json.loads(file.read_text())
+    (card["shards"][0] if set(changes) <= {"samples", "sha256"} else card).update(changes)
+    file.write_text(json.dumps(card))
+    with pytest.raises(ValueError, match=rf"dataset\.json: {place}[^\n]*; copy it again, or make the set again\Z"):
+        ShardSet.open(tmp_path / "set")
+
+
+def test_further_fields_of_a_card_stay(tmp_path):
+    card = write_shards(
+        [sample(1)], tmp_path / "set", {**CARD, "extra": {"a": [1]}, "categories": [{"id": 1, "name": "c", "own": 2}]}
+    )
+    assert ShardSet.open(tmp_path / "set").card == card
+
+
+@pytest.mark.parametrize("damage", [b"this is no tar" * 100, b"", bytes(512), bytes(10240), b"\xff" * 600])
+def test_a_shard_that_is_no_tar_costs_its_own_samples_only(damage, tmp_path):
+    write_shards(map(sample, range(4)), tmp_path / "set", CARD, shard_size=2)
+    (tmp_path / "set/000001.tar").write_bytes(damage)
+    shards = ShardSet.open(tmp_path / "set")
+    assert [shards.read_sample(0, i).key for i in range(2)] == ["key0", "key1"]
+    for i in (0, 1, 0):
+        with pytest.raises(DataError) as told:
+            shards.read_sample(1, i)
+        assert told.value.reason in ("bad_shard", "truncated_shard")
+    assert list(shards.altered_shards()) == [tmp_path / "set/000001.tar"]
+
+
+def test_a_shard_that_has_gone_is_no_fault_of_the_data(tmp_path):
+    write_shards(map(sample, range(4)), tmp_path / "set", CARD, shard_size=2)
+    shards = ShardSet.open(tmp_path / "set")
+    (tmp_path / "set/000001.tar").unlink()
+    with pytest.raises(OSError, match=r"000001\.tar"):
+        shards.read_sample(1, 0)
+
+
+def pax(records, kind=tarfile.XHDTYPE, size=None):
+    info = tarfile.TarInfo("pax")
+    info.type, info.size = kind, len(records) if size is None else size
+    return info.tobuf(tarfile.USTAR_FORMAT) + records + bytes(-len(records) % 512)
+
+
+def plain(name, data, **fields):
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info.tobuf(tarfile.GNU_FORMAT) + data + bytes(-len(data) % 512)
+
+
+GOOD = [("k.jpg", picture()), ("k.json", META), ("k.txt", b"c")]
+HOSTILE = {
+    "2 million digits": pax(b"1" * 2_000_000 + b" path=x"),
+    "size of 5,000 digits": pax(b"5020 size=" + b"9" * 5_000 + b"\n"),
+    "nested": 3_000 * pax(b"", tarfile.GNUTYPE_LONGNAME),
+    "nested pax": 3_000 * pax(b""),
+    "long name of 2^40": plain("x", b"", type=tarfile.GNUTYPE_LONGNAME)[:124]
+    + b"\x80"
+    + (1 << 40).to_bytes(11)
+    + bytes(376),
+    "below 0": plain("a.jpg", b"")[:124] + b"\xff" * 12 + plain("a.jpg", b"")[136:],
+    "sparse list without end": pax(b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n")
+    + plain("x", b"9" * 4_000 + b"\n" + b"1\n" * 40_000),
+    "half a sparse list": pax(b"22 GNU.sparse.map=0,x\n"),
+    "no number": plain("a.jpg", b"", mode=0)[:100] + b"zzzzzzzz" + plain("a.jpg", b"")[108:],
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_header_ends_a_shard_and_what_stands_before_is_read(name, tmp_path):
+    good = b"".join(plain(*member) for member in GOOD)
+    (tmp_path / "a.tar").write_bytes(good + HOSTILE[name] + plain("z.jpg", picture()))
+    index = ShardIndex.open(tmp_path / "a.tar")
+    assert [key for key, _ in index.entries][:1] == ["k"]
+    assert index.dropped["truncated_shard"] == 1
+    write_shards([sample(1)], tmp_path / "set", CARD)
+    (tmp_path / "set/000000.tar").write_bytes(HOSTILE[name])
+    with pytest.raises(DataError) as told:
+        ShardSet.open(tmp_path / "set").read_sample(0, 0)
+    assert told.value.reason in ("bad_shard", "truncated_shard")
+
+
+def test_long_names_and_further_headers_of_ordinary_tars_are_read(tmp_path):
+    for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+        with tarfile.open(tmp_path / "a.tar", "w", format=form) as tar:
+            for ending, data in GOOD:
+                info = tarfile.TarInfo("deep/" * 300 + "é" * 100 + "-" + ending)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+        assert ShardSet.open(str(tmp_path / "a.tar")).read_sample(0, 0).caption == "c"
+
+
+def test_a_member_too_large_to_read_is_refused_by_its_header(tmp_path):
+    head = plain("k.jpg", picture()) + plain("k.txt", b"c") + plain("k.json", b"")[:124]
+    json_header = tarfile.TarInfo("k.json")
+    json_header.size = 6 << 30
+    (tmp_path / "a.tar").write_bytes(head[:-124] + json_header.tobuf(tarfile.GNU_FORMAT))
+    with (tmp_path / "a.tar").open("r+b") as file:
+        file.truncate((6 << 30) + 20_480)  # a hole: no disk is taken
+    with pytest.raises(DataError) as told:
+        ShardSet.open(str(tmp_path / "a.tar")).read_sample(0, 0)
+    assert told.value.reason == "member_too_large"
+
+
+def test_a_name_of_other_bytes_than_utf8_is_left_out(tmp_path):
+    data = b"".join(plain(*member) for member in GOOD) + plain("\udcff.jpg", picture()) + bytes(1024)
+    (tmp_path / "a.tar").write_bytes(data)
+    index = ShardIndex.open(tmp_path / "a.tar")
+    assert (len(index), index.dropped) == (1, {"bad_name": 1})
+
+
+SAMPLE_FAULTS = [
+    ({"width": 10**400}, "bad_size"),
+    ({"width": True}, "bad_size"),
+    ({"width": 20.0}, "bad_size"),
+    ({"height": "10"}, "bad_size"),
+    ({"neg_category_ids": ["1"]}, "bad_json"),
+    ({"not_exhaustive_category_ids": {"1": 2}}, "bad_json"),
+    ({"captions": [1]}, "bad_text"),
+]
+
+
+@pytest.mark.parametrize(("changes", "reason"), SAMPLE_FAULTS, ids=str)
+def test_a_field_of_a_sample_of_another_type_costs_the_sample(changes, reason, tmp_path):
+    meta = json.dumps(json.loads(META) | changes).encode()
+    shards = ShardSet.open(str(tar_of(tmp_path / "a.tar", [("k.jpg", picture()), ("k.json", meta)])))
+    with pytest.raises(DataError) as told:
+        shards.read_sample(0, 0)
+    assert told.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b'{"schema":1,"regions":' + b"[" * 100_000, b'{"a":"\\ud800"}', b'{"width":' + b"9" * 5_000, b"\xff", b"[]"],
+)
+def test_json_that_breaks_readers_costs_the_sample(text, tmp_path):
+    shards = ShardSet.open(str(tar_of(tmp_path / "a.tar", [("k.jpg", picture()), ("k.json", text)])))
+    with pytest.raises(DataError) as told:
+        shards.read_sample(0, 0)
+    assert told.value.reason == "bad_json"
+
+
+def test_a_field_of_a_region_of_another_type_costs_the_region():
+    good = {"box": [1, 2, 9, 8], "phrase": "a cup"}
+    faults = {
+        "bad_crowd": {"crowd": "0"}, "bad_category_id": {"category_id": "3"}, "bad_score": {"score": "high"},
+        "bad_box": {"box": [1, 2, "9", 8]}, "nan_box": {"box": [1, 2, float("inf"), 8]},
+    }  # fmt: skip
+    meta = json.loads(META) | {"regions": [good, *({**good, **fault} for fault in faults.values())]}
+    found = Sample.from_json("k", picture(), "jpg", "c", meta)
+    assert len(found.regions) == 1
+    assert found.dropped == dict.fromkeys(faults, 1)
