@@ -12,6 +12,7 @@ from transformers import (
 from cloc.losses.alignment import focal_alignment, focal_alignment_plain
 from cloc.losses.chunked import contrast_chunked
 from cloc.losses.contrastive import contrast
+from cloc.model_folders import never_ask
 from cloc.models.classification import ClocForZeroShotImageClassification
 from cloc.models.configuration import ClocConfig, ClocVisionConfig
 from cloc.models.detection import ClocForObjectDetection
@@ -21,6 +22,7 @@ from cloc.models.processing import ClocProcessor
 from cloc.structures import Batch, DataError, Outputs, Region, Sample
 from cloc.version import __version__
 
+never_ask()
 AutoConfig.register("cloc", ClocConfig, exist_ok=True)
 AutoConfig.register("cloc_vision_model", ClocVisionConfig, exist_ok=True)
 AutoModel.register(ClocConfig, ClocModel, exist_ok=True)

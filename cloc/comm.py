@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
+
+Value = TypeVar("Value")
 
 
 def rank() -> int:
@@ -162,6 +165,24 @@ def from_main(value: object) -> object:
     values = [value]
     dist.broadcast_object_list(values)
     return values[0]
+
+
+def on_main(work: Callable[[], Value]) -> Value:
+    """What the main rank's work gives, on every rank; the others wait.
+
+    Raises:
+        ValueError, OSError: on every rank, what the work raised of these, so that no rank waits for one that is gone.
+    """
+    done: tuple[Value | None, Exception | None] = None, None
+    if is_main():
+        try:
+            done = work(), None
+        except (ValueError, OSError) as error:
+            done = None, error
+    value, error = cast("tuple[Value, Exception | None]", from_main(done))
+    if error is not None:
+        raise error
+    return value
 
 
 def leave() -> None:

@@ -127,7 +127,7 @@ def sentences(names: Sequence[str], reads_definitions: bool, file: Path | None) 
         names: what is looked for.
         reads_definitions: whether the export was trained on `name, definition`.
         file: a category file with definitions (see `cloc.data.concepts.read_categories`), None for none; a name that
-            it lacks takes the definition of the entry nearest to it, as in training.
+            it lacks takes the definition of its head, as in training.
 
     Raises:
         ValueError: definitions for an export that was trained on bare names, or the file holds no categories.
@@ -167,8 +167,8 @@ def detect_files(
         ValueError: the export has no detector or cannot be read, or not one file could be read.
     """
     with weights_of(folder):
-        model = ClocForObjectDetection.from_pretrained(folder, use_safetensors=True).eval()
-        processor = AutoProcessor.from_pretrained(folder)
+        model = ClocForObjectDetection.from_pretrained(folder, trust_remote_code=False, use_safetensors=True).eval()
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     model.to(find_device())
     reads_definitions = model.config.detector_config.definitions
     concepts = sentences(names, reads_definitions, definitions)

@@ -6,6 +6,7 @@ import math
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -13,6 +14,7 @@ from types import FrameType
 import torch
 
 from cloc import checkpoint, comm
+from cloc.disk import removed_unless_done
 from cloc.metering import Meter
 from cloc.stepper import Stepper
 from cloc.structures import Batch, LossReport
@@ -50,10 +52,14 @@ class Plan:
 
 
 class Stop:
-    """Becomes true at SIGTERM or Ctrl-C, so that the loop saves and ends after the step it is in."""
+    """Hears SIGTERM and Ctrl-C, so that the loop saves and ends after the step it is in.
+
+    Attributes:
+        asked: the signal that came last, 0 where none did.
+    """
 
     def __enter__(self) -> Stop:
-        self.asked = False
+        self.asked = 0
         self._before = {name: signal.signal(name, self._ask) for name in (signal.SIGTERM, signal.SIGINT)}
         return self
 
@@ -62,17 +68,19 @@ class Stop:
             signal.signal(name, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+        self.asked = number
 
 
-def train(stepper: Stepper, batches: Iterable[Batch], losses: Losses, meter: Meter, plan: Plan) -> bool:
+def train(stepper: Stepper, batches: Iterable[Batch], losses: Losses, meter: Meter, plan: Plan) -> int:
     """Train from `plan.first_step` to `plan.steps`.
 
     Returns:
-        True when all steps are done, False when it was asked to stop; then a checkpoint was saved.
+        0 when all steps are done, else the signal that asked to stop (SIGTERM where another rank heard it); then a
+        checkpoint was saved.
 
     Raises:
         FloatingPointError: a loss or gradient is not finite; the message names the step and the samples.
+        OSError: a file of the run cannot be written; the checkpoints that were there are whole.
     """
     with Stop() as stop:
         stream = iter(batches)
@@ -83,7 +91,7 @@ def train(stepper: Stepper, batches: Iterable[Batch], losses: Losses, meter: Met
                 batch = next(stream)
                 report, share = losses(batch.to(stepper.device), step)
                 stepper.backward(share)
-                local, stopping = reduce_figures(report, share, stop.asked, stepper.device)
+                local, stopping = reduce_figures(report, share, stop.asked > 0, stepper.device)
                 check_figures(local, report, batch, step)
                 for name, value in local.items():
                     figures[name] += value if name.startswith(COUNTED) else value / plan.accumulation
@@ -98,8 +106,8 @@ def train(stepper: Stepper, batches: Iterable[Batch], losses: Losses, meter: Met
             if done == plan.steps or done % plan.checkpoint_every == 0 or stopping:
                 save(stepper, plan, done)
             if stopping and done < plan.steps:
-                return False
-    return True
+                return stop.asked or signal.SIGTERM
+    return 0
 
 
 def reduce_figures(
@@ -128,13 +136,14 @@ def check_figures(figures: Mapping[str, float], report: LossReport, batch: Batch
 
 
 def save(stepper: Stepper, plan: Plan, done: int) -> None:
-    """Write the checkpoint after `done` steps; every rank calls it."""
+    """Write the checkpoint after `done` steps; every rank calls it.
+
+    Raises:
+        OSError: on every rank, where the disk is full or cannot be written; what was half written is gone.
+    """
     folder = plan.folder / "checkpoints"
-    if comm.is_main():
-        checkpoint.begin(folder, done)
-    comm.barrier()
-    temporary = folder / f".step-{done}.part"
-    stepper.save(temporary)
-    if comm.is_main():
-        checkpoint.finish(temporary, {"step": done, **plan.state}, plan.keep_checkpoints)
-    comm.barrier()
+    temporary = checkpoint.part(folder, done)
+    comm.on_main(lambda: checkpoint.begin(folder, done))
+    with removed_unless_done(temporary) if comm.is_main() else nullcontext():
+        stepper.save(temporary)
+        comm.on_main(lambda: checkpoint.finish(temporary, {"step": done, **plan.state}, plan.keep_checkpoints))

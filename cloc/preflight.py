@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +116,12 @@ def data_facts(config: Config, sources: Sequence[Source]) -> list[dict[str, Any]
             }
         )
     return told
+
+
+def skip_lines(skipped: Mapping[str, int], taken: int, sources: Sequence[Source]) -> list[str]:
+    """What was left out while training, by reason; the same sample counts whenever it was taken."""
+    if not any(skipped.values()):
+        return []
+    held = sum(source.shards.num_samples for source in sources)
+    told = ", ".join(f"{reason} {count:,}" for reason, count in sorted(skipped.items()))
+    return [f"left out, in {taken:,} samples taken from {held:,} ({taken / held:.2f} passes): {told}"]

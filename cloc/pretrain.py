@@ -12,21 +12,24 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections import Counter
-
     import torch
     from transformers import PreTrainedTokenizerBase
 
     from cloc.config import Config
     from cloc.data.loader import Source
+    from cloc.metering import Meter
     from cloc.models.modeling import ClocModel
     from cloc.stepper import Stepper
+
+USUAL = "configs/quickstart.yaml"
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -45,12 +48,20 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "overrides", nargs="*", metavar="KEY=VALUE", help="config fields to change, such as optim.lr=1e-3"
     )
     parser.add_argument(
-        "--config", default="configs/quickstart.yaml", help="YAML file (default: %(default)s, rendered scenes)"
+        "--config", metavar="FILE", help=f"YAML file (default: {USUAL}, rendered scenes; with --resume FOLDER its own)"
     )
     parser.add_argument(
         "--resume",
         metavar="auto|FOLDER",
-        help="continue a killed run: auto takes the newest unfinished one of equal config, FOLDER that one",
+        help="continue a run: auto takes the newest unfinished one of equal config, FOLDER that one with its own "
+        "config; a longer train.steps=N may be asked of it, finished or not",
+    )
+    parser.add_argument(
+        "--export",
+        type=Path,
+        metavar="OUT",
+        help="write the newest checkpoint of --resume as an export to OUT, marked unfinished, and end; it is never "
+        "taken for the newest export",
     )
     parser.add_argument("--runs", default="runs", type=Path, help="folder of runs (default: %(default)s)")
     plan = parser.add_argument_group("planning", "what a recipe costs, before it is paid for; nothing is trained")
@@ -63,11 +74,16 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train and export; 0 when finished, 143 when asked to stop before the end."""
+    """Train and export; 0 when finished, 130 or 143 when Ctrl-C or SIGTERM asked to stop before the end."""
+    with ExitStack() as held:  # the lock of the run's folder
+        return train(options, held)
+
+
+def train(options: argparse.Namespace, held: ExitStack) -> int:
+    """See `run`."""
     import torch
 
-    from cloc import build, comm, engine, preflight, runs
-    from cloc.config import load_config
+    from cloc import build, comm, command, engine, preflight, runs
     from cloc.metering import Meter
     from cloc.metering.trackers import check_trackers
     from cloc.optim import learning_rate
@@ -76,12 +92,12 @@ def run(options: argparse.Namespace) -> int:
     from cloc.workers import make_loader
 
     # 1. what to do
-    config = load_config(options.config, options.overrides)
+    config = config_of(options)
     check_trackers(config.run.trackers)
     deepspeed = build.deepspeed_file(config, options.local_rank is not None)
     settings = None if deepspeed is None else read_deepspeed(deepspeed)
     device = take_place(config, deepspeed is not None)
-    resumed = None if options.resume is None else runs.open_run(options.runs, config, options.resume)
+    resumed = None if options.resume is None else runs.open_run(options.runs, config, options.resume, held=held)
 
     # 2. build
     sources, tokenizer = build.make_sources(config), build.make_tokenizer(config)
@@ -92,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
     model.to(device)
     teacher = build.teacher.make_teacher(config, model)
     stepper = build.make_stepper(config, model, settings)
-    folder, checkpoint = resumed or runs.open_run(options.runs, config, None)  # a new one: nothing was refused
+    folder, checkpoint = resumed or runs.open_run(options.runs, config, None, held=held)  # nothing was refused
     first_step = 0 if checkpoint is None else load(stepper, checkpoint)
     batches = make_loader(build.make_batches(config, sources, tokenizer, first_step), build.num_workers(config))
     batches = joined(batches, config.train.accumulation) if config.train.cached else batches
@@ -110,17 +126,35 @@ def run(options: argparse.Namespace) -> int:
         train.checkpoint_every, train.keep_checkpoints, state,
     )  # fmt: skip
     meter = Meter(folder, config.steps, first_step, train.log_every, not comm.is_main(), config.run.trackers)
-    finished = engine.train(stepper, batches, build.make_losses(config, stepper, teacher), meter, plan)
-    meter.close()
+    try:
+        with closing(meter):
+            stopped = engine.train(stepper, batches, build.make_losses(config, stepper, teacher), meter, plan)
 
-    # 5. hand over
-    weights = stepper.weights()
-    if comm.is_main() and finished:
-        hand_over(config, model, weights, tokenizer, folder, sources, meter.skipped)
-    elif comm.is_main():
-        print(f"stopped on request; go on with --resume {folder}")
+        # 5. hand over
+        weights = stepper.weights()
+        if comm.is_main() and not stopped:
+            hand_over(config, model, weights, tokenizer, folder, sources, meter)
+    except OSError as error:
+        raise ValueError(f"{command.told(error)}; when that is put right, go on with: {again(folder)}") from error
+    if comm.is_main() and stopped:
+        print(f"stopped on request; go on with: {again(folder)}")
+        print(f"to export it as it stands: {again(folder, '--export', f'{folder}-unfinished')}")
     comm.leave()
-    return 0 if finished else 143
+    return 128 + stopped if stopped else 0
+
+
+def config_of(options: argparse.Namespace) -> Config:
+    """The config that the command line means."""
+    from cloc import runs
+    from cloc.config import load_config
+
+    return load_config(runs.config_of_call(options.config, options.resume, USUAL), options.overrides)
+
+
+def again(folder: Path, *more: str) -> str:
+    """The command line that goes on with a run, to be pasted."""
+    script = sys.argv[0] if Path(sys.argv[0]).name == "pretrain.py" else "cloc/pretrain.py"
+    return shlex.join(["python", script, "--resume", str(folder), *more])
 
 
 def take_place(config: Config, deepspeed: bool) -> str:
@@ -151,7 +185,7 @@ def hand_over(
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
     sources: list[Source],
-    skipped: Counter[str],
+    meter: Meter,
 ) -> None:
     """Write the export, and say where it is and what was left out on the way."""
     from cloc import build, preflight
@@ -161,16 +195,44 @@ def hand_over(
     data = preflight.data_facts(config, sources)
     size = build.export_detection_size(config)
     print(f"export: {write_export(model, weights, tokenizer, folder, facts, data, size)}")
-    if skipped:
-        print("skipped or left out, by reason: " + ", ".join(f"{k} {v}" for k, v in sorted(skipped.items())))
+    for line in preflight.skip_lines(meter.skipped, facts["samples"], sources):
+        print(line)
+
+
+def export_unfinished(options: argparse.Namespace) -> None:
+    """Write the newest whole checkpoint of a run as an export that says that it is unfinished; nothing is trained."""
+    from cloc import build, preflight, runs
+    from cloc.checkpoint import read_state, read_weights
+    from cloc.export import write_export
+
+    out, config = options.export, config_of(options)
+    if options.resume is None:
+        raise ValueError("--export: name the run whose newest checkpoint is to be exported, as --resume runs/NAME")
+    if out.exists():
+        raise ValueError(f"--export {out}: is there already; name a new folder")
+    folder, checkpoint = runs.find_run(options.runs, config, options.resume)
+    if checkpoint is None:
+        raise ValueError(
+            f"--resume {folder}: has no checkpoint yet; the first one comes after "
+            f"{config.train.checkpoint_every:,} steps"
+        )
+    sources, tokenizer = build.make_sources(config), build.make_tokenizer(config)
+    model = build.make_empty_model(config, tokenizer)
+    weights, step = read_weights(checkpoint, model), read_state(checkpoint)["step"]
+    model.load_state_dict(weights)
+    samples = build.num_samples(config, sources) * step // config.steps
+    facts = preflight.facts(config, samples) | {"steps": step, "unfinished": {"steps": config.steps}}
+    data, size = preflight.data_facts(config, sources), build.export_detection_size(config)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_export(model, weights, tokenizer, out.parent, facts, data, size, out.name)
+    print(f"export: {out} (unfinished: step {step:,} of {config.steps:,}; give its path, it is never the newest one)")
 
 
 def print_plan(options: argparse.Namespace) -> int:
     """Say what the recipe costs; 0."""
-    from cloc.config import load_config
     from cloc.planning import plan_lines
 
-    config = load_config(options.config, options.overrides)
+    config = config_of(options)
     for line in plan_lines(config, options.devices, options.zero, not options.no_measure):
         print(line, flush=True)
     return 0
@@ -183,7 +245,9 @@ def load(stepper: Stepper, checkpoint: Path) -> int:
     from cloc.checkpoint import read_state
 
     state = read_state(checkpoint)
-    torch.set_num_threads(state["threads"])  # sums in another order would not be bit for bit the same
+    torch.set_num_threads(
+        state.get("threads", torch.get_num_threads())
+    )  # sums in another order would not be bit for bit the same
     stepper.load(checkpoint)
     return state["step"]
 
@@ -193,7 +257,10 @@ def main(arguments: list[str]) -> int:
     from cloc import command
 
     options = parse_arguments(arguments)
-    return command.run(lambda: print_plan(options) if options.plan else run(options), "no step was done")
+    work = print_plan if options.plan else export_unfinished if options.export is not None else run
+    return command.run(
+        lambda: work(options), "a run that has a checkpoint goes on with the same command and --resume auto"
+    )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ import torch
 from tokenizers import normalizers
 from transformers import AutoTokenizer, CLIPTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from cloc.model_folders import refusing_code
+
 MAX_TOKENS = 77
 _SPACES = re.compile(r"\s+")
 _APART = re.compile(r"[_/\s]+")
@@ -84,7 +86,8 @@ def load_tokenizer(name: str, lower_case: bool = False) -> PreTrainedTokenizerBa
         own.backend_tokenizer.no_padding()
         return own
     try:
-        loaded = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        with refusing_code(name):
+            loaded = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"tokenizer {name}: expected clip, a transformers folder or a hub name ({reason})") from error

@@ -13,6 +13,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,13 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train and hand over; 0 when finished, 143 when asked to stop before the end."""
+    """Train and hand over; 0 when finished, 130 or 143 when Ctrl-C or SIGTERM asked to stop before the end."""
+    with ExitStack() as held:  # the lock of the run's folder
+        return train(options, held)
+
+
+def train(options: argparse.Namespace, held: ExitStack) -> int:
+    """See `run`."""
     import torch
 
     from cloc import comm
@@ -79,21 +86,21 @@ def run(options: argparse.Namespace) -> int:
     if config.train.gradient_checkpointing:
         built.trainee.host.gradient_checkpointing_enable({"use_reentrant": False})
     stepper = make_stepper(config, built.trainee.to(device).train(), built.where, settings)
-    folder, checkpoint = open_run(options.runs, config, options.resume)
+    folder, checkpoint = open_run(options.runs, config, options.resume, held)
     first = 0 if checkpoint is None else load(stepper, checkpoint)
 
     # 3. train and hand over
     session = Session(config, host, places, tuple(conversations), skipped, built, folder, first)
     if comm.is_main():
         print(*session.lines(device), sep="\n", flush=True)
-    finished, left_out = session.train(stepper)
+    stopped, left_out = session.train(stepper)
     weights = stepper.weights()
-    if comm.is_main() and finished:
+    if comm.is_main() and not stopped:
         print(*session.hand_over(weights, left_out), sep="\n")
     elif comm.is_main():
         print(f"stopped on request; go on with --resume {folder}")
     comm.leave()
-    return 0 if finished else 143
+    return 128 + stopped if stopped else 0
 
 
 def check_batch(config: TuneConfig, conversations: int, world: int) -> None:
@@ -116,7 +123,9 @@ def load(stepper: Stepper, checkpoint: Path) -> int:
     from cloc.checkpoint import read_state
 
     state: dict[str, Any] = read_state(checkpoint)
-    torch.set_num_threads(state["threads"])  # sums in another order would not be bit for bit the same
+    torch.set_num_threads(
+        state.get("threads", torch.get_num_threads())
+    )  # sums in another order would not be bit for bit the same
     stepper.load(checkpoint)
     return state["step"]
 

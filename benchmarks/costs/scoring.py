@@ -96,7 +96,7 @@ def _answers(
 def arrays_seconds(truth_file: Path, answers_file: Path) -> tuple[float, float]:
     """From arrays to the figures of all protocols, and from there to their intervals."""
     truth = read_truth(json.loads(truth_file.read_bytes()))
-    detections, _ = read_detections(json.loads(answers_file.read_bytes()), truth)
+    detections, *_ = read_detections(json.loads(answers_file.read_bytes()), truth)
     start = time.perf_counter()
     judge, every = LvisJudge(truth, detections), np.ones(CATEGORIES, dtype=bool)
     found = [judge.curves(protocol) for protocol in PROTOCOLS]

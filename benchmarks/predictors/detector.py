@@ -99,8 +99,8 @@ class ClocDetector:
         from cloc import ClocForObjectDetection
 
         with weights_of(folder):
-            model = ClocForObjectDetection.from_pretrained(folder, use_safetensors=True)
-            self.processor = AutoProcessor.from_pretrained(folder)
+            model = ClocForObjectDetection.from_pretrained(folder, trust_remote_code=False, use_safetensors=True)
+            self.processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
         self.model: Any = model.to(device).eval()
         self.form = DEFINED if self.model.config.detector_config.definitions else NAME
         self.batch_size = batch_size

@@ -30,8 +30,8 @@ class ForeignCrop:
 
     def __init__(self, place: str, device: str, batch_size: int) -> None:
         with weights_of(place):
-            model = AutoModel.from_pretrained(place, dtype=torch.float32, use_safetensors=True)
-            self.processor: Any = AutoProcessor.from_pretrained(place)
+            model = AutoModel.from_pretrained(place, dtype=torch.float32, trust_remote_code=False, use_safetensors=True)
+            self.processor: Any = AutoProcessor.from_pretrained(place, trust_remote_code=False)
         self.model: Any = model.to(device).eval()
         self.device, self.batch_size = device, batch_size
         self.is_clip = self.model.config.model_type == "clip"

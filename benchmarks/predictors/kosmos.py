@@ -75,8 +75,10 @@ class Kosmos:
 
     def __init__(self, place: str, device: str, batch_size: int, question: str | None = None) -> None:
         with weights_of(place):
-            model = Kosmos2ForConditionalGeneration.from_pretrained(place, use_safetensors=True)
-            self.processor: Any = AutoProcessor.from_pretrained(place)
+            model = Kosmos2ForConditionalGeneration.from_pretrained(
+                place, trust_remote_code=False, use_safetensors=True
+            )
+            self.processor: Any = AutoProcessor.from_pretrained(place, trust_remote_code=False)
         self.model: Any = model.to(device).eval()
         self.device, self.batch_size, self.question = device, batch_size, question or GROUNDED
         self.places = Cells(self.processor)

@@ -71,8 +71,10 @@ def load_model(given: Path, device: str = "cpu", batch_size: int = 64) -> Loaded
     # Sizes that differ are let through only to be refused below, in one message with the other kinds.
     how = {"output_loading_info": True, "ignore_mismatched_sizes": True}
     with weights_of(folder):
-        model, info = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **how)
-        processor = AutoProcessor.from_pretrained(folder)
+        model, info = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, **how
+        )
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     odd = {kind: sorted(map(str, info[kind])) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")}
     if any(odd.values()):
         listed = "; ".join(f"{kind.replace('_', ' ')}: {keys[:3]}" for kind, keys in odd.items() if keys)

@@ -62,8 +62,8 @@ class TransformersMllm:
         question: str = QUESTION,
     ) -> None:
         with weights_of(place):
-            model = AutoModelForImageTextToText.from_pretrained(place, use_safetensors=True)
-            self.processor: Any = AutoProcessor.from_pretrained(place)
+            model = AutoModelForImageTextToText.from_pretrained(place, trust_remote_code=False, use_safetensors=True)
+            self.processor: Any = AutoProcessor.from_pretrained(place, trust_remote_code=False)
         self.model: Any = model.to(device).eval()
         self.device, self.batch_size, self.places, self.question = device, batch_size, places, question
         if self.processor.chat_template is None:

@@ -30,8 +30,10 @@ class _Rival(ABC):
 
     def __init__(self, place: str, device: str, batch_size: int) -> None:
         with weights_of(place):
-            model = AutoModelForZeroShotObjectDetection.from_pretrained(place, use_safetensors=True)
-            self.processor: Any = AutoProcessor.from_pretrained(place)
+            model = AutoModelForZeroShotObjectDetection.from_pretrained(
+                place, trust_remote_code=False, use_safetensors=True
+            )
+            self.processor: Any = AutoProcessor.from_pretrained(place, trust_remote_code=False)
         self.model: Any = model.to(device).eval()
         self.name, self.device, self.batch_size = self.model.config.model_type, device, batch_size
 

@@ -19,6 +19,7 @@ from benchmarks.predictors.readings import readings_of
 from benchmarks.predictors.rivals import GROUNDED, OWL, GroundedDetector, OwlDetector
 from benchmarks.session import Side
 from cloc.export import CARD, read_card
+from cloc.model_folders import refusing_code
 
 OUR_DETECTOR = "ClocForObjectDetection"
 
@@ -83,7 +84,8 @@ def _config(source: Path | str) -> dict[str, Any]:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(source).to_dict()
+        with refusing_code(source):
+            return AutoConfig.from_pretrained(source, trust_remote_code=False).to_dict()
     except OSError as error:
         raise ValueError(
             f"--model {source}: no folder of that name, and not to be had from the hub ({error})"

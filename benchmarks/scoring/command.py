@@ -27,7 +27,7 @@ from benchmarks.scoring.detections import is_lvis, read_detections, read_truth
 from benchmarks.scoring.expressions import read_grounding
 from benchmarks.scoring.official import official_lvis_ap
 from benchmarks.scoring.origin import checkout, digest, machine, versions
-from benchmarks.scoring.reading import entries_of, parts_of, read_any
+from benchmarks.scoring.reading import entries_of, parts_of, read_any, repeated
 from benchmarks.scoring.refer import refer_folder, refer_lines
 from benchmarks.scoring.words import FERRET, kind_of, score_words
 
@@ -35,6 +35,7 @@ GROUNDING, PLUS_ONE = "phrase-box/xyxy", "phrase-box/xyxy-plus-one"
 PROTOCOLS = {"lvis": lvis_ap.PROTOCOLS, "coco": coco_ap.PROTOCOLS, "grounding": (GROUNDING, PLUS_ONE)}
 DETECTION_PROTOCOLS = (*lvis_ap.PROTOCOLS, *coco_ap.PROTOCOLS)
 SEED = 0
+TWICE = "annotated boxes that stand there twice, number for number"
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,8 @@ def _check_options(asked: Asked, kind: str) -> None:
 
 def _detection(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _Scored:
     truth = read_truth(annotations)
-    detections, skipped = read_detections(predictions, truth)
+    detections, skipped, notes = read_detections(predictions, truth)
+    twice = repeated(truth.images, truth.categories, truth.boxes_xywh)
     fixed_k = lvis_ap.FIXED_K if asked.fixed_k is None else asked.fixed_k
     figures, charts = [], list[Chart]()
     judge = lvis_ap.LvisJudge(truth, detections) if kind == "lvis" and not asked.official else None
@@ -219,7 +221,10 @@ def _detection(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _
         rendered=isinstance(info, dict) and info.get("rendered") is True,
         num_examples=len(truth.image_ids),
         skipped=skipped,
-        notes=Counter({f"of {len(truth.image_ids):,} images without a prediction": silent, EMPTY: truth.num_empty}),
+        notes=Counter(
+            {f"of {len(truth.image_ids):,} images without a prediction": silent, EMPTY: truth.num_empty, TWICE: twice}
+        )
+        + notes,
         figures=figures,
         charts=charts[:1],
     )
@@ -241,7 +246,7 @@ def _grounding(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _
         rendered=read.rendered,
         num_examples=len(ious),
         skipped=read.skipped,
-        notes=read.notes,
+        notes=Counter({why: n for why, n in read.notes.items() if not (asked.plus_one and why == EMPTY)}),
         figures=[
             _Figure(
                 protocol,

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.metrics.detection import Detections, DetectionTruth
-from benchmarks.scoring.reading import Entry, boxes, different, entries_of, integers, numbers
+from benchmarks.metrics.detection import Detections, DetectionTruth, places_within
+from benchmarks.scoring.frames import XYWH, check_beside_truth, check_frame, evenly
+from benchmarks.scoring.reading import Entry, boxes, different, entries_of, flags, integers, numbers, repeated
 
 TRUTH, ANSWERS = "annotations", "predictions"
 _FEDERATED = ("neg_category_ids", "not_exhaustive_category_ids")
@@ -45,31 +46,33 @@ def read_truth(content: dict[str, Any]) -> DetectionTruth:
     by_image, by_category = np.argsort(image_ids), np.argsort(category_ids)
     sizes = np.stack([integers(images, side, "images") for side in ("width", "height")], axis=1)
     image_ids, category_ids = image_ids[by_image], category_ids[by_category]
+    owners, boxes_xywh = _known(annotations, "image_id", image_ids), boxes(annotations, "bbox", "annotations")
+    check_frame(boxes_xywh, sizes[by_image][owners], XYWH, TRUTH)
     return DetectionTruth(
         image_ids=image_ids,
         sizes=sizes[by_image],
         category_ids=category_ids,
         frequencies=frequencies[by_category],
-        images=_known(annotations, "image_id", image_ids),
+        images=owners,
         categories=_known(annotations, "category_id", category_ids),
-        boxes_xywh=boxes(annotations, "bbox", "annotations"),
+        boxes_xywh=boxes_xywh,
         areas=numbers(annotations, "area", "annotations"),
-        ignored=np.array([bool(one.get("ignore", 0)) for one in annotations], dtype=bool),
-        crowd=np.array([bool(one.get("iscrowd", 0)) for one in annotations], dtype=bool),
+        ignored=flags(annotations, "ignore"),
+        crowd=flags(annotations, "iscrowd"),
         negative_pairs=_numbered(pairs[0], image_ids, category_ids),
         open_pairs=_numbered(pairs[1], image_ids, category_ids),
     )
 
 
-def read_detections(content: Any, truth: DetectionTruth) -> tuple[Detections, Counter[str]]:
+def read_detections(content: Any, truth: DetectionTruth) -> tuple[Detections, Counter[str], Counter[str]]:
     """A COCO results file: a list of image_id, category_id, bbox (xywh pixels) and score, or an iterator of such lists.
 
     Returns:
-        the detections that can be scored, and the others counted by reason.
+        the detections that can be scored, the others counted by reason, and what else is to be said.
 
     Raises:
-        ValueError: a field is missing, NaN or wrong, an id occurs twice, boxes are xyxy, or not one detection is of an
-            image and a category of the annotation file.
+        ValueError: a field is missing, NaN or wrong, an id occurs twice, boxes are in another frame, or not one
+            detection is of an image and a category of the annotation file.
     """
     parts, ids, count = [], [], 0
     for part in content if isinstance(content, Iterator) else (content,):
@@ -84,6 +87,9 @@ def read_detections(content: Any, truth: DetectionTruth) -> tuple[Detections, Co
     image, there = _found(images, truth.image_ids)
     category, named_there = _found(categories, truth.category_ids)
     skipped = Counter(unknown_image=int((~there).sum()), unknown_category=int((there & ~named_there).sum()))
+    notes = Counter(
+        {"answers that stand there twice, number for number": repeated(image, category, boxes_xywh, scores)}
+    )
     kept = there & named_there
     if count and not kept.any():
         raise ValueError(
@@ -91,24 +97,36 @@ def read_detections(content: Any, truth: DetectionTruth) -> tuple[Detections, Co
             f"{images[0]}, category {categories[0]}); is it the annotation file of another split or version?"
         )
     _check_xywh(boxes_xywh[kept], truth.sizes[image[kept]])
-    return Detections(image[kept], category[kept], boxes_xywh[kept], scores[kept]), skipped
+    found = Detections(image[kept], category[kept], boxes_xywh[kept], scores[kept])
+    return found, skipped, notes + _beside_truth(found, truth)
 
 
 def _check_xywh(boxes_xywh: NDArray[np.float64], sizes: NDArray[np.int64]) -> None:
-    """Refuse negative sides, and boxes of which most end outside their image while all make sense as xyxy."""
+    """Refuse boxes in another frame than x, y, width, height in pixels, and negative sides."""
+    check_frame(boxes_xywh, sizes, XYWH, ANSWERS)
     negative = np.flatnonzero((boxes_xywh[:, 2:] < 0).any(axis=1))
     if negative.size:
         raise ValueError(
             f"{ANSWERS}: expected bbox as x, y, width, height, got {boxes_xywh[negative[0]].tolist()} with a negative "
             f"side ({negative.size:,} such); corners (xyxy) must be turned into x0, y0, x1 - x0, y1 - y0"
         )
-    beyond = (boxes_xywh[:, :2] + boxes_xywh[:, 2:] > sizes + 1).any(axis=1)
-    corners = (boxes_xywh[:, 2:] >= boxes_xywh[:, :2]).all(axis=1) & (boxes_xywh[:, 2:] <= sizes + 1).all(axis=1)
-    if beyond.sum() * 2 > len(beyond) and corners.all():
-        raise ValueError(
-            f"{ANSWERS}: expected bbox as x, y, width, height, but {beyond.sum():,} of {len(beyond):,} boxes end "
-            "outside their image and all of them fit as corners (xyxy); turn them into x0, y0, x1 - x0, y1 - y0"
-        )
+
+
+def _beside_truth(found: Detections, truth: DetectionTruth) -> Counter[str]:
+    """Hold each image's surest answers beside the annotated boxes of their category; see `check_beside_truth`."""
+    pairs = found.categories * len(truth.image_ids) + found.images
+    by_pair = np.argsort(truth.pairs, kind="stable")
+    first, end = (np.searchsorted(truth.pairs[by_pair], pairs, side) for side in ("left", "right"))
+    rows = np.flatnonzero(end > first)
+    rows = rows[np.lexsort((-found.scores[rows], pairs[rows]))]
+    counts = places_within(pairs[rows]) < (end - first)[rows]  # as many answers as there are boxes to be found
+    rows = evenly(np.sort(rows[counts]))
+    groups = np.repeat(np.arange(len(rows)), (end - first)[rows])
+    meant = by_pair[first[rows][groups] + places_within(groups)]
+    there = truth.boxes_xywh[meant]
+    corners = np.concatenate([there[:, :2], there[:, :2] + there[:, 2:]], axis=1)
+    sizes = truth.sizes[truth.images[meant]].astype(np.float64)
+    return check_beside_truth(found.boxes_xywh[rows][groups], corners, groups, sizes, "xywh")
 
 
 def _federation(
@@ -120,6 +138,7 @@ def _federation(
     for place, one in enumerate(categories):
         if one.get("frequency") not in ("r", "c", "f"):
             raise ValueError(f"categories[{place}]: expected frequency r, c or f, got {one.get('frequency')!r}")
+    ids = integers(images, "id", "images").tolist()
     for place, one in enumerate(images):
         for name in _FEDERATED:
             if not isinstance(one.get(name), list):
@@ -127,8 +146,15 @@ def _federation(
                     f"images[{place}]: expected the list {name} of an LVIS file, got {one.get(name)!r}; without it "
                     "false detections cannot be told from unannotated ones"
                 )
-    pairs = [[(one["id"], category) for one in images for category in one[name]] for name in _FEDERATED]
+    pairs = [
+        [(number, category) for number, one in zip(ids, images, strict=True) for category in _categories(one, name)]
+        for name in _FEDERATED
+    ]
     return np.array([one["frequency"] for one in categories], dtype="<U1"), pairs
+
+
+def _categories(image: Entry, name: str) -> list[int]:
+    return integers([{name: value} for value in image[name]], name, "images").tolist()
 
 
 def _numbered(

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.metrics.detection import EMPTY
-from benchmarks.scoring.reading import boxes, different, entries_of, integers
+from benchmarks.scoring.frames import XYXY, check_beside_truth, check_frame, evenly
+from benchmarks.scoring.reading import boxes, different, entries_of, integers, numbers
 
 TRUTH, ANSWERS = "annotations", "predictions"
 ANSWER = "pred_bbox_xyxy"
@@ -51,7 +52,7 @@ def read_grounding(annotations: Any, predictions: Any) -> Grounding:
 
     Raises:
         ValueError: a field is missing or wrong, a sent_id occurs twice, an answer names another image than the
-            annotation, most boxes end before they start, or no answer belongs to any expression.
+            annotation, boxes are in another frame than corners in pixels, or no answer belongs to any expression.
     """
     truth = entries_of(annotations, TRUTH)
     if not truth:
@@ -78,16 +79,22 @@ def read_grounding(annotations: Any, predictions: Any) -> Grounding:
     with_box = np.array([answer.get(ANSWER) is not None for answer in answers], dtype=bool)
     found = np.full((len(answers), 4), np.nan)
     found[with_box] = boxes([answer for answer in answers if answer.get(ANSWER) is not None], ANSWER, ANSWERS)
-    backwards = _backwards(found[known])
+    references, sizes = boxes(truth, "bbox", TRUTH), _sizes(truth)
+    sides = np.full((len(truth), 2), np.inf) if sizes is None else sizes
+    check_frame(references, sides, XYXY, TRUTH)
+    boxed = np.flatnonzero(known & with_box)
+    check_frame(found[boxed], sides[rows[boxed]], XYXY, ANSWERS)
+    some = evenly(boxed)
+    notes = check_beside_truth(found[some], references[rows[some]], np.arange(len(some)), sides[rows[some]], "xyxy")
+    backwards = int((found[boxed][:, 2:] < found[boxed][:, :2]).any(axis=1).sum())
     answers_xyxy = np.full((len(truth), 4), np.nan)
     answers_xyxy[rows[known]] = found[known]
-    references = boxes(truth, "bbox", TRUTH)
     splits = {str(entry["split"]) for entry in truth if "split" in entry}
     return Grounding(
         image_ids=image_ids,
         references_xyxy=references,
         answers_xyxy=answers_xyxy,
-        sizes=_sizes(truth),
+        sizes=sizes,
         split=splits.pop() if len(splits) == 1 else "all",
         rendered=all(entry.get("rendered") is True for entry in truth),
         skipped=Counter(unknown_sent_id=int((~known).sum())),
@@ -98,27 +105,13 @@ def read_grounding(annotations: Any, predictions: Any) -> Grounding:
                 "boxes that end before they start, counted as wrong": backwards,
                 EMPTY: int((references[:, 2:] <= references[:, :2]).any(axis=1).sum()),
             }
-        ),
+        )
+        + notes,
     )
 
 
 def _sizes(truth: list[dict[str, Any]]) -> NDArray[np.float64] | None:
-    sides = [(entry.get("width"), entry.get("height")) for entry in truth]
-    if not all(type(side) in (int, float) and side > 0 for pair in sides for side in pair):
+    if any(entry.get(side) is None for entry in truth for side in ("width", "height")):
         return None
-    return np.array(sides, dtype=np.float64)
-
-
-def _backwards(boxes_xyxy: NDArray[np.float64]) -> int:
-    """How many boxes end before they start.
-
-    Raises:
-        ValueError: most do.
-    """
-    count = int((boxes_xyxy[:, 2:] < boxes_xyxy[:, :2]).any(axis=1).sum())
-    if count * 2 > len(boxes_xyxy):
-        raise ValueError(
-            f"{ANSWERS}: expected {ANSWER} as x0, y0, x1, y1 in pixels, but {count:,} of {len(boxes_xyxy):,} boxes end "
-            "before they start; x, y, width, height must be turned into corners"
-        )
-    return count
+    sides = np.stack([numbers(truth, side, TRUTH) for side in ("width", "height")], axis=1)
+    return sides if (sides > 0).all() else None

@@ -1,8 +1,8 @@
-"""Opens JSON and JSON lines, and takes columns of numbers out of them."""
+"""Opens JSON and JSON lines, and takes columns of numbers out of them; numbers as texts are read as the numbers."""
 
 from __future__ import annotations
 
-import json
+import codecs
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.plain import plain
+
+_files, _numbers = plain("files"), plain("data.formats.numbers")
 Entry = dict[str, Any]
 LARGE = 64 << 20
 """Bytes from which on a list is read in parts."""
@@ -28,14 +31,17 @@ def read_any(path: Path, what: str) -> Any:
         raise ValueError(f"{what}: expected a file, found none at {path}")
     raw = path.read_bytes()
     try:
-        return json.loads(raw)
+        return _files.parse_json(raw, str(path))
     except ValueError as whole:
-        lines = [line for line in raw.splitlines() if line.strip()]
+        lines = [line for line in raw.removeprefix(codecs.BOM_UTF8).split(b"\n") if line.strip()]
+        if not lines:
+            return []
+        if len(lines) == 1:
+            raise ValueError(f"{what}: expected JSON or JSON lines, got neither ({whole})") from None
         try:
-            entries = [json.loads(line) for line in lines]
+            return [_files.parse_json(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
         except ValueError as error:
-            raise ValueError(f"{what}: expected JSON or JSON lines, got neither in {path} ({whole})") from error
-        return entries
+            raise ValueError(f"{what}: expected JSON or JSON lines, got neither ({whole}; {error})") from None
 
 
 def parts_of(path: Path, what: str) -> Iterator[Any]:
@@ -59,7 +65,7 @@ def parts_of(path: Path, what: str) -> Iterator[Any]:
         last = cut is None
         piece = raw[start:-1] if last else raw[start : cut.start() + 1]
         try:
-            part = json.loads(b"[" + piece + b"]")
+            part = _files.parse_json(b"[" + piece + b"]", str(path))
         except ValueError:
             if start > 1:
                 raise ValueError(
@@ -93,10 +99,11 @@ def integers(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> 
         ValueError: one is missing or no whole number.
     """
     values = [entry.get(name) for entry in entries]
-    for place, value in enumerate(values, first):
-        if type(value) is not int:
-            raise ValueError(f"{what}[{place}]: expected a whole number {name}, got {value!r}")
-    return np.array(values, dtype=np.int64)
+    told = [_numbers.whole(value) for value in values]
+    if None in told:
+        place = told.index(None)
+        raise ValueError(f"{what}[{place + first}]: expected a whole number {name}, got {values[place]!r:.80}")
+    return np.array(told, dtype=np.int64)
 
 
 def numbers(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> NDArray[np.float64]:
@@ -106,10 +113,18 @@ def numbers(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> N
         ValueError: one is missing, no number, NaN or infinite.
     """
     values = [entry.get(name) for entry in entries]
-    for place, value in enumerate(values, first):
-        if type(value) not in (int, float):
-            raise ValueError(f"{what}[{place}]: expected a number {name}, got {value!r}")
-    return _finite(np.array(values, dtype=np.float64), name, what, first)
+    told = [value if type(value) is float else _number(value) for value in values]
+    if None in told:
+        place = told.index(None)
+        raise ValueError(f"{what}[{place + first}]: expected a number {name}, got {values[place]!r:.80}")
+    return _finite(np.array(told, dtype=np.float64), name, what, first)
+
+
+def _number(value: object) -> float | None:
+    """The number that a value says, also one that is not finite; None where it says none."""
+    if isinstance(value, str) and value.strip().lower().lstrip("+-") in ("nan", "inf", "infinity"):
+        return float(value)
+    return _numbers.real(value)
 
 
 def boxes(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> NDArray[np.float64]:
@@ -119,10 +134,23 @@ def boxes(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> NDA
         ValueError: one is missing, not four numbers, NaN or infinite.
     """
     values = [entry.get(name) for entry in entries]
-    for place, value in enumerate(values, first):
-        if type(value) is not list or len(value) != 4 or not all(type(part) in (int, float) for part in value):
-            raise ValueError(f"{what}[{place}]: expected four numbers {name}, got {value!r}")
-    return _finite(np.array(values, dtype=np.float64).reshape(-1, 4), name, what, first)
+    told = [_numbers.four(value) for value in values]
+    if None in told:
+        place = told.index(None)
+        raise ValueError(f"{what}[{place + first}]: expected four numbers {name}, got {values[place]!r:.120}")
+    return _finite(np.array(told, dtype=np.float64).reshape(-1, 4), name, what, first)
+
+
+def flags(entries: Sequence[Entry], name: str) -> NDArray[np.bool_]:
+    """(K,) whether a flag is set: 0, "0", "false" and none are not."""
+    return np.array([_numbers.flag(entry.get(name, 0)) for entry in entries], dtype=bool)
+
+
+def repeated(*columns: NDArray) -> int:
+    """How many rows of some columns of one length stand there again, equal in every number."""
+    wide = np.column_stack([np.asarray(column, dtype=np.float64) for column in columns])
+    weights = np.random.default_rng(0).uniform(1, 2, wide.shape[1])  # equal rows have equal sums, others hardly ever
+    return len(wide) - len(np.unique(wide @ weights))
 
 
 def different(ids: NDArray[np.int64], name: str, what: str) -> None:

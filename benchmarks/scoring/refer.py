@@ -35,6 +35,7 @@ def refer_lines(folder: Path, split: str | None) -> list[dict[str, Any]]:
     dataset = read_refcoco(folder.parent, folder.name, split)
     rendered = {"rendered": True} if dataset.rendered else {}
     return [
-        {"image_id": one.image_id, "sent_id": one.sent_id, "bbox": list(one.box_xyxy), "split": one.split, **rendered}
+        {"image_id": one.image_id, "sent_id": one.sent_id, "bbox": list(one.box_xyxy), "split": one.split}
+        | {"width": dataset.images[one.image_id].width, "height": dataset.images[one.image_id].height, **rendered}
         for one in dataset.expressions
     ]

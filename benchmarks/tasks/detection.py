@@ -10,7 +10,6 @@ alone gives the same rows.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +35,8 @@ from benchmarks.tasks.contract import Options, Score, with_limit
 from benchmarks.tasks.photos import limited, photo_batches
 from cloc.boxes import iou, xywh_to_xyxy
 from cloc.data.formats.annotated import AnnotatedImage, AnnotatedSet, Category
+from cloc.data.formats.numbers import four, whole
+from cloc.files import read_json
 from cloc.text import concept_sentence
 
 Groups = Mapping[str, NDArray[np.bool_]]
@@ -94,7 +95,8 @@ def truth_of(dataset: AnnotatedSet, images: Sequence[AnnotatedImage]) -> Detecti
     """The annotations of these images, None where there is no image; for the errors see `read_truth`."""
     if not images:
         return None
-    return read_truth(only_images(json.loads(Path(dataset.file).read_bytes()), {image.image_id for image in images}))
+    content = read_json(Path(dataset.file), "an annotation file")
+    return read_truth(only_images(content, {image.image_id for image in images}))
 
 
 def form_of(predictor: DetectorPredictor, categories: Sequence[Category]) -> str:
@@ -104,10 +106,11 @@ def form_of(predictor: DetectorPredictor, categories: Sequence[Category]) -> str
 
 def only_images(content: dict[str, Any], kept: set[int]) -> dict[str, Any]:
     """An annotation file's content with only these images. COCO's files have no `area` in some exports: the box's."""
-    annotations = [one for one in content["annotations"] if one["image_id"] in kept]
+    annotations = [one for one in content["annotations"] if whole(one.get("image_id")) in kept]
     for one in annotations:
-        one.setdefault("area", one["bbox"][2] * one["bbox"][3])
-    images = [one for one in content["images"] if one["id"] in kept]
+        if one.get("area") is None and (box := four(one.get("bbox"))) is not None:
+            one["area"] = box[2] * box[3]
+    images = [one for one in content["images"] if whole(one.get("id")) in kept]
     return {**content, "images": images, "annotations": annotations}
 
 

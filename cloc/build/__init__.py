@@ -3,6 +3,7 @@
 from cloc.build.inputs import SCENES, data_root, make_batches, make_prompts, make_sources, num_samples, num_workers
 from cloc.build.model import (
     export_detection_size,
+    make_empty_model,
     make_model,
     make_model_config,
     make_text_config,
@@ -18,6 +19,7 @@ __all__ = [
     "deepspeed_file",
     "export_detection_size",
     "make_batches",
+    "make_empty_model",
     "make_losses",
     "make_model",
     "make_model_config",

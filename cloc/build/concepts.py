@@ -68,9 +68,9 @@ def learnt_score(config: Config) -> Objectness:
 
 def _comes_with(source: str | None, score: str) -> bool:
     """Whether the starting weights have learnt the score; what is no folder is refused where it is loaded."""
-    if source is None:
+    if source is None or not (Path(source) / "config.json").is_file():
         return False
-    theirs = ClocConfig.from_pretrained(source).detector_config if (Path(source) / "config.json").is_file() else None
+    theirs = ClocConfig.from_pretrained(source, trust_remote_code=False).detector_config
     return theirs is not None and theirs.objectness == score
 
 

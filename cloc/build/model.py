@@ -147,6 +147,12 @@ def make_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> tuple[Cloc
     return model, notes or ["all weights from scratch"]
 
 
+def make_empty_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> ClocModel:
+    """The model for weights that are put in afterwards; nothing is loaded from where it once started."""
+    model_config = make_model_config(config, tokenizer)
+    return (ClocForObjectDetection if model_config.detector_config is not None else ClocModel)(model_config)
+
+
 def scratch_model(model_config: ClocConfig, seed: int) -> ClocModel:
     """A model whose towers start alike with and without a Prompter, so that objectives are compared from one start."""
     torch.manual_seed(seed)

@@ -82,11 +82,14 @@ def prepare(
     random = draw(seed, "sample", epoch, sample.key)
     caption = drawn_caption(sample, random)
     often = Counter(canonical(region.phrase) for region in sample.regions)
-    chosen = random.permutation(len(sample.regions))[:max_regions]
-    regions = [sample.regions[i] for i in sorted(chosen)]
+    single = [i for i, region in enumerate(sample.regions) if not region.extras.get("crowd")]
+    chosen = sorted(single[i] for i in random.permutation(len(single))[:max_regions])
+    regions = [sample.regions[i] for i in chosen]
     drawn, dropped = None, sample.dropped
+    if len(single) < len(sample.regions):
+        dropped = dropped + Counter(crowd=len(sample.regions) - len(single))
     if prompts is not None:
-        drawn, counts = draw_prompts(sample, sorted(chosen), prompts, image_size, seed, epoch)
+        drawn, counts = draw_prompts(sample, chosen, prompts, image_size, seed, epoch)
         dropped = dropped + counts
     boxes = Placement(sample.width, sample.height).to_canvas([region.box for region in regions])
     return Prepared(

@@ -1,15 +1,17 @@
 """Samples in, one `ConceptBatch` out (DetCLIPv2 3.1): images with boxes and concepts, each concept its own sentence.
 
-detection  the categories that are there, and random others of the set up to `concepts`
+detection  the categories that are there, and random others that are known to be absent up to `concepts`
 grounding  the phrases, and random entries of the dictionary that the caption does not name, up to `concepts`
 pairs      the caption and its noun phrases, no boxes
+
+What is known to be absent, and what nobody looked for, is told by `cloc.data.known`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -18,12 +20,13 @@ from transformers import PreTrainedTokenizerBase
 
 from cloc.data.collate import decoded, drawn_caption
 from cloc.data.concepts import ConceptDictionary
+from cloc.data.known import Knowledge, Vocabulary, knowledge_of, relations_of
 from cloc.data.loader import Source
 from cloc.data.order import Order, draw
 from cloc.images import DetectionPlacement, place_top_left, to_pixel_values
 from cloc.phrases import noun_phrases
-from cloc.structures import ConceptBatch, ConceptKind, DataError, Sample
-from cloc.text import canonical, concept_name, text_id, tokenise
+from cloc.structures import BatchKnowledge, Box, ConceptBatch, ConceptKind, DataError, Sample
+from cloc.text import canonical, concept_name, concept_sentence, text_id, tokenise
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class PreparedConcepts:
         pairs: kind `pairs`: the caption and its noun phrases.
         caption: whole caption, empty where there is none.
         dropped: what was left out, by reason.
+        concept_keys: of each sentence of labels and negatives, the keys that it answers to.
+        knowledge: what is known of concepts that are not labelled.
     """
 
     key: str
@@ -80,6 +85,8 @@ class PreparedConcepts:
     pairs: tuple[str, ...]
     caption: str
     dropped: Counter[str]
+    concept_keys: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    knowledge: Knowledge = field(default_factory=Knowledge)
 
 
 def prepare_concepts(
@@ -87,7 +94,7 @@ def prepare_concepts(
     recipe: ConceptRecipe,
     size: tuple[int, int],
     dictionary: ConceptDictionary,
-    categories: Sequence[str],
+    categories: Sequence[str] | Vocabulary,
     seed: int,
     epoch: int,
 ) -> PreparedConcepts:
@@ -98,7 +105,8 @@ def prepare_concepts(
         recipe: how its kind is treated.
         size: (short side, long side) bounds in pixels for this batch.
         dictionary: definitions, and where grounding takes its negatives from.
-        categories: names of the set, where detection takes its negatives from.
+        categories: of the set, where detection takes its negatives from. With names alone, what is a kind of what is
+            told by the dictionary, and nothing is known to be absent in a sample of a federated set.
         seed: the run's seed.
         epoch: how often the data has been seen.
 
@@ -110,12 +118,23 @@ def prepare_concepts(
     caption = drawn_caption(sample, random)
     mirrored = recipe.flip and bool(random.integers(2))
     dropped = Counter(sample.dropped)
-    boxes, names = _boxes_and_names(sample, recipe, dropped) if recipe.kind != "pairs" else ([], [])
+    boxes, names, beyond = _boxes_and_names(sample, recipe, dropped) if recipe.kind != "pairs" else ([], [], [])
     if mirrored:
         image = ImageOps.mirror(image)
         boxes = [(sample.width - x1, y0, sample.width - x0, y1) for x0, y0, x1, y1 in boxes]
-    sentence = dictionary.sentence if recipe.definitions else concept_name
-    present = {name for _, name in names}
+    present = list(dict.fromkeys(name for _, name in names))
+    relations = relations_of(dictionary)
+    if not isinstance(categories, Vocabulary):
+        categories = Vocabulary(tuple(categories), relations=relations)
+    knowledge, negatives = Knowledge(), list[str]()
+    if recipe.kind != "pairs":
+        phrases = recipe.kind == "grounding" or not categories.names
+        knowledge = knowledge_of(sample, present, categories, relations, phrases, beyond)
+        negatives = _drawn(knowledge.negatives, recipe.concepts - len(present), random)
+    read = {name: dictionary.sentence(name) if recipe.definitions else concept_name(name) for name in present}
+    asked = [concept_sentence(name, text) for name, text in _defined(negatives, present, recipe, dictionary, random)]
+    keys = {read[name]: relations.concept_keys(name) for name in present}
+    keys |= {text: relations.concept_keys(name) for name, text in zip(negatives, asked, strict=True)}
     placement = DetectionPlacement(sample.width, sample.height, *size)
     resized = place_top_left(image, placement.scaled, placement.scaled)
     return PreparedConcepts(
@@ -123,50 +142,62 @@ def prepare_concepts(
         to_pixel_values(resized),
         placement,
         np.asarray(boxes, dtype=np.float64).reshape(-1, 4),
-        tuple((row, sentence(name)) for row, name in names),
-        tuple(sentence(name) for name in _negatives(recipe, present, caption, dictionary, categories, random)),
+        tuple((row, read[name]) for row, name in names),
+        tuple(asked),
         _pair_texts(caption, dropped) if recipe.kind == "pairs" else (),
         caption,
         dropped,
+        keys,
+        knowledge.mirrored(sample.width) if mirrored else knowledge,
     )
 
 
 def _boxes_and_names(
     sample: Sample, recipe: ConceptRecipe, dropped: Counter[str]
-) -> tuple[list[tuple[float, ...]], list[tuple[int, str]]]:
-    """The different boxes of a sample, and (box row, name) pairs."""
-    rows: dict[tuple[float, ...], int] = {}
-    names = dict[tuple[int, str], None]()
+) -> tuple[list[Box], list[tuple[int, str]], list[tuple[str, Box]]]:
+    """The different boxes of a sample, (box row, name) pairs, and (name, box) of those beyond the recipe's limit."""
+    rows: dict[Box, int] = {}
+    names, beyond = dict[tuple[int, str], None](), list[tuple[str, Box]]()
     for region in sample.regions:
         if region.extras.get("crowd"):
             dropped["crowd"] += 1
             continue
         if region.box not in rows and len(rows) == recipe.max_boxes:
             dropped["too_many_boxes"] += 1
+            beyond.append((concept_name(region.phrase), region.box))
             continue
         row = rows.setdefault(region.box, len(rows))
         names[(row, concept_name(region.phrase))] = None
-    return list(rows), list(names)
+    return list(rows), list(names), beyond
 
 
-def _negatives(
+def _drawn(names: Sequence[str], wanted: int, random: np.random.Generator) -> list[str]:
+    chosen = random.permutation(len(names))[: max(wanted, 0)]
+    return [names[i] for i in sorted(chosen)]
+
+
+def _defined(
+    negatives: Sequence[str],
+    present: Sequence[str],
     recipe: ConceptRecipe,
-    present: set[str],
-    caption: str,
     dictionary: ConceptDictionary,
-    categories: Sequence[str],
     random: np.random.Generator,
-) -> list[str]:
-    if recipe.kind == "pairs":
-        return []
-    wanted = max(recipe.concepts - len(present), 0)
-    if recipe.kind == "detection":
-        left = [name for name in categories if name not in present]
-    else:
-        said = f" {canonical(caption)} "
-        left = [name for name in dictionary.names if name not in present and f" {name} " not in said]
-    chosen = random.permutation(len(left))[:wanted]
-    return [left[i] for i in sorted(chosen)]
+) -> list[tuple[str, str]]:
+    """(name, definition or nothing) of each negative. Of phrases only a part meets a definition, of the dictionary's
+    names nearly all have one; shown so, `has a definition` would mean `is absent`. So as large a part of the negatives
+    reads its definition as of the image's own phrases does.
+    """
+    if not recipe.definitions:
+        return [(name, "") for name in negatives]
+    found = [(name, dictionary.definition(name)) for name in negatives]
+    if recipe.kind != "grounding" or not negatives:
+        return found
+    share = np.mean([bool(dictionary.definition(name)) for name in present]) if present else 1.0
+    have = [row for row, (_, text) in enumerate(found) if text]
+    # A whole number of them, and the rest of a fraction by chance, so that the shares are equal on average.
+    kept = min(int(share * len(found) + random.random()), len(have))
+    bare = {have[i] for i in random.permutation(len(have))[kept:]}
+    return [(name, "" if row in bare else text) for row, (name, text) in enumerate(found)]
 
 
 def _pair_texts(caption: str, dropped: Counter[str]) -> tuple[str, ...]:
@@ -233,8 +264,31 @@ def collate_concepts(
         caption_ids=caption_ids,
         caption_attention=caption_attention,
         caption_image=torch.tensor(captioned, dtype=torch.int64),
+        knowledge=None if recipe.kind == "pairs" else _stacked(prepared, sentences, (width, height)),
         keys=tuple(item.key for item in prepared),
         skipped=counts,
+    )
+
+
+def _stacked(
+    prepared: Sequence[PreparedConcepts], sentences: Mapping[str, int], canvas: tuple[int, int]
+) -> BatchKnowledge:
+    keys = {key: own for item in prepared for key, own in item.concept_keys.items()}
+    rules: dict[str, list[tuple[int, int]]] = {"known": [], "unknown": [], "partly": []}
+    boxes = list[tuple[float, ...]]()
+    for row, item in enumerate(prepared):
+        for name in ("known", "unknown"):
+            rules[name] += [(row, key) for key in sorted(getattr(item.knowledge, name))]
+        for key, box in item.knowledge.partly:
+            rules["partly"].append((row, key))
+            whole = (-np.inf, -np.inf, np.inf, np.inf)
+            boxes.append(whole if box is None else tuple(item.placement.to_canvas(np.array([box]), canvas)[0]))
+    pairs = [(text_id(sentence), key) for sentence in sentences for key in keys.get(sentence, (text_id(sentence),))]
+    return BatchKnowledge(
+        closed=torch.tensor([item.knowledge.closed for item in prepared], dtype=torch.bool),
+        concept_keys=torch.tensor(pairs, dtype=torch.int64).view(-1, 2),
+        **{name: torch.tensor(found, dtype=torch.int64).view(-1, 2) for name, found in rules.items()},
+        partly_boxes=torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
     )
 
 
@@ -271,10 +325,9 @@ class ConceptBatches:
         self.sources, self.recipe, self.dictionary, self.tokenizer = tuple(sources), recipe, dictionary, tokenizer
         self.seed, self.rank, self.world = seed, rank, world
         self.orders = [Order(source.shards.counts, seed) for source in sources]
-        self.categories = [
-            tuple(dict.fromkeys(concept_name(c["name"]) for c in (source.shards.card or {}).get("categories", ())))
-            for source in sources
-        ]
+        listed = [Vocabulary.of_card(source.shards.card) for source in sources]
+        alone = len({vocabulary.names for vocabulary in listed}) == 1
+        self.categories = [vocabulary if alone else replace(vocabulary, alone=False) for vocabulary in listed]
 
     def batch(self, number: int) -> ConceptBatch:
         """Batch `number` (from 0) of this kind; samples that cannot be used are left out and counted."""

@@ -1,86 +1,153 @@
 """Concepts and their definitions (DetCLIPv2 3.1, DetCLIP's concept dictionary): what the text tower reads for a name.
 
-A concept is a name; its sentence is `name, definition`. A name that the dictionary lacks takes the definition of its
-nearest entry, so that training and testing see sentences of one form.
+A concept is a name; its sentence is `name, definition`. A name is looked up by its words (case, hyphens and the plural
+make no difference), then by its head: `red kettles` reads the definition of `kettle`. Never by letters: a kitchen is no
+kitchen sink.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from cloc.files import parse_json
+from cloc.phrases.mentions import head_words, name_words, spelling
 from cloc.text import canonical, concept_name, concept_sentence
 
 
-class ConceptDictionary:
-    """Names with definitions.
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One concept of a dictionary.
 
-    Args:
-        entries: name to definition; an empty definition is allowed.
-        nearest: from this similarity on (0 to 1, shared letter triples), an absent name takes the definition of the
-            entry nearest to it. The papers compare embeddings, which a loader does not have while the text tower is
-            still learning; above 1 switches it off.
+    Attributes:
+        name: as it is asked for.
+        definition: one sentence, empty where there is none.
+        synonyms: other names.
+        parents: names of what it is a kind of, one step up.
     """
 
-    def __init__(self, entries: Mapping[str, str], nearest: float = 0.6) -> None:
-        self.definitions: dict[str, str] = {}
-        for name, definition in entries.items():
-            key = concept_name(name)
-            if key and not self.definitions.get(key):
-                self.definitions[key] = canonical(definition)
-        self.names = tuple(self.definitions)
-        self._threshold = nearest
-        self._nearest = lru_cache(maxsize=100_000)(self._find_nearest)
+    name: str
+    definition: str = ""
+    synonyms: tuple[str, ...] = ()
+    parents: tuple[str, ...] = ()
+
+    def joined(self, other: Entry) -> Entry:
+        """Both in one; of two definitions this one's counts."""
+        return replace(
+            self,
+            definition=self.definition or other.definition,
+            synonyms=tuple(dict.fromkeys(self.synonyms + other.synonyms)),
+            parents=tuple(dict.fromkeys(self.parents + other.parents)),
+        )
+
+
+class ConceptDictionary:
+    """Names with definitions, synonyms and what they are kinds of.
+
+    Args:
+        entries: name to definition, or `Entry`s; an empty definition is allowed. Of two entries of a name the first
+            definition counts.
+    """
+
+    def __init__(self, entries: Mapping[str, str] | Iterable[Entry]) -> None:
+        if isinstance(entries, Mapping):
+            entries = [Entry(name, definition) for name, definition in entries.items()]
+        self.entries: dict[str, Entry] = {}
+        for entry in entries:
+            key = concept_name(entry.name)
+            if not key:
+                continue
+            own = replace(entry, name=key, definition=canonical(entry.definition))
+            self.entries[key] = self.entries[key].joined(own) if key in self.entries else own
+        self.names = tuple(self.entries)
+        self.definitions = {name: entry.definition for name, entry in self.entries.items()}
+        self._spelled = self._by_spelling()
+        self.definition = lru_cache(maxsize=100_000)(self._definition)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def sentence(self, name: str) -> str:
         """What the text tower reads for a name."""
+        return concept_sentence(name, self.definition(concept_name(name)))
+
+    def find(self, name: str) -> Entry | None:
+        """The entry of a name or synonym, spelled in any way; None where there is none, or several under it."""
         key = concept_name(name)
-        if key in self.definitions:
-            definition = self.definitions[key]
-        else:
-            near = self._nearest(key)
-            definition = self.definitions[near] if near else ""
-        return concept_sentence(key, definition)
+        return self.entries.get(key) or self._spelled.get(spelling(name))
 
-    def _find_nearest(self, key: str) -> str | None:
-        if self._threshold > 1 or not self.names:
-            return None
-        wanted = _triples(key)
-        scores = [_likeness(wanted, triples) for triples in self._all_triples()]
-        best = int(np.argmax(scores))
-        return self.names[best] if scores[best] >= self._threshold else None
+    def find_spelled(self, spelled: str) -> Entry | None:
+        """As `find`, given what `spelling` gives for a name."""
+        return self._spelled.get(spelled)
 
-    @lru_cache(maxsize=1)  # noqa: B019 - one dictionary lives as long as its loader
-    def _all_triples(self) -> list[frozenset[str]]:
-        return [_triples(name) for name in self.names]
+    def sha256(self) -> str:
+        """Of names and definitions: equal dictionaries give equal sentences."""
+        told = json.dumps(sorted(self.definitions.items()), ensure_ascii=False)
+        return hashlib.sha256(told.encode()).hexdigest()
+
+    def _definition(self, key: str) -> str:
+        known = self.definitions.get(key, "")
+        if known:
+            return known
+        words = name_words(key)
+        head = head_words(words)
+        tails = [words, *(head[first:] for first in range(len(head)))]
+        found = (self._spelled.get("".join(tail)) for tail in tails)
+        return next((entry.definition for entry in found if entry is not None and entry.definition), "")
+
+    def _by_spelling(self) -> dict[str, Entry]:
+        """Entries by the spelling of their names, then of their synonyms; what could mean two of them is left out."""
+        found: dict[str, Entry] = {}
+        for level in (lambda entry: (entry.name,), lambda entry: entry.synonyms):
+            meant = defaultdict[str, dict[str, Entry]](dict)
+            for entry in self.entries.values():
+                for name in level(entry):
+                    if spelling(name) and spelling(name) not in found:
+                        # names of one spelling and definition are one (`sneaker`, `Sneakers`); a bare one gives way
+                        meant[spelling(name)][entry.definition] = entry
+            for key, entries in meant.items():
+                defined = [entry for definition, entry in entries.items() if definition]
+                if len(defined) == 1 or not defined:
+                    found[key] = (defined or list(entries.values()))[0]
+        return found
 
     @classmethod
     def read(cls, file: Path | str) -> ConceptDictionary:
-        """Read a dictionary written by `write`, or a category list that `read_categories` knows.
+        """Read a dictionary written by `write`, or a category list that `read_entries` knows.
 
         Raises:
             ValueError: the file is neither.
         """
-        return cls(dict(read_categories(Path(file))))
+        return cls(read_entries(Path(file)))
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """`[{"name": ..., "definition": ..., "synonyms"?: [...], "parents"?: [...]}, ...]`."""
+        return [
+            {"name": entry.name, "definition": entry.definition}
+            | ({"synonyms": list(entry.synonyms)} if entry.synonyms else {})
+            | ({"parents": list(entry.parents)} if entry.parents else {})
+            for entry in self.entries.values()
+        ]
 
     def write(self, file: Path) -> None:
-        """Write `[{"name": ..., "definition": ...}, ...]`."""
-        entries = [{"name": name, "definition": text} for name, text in self.definitions.items()]
-        file.write_text(json.dumps(entries, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        """Write what `to_json` gives."""
+        file.write_text(json.dumps(self.to_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def read_categories(file: Path) -> list[tuple[str, str]]:
-    """(name, definition) of a category file: a JSON list of objects with `name` (and `definition` or `def`), a COCO or
-    LVIS file with `categories`, a set's `dataset.json`, or a text file with a name a line.
+    """(name, definition) of a category file, as `read_entries`."""
+    return [(entry.name, entry.definition) for entry in read_entries(file)]
+
+
+def read_entries(file: Path) -> list[Entry]:
+    """The entries of a category file: a JSON list of objects with `name` (and `definition` or `def`, `synonyms`,
+    `parents`), a COCO or LVIS file with `categories`, a set's `dataset.json`, or a text file with a name a line.
 
     Raises:
         ValueError: the file is missing, is none of these, is not in UTF-8, or names a category twice.
@@ -92,10 +159,10 @@ def read_categories(file: Path) -> list[tuple[str, str]]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: expected text in UTF-8 ({error}); save the category file again as UTF-8") from error
     if file.suffix == ".txt":
-        found = [(line.strip(), "") for line in text.splitlines() if line.strip()]
+        found = [Entry(line.strip()) for line in text.splitlines() if line.strip()]
     else:
-        found = [_category(entry, file) for entry in _listed(text, file)]
-    often = Counter(concept_name(name) for name, _ in found)  # `bow_tie` and `bow tie` are read as one
+        found = entries_of(_listed(text, file), str(file))
+    often = Counter(concept_name(entry.name) for entry in found)  # `bow_tie` and `bow tie` are read as one
     twice = [name for name, count in often.items() if count > 1]
     if twice:
         raise ValueError(f"{file}: {len(twice)} category names occur twice (first: {twice[0]!r}); give each name once")
@@ -104,11 +171,22 @@ def read_categories(file: Path) -> list[tuple[str, str]]:
     return found
 
 
+def entries_of(categories: Iterable[Any], where: str) -> list[Entry]:
+    """Entries of a list of categories. A `supercategory` that names another category of the list is its parent.
+
+    Raises:
+        ValueError: one has no name.
+    """
+    categories = list(categories)
+    known = {concept_name(name) for name in map(_name, categories) if name}
+    return [_entry(category, known, where) for category in categories]
+
+
 def _listed(text: str, file: Path) -> list[Any]:
     try:
-        content = json.loads(text)
+        content = parse_json(text, str(file))
     except ValueError as error:
-        raise ValueError(f"{file}: expected JSON, or a .txt with a name a line ({error})") from error
+        raise ValueError(f"{error}; give JSON, or a .txt with a name a line") from error
     if isinstance(content, dict):
         content = content.get("categories")
     if not isinstance(content, list):
@@ -116,32 +194,40 @@ def _listed(text: str, file: Path) -> list[Any]:
     return content
 
 
-def _category(entry: Any, file: Path) -> tuple[str, str]:
-    if isinstance(entry, str):
-        return entry, ""
-    name = entry.get("name") if isinstance(entry, Mapping) else None
-    if not isinstance(name, str) or not name.strip():
-        raise ValueError(f"{file}: expected categories with a 'name', got {entry!r}")
-    return name, str(entry.get("definition") or entry.get("def") or "")
+def _name(category: Any) -> str:
+    name = category.get("name") if isinstance(category, Mapping) else category
+    return name if isinstance(name, str) and name.strip() else ""
+
+
+def _entry(category: Any, known: set[str], where: str) -> Entry:
+    name = _name(category)
+    if not name:
+        raise ValueError(f"{where}: expected categories with a 'name', got {category!r}")
+    if isinstance(category, str):
+        return Entry(name)
+    above = concept_name(str(category.get("supercategory") or ""))
+    parents = [*_texts(category.get("parents")), *([above] if above in known - {concept_name(name)} else [])]
+    definition = category.get("definition") or category.get("def") or ""
+    synonyms = [one for one in _texts(category.get("synonyms")) if concept_name(one) != concept_name(name)]
+    return Entry(name, str(definition), tuple(synonyms), tuple(dict.fromkeys(map(concept_name, parents))))
+
+
+def _texts(value: Any) -> list[str]:
+    return [one for one in value if isinstance(one, str) and one.strip()] if isinstance(value, list) else []
 
 
 def from_cards(cards: Iterable[Mapping[str, Any] | None], more: Iterable[Path] = ()) -> ConceptDictionary:
-    """The categories of the sets' cards, and those of further category files."""
-    entries: dict[str, str] = {}
+    """The categories of the sets' cards, and those of further category files; a card's name without a definition takes
+    that of a file.
+    """
+    entries: list[Entry] = []
     for card in cards:
-        for category in (card or {}).get("categories", ()):
-            entries.setdefault(str(category["name"]), str(category.get("definition") or ""))
+        entries += entries_of((card or {}).get("categories", ()), "a set's card")
     for file in more:
-        for name, definition in read_categories(file):
-            entries.setdefault(name, definition)
+        entries += read_entries(file)
     return ConceptDictionary(entries)
 
 
-def _triples(name: str) -> frozenset[str]:
-    padded = f"  {name} "
-    return frozenset(padded[i : i + 3] for i in range(len(padded) - 2))
-
-
-def _likeness(left: frozenset[str], right: frozenset[str]) -> float:
-    """Shared triples over all (Jaccard)."""
-    return len(left & right) / max(len(left | right), 1)
+def definitions_missing(dictionary: ConceptDictionary, names: Sequence[str]) -> list[str]:
+    """Those of the names that have no definition."""
+    return [name for name in names if not dictionary.definition(concept_name(name))]

@@ -54,7 +54,7 @@ def build_dictionary(
 
     Returns:
         The dictionary, category names before phrases, and how many phrases came from the captions alone. A phrase takes
-        the definition of the category nearest to it, where one is near enough.
+        the definition of the category that is its head (`red kettle`: that of `kettle`), where there is one.
 
     Raises:
         ValueError: a bad category file, nothing found, or a number below 1.

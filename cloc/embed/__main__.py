@@ -131,7 +131,9 @@ def run(options: argparse.Namespace) -> None:
     card = read_card(folder)
     device = find_device(options.device)
     with weights_of(folder):
-        model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
+        model = AutoModel.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
+        ).eval()
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     check_reference(card, model, processor.image_processor, folder)
     model.to(device)

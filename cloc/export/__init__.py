@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerBase
 
+from cloc.disk import disk_errors, removed_unless_done
 from cloc.export.reference import reference_of
 from cloc.models.detection_processing import detection_image_processor
 from cloc.models.modeling import ClocModel
@@ -73,6 +74,8 @@ def newest_export(runs: Path = Path("runs"), objective: str | None = None) -> Pa
         runs: folder of runs.
         objective: `clip`, `cloc`, ...; None for any but `clip`, which is only the baseline.
 
+    One that was exported before its run's end never counts: it is used where its path is given.
+
     Raises:
         ValueError: there is none; the message names the command that makes one.
     """
@@ -85,7 +88,7 @@ def newest_export(runs: Path = Path("runs"), objective: str | None = None) -> Pa
     fits = {
         f: c
         for f, c in cards.items()
-        if (c["objective"] != "clip" if objective is None else c["objective"] == objective)
+        if not c.get("unfinished") and (c["objective"] != "clip" if objective is None else c["objective"] == objective)
     }
     if not fits:
         wanted = "objective=cloc" if objective is None else f"objective={objective}"
@@ -135,6 +138,8 @@ def save_vision_tower(model: ClocModel, state: Mapping[str, torch.Tensor], folde
 def model_card(card: Mapping[str, Any]) -> str:
     """The README.md of an export."""
     sources = "\n".join(f"- `{s['path']}` ({s['kind']}, {s['samples']:,} samples){s['note']}" for s in card["data"])
+    unfinished = card.get("unfinished")
+    so_far = f" of {unfinished['steps']:,} (unfinished: exported before the run's end)" if unfinished else ""
     begins = ", ".join(f"{value:.4f}" for value in card["reference"]["image_embedding"][:4])
     return f"""---
 library_name: transformers
@@ -144,7 +149,7 @@ pipeline_tag: image-feature-extraction
 # Vision encoder, objective `{card["objective"]}`
 
 Made by mllm-vision-kit {card["version"]} (commit {card["commit"]}) on {card["time"][:10]}, after
-{card["steps"]:,} steps and {card["samples"]:,} samples from
+{card["steps"]:,} steps{so_far} and {card["samples"]:,} samples from
 
 {sources}
 
@@ -167,23 +172,48 @@ def write_export(
     facts: Mapping[str, Any],
     data: Sequence[Mapping[str, Any]],
     detection_size: tuple[int, int] | None = None,
+    name: str = "export",
 ) -> Path:
-    """Write `run/export`.
+    """Write `run/export`; it appears under its name when it is whole, in place of one that was there.
 
     Args:
         model: the trained model; its own weights may be scattered over ranks.
         state: the whole weights by name, fp32, on the CPU.
         tokenizer: its tokenizer.
         run: the run's folder.
-        facts: objective, steps, samples, licence, seed.
+        facts: objective, steps, samples, licence, seed; `unfinished` where it was made before the run's end.
         data: for each source path, kind, samples and a note for the model card.
         detection_size: (short, long) side in pixels of a detection image; None for an encoder without a detector.
+        name: of the export's folder in there.
 
     Returns:
         The folder.
+
+    Raises:
+        OSError: the disk is full or cannot be written; nothing of it is left.
     """
-    final, temporary = run / "export", run / ".export.part"
+    final, temporary = run / name, run / f".{name}.part"
     shutil.rmtree(temporary, ignore_errors=True)
+    with removed_unless_done(temporary), disk_errors(temporary):
+        card = _write_files(model, state, tokenizer, temporary, facts, data, detection_size)
+        part = temporary / f"{CARD}.part"
+        part.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+    (final / part.name).rename(final / CARD)
+    return final
+
+
+def _write_files(
+    model: ClocModel,
+    state: Mapping[str, torch.Tensor],
+    tokenizer: PreTrainedTokenizerBase,
+    temporary: Path,
+    facts: Mapping[str, Any],
+    data: Sequence[Mapping[str, Any]],
+    detection_size: tuple[int, int] | None,
+) -> dict[str, Any]:
+    """Everything but the card, which is given."""
     model.config.objective = facts["objective"]
     model.save_pretrained(temporary, state_dict=dict(state))
     size = image_side(model.config.vision_config.tower)
@@ -207,9 +237,4 @@ def write_export(
     }
     card |= {"model_sha256": files["model.safetensors"], "files": files, "reference": reference_of(temporary, images)}
     (temporary / "README.md").write_text(model_card(card), encoding="utf-8")
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
-    part = final / f"{CARD}.part"
-    part.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-    part.rename(final / CARD)
-    return final
+    return card

@@ -38,7 +38,9 @@ def load_export(folder: Path) -> ClocModel:
     """
     read_card(folder)
     with weights_of(folder):
-        model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+        model = AutoModel.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+        )
     return model.eval()
 
 
@@ -65,7 +67,7 @@ def to_clip_vision_model(export: Path, out: Path) -> str:
     model = load_export(export)
     pixels = _pictures(model)
     theirs = CLIPVisionModel.from_pretrained(
-        out, local_files_only=True, use_safetensors=True, dtype=torch.float32
+        out, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
     ).eval()
     _equal(theirs(pixels).pooler_output, encode(model.vision.tower, pixels)[1], "pooled vector")
     return f"CLIPVisionModel.from_pretrained({str(out)!r})"
@@ -75,7 +77,8 @@ def to_clip_vision_model(export: Path, out: Path) -> str:
 def to_open_clip(export: Path, out: Path) -> str:
     """Both towers for open_clip, without the Prompter."""
     model = load_export(export)
-    tokenizer = AutoTokenizer.from_pretrained(export, trust_remote_code=False, local_files_only=True)
+    with weights_of(export):
+        tokenizer = AutoTokenizer.from_pretrained(export, trust_remote_code=False, local_files_only=True)
     theirs = write_open_clip(model, tokenizer, out)
     pixels = _pictures(model)
     _equal(theirs.encode_image(pixels, normalize=True), model.get_image_features(pixels), "image features")

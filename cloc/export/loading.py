@@ -6,23 +6,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError
+from cloc.model_folders import UNREADABLE, refusing_code
 
 
 @contextmanager
 def weights_of(source: Path | str) -> Iterator[None]:
-    """Say which model cannot be read where its weights or its processor are missing or cut short.
+    """Say in one line which model cannot be read where its files are missing, cut short or not what they should be.
 
     Args:
         source: the folder or hub name that is loaded inside.
 
     Raises:
-        ValueError: the weights or the processor of `source` cannot be read.
+        ValueError: config, weights or processor of `source` cannot be read, or it wants to run code of its own.
     """
     try:
-        yield
-    except (OSError, SafetensorError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        with refusing_code(source):
+            yield
+    except UNREADABLE as error:
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
         raise ValueError(
             f"{source}: weights or processor cannot be read ({reason}); copy the whole folder again, or name another "
             "model"

@@ -58,7 +58,7 @@ def reference_of(folder: Path, images: LlavaImageProcessor) -> dict[str, Any]:
     """
     with _no_bar():
         model = ClocModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
         )  # a detector's own weights are left behind
     return {"image_embedding": reference_embedding(model.eval(), images), "versions": _versions()}
 

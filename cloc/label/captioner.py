@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from cloc.label.models import DTYPES, load_config, model_facts
+from cloc.model_folders import refusing_code
 
 
 class Captioner(Protocol):
@@ -66,10 +67,11 @@ def load_captioner(name: str, prompt: str, tokens: int, device: str = "cpu", pre
         ValueError: its weights or its processor cannot be loaded.
     """
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
-            name, dtype=DTYPES[precision], use_safetensors=True, trust_remote_code=False
-        )
-        processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
+        with refusing_code(name):
+            model = AutoModelForImageTextToText.from_pretrained(
+                name, dtype=DTYPES[precision], use_safetensors=True, trust_remote_code=False
+            )
+            processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
     except (OSError, KeyError, SafetensorError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"--captioner {name}: weights or processor cannot be loaded ({reason})") from error

@@ -18,6 +18,7 @@ from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor, Pre
 
 from cloc.label.models import DTYPES, load_config, model_facts
 from cloc.label.proposals import Proposals, Proposer
+from cloc.model_folders import refusing_code
 
 
 class OwlProposer:
@@ -203,10 +204,11 @@ def load_proposer(name: str, size: int, score: float, device: str = "cpu", preci
     if family is None:
         detector_facts(name, size)  # says which types there are
     try:
-        model = AutoModelForZeroShotObjectDetection.from_pretrained(
-            name, dtype=DTYPES[precision], use_safetensors=True, trust_remote_code=False
-        )
-        processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
+        with refusing_code(name):
+            model = AutoModelForZeroShotObjectDetection.from_pretrained(
+                name, dtype=DTYPES[precision], use_safetensors=True, trust_remote_code=False
+            )
+            processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
     except (OSError, KeyError, SafetensorError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"--detector {name}: weights or processor cannot be loaded ({reason})") from error

@@ -12,6 +12,8 @@ from huggingface_hub.errors import HFValidationError
 from transformers import AutoConfig, PreTrainedConfig
 from yaml import YAMLError
 
+from cloc.model_folders import refusing_code
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -26,7 +28,8 @@ def load_config(name: str, role: str) -> PreTrainedConfig:
         ValueError: there is none.
     """
     try:
-        return AutoConfig.from_pretrained(name, trust_remote_code=False)
+        with refusing_code(name):
+            return AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(

@@ -45,7 +45,7 @@ class _Negatives(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, features, texts, scale, bias, gamma: float, chunk: int) -> torch.Tensor:
+    def forward(ctx, features, texts, scale, bias, gamma: float, chunk: int, unknown, group) -> torch.Tensor:
         total = features.new_zeros((), dtype=torch.float64)
         to_features, to_texts = torch.empty_like(features), torch.zeros_like(texts)
         to_scale, to_bias = torch.zeros_like(scale, dtype=torch.float64), torch.zeros_like(bias, dtype=torch.float64)
@@ -56,6 +56,8 @@ class _Negatives(torch.autograd.Function):
                 spare = similarity.mul(scale).add_(bias)
                 probability, cost = spare.sigmoid(), F.softplus(spare)
                 focus = probability.pow(gamma)
+                if unknown is not None:
+                    focus.masked_fill_(unknown[group[start : start + chunk]], 0.0)
                 total += _summed(torch.mul(focus, cost, out=spare))
                 # The slope of focus * cost: focus * (gamma * (1 - probability) * cost + probability).
                 slope = torch.neg(probability, out=spare).add_(1).mul_(cost).mul_(gamma).add_(probability).mul_(focus)
@@ -70,7 +72,7 @@ class _Negatives(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: torch.Tensor):
-        return *(grad * saved for saved in ctx.saved_tensors), None, None
+        return *(grad * saved for saved in ctx.saved_tensors), None, None, None, None
 
 
 def _summed(matrix: torch.Tensor) -> torch.Tensor:
@@ -88,8 +90,13 @@ def focal_alignment(
     alpha: float = 0.25,
     gamma: float = 2.0,
     max_entries: int = MAX_ENTRIES,
+    unknown: torch.Tensor | None = None,
+    group: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Sum of the sigmoid focal loss over all anchors and concepts; not yet divided by anything.
+
+    The papers count every pair that is not positive as a negative. Where nobody looked whether a concept is in an image
+    (LVIS, crowds, what a caption names in other words) its entries take no part, the positive ones excepted.
 
     Args:
         features: (K, E) class features.
@@ -101,15 +108,19 @@ def focal_alignment(
         alpha: weight of positives, 1 - alpha that of negatives.
         gamma: focus on what is wrong.
         max_entries: similarities that are held at once.
+        unknown: (Q, G) bool, concepts that are neither there nor absent for a group of anchors; None: there is none.
+        group: (K,) row of `unknown` of each anchor; goes with it.
     """
     features, texts, scale, bias = (at_least_fp32(value) for value in (features, texts, scale, bias))
     chunk = max(1, max_entries // max(len(texts), 1))
-    negatives = _Negatives.apply(features, texts, scale, bias, gamma, chunk)
+    negatives = _Negatives.apply(features, texts, scale, bias, gamma, chunk, unknown, group)
     with torch.autocast(features.device.type, enabled=False):
         logits = (features[positive_anchor] * texts[positive_concept]).sum(dim=1) * scale + bias
         probability = logits.sigmoid()
         as_positive = (1 - probability).pow(gamma) * F.softplus(-logits)
         as_negative = probability.pow(gamma) * F.softplus(logits)
+        if unknown is not None:  # those were no negatives
+            as_negative = as_negative.masked_fill(unknown[group[positive_anchor], positive_concept], 0.0)
         return (1 - alpha) * (negatives - as_negative.sum()) + alpha * as_positive.sum()
 
 
@@ -122,6 +133,8 @@ def focal_alignment_plain(
     positive_concept: torch.Tensor,
     alpha: float = 0.25,
     gamma: float = 2.0,
+    unknown: torch.Tensor | None = None,
+    group: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The definition: every pair's binary cross entropy, weighted, in one matrix."""
     logits = scale * features @ texts.T + bias
@@ -130,4 +143,6 @@ def focal_alignment_plain(
     probability = logits.sigmoid()
     truth = probability * target + (1 - probability) * (1 - target)
     weight = (alpha * target + (1 - alpha) * (1 - target)) * (1 - truth).pow(gamma)
+    if unknown is not None:
+        weight = weight * (target.bool() | ~unknown[group])
     return (weight * F.binary_cross_entropy_with_logits(logits, target, reduction="none")).sum()

@@ -21,6 +21,7 @@ from cloc.losses.contrastive import contrast
 from cloc.losses.localisation import localisation
 from cloc.losses.objectness import objectness_loss
 from cloc.losses.proposals import LEARNT_SCORES, ProposalScore, check_proposal_score, cut_at_border, propose
+from cloc.losses.unknowns import find_unknowns
 from cloc.losses.word_region import Direction, Matching, word_region
 from cloc.structures import ConceptBatch, DetectionOutputs, LossReport
 
@@ -100,12 +101,14 @@ def _boxes(outputs: DetectionOutputs, batch: ConceptBatch, settings: DetectionTe
     """Detection and grounding data."""
     to_pixels = outputs.canvas.repeat(2).double()
     positives = assign_batch(outputs, batch, settings)
-    images, boxes, num, lone = sum_over_ranks(
-        [len(batch.pixel_values), int(batch.boxes_mask.sum()), len(positives.place), positives.lone],
+    left_open = 0 if batch.knowledge is None else batch.knowledge.leaves_open
+    images, boxes, num, lone, left_open = sum_over_ranks(
+        [len(batch.pixel_values), int(batch.boxes_mask.sum()), len(positives.place), positives.lone, left_open],
         batch.pixel_values.device,
     )
     texts, own = global_concepts(at_least_fp32(outputs.text_embeds), batch.concept_text_id)
     places, concepts = positive_pairs(positives, batch, own)
+    unknown = find_unknowns(batch, own, len(texts), outputs.anchors) if left_open else None
     summed = focal_alignment(
         outputs.class_features.flatten(0, 1),
         texts,
@@ -115,6 +118,8 @@ def _boxes(outputs: DetectionOutputs, batch: ConceptBatch, settings: DetectionTe
         concepts,
         settings.alpha,
         settings.gamma,
+        unknown=None if unknown is None else unknown.entries,
+        group=None if unknown is None else unknown.group,
     )
     predicted = at_least_fp32(outputs.pred_boxes).flatten(0, 1)[positives.place] * to_pixels.float()
     own_boxes = batch.boxes[batch.boxes_mask][positives.box] * to_pixels
@@ -132,7 +137,10 @@ def _boxes(outputs: DetectionOutputs, batch: ConceptBatch, settings: DetectionTe
     if batch.kind == "detection" and settings.learns_score:
         logits = _score_logits(outputs, settings).flatten()
         kind, focus = settings.proposal_score, (settings.alpha, settings.gamma)
-        terms["objectness"] = objectness_loss(kind, logits, positives.place, predicted, own_boxes, num, *focus)
+        crowded = None if unknown is None else unknown.crowded
+        terms["objectness"] = objectness_loss(
+            kind, logits, positives.place, predicted, own_boxes, num, *focus, crowded=crowded
+        )
     counts = {"images": images, "boxes": boxes, "positives": num, "boxes_without_anchor": lone}
     return LossReport(terms, counts, {"positive_iou": local.mean_iou})
 

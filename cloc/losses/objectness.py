@@ -25,6 +25,7 @@ def objectness_loss(
     positives: float,
     alpha: float = 0.25,
     gamma: float = 2.0,
+    crowded: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """This rank's share.
 
@@ -38,6 +39,8 @@ def objectness_loss(
         positives: of all ranks.
         alpha: of the focal loss, weight of positives.
         gamma: of the focal loss, focus on what is wrong.
+        crowded: (K,) bool, places in a crowd: those that answer for no box are left out of `foreground`. What a
+            federated set leaves unlabelled counts as background; left out, no place would ever be taught to be one.
 
     Returns:
         Scalar, local sum over the global number of positives.
@@ -45,6 +48,9 @@ def objectness_loss(
     logits = at_least_fp32(logits)
     if kind == "foreground":
         target = torch.zeros_like(logits).index_fill(0, place, 1.0)
+        if crowded is not None and bool(crowded.any()):
+            counted = (~crowded).index_fill(0, place, True)
+            logits, target = logits[counted], target[counted]
         summed = sigmoid_focal_loss(logits, target, alpha, gamma, reduction="sum")
     else:
         predicted = at_least_fp32(predicted_xyxy.detach())

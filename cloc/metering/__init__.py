@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from cloc import comm
+from cloc.files import parse_object
 from cloc.metering.trackers import open_trackers
 
 
@@ -67,16 +68,17 @@ class Meter:
         if not self.path.exists():
             return
         kept = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        for line in self.path.read_bytes().splitlines():
             try:
-                entry = json.loads(line)
+                entry = parse_object(line, self.path.name)
             except ValueError:
                 break
-            if entry["step"] >= first_step:
+            step, skipped = entry.get("step"), entry.get("skipped_so_far", {})
+            if type(step) is not int or step >= first_step or not isinstance(skipped, dict):
                 break
             kept.append(line)
-            self.skipped = Counter(entry.get("skipped_so_far", {}))
-        self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            self.skipped = Counter({reason: count for reason, count in skipped.items() if type(count) is int})
+        self.path.write_bytes(b"".join(line + b"\n" for line in kept))
 
     def step(self, step: int, figures: Mapping[str, float], samples: int, skipped: Mapping[str, int]) -> None:
         """Record one finished step: its figures, how many samples it took, and what was skipped, by reason."""

@@ -83,7 +83,7 @@ class ClocVisionModel(ClocPreTrainedModel):
         super().__init__(config)
         check_tower(config.tower)
         width = tower_width(config.tower)
-        self.tower = AutoModel.from_config(config.tower)
+        self.tower = AutoModel.from_config(config.tower, trust_remote_code=False)
         self.visual_projection = nn.Linear(width, config.projection_dim, bias=False)
         self.prompter = self.box_head = None
         if config.has_prompter and config.prompter_kind == "roi_align":
@@ -194,7 +194,7 @@ class ClocModel(ClocPreTrainedModel):
     def __init__(self, config: ClocConfig) -> None:
         super().__init__(config)
         self.vision = ClocVisionModel(config.vision_config)
-        self.text = AutoModel.from_config(config.text_config)
+        self.text = AutoModel.from_config(config.text_config, trust_remote_code=False)
         self.text_projection = nn.Linear(
             config.text_config.hidden_size, config.vision_config.projection_dim, bias=False
         )

@@ -22,6 +22,8 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import logging
 
+from cloc.model_folders import refusing_code
+
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 
 
@@ -97,7 +99,8 @@ def transformers_config(source: Source) -> PreTrainedConfig:
         ValueError: there is none.
     """
     try:
-        return AutoConfig.from_pretrained(source.name, trust_remote_code=False, local_files_only=source.local)
+        with refusing_code(source.name):
+            return AutoConfig.from_pretrained(source.name, trust_remote_code=False, local_files_only=source.local)
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(
             f"starting weights {source.text}: no transformers folder with a config.json, and not to be had by that "
@@ -117,11 +120,12 @@ def transformers_weights(cls: type, source: Source, prefix: str = "") -> Weights
         ValueError: there are no safetensors, or weights are missing or do not fit the config beside them; all named.
     """
     try:
-        with _quiet():
+        with _quiet(), refusing_code(source.name):
             model, report = cls.from_pretrained(
                 source.name,
                 output_loading_info=True,
                 use_safetensors=True,
+                trust_remote_code=False,
                 ignore_mismatched_sizes=True,  # they are named below, all of them, instead of in a trace
                 local_files_only=source.local,
             )

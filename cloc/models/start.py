@@ -219,7 +219,7 @@ def _start_shared(model: ClocModel, found: Weights, where: Source, names: tuple[
         if kind not in ("clip", "cloc"):
             return [f"{', '.join(names)} new: {where.text} ({kind}) holds none"]
         other = (CLIPModel if kind == "clip" else ClocModel).from_pretrained(
-            where.name, local_files_only=where.local, use_safetensors=True
+            where.name, local_files_only=where.local, trust_remote_code=False, use_safetensors=True
         )
         theirs = {f"vision.{k}" if k.startswith("visual_projection") else k: v for k, v in other.state_dict().items()}
     mine, notes = model.state_dict(), []

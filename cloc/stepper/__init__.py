@@ -109,9 +109,7 @@ class TorchStepper:
 
     def save(self, folder: Path) -> None:
         """See `Stepper`; the main rank writes, since all hold the same."""
-        if comm.is_main():
-            checkpoint.save_tensors(folder, self.kept(), self.optimizer)
-        comm.barrier()
+        comm.on_main(lambda: checkpoint.save_tensors(folder, self.kept(), self.optimizer))
 
     def load(self, folder: Path) -> None:
         """See `Stepper`."""

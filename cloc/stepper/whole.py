@@ -49,12 +49,11 @@ def save_whole(folder: Path, engine: Any, kept: checkpoint.Kept) -> None:
             plain = engine.optimizer.state.get(parameter, {}) if engine.zero_optimization_stage() == 0 else None
             whole = safe_get_full_optimizer_state(parameter, key) if plain is None else plain.get(key)
             if whole is not None and comm.is_main():
-                moments[f"{name}/{key}"] = whole.detach().cpu().clone().view(_shape(parameter)).contiguous()
+                shape = checkpoint.shape_of(parameter)
+                moments[f"{name}/{key}"] = whole.detach().cpu().clone().view(shape).contiguous()
         if f"{name}/{MOMENTS[0]}" in moments:
             moments[f"{name}/step"] = torch.tensor(steps)
-    if comm.is_main():
-        checkpoint.write_tensors(folder, weights, moments)
-    comm.barrier()
+    comm.on_main(lambda: checkpoint.write_tensors(folder, weights, moments))
 
 
 def load_whole(folder: Path, engine: Any, kept: checkpoint.Kept) -> None:
@@ -66,10 +65,11 @@ def load_whole(folder: Path, engine: Any, kept: checkpoint.Kept) -> None:
         kept: what the checkpoint holds of its module.
 
     Raises:
-        ValueError: the checkpoint holds other weights than the model, or its parameters have made different numbers of
-            steps, which DeepSpeed's flat optimiser cannot say.
+        ValueError: the checkpoint does not fit the model (see `cloc.checkpoint`), or its parameters have made different
+            numbers of steps, which DeepSpeed's flat optimiser cannot say.
     """
     checkpoint.check_weights(folder, kept)
+    checkpoint.check_moments(folder, kept)
     with safe_open(folder / checkpoint.WEIGHTS, "pt") as weights, torch.no_grad():
         for name, value in kept.state_dict(keep_vars=True).items():
             with gathered(engine, value, rank=0):
@@ -155,7 +155,3 @@ def _inner(engine: Any) -> torch.optim.Optimizer:
 def _steps(engine: Any) -> float:
     counts = {float(state["step"]) for state in _inner(engine).state.values() if "step" in state}
     return max(counts, default=0.0)
-
-
-def _shape(parameter: nn.Parameter) -> torch.Size:
-    return getattr(parameter, "ds_shape", parameter.shape)

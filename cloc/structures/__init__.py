@@ -4,13 +4,14 @@
 the outputs live inside (xyxy in [0, 1] of the model canvas).
 """
 
-from cloc.structures.batches import PROMPT_KINDS, Batch, ConceptBatch, ConceptKind
+from cloc.structures.batches import PROMPT_KINDS, Batch, BatchKnowledge, ConceptBatch, ConceptKind
 from cloc.structures.outputs import DetectionOutputs, LossReport, Outputs
 from cloc.structures.samples import Box, DataError, Region, Sample
 
 __all__ = [
     "PROMPT_KINDS",
     "Batch",
+    "BatchKnowledge",
     "Box",
     "ConceptBatch",
     "ConceptKind",

@@ -81,6 +81,39 @@ ConceptKind = Literal["detection", "grounding", "pairs"]
 
 
 @dataclass(slots=True)
+class BatchKnowledge:
+    """What the labels of each image tell of concepts that are not labelled in it: absent, or unknown.
+
+    Concepts come from every image of every rank, so images name keys, and each concept says to which it answers; the
+    kinds of keys and the rules are in `cloc.data.known`, what a loss makes of them in `cloc.losses.unknowns`.
+
+    Attributes:
+        closed: (B,) bool. True: absent, but for what `unknown` names; False: unknown, but for what `known` names.
+        concept_keys: (N, 2) int64 [text id of a concept of this rank, a key that it answers to], one or more each.
+        known: (M, 2) int64 [image, key] of what is known to be absent.
+        unknown: (J, 2) int64 [image, key] of what nobody looked for.
+        partly: (S, 2) int64 [image, key] of what is unknown within a box, labelled places excepted.
+        partly_boxes: (S, 4) xyxy in [0, 1] of the canvas; infinite where it is unknown everywhere.
+    """
+
+    closed: torch.Tensor
+    concept_keys: torch.Tensor
+    known: torch.Tensor
+    unknown: torch.Tensor
+    partly: torch.Tensor
+    partly_boxes: torch.Tensor
+
+    @property
+    def leaves_open(self) -> int:
+        """How much of it is not simply `absent`; 0 where every concept that is not labelled is absent."""
+        return int((~self.closed).sum()) + len(self.unknown) + len(self.partly)
+
+    def to(self, device: torch.device | str) -> BatchKnowledge:
+        """The same on another device."""
+        return replace(self, **_moved(self, device))
+
+
+@dataclass(slots=True)
 class ConceptBatch:
     """What one rank gets for one step of one data type, in the one formulation of DetCLIPv2 (3.1): images, boxes and
     concepts, each concept a sentence of its own. Boxes are xyxy in [0, 1] of the canvas, on which an image lies at the
@@ -101,6 +134,7 @@ class ConceptBatch:
         pair_concept: (P,) its row among the U concepts.
         caption_ids, caption_attention, caption_image: whole captions at their full length as in `Batch`, for the
             joint objective; else empty.
+        knowledge: what is absent and what unknown; None: every concept that is not labelled is absent.
         keys, skipped: as in `Batch`.
     """
 
@@ -119,11 +153,14 @@ class ConceptBatch:
     caption_ids: torch.Tensor
     caption_attention: torch.Tensor
     caption_image: torch.Tensor
+    knowledge: BatchKnowledge | None = None
     keys: tuple[str, ...] = ()
     skipped: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         images = self.pixel_values.shape[0]
+        if self.knowledge is not None and len(self.knowledge.closed) != images:
+            raise ValueError(f"knowledge: expected {images} images, got {len(self.knowledge.closed)}")
         if self.boxes.shape != (*self.boxes_mask.shape, 4) or self.boxes.shape[0] != images:
             raise ValueError(f"boxes: expected ({images}, M, 4), got {tuple(self.boxes.shape)}")
         for name, other in (("label_box", "label_concept"), ("pair_image", "pair_concept")):
@@ -134,9 +171,10 @@ class ConceptBatch:
 
     def to(self, device: torch.device | str) -> ConceptBatch:
         """The same batch on another device."""
-        return replace(self, **_moved(self, device))
+        moved = _moved(self, device)
+        return replace(self, **moved, knowledge=None if self.knowledge is None else self.knowledge.to(device))
 
 
-def _moved(batch: Batch | ConceptBatch, device: torch.device | str) -> dict[str, Any]:
+def _moved(batch: Batch | ConceptBatch | BatchKnowledge, device: torch.device | str) -> dict[str, Any]:
     values = {f.name: getattr(batch, f.name) for f in fields(batch)}
     return {k: v.to(device, non_blocking=True) for k, v in values.items() if isinstance(v, torch.Tensor)}

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText
 
+from cloc.export.loading import weights_of
 from cloc.images import read_photo
 from cloc.places import Places
 from mllm_bridge.hosts.loading import load_processor
@@ -34,9 +35,10 @@ class Asker:
             self.host = RegionHost.from_pretrained(folder)
             self.processor = self.host.processor
         else:
-            self.host = AutoModelForImageTextToText.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True
-            ).eval()
+            with weights_of(folder):
+                self.host = AutoModelForImageTextToText.from_pretrained(
+                    folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
+                ).eval()
             self.processor = load_processor(folder)
 
     @torch.no_grad()

@@ -8,6 +8,7 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin
 
+from cloc.model_folders import refusing_code
 from mllm_bridge.hosts.family import HostFamily
 
 
@@ -30,14 +31,16 @@ def loaded(folder: Path, family: HostFamily, how: dict[str, Any]) -> tuple[PreTr
         ValueError: it cannot be loaded at all.
     """
     try:
-        model, info = family.model_class.from_pretrained(
-            folder,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are in the info, by name
-            **how,
-        )
+        with refusing_code(folder):
+            model, info = family.model_class.from_pretrained(
+                folder,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are in the info, by name
+                **how,
+            )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ValueError(f"host: {folder} cannot be loaded: {error}") from error
     wrong = {name: sorted(map(str, keys)) for name, keys in info.items() if keys}
@@ -56,7 +59,8 @@ def load_processor(folder: Path) -> ProcessorMixin:
             "save its processor into the folder: processor.save_pretrained(folder)"
         )
     try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with refusing_code(folder):
+            processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
         raise ValueError(f"host: the processor in {folder} cannot be read: {error}") from error
     if not all(hasattr(processor, part) for part in ("image_processor", "tokenizer")):

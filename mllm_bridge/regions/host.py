@@ -16,6 +16,7 @@ from PIL import Image
 from torch import nn
 from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
 
+from cloc.export.loading import weights_of
 from mllm_bridge.regions.module import RegionModule
 from mllm_bridge.regions.prompts import box_of, canvas_boxes
 from mllm_bridge.talk.conversations import REGION
@@ -133,9 +134,10 @@ class RegionHost(nn.Module):
         folder = locate(folder, "host")
         module = RegionModule.load(folder)
         family = family_of(read_json(folder / "config.json"), str(folder))
-        host = AutoModelForImageTextToText.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
-        )
+        with weights_of(folder):
+            host = AutoModelForImageTextToText.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
+            )
         return cls(host, load_processor(folder), module, family.tower_path).eval().to(device)
 
     def prepare(

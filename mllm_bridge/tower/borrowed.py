@@ -21,6 +21,7 @@ from torch import nn
 from transformers import CLIPImageProcessor
 from transformers.image_processing_utils import BaseImageProcessor
 
+from cloc.model_folders import refusing_code
 from mllm_bridge.disk.folders import read_json, write_json
 from mllm_bridge.tower.open_clip_tower import as_clip
 from mllm_bridge.tower.timm_tower import TIMM
@@ -103,7 +104,8 @@ def _timm(asked: str, name: str, weights: str) -> nn.Module:
     elif weights:
         more = {"pretrained": False, "checkpoint_path": str(_file(asked, Path(weights)))}
     try:
-        return timm.create_model(name, num_classes=0, **more).eval()
+        with refusing_code(asked):
+            return timm.create_model(name, num_classes=0, **more).eval()
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise ValueError(f"encoder: {asked}: timm cannot load it ({_first_line(error)})") from error
 
@@ -115,7 +117,8 @@ def _open_clip(asked: str, name: str, weights: str) -> nn.Module:
     elif Path(weights).suffix or Path(weights).is_file():
         _file(asked, Path(weights))
     try:
-        return open_clip.create_model(name, pretrained=weights, require_pretrained=True).eval()
+        with refusing_code(asked):
+            return open_clip.create_model(name, pretrained=weights, require_pretrained=True).eval()
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise ValueError(f"encoder: {asked}: open_clip cannot load it ({_first_line(error)})") from error
 

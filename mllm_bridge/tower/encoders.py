@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from cloc.export import newest_export, read_card
+from cloc.model_folders import refusing_code
 from mllm_bridge.disk.folders import locate, read_json
 from mllm_bridge.disk.weights import LEVEL, file_hash, read, tensor_hash, weight_map
 from mllm_bridge.tower.borrowed import is_borrowed, write_borrowed
@@ -203,16 +204,18 @@ def _image_processor(folder: Path) -> Any:
             "save the image processor that the encoder was trained with into the folder"
         )
     try:
-        return AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with refusing_code(folder):
+            return AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"encoder: the image processor in {folder} cannot be read: {error}") from error
 
 
 def _load_tower(folder: Path, tower_class: type[PreTrainedModel]) -> tuple[nn.Module, tuple[str, ...]]:
     try:
-        tower, info = tower_class.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, output_loading_info=True
-        )
+        with refusing_code(folder):
+            tower, info = tower_class.from_pretrained(
+                folder, use_safetensors=True, local_files_only=True, trust_remote_code=False, output_loading_info=True
+            )
     except (OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"encoder: the tower in {folder} cannot be loaded: {error}") from error
     keys = weight_map(folder)

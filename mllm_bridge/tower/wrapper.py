@@ -63,8 +63,10 @@ class WrappedTower(PreTrainedModel):
 
     def __init__(self, config: WrappedTowerConfig):
         super().__init__(config)
-        borrowed = config.tower.model_type == TIMM
-        self.tower = TimmTokens(config.tower) if borrowed else AutoModel.from_config(config.tower)
+        if config.tower.model_type == TIMM:
+            self.tower = TimmTokens(config.tower)
+        else:
+            self.tower = AutoModel.from_config(config.tower, trust_remote_code=False)
         self.post_init()
 
     def forward(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from cloc import runs as pretraining
@@ -12,6 +13,8 @@ RESULT, CARD = "host", "tune.json"
 TUNING = RunKind(load_settings, "result", RESULT, CARD)
 
 
-def open_run(runs: Path, config: TuneConfig, resume: str | None) -> tuple[Path, Path | None]:
+def open_run(
+    runs: Path, config: TuneConfig, resume: str | None, held: ExitStack | None = None
+) -> tuple[Path, Path | None]:
     """The run's folder and the checkpoint to continue from (None: from the start); see `cloc.runs.open_run`."""
-    return pretraining.open_run(runs, config, resume, TUNING)
+    return pretraining.open_run(runs, config, resume, TUNING, held)

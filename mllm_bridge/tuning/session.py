@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -86,8 +87,8 @@ class Session:
             f"machine  {comm.world_size()} process(es) on {device}, {self.config.run.precision}, {engine_name}",
         ]
 
-    def train(self, stepper: Stepper) -> tuple[bool, Counter[str]]:
-        """Train to the end or to a stop; whether it is finished, and what was left out, by reason."""
+    def train(self, stepper: Stepper) -> tuple[int, Counter[str]]:
+        """Train to the end or to a stop; the signal that stopped it (0: finished), and what was left out, by reason."""
         config, train = self.config, self.config.train
         order = LengthOrder(
             [conversation.words for conversation in self.conversations],
@@ -107,9 +108,9 @@ class Session:
         kept = train.checkpoint_every, train.keep_checkpoints
         plan = engine.Plan(self.folder, steps, self.first, each, config.run.seed, rate, *kept, state)
         meter = Meter(self.folder, steps, self.first, train.log_every, not comm.is_main(), config.run.trackers)
-        finished = engine.train(stepper, make_loader(batches, workers), make_losses(stepper), meter, plan)
-        meter.close()
-        return finished, meter.skipped
+        with closing(meter):
+            stopped = engine.train(stepper, make_loader(batches, workers), make_losses(stepper), meter, plan)
+        return stopped, meter.skipped
 
     def hand_over(self, weights: Mapping[str, torch.Tensor], left_out: Counter[str]) -> list[str]:
         """Write the result and prove it; what there is to say."""

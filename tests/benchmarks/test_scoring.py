@@ -215,7 +215,7 @@ WRONG = {
     "nan box": (lambda p: [*p, {**p[0], "bbox": [1, 2, 3, float("nan")]}], "expected a finite bbox"),
     "three numbers": (lambda p: [{**p[0], "bbox": [1, 2, 3]}], r"expected four numbers bbox, got \[1, 2, 3\]"),
     "twice": (lambda p: [{**one, "id": 7} for one in p[:2]], "expected each id once, got 7 2 times"),
-    "xyxy": (lambda p: [corners(one) for one in p], r"fit as corners \(xyxy\)"),
+    "xyxy": (lambda p: [corners(one) for one in p], r"fit as corners \(xyxy"),
     "negative": (lambda p: [{**p[0], "bbox": [50, 50, -20, 10]}], "with a negative side"),
     "other set": (lambda p: [{**one, "image_id": 5000} for one in p], "another split or version"),
     "other layout": (lambda p: {"annotations": p}, "expected a whole number image_id, got None"),

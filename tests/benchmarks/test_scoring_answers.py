@@ -75,7 +75,7 @@ def test_wrong_grounding_is_refused(files):
         score_files(Asked(*files(truth, [*found, found[0]], True)))
     with pytest.raises(ValueError, match="expected image_id 0 for sent_id 0, got 7"):
         score_files(Asked(*files(truth, [{**found[0], "image_id": 7}, *found[1:]], True)))
-    with pytest.raises(ValueError, match="end before they start"):
+    with pytest.raises(ValueError, match="fit as x, y, width, height"):
         score_files(Asked(*files(truth, [{**one, "pred_bbox_xyxy": [90, 90, 5, 5]} for one in found], True)))
     with pytest.raises(ValueError, match="none of 8 sent_id"):
         score_files(Asked(*files(truth, [{**one, "sent_id": one["sent_id"] + 50} for one in found], True)))

@@ -1,16 +1,21 @@
 """The loop and its two steppers, on tiny rendered scenes; whole runs go through the doorbell's `main`."""
 
+import errno
 import json
 import os
+import re
+import shlex
 import signal
 import time
 
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
-from cloc import pretrain
+from cloc import checkpoint, metering, pretrain
 from cloc.data.shards import write_shards
+from cloc.export import newest_export, read_card
 
 CARD = {"name": "made", "kind": "regions", "licence": "none", "made": {}}
 MEASURED = {"samples_per_second", "samples_per_second_per_process", "resident_mib", "device_peak_mib"}
@@ -127,11 +132,80 @@ def test_asked_to_stop_it_saves_and_ends(number, group, workers, spine_raw, spin
         stop_after(runs, 3, number, group)
         return pretrain.main(["--config", str(file), "--runs", str(runs)])
 
-    assert spine_ranks(1, work) == [143]
+    assert spine_ranks(1, work) == [128 + number]
     steps = len(metrics(runs))
     assert 3 <= steps < 5000
     assert [path.name for path in (runs / "tiny" / "checkpoints").iterdir()] == [f"step-{steps}"]
     assert not (runs / "tiny" / "export").exists()
+
+
+def commands_in(told):
+    """The arguments of every command line of pretrain that a text tells a user to paste."""
+    lines = re.findall(r": python \S*pretrain\.py (.*)$", told, re.MULTILINE)
+    return [shlex.split(line) for line in lines]
+
+
+def interrupting(step):
+    def logged(meter, number, *figures):
+        step(meter, number, *figures)
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return logged
+
+
+def test_what_a_stopped_run_tells_to_paste_works_and_it_can_be_made_longer(
+    spine_raw, spine_ranks, tmp_path, capfd, monkeypatch
+):
+    """Stopped after its third step it is exported as it stands, goes on, and once finished goes on for longer."""
+    file, folder = tmp_path / "config.yaml", tmp_path / "my runs" / "tiny"
+    file.write_text(yaml.safe_dump(spine_raw()))
+
+    def start(command, stop=False):
+        with monkeypatch.context() as patch:
+            if stop:
+                patch.setattr(metering.Meter, "step", interrupting(metering.Meter.step))
+            return spine_ranks(1, lambda rank: pretrain.main(command))[0]
+
+    assert start(["--config", str(file), "--runs", str(folder.parent)], stop=True) == 130
+    on, export = commands_in(capfd.readouterr().out)
+    assert start(export) == 0
+    card = read_card(tmp_path / "my runs" / "tiny-unfinished")
+    assert (card["steps"], card["samples"], card["unfinished"]) == (3, 24, {"steps": 6})
+    kept = load_file(folder / "checkpoints/step-3/model.safetensors")
+    exported = load_file(tmp_path / "my runs/tiny-unfinished/model.safetensors")
+    assert all(torch.equal(kept[name], value) for name, value in exported.items())
+    assert "unfinished: exported before" in (tmp_path / "my runs/tiny-unfinished/README.md").read_text()
+    (tmp_path / "my runs/other").mkdir()
+    os.rename(tmp_path / "my runs/tiny-unfinished", tmp_path / "my runs/other/export")
+    with pytest.raises(ValueError, match="no finished export"):
+        newest_export(folder.parent)
+
+    assert start(on) == 0
+    assert newest_export(folder.parent) == folder / "export"
+    assert start([*on, "train.steps=8"]) == 0
+    assert [entry["step"] for entry in metrics(folder.parent)] == list(range(8))
+    assert (read_card(folder / "export")["steps"], read_card(folder / "export-steps-6")["steps"]) == (8, 6)
+
+
+def test_a_full_disk_in_training_is_one_line_and_the_run_goes_on(spine_raw, spine_ranks, tmp_path, capfd, monkeypatch):
+    file, runs = tmp_path / "config.yaml", tmp_path / "runs"
+    file.write_text(yaml.safe_dump(spine_raw(train__checkpoint_every=2)))
+    finish = checkpoint.finish
+
+    def full(temporary, state, keep):
+        if state["step"] == 4:
+            raise OSError(errno.ENOSPC, "No space left on device", str(temporary))
+        return finish(temporary, state, keep)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "finish", full)
+        assert spine_ranks(1, lambda rank: pretrain.main(["--config", str(file), "--runs", str(runs)])) == [2]
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error:")]
+    assert "the disk is full" in line
+    assert [path.name for path in (runs / "tiny" / "checkpoints").iterdir()] == ["step-2"]
+    (command,) = commands_in(line)
+    assert spine_ranks(1, lambda rank: pretrain.main(command)) == [0]
 
 
 def made_of(samples, tmp_path):

@@ -25,7 +25,8 @@ def annotated_drafts(
     detection: bool = False,
     masks: bool = False,
 ) -> Iterator[Draft]:
-    """The drafts by image id. Crowd boxes stand for no single object: left out and counted as `crowd`.
+    """The drafts by image id. Crowd boxes stand for no single object: they are no regions (counted as `crowd`), and
+    KEY.json lists them as `crowds`, since their category is in the photo all the same.
 
     Args:
         stream: the file; the phrase of a region is its category's name (in detection sets with blanks for underscores).
@@ -37,7 +38,8 @@ def annotated_drafts(
         masks: give regions their `mask`, where the stream was read with `outlines`; a region without one that can be
             drawn stays, and is counted.
     """
-    reading.card["categories"] = [_category(category) for category in stream.categories.values()]
+    known = {category.name for category in stream.categories.values()}
+    reading.card["categories"] = [_category(category, known) for category in stream.categories.values()]
     reading.card["rendered"] = stream.rendered
     reading.read.update(images=0, boxes=0, captions=0)
     phrases = {c.id: c.name.replace("_", " ") if detection else c.name for c in stream.categories.values()}
@@ -65,13 +67,17 @@ def found_photo(photos: Photos, names: tuple[str, ...], reading: Reading, region
         return None
 
 
-def _category(category: Category) -> dict[str, Any]:
+def _category(category: Category, known: set[str]) -> dict[str, Any]:
+    """Its entry of the card. A supercategory counts where it is a category itself, as exports with a root have it."""
+    above = category.supercategory if category.supercategory in known - {category.name} else ""
     return {
         "id": category.id,
         "name": category.name,
         "definition": category.definition,
         "frequency": category.frequency,
         "caption_only": category.caption_only,
+        **({"synonyms": list(category.synonyms)} if category.synonyms else {}),
+        **({"supercategory": above} if above else {}),
     }
 
 
@@ -80,15 +86,21 @@ def _draft(
 ) -> Draft:
     entry, table = image.entry, image.annotations
     columns = (table[name].tolist() for name in ("boxes_xyxy", "category_ids", "annotation_ids", "crowd"))
+    rows = list(zip(*columns, strict=True))
     regions = tuple(
         Region(tuple(box), phrases[category], extras={"category_id": category, "annotation_id": number})
-        for box, category, number, crowd in zip(*columns, strict=True)
+        for box, category, number, crowd in rows
         if not crowd
     )
+    crowds = [
+        {"box": box, "phrase": phrases[category], "category_id": category} for box, category, _, crowd in rows if crowd
+    ]
     extras: dict[str, Any] = {"image_id": entry["id"], "captions": list(image.captions)}
     if detection:
         for field in ("neg_category_ids", "not_exhaustive_category_ids"):
             extras[field] = sorted(set(entry.get(field, ())))
+    if crowds:
+        extras["crowds"] = crowds
     extras["source"] = source
     caption = image.captions[0] if image.captions else ""
     size = (entry["width"], entry["height"])

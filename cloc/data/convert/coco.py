@@ -11,7 +11,7 @@ from cloc.data.convert.photos import fingerprint
 from cloc.data.convert.sources import Photos
 from cloc.data.formats.annotated_stream import AnnotatedStream
 
-CONVERTER = 2
+CONVERTER = 3
 """Raised when equal input gives other shards than before."""
 
 
@@ -26,8 +26,9 @@ def convert_coco(
 ) -> dict[str, Any]:
     """Convert COCO instances (and captions) to shards: one sample an image, one region an object.
 
-    The phrase of a region is its category's name. Crowd boxes stand for no single object: they are left out and counted
-    as `crowd`. The caption is the first one; all are kept in `captions`. Images without one get an empty caption.
+    The phrase of a region is its category's name. Crowd boxes stand for no single object: they are no regions, are
+    counted as `crowd` and listed as `crowds`. The caption is the first one; all are kept in `captions`. Images without
+    one get an empty caption.
 
     Args:
         images: where the photos lie, see `Photos`.

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
 from cloc.data.convert.annotated import annotated_drafts
-from cloc.data.convert.job import Conversion, Making
+from cloc.data.convert.drafts import Draft
+from cloc.data.convert.job import Conversion, Making, Reading
 from cloc.data.convert.photos import fingerprint
 from cloc.data.convert.sources import Photos
 from cloc.data.formats.annotated_stream import AnnotatedStream
 from cloc.data.formats.lvis import lvis_photo_names
 
-CONVERTER = 2
+CONVERTER = 3
 """Raised when equal input gives other shards than before."""
 
 
@@ -22,7 +23,8 @@ def convert_lvis(images: Sequence[Path], annotations: Path, out: Path, **making:
 
     The phrase of a region is its category's name with blanks for underscores; its `category_id` is that of the file
     (v0.5 and v1 number differently). KEY.json keeps `neg_category_ids` and `not_exhaustive_category_ids`; the card
-    lists the categories with definition and frequency.
+    lists the categories with definition, synonyms and frequency, and says that the set is `federated`: only the listed
+    categories are known to be absent.
 
     Args:
         images: where the photos lie, COCO's train2017 and val2017; see `Photos`.
@@ -46,8 +48,12 @@ def convert_lvis(images: Sequence[Path], annotations: Path, out: Path, **making:
             raise ValueError(f"{annotations}: image {entry['id']}: expected coco_url (v1) or file_name (v0.5)")
         return names
 
+    def drafts(stream: AnnotatedStream, reading: Reading) -> Iterator[Draft]:
+        reading.card["federated"] = True
+        return annotated_drafts(stream, reading, photos, named, job.name, detection=True)
+
     return job.run_stream(
         f"{photos}, {annotations.name}",
         lambda: AnnotatedStream(annotations, "an LVIS annotation file", named=""),
-        lambda stream, reading: annotated_drafts(stream, reading, photos, named, job.name, detection=True),
+        drafts,
     )

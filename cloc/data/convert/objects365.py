@@ -14,7 +14,7 @@ from cloc.data.convert.photos import fingerprint
 from cloc.data.convert.sources import Photos
 from cloc.data.formats.annotated_stream import AnnotatedStream
 
-CONVERTER = 1
+CONVERTER = 2
 """Raised when equal input gives other shards than before."""
 
 
@@ -24,8 +24,8 @@ def convert_objects365(
     """Convert `zhiyuan_objv2_train.json` to shards of kind `detection`: one sample an image, one region an object.
 
     Layout: COCO's JSON; `file_name` is `images/v1/patch8/objects365_v1_00420917.jpg`, and the published archives unpack
-    to `patch8/...` (Objects365's own release; MMDetection's data preparation shows both). Groups (`iscrowd`) are left
-    out and counted.
+    to `patch8/...` (Objects365's own release; MMDetection's data preparation shows both). Groups (`iscrowd`) are no
+    regions: counted as `crowd`, listed as `crowds`.
 
     Args:
         images: where the photos lie: the folder of `images/`, of the patches, or of the photos; see `Photos`.

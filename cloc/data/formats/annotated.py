@@ -30,6 +30,7 @@ class Category:
         frequency: LVIS's `r`, `c` or `f`, else None.
         synonyms: other names.
         caption_only: rendered scenes only: it never has a box in training.
+        supercategory: what it is a kind of, empty where the file does not say; seldom a category itself.
     """
 
     id: int
@@ -38,6 +39,7 @@ class Category:
     frequency: str | None = None
     synonyms: tuple[str, ...] = ()
     caption_only: bool = False
+    supercategory: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +135,7 @@ def read_categories(content: Mapping[str, Any], file: Path) -> dict[int, Categor
             frequency=entry.get("frequency"),
             synonyms=tuple(entry.get("synonyms", ())),
             caption_only=bool(entry.get("caption_only", False)),
+            supercategory=str(entry.get("supercategory") or ""),
         )
     return categories
 

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cloc.boxes import FloatArray
+FloatArray = NDArray[np.float64]
 
 Form = Literal["xywh", "xyxy", "centre"]
 Scale = Literal["pixels", "unit", "thousand"]

@@ -175,3 +175,11 @@ def test_one_malformed_json_does_not_end_a_run(meta, message, spine_sample):
         skipped, told = {error.reason: 1}, str(error)
     assert sum(skipped.values()) == 1
     assert message in told or told == ""
+
+
+def test_a_crowd_is_no_region(spine_sample):
+    crowd = {"box": [0, 0, 9, 9], "phrase": "a", "crowd": True}
+    sample = spine_sample(meta={"regions": [crowd, {"box": [5, 5, 9, 9], "phrase": "b"}]})
+    item = ready(sample)
+    assert item.phrases == ("b",)
+    assert item.dropped == {"crowd": 1}

@@ -1,10 +1,10 @@
-"""Concepts: names, definitions, the nearest entry, category files."""
+"""Concepts: names, definitions, look-up by words and head, category files."""
 
 import json
 
 import pytest
 
-from cloc.data.concepts import ConceptDictionary, from_cards, read_categories
+from cloc.data.concepts import ConceptDictionary, Entry, from_cards, read_categories
 from cloc.text import concept_name
 
 
@@ -20,20 +20,70 @@ def test_names_are_read_as_words(text, name):
     assert concept_name(text) == name
 
 
-def test_a_known_name_has_its_own_definition_and_an_absent_one_its_nearest():
-    entries = {"alarm clock": "A clock that wakes.", "cat": "an animal that purrs", "dog": ""}
-    dictionary = ConceptDictionary(entries)
-    assert dictionary.sentence("alarm_clock") == "alarm clock, a clock that wakes."
-    assert dictionary.sentence("dog") == "dog"
-    assert dictionary.sentence("alarm clocks") == "alarm clocks, a clock that wakes."
-    assert dictionary.sentence("carburettor") == "carburettor"  # nothing is near enough
-    assert ConceptDictionary(entries, nearest=2).sentence("alarm clocks") == "alarm clocks"
+ENTRIES = [
+    Entry("alarm clock", "A clock that wakes."),
+    Entry("cat", "an animal that purrs"),
+    Entry("dog"),
+    Entry("kitchen_sink", "a sink in a kitchen"),
+    Entry("water heater", "a heater and tank"),
+    Entry("battery", "a device that produces electricity"),
+    Entry("kettle", "a metal pot", synonyms=("boiler",)),
+    Entry("man", "an adult male"),
+    Entry("pizza", "baked dough"),
+    Entry("bow_(weapon)", "it shoots arrows"),
+    Entry("bow_(decorative_ribbons)", "a knot of ribbon"),
+    Entry("surfboard", "a board for waves"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "definition"),
+    [
+        ("alarm_clock", "a clock that wakes."),
+        ("Alarm-clocks", "a clock that wakes."),
+        ("dog", ""),
+        ("carburettor", ""),
+        ("kitchen", ""),  # not the sink's: letters in common say nothing
+        ("water", ""),
+        ("batter", ""),
+        ("clock", ""),
+        ("a red kettle", "a metal pot"),
+        ("steel boilers", "a metal pot"),
+        ("two old men in hats", "an adult male"),
+        ("the man's cat", "an animal that purrs"),
+        ("a slice of pizza", "baked dough"),
+        ("surf boards", "a board for waves"),
+        ("bow_(weapon)", "it shoots arrows"),
+        ("bow", ""),  # two things
+        ("hair bow", ""),
+    ],
+)
+def test_a_name_is_looked_up_by_its_words_then_by_its_head(name, definition):
+    found = ConceptDictionary(ENTRIES).sentence(name)
+    assert found == (f"{concept_name(name)}, {definition}" if definition else concept_name(name))
+
+
+def test_a_bare_name_of_a_card_blocks_no_definition(tmp_path):
+    (tmp_path / "more.json").write_text('[{"name": "Person", "definition": "a human being"}, {"name": "cat"}]')
+    cards = [card_of("person"), card_of("People", "cat"), card_of({"name": "cat", "definition": "purrs"})]
+    found = from_cards(cards, [tmp_path / "more.json"])
+    assert found.sentence("person") == "person, a human being"
+    assert found.sentence("people") == "people, a human being"
+    assert found.sentence("Cat") == "cat, purrs"
+
+
+def card_of(*names):
+    return {"categories": [{"id": 1, **(one if isinstance(one, dict) else {"name": one})} for one in names]}
 
 
 def test_a_dictionary_is_written_and_read_again(tmp_path):
     entries = {"cat": "an animal that purrs", "dog": ""}
     ConceptDictionary(entries).write(tmp_path / "d.json")
     assert ConceptDictionary.read(tmp_path / "d.json").definitions == entries
+    ConceptDictionary(ENTRIES).write(tmp_path / "e.json")
+    again = ConceptDictionary.read(tmp_path / "e.json")
+    assert again.entries == ConceptDictionary(ENTRIES).entries
+    assert again.sha256() == ConceptDictionary(ENTRIES).sha256() != ConceptDictionary(entries).sha256()
 
 
 def test_category_files_of_every_kind(tmp_path):

@@ -22,7 +22,7 @@ def test_phrases_that_captions_use_often_join_the_categories(categories):
     found, phrases = build_dictionary([categories], CAPTIONS)
     assert found.names == ("teakettle", "cat", "red kettle", "table", "teakettles")
     assert phrases == 3
-    assert found.sentence("teakettles") == "teakettles, a kettle for tea"  # the nearest entry's definition
+    assert found.sentence("teakettles") == "teakettles, a kettle for tea"
     assert found.sentence("table") == "table"
     only, phrases = build_dictionary([categories], CAPTIONS, limit=1)
     assert (only.names, phrases) == (("teakettle", "cat", "red kettle"), 1)

@@ -28,6 +28,28 @@ def test_agrees_with_the_plain_matrix(anchors, concepts, positives, entries):
             torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("entries", [1, 7, 2**20])
+@pytest.mark.parametrize(("anchors", "concepts", "positives"), [(9, 5, 6), (1, 1, 1), (4, 3, 0), (0, 3, 0), (5, 0, 0)])
+def test_unknown_entries_take_no_part_but_for_positive_ones(anchors, concepts, positives, entries):
+    leaves, rows, columns = inputs(anchors, concepts, positives)
+    draw = torch.Generator().manual_seed(1)
+    masks = {
+        "unknown": torch.rand(3, concepts, generator=draw) < 0.5,
+        "group": torch.randint(3, (anchors,), generator=draw),
+    }
+    found = focal_alignment(*leaves, rows, columns, max_entries=entries, **masks)
+    plain = focal_alignment_plain(*leaves, rows, columns, **masks)
+    torch.testing.assert_close(found, plain, rtol=1e-10, atol=1e-10)
+    for one, other in zip(torch.autograd.grad(found, leaves), torch.autograd.grad(plain, leaves), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+    nothing = {"unknown": torch.zeros(1, concepts, dtype=torch.bool), "group": torch.zeros(anchors, dtype=torch.int64)}
+    assert torch.equal(focal_alignment(*leaves, rows, columns, **nothing), focal_alignment(*leaves, rows, columns))
+    everything = {"unknown": torch.ones(1, concepts, dtype=torch.bool), "group": nothing["group"]}
+    logits = leaves[2] * (leaves[0][rows] * leaves[1][columns]).sum(dim=1) + leaves[3]
+    alone = (0.25 * (1 - logits.sigmoid()) ** 2 * torch.nn.functional.softplus(-logits)).sum()
+    torch.testing.assert_close(focal_alignment(*leaves, rows, columns, **everything), alone, rtol=1e-10, atol=1e-10)
+
+
 def test_gradients_are_those_of_finite_differences():
     leaves, rows, columns = inputs(5, 3, 4)
     assert torch.autograd.gradcheck(lambda *x: focal_alignment(*x, rows, columns, max_entries=6), leaves)

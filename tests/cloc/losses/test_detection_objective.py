@@ -5,9 +5,10 @@ import torch
 
 from cloc.losses import detection
 from cloc.losses.alignment import focal_alignment_plain
-from cloc.losses.detection import DetectionTerms, detection_objective, positive_pairs
+from cloc.losses.detection import DetectionTerms, assign_batch, detection_objective, positive_pairs
 from cloc.losses.detection import Positives as Found
 from cloc.losses.word_region import word_region
+from cloc.structures import BatchKnowledge
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
 TERMS = {"detection": ["alignment", "giou", "centerness"], "grounding": ["alignment"], "pairs": ["word_region"]}
@@ -81,8 +82,6 @@ def test_alignment_is_the_plain_focal_loss_over_positives(detector_model, concep
     model, batch = detector_model().double(), concept_batch("grounding")
     batch = replace(batch, pixel_values=batch.pixel_values.double())
     outputs = model(batch.pixel_values, batch.concept_ids, batch.concept_attention, with_logits=False)
-    from cloc.losses.detection import assign_batch
-
     found = assign_batch(outputs, batch, DetectionTerms())
     rows, concepts = positive_pairs(found, batch, torch.arange(5))
     expected = focal_alignment_plain(
@@ -95,6 +94,43 @@ def test_alignment_is_the_plain_focal_loss_over_positives(detector_model, concep
     )
     report = detection_objective(outputs, batch, 0, DetectionTerms())
     torch.testing.assert_close(report.terms["alignment"], expected / len(found.place), **CLOSE)
+
+
+def test_what_is_unknown_in_an_image_is_taught_to_no_anchor_of_it(detector_model, concept_batch):
+    model, batch = detector_model().double(), known(concept_batch("detection", images=2, boxes=2, concepts=5))
+    batch = replace(batch, pixel_values=batch.pixel_values.double())
+    outputs = model(batch.pixel_values, batch.concept_ids, batch.concept_attention, with_logits=False)
+    found = assign_batch(outputs, batch, DetectionTerms())
+    rows, concepts = positive_pairs(found, batch, torch.arange(5))
+    places = len(outputs.anchors)
+    labelled = set(batch.label_concept[:2].tolist())
+    unknown = torch.zeros(2 * places, 5, dtype=torch.bool)
+    unknown[:places] = torch.tensor([c not in labelled | {3} for c in range(5)])  # the first image knows 3 is absent
+    centres = (outputs.anchors[:, :2] + outputs.anchors[:, 2:]) / 2
+    crowd = ((centres >= 0.25) & (centres <= 0.75)).all(dim=1)
+    unknown[places:, 4] |= crowd
+    unknown[places:, 2] = 2 not in batch.label_concept[2:].tolist()
+    expected = focal_alignment_plain(
+        outputs.class_features.flatten(0, 1), outputs.text_embeds, outputs.logit_scale, outputs.logit_bias, rows,
+        concepts, unknown=unknown, group=torch.arange(2 * places),
+    )  # fmt: skip
+    report = detection_objective(outputs, batch, 0, DetectionTerms())
+    torch.testing.assert_close(report.terms["alignment"], expected / len(found.place), **CLOSE)
+    assert 0 < int(crowd.sum()) < places
+
+
+def test_a_place_in_a_crowd_is_no_background(detector_model, concept_batch):
+    model, batch = detector_model(objectness="foreground"), known(concept_batch("detection", images=2, boxes=2))
+    outputs = model(batch.pixel_values, batch.concept_ids, batch.concept_attention, with_logits=False)
+    outputs.objectness.retain_grad()
+    report = detection_objective(outputs, batch, 0, DetectionTerms(proposal_score="foreground"))
+    report.terms["objectness"].backward()
+    centres = (outputs.anchors[:, :2] + outputs.anchors[:, 2:]) / 2
+    crowd = ((centres >= 0.25) & (centres <= 0.75)).all(dim=1)
+    place = assign_batch(outputs, batch, DetectionTerms()).place - len(crowd)
+    crowd[place[place >= 0]] = False
+    assert (outputs.objectness.grad[1] == 0).flatten().tolist() == crowd.tolist()
+    assert (outputs.objectness.grad[0] != 0).all()
 
 
 def test_a_box_may_have_several_concepts(concept_batch):
@@ -173,6 +209,35 @@ def test_pairs_cut_boxes_at_the_border_before_suppression(detector_model, concep
     assert report.counts["proposals"] == 2
 
 
+def known(batch):
+    """The first image is open and knows that concept 3 is absent; the last one has a crowd of concept 4 in its middle,
+    and knows nothing of concept 2. Keys are the text ids with a nought behind.
+    """
+    images, everywhere = len(batch.pixel_values), torch.arange(len(batch.pixel_values)) > 0
+    ids = batch.concept_text_id
+    knowledge = BatchKnowledge(
+        closed=everywhere,
+        concept_keys=torch.stack([ids, ids * 10], dim=1),
+        known=torch.tensor([[0, 1030]]),
+        unknown=torch.tensor([[images - 1, 1020]]),
+        partly=torch.tensor([[images - 1, 1040]]),
+        partly_boxes=torch.tensor([[0.25, 0.25, 0.75, 0.75]]),
+    )
+    return replace(batch, knowledge=knowledge)
+
+
+def share(knowledge, images, words):
+    """The part of some images, with the keys of the rank's own concepts."""
+    rules = {}
+    for name in ("known", "unknown", "partly"):
+        table = getattr(knowledge, name)
+        mine = (table[:, 0] >= images.start) & (table[:, 0] < images.stop)
+        rules[name] = table[mine] - torch.tensor([images.start, 0])
+        if name == "partly":
+            rules["partly_boxes"] = knowledge.partly_boxes[mine]
+    return BatchKnowledge(knowledge.closed[images], knowledge.concept_keys[words], **rules)
+
+
 def part(batch, rank, kind):
     """Two of three images, or the third; each rank holds the concepts of its own labels and one more."""
     images = slice(0, 2) if rank == 0 else slice(2, 3)
@@ -193,11 +258,13 @@ def part(batch, rank, kind):
         concept_text_id=batch.concept_text_id[words],
         pair_image=batch.pair_image[pairs] - images.start,
         pair_concept=batch.pair_concept[pairs] - int(words[0]),
+        knowledge=None if batch.knowledge is None else share(batch.knowledge, images, words),
     )
 
 
-def whole(concept_batch, kind):
+def whole(concept_batch, kind, open_=False):
     batch = concept_batch(kind, images=3, boxes=2, concepts=6)
+    batch = known(batch) if open_ else batch
     batch = replace(batch, pixel_values=batch.pixel_values.double())
     owner = batch.boxes_mask.nonzero()[:, 0]
     return replace(
@@ -216,20 +283,26 @@ def gradients(model, batch, score):
     return total.detach(), [torch.zeros_like(p) if g is None else g for p, g in zip(leaves, found, strict=True)]
 
 
-CASES = [("detection", "foreground"), ("detection", "iou"), ("grounding", "iou"), ("pairs", "centerness")]
+CASES = [
+    ("detection", "foreground", False),
+    ("detection", "foreground", True),
+    ("detection", "iou", False),
+    ("grounding", "iou", True),
+    ("pairs", "centerness", False),
+]
 
 
 @pytest.mark.multiprocess
 def test_two_ragged_ranks_are_one(detector_model, concept_batch, spine_group):
     model = detector_model(objectness="iou").double()
-    batches = [whole(concept_batch, kind) for kind, _ in CASES]
+    batches = [whole(concept_batch, kind, open_) for kind, _, open_ in CASES]
 
     def work(rank):
         shares = zip(batches, CASES, strict=True)
-        return [gradients(model, part(batch, rank, kind), score) for batch, (kind, score) in shares]
+        return [gradients(model, part(batch, rank, kind), score) for batch, (kind, score, _) in shares]
 
     answers = spine_group(2, work)
-    for row, (batch, (_, score)) in enumerate(zip(batches, CASES, strict=True)):
+    for row, (batch, (_, score, _)) in enumerate(zip(batches, CASES, strict=True)):
         loss, expected = gradients(model, batch, score)
         torch.testing.assert_close(answers[0][row][0] + answers[1][row][0], loss, **CLOSE)
         for one, other, wanted in zip(answers[0][row][1], answers[1][row][1], expected, strict=True):

@@ -1,0 +1,64 @@
+"""What every load from a model's folder keeps to: no code in it is run, and what cannot be read has a name.
+
+Every call that loads something says `trust_remote_code=False` (a test finds one that does not). For the calls that
+transformers makes inside itself without that argument, importing `cloc` sets the time that it waits for an answer to
+zero, which is its own way of never asking. A program that passes `trust_remote_code=True` by itself is not touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+
+UNREADABLE = (
+    OSError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    ImportError,
+    AssertionError,
+    SafetensorError,
+    StrictDataclassError,
+)
+"""What the libraries raise, beside ValueError, on files of a model that are missing, cut, tampered or of another kind.
+
+A `RecursionError` is a `RuntimeError`, an `OverflowError` an `ArithmeticError`. To be caught around the library's own
+loading call alone, where nothing else of ours runs.
+"""
+
+
+def never_ask() -> None:
+    """Let transformers refuse where it would ask whether to run a folder's own code."""
+    from transformers import dynamic_module_utils
+
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+
+
+@contextmanager
+def refusing_code(source: Path | str) -> Iterator[None]:
+    """Say in one line that a model wants to run code of its own, or what else the library tells in several.
+
+    Args:
+        source: the folder or hub name that is loaded inside.
+
+    Raises:
+        ValueError: it can only be loaded with code that lies in it, or is not what the library expects.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            if len(lines) < 2:
+                raise
+            raise ValueError(f"{source}: {lines[0]} {lines[1]}") from error
+        raise ValueError(
+            f"{source}: can only be loaded by running code that lies in it (auto_map in its files), and this kit runs "
+            "no code from a model's folder; name a model whose architecture is part of transformers"
+        ) from error
