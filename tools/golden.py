@@ -269,10 +269,9 @@ def score() -> dict[str, Any]:
         )  # fmt: skip
         for row in json.loads(Path(f"scores-{model}/results.json").read_text())["rows"]:
             key = " ".join(str(row[part]) for part in ("model", "task", "dataset", "split", "predictor", "metric"))
-            told = [
-                row[part] for part in ("value", "num_examples", "num_skipped", "ci95", "chance", "constant", "reason")
-            ]
-            found[f"{key} {digest(str(row['protocol']).encode())}"] = told
+            figures = [row[part] for part in ("value", "num_examples", "num_skipped", "ci95")]
+            words = [row[part] for part in ("chance", "constant", "reason")]
+            found[f"{key} {digest(str(row['protocol']).encode())}"] = {"figures": figures, "words": words}
     return found
 
 
@@ -324,8 +323,9 @@ def flatten(found: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def compare(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """A line for everything that differs."""
-    one, two, lines = dict(flatten(old)), dict(flatten(new)), []
+    """What differs: of each kind of leaf (such as the words of scores) how many, and the first few."""
+    one, two = dict(flatten(old)), dict(flatten(new))
+    kinds: dict[str, list[str]] = {}
     for name in sorted({*one, *two}):
         before, after = one.get(name, "missing"), two.get(name, "missing")
         if before == after:
@@ -335,7 +335,13 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         elif isinstance(before, list) and isinstance(after, list) and name.endswith("losses"):
             at = next((i for i, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1]), "its end")
             before, after = f"from step {at}: {before[-1]}", after[-1]
-        lines.append(f"{name}: {before} -> {after}")
+        gone = " (gone)" if after == "missing" else " (new)" if before == "missing" else ""
+        kind = f"{name.partition(' / ')[0]} / ... / {name.rpartition(' / ')[2]}" if name.startswith("scores") else ""
+        kinds.setdefault(kind + gone, []).append(f"{name}: {before} -> {after}"[:400])
+    lines = []
+    for kind, found in kinds.items():
+        shown = found if not kind.strip() else found[:3]
+        lines += shown if len(shown) == len(found) else [*shown, f"... {len(found)} of {kind} in all"]
     return lines
 
 
