@@ -27,7 +27,7 @@ _AFTER_HEAD = frozenset(
 
 _IRREGULAR = {
     "people": "person", "children": "child", "feet": "foot", "teeth": "tooth", "geese": "goose", "mice": "mouse",
-    "oxen": "ox", "dice": "die", "lens": "lens", "lenses": "lens", "cacti": "cactus", "octopi": "octopus",
+    "oxen": "ox", "dice": "dy", "lens": "lens", "lenses": "lens", "cacti": "cactus", "octopi": "octopus",
     "fungi": "fungus", "hippopotami": "hippopotamus", "knives": "knife", "wives": "wife", "lives": "life",
     "leaves": "leaf", "loaves": "loaf", "shelves": "shelf", "bookshelves": "bookshelf", "halves": "half",
     "wolves": "wolf", "calves": "calf", "scarves": "scarf", "hooves": "hoof", "elves": "elf", "thieves": "thief",

@@ -147,3 +147,25 @@ def test_the_size_is_drawn_for_each_batch_and_again_the_same(source):
     sizes = [tuple(made.batch(number).pixel_values.shape[2:]) for number in range(8)]
     assert set(sizes) == {(32, 32), (64, 64)}
     assert [tuple(batches(source).batch(number).pixel_values.shape[2:]) for number in range(8)] == sizes
+
+
+PHRASES = ["a red kettle", "two old men", "graffiti", "a silver carburettor", "dogs", "a whatnot"]
+
+
+def test_phrases_and_negatives_meet_definitions_at_one_rate(spine_sample):
+    """Phrases as GoldG has them, a dictionary whose names are all defined: a definition does not mean absence."""
+    names = ["kettle", "man", "dog", *(f"thing{k}x" for k in range(60))]
+    dictionary = ConceptDictionary({name: f"what {name} is" for name in names})
+    given, defined, shown = recipe("grounding", concepts=20), [0, 0], [0, 0]
+    for number in range(60):
+        own = [PHRASES[(number + k) % len(PHRASES)] for k in range(1 + number % 5)]
+        regions = [((k, 0, k + 5, 9), phrase) for k, phrase in enumerate(own)]
+        item = prepare_concepts(spine_sample(key=f"k{number}", regions=regions), given, (60, 80), dictionary, (), 0, 0)
+        for place, texts in enumerate(([text for _, text in item.labels], item.negatives)):
+            defined[place] += sum(", what" in text for text in texts)
+            shown[place] += len(texts)
+        share = sum(", what" in text for _, text in item.labels) / len(item.labels)
+        assert abs(sum(", what" in text for text in item.negatives) - share * len(item.negatives)) <= 1
+    rates = [part / whole for part, whole in zip(defined, shown, strict=True)]
+    assert 0.4 < rates[0] < 0.6
+    assert abs(rates[0] - rates[1]) < 0.03
