@@ -150,10 +150,6 @@ class Sample:
         for name in ("regions", "captions"):
             if not isinstance(meta.get(name, []), list):
                 raise DataError("bad_json", f"{key}.json: expected a list in {name!r}, got {meta[name]!r}")
-        for name in ("neg_category_ids", "not_exhaustive_category_ids"):
-            ids = meta.get(name) or []
-            if not isinstance(ids, list) or not all(map(_is_whole, ids)):
-                raise DataError("bad_json", f"{key}.json: expected a list of whole numbers in {name!r}, got {ids!r}")
         if not all(is_text(text) for text in (caption, *meta.get("captions", ()))):
             raise DataError("bad_text", f"{key}: expected captions that are UTF-8 texts")
         regions, dropped = [], Counter[str]()

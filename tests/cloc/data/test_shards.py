@@ -455,8 +455,7 @@ SAMPLE_FAULTS = [
     ({"width": True}, "bad_size"),
     ({"width": 20.0}, "bad_size"),
     ({"height": "10"}, "bad_size"),
-    ({"neg_category_ids": ["1"]}, "bad_json"),
-    ({"not_exhaustive_category_ids": {"1": 2}}, "bad_json"),
+    ({"regions": {"0": 1}}, "bad_json"),
     ({"captions": [1]}, "bad_text"),
 ]
 
