@@ -53,7 +53,9 @@ def locate(name: str | Path, what: str) -> Path:
 def _no_config(folder: Path, what: str) -> str:
     held = sorted(path.name for path in folder.iterdir())
     holds = ", ".join(held[:8]) + (", ..." if len(held) > 8 else "") if held else "nothing"
-    if (folder / "export" / "config.json").is_file():
+    if (folder / "adapter_config.json").is_file():
+        hint = "these are adapters: merge them into their base (peft's merge_and_unload) and pass what that saves"
+    elif (folder / "export" / "config.json").is_file():
         hint = f"this is a run, its export lies in {folder / 'export'}: pass that"
     elif what == "encoder":
         hint = "pass a finished export (runs/NAME/export), a CLIP or SigLIP folder, or `cloc` for the newest export"

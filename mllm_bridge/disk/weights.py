@@ -1,8 +1,8 @@
 """Tensors of a host on disk: which are the tower's, which the projector's; read, hashed and replaced key by key.
 
 Hosts occur in four layouts (`vision_tower.*` or `model.vision_tower.*`, each with or without a `vision_model.` level).
-All are read, and the layout that came is the layout that is written. What is neither tower nor projector is passed on
-byte for byte.
+All are read; what is written begins as it came (`model.` or not) and has the level, as published checkpoints do. What
+is neither tower nor projector is passed on byte for byte.
 """
 
 from __future__ import annotations
@@ -133,8 +133,14 @@ class Part:
     level: str = ""
 
     def prefix_for(self, model_type: str) -> str:
-        """The prefix for a tower of another type: only CLIP-like classes know the level."""
-        return self.prefix if model_type in LEVELLED else self.prefix.removesuffix(self.level)
+        """The prefix for a tower of another type: only CLIP-like classes know the level, and they always get it.
+
+        Every published checkpoint of the families that take them has it (llava-hf's, PaliGemma, Gemma 3, Aya Vision:
+        `vision_tower.vision_model.`), and serving engines ask for it; transformers 5.6 and later saves without it and
+        reads both.
+        """
+        bare = self.prefix.removesuffix(self.level)
+        return bare + LEVEL if model_type in LEVELLED else bare
 
     def name(self, key: str) -> str:
         """The part's own name for a full key."""
@@ -150,6 +156,31 @@ def find_part(keys: Iterable[str], prefixes: Sequence[str]) -> Part | None:
             level = LEVEL if all(key.startswith(prefix + LEVEL) for key in found) else ""
             return Part(prefix + level, found, level)
     return None
+
+
+def write_level(folder: Path, model_type: str, prefixes: Iterable[str]) -> None:
+    """Give a host's tower on disk the level that published checkpoints have, in place; see `Part.prefix_for`.
+
+    Args:
+        folder: as transformers saved it.
+        model_type: of the tower.
+        prefixes: what precedes its keys, in every layout.
+    """
+    places = weight_map(folder)
+    named = {}
+    for prefix in prefixes:
+        part = find_part(places, (prefix,))
+        if part is not None:
+            named.update({key: part.prefix_for(model_type) + part.name(key) for key in part.keys})
+    for file in sorted({places[key] for key, name in named.items() if key != name}):
+        stored = {named.get(key, key): tensor for key, tensor in stored_tensors(file).items()}
+        part_file = file.with_suffix(".part")
+        write_file(part_file, stored, metadata(file))
+        os.replace(part_file, file)
+    if (folder / INDEX).is_file():
+        index = read_json(folder / INDEX)
+        index["weight_map"] = {named.get(key, key): file for key, file in index["weight_map"].items()}
+        write_json(folder / INDEX, index)
 
 
 def write_replaced(

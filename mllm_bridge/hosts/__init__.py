@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
+from mllm_bridge.disk.packed import refuse_quantised
 from mllm_bridge.hosts.aya_vision import AYA_VISION
 from mllm_bridge.hosts.cohere2_vision import COHERE2_VISION
 from mllm_bridge.hosts.family import HostFamily, Refusing
@@ -18,7 +19,8 @@ from mllm_bridge.hosts.llava_onevision import LLAVA_ONEVISION
 from mllm_bridge.hosts.mistral3 import MISTRAL3
 from mllm_bridge.hosts.paligemma import PALIGEMMA
 from mllm_bridge.hosts.perception_lm import PERCEPTION_LM
-from mllm_bridge.hosts.qwen2_5_vl import QWEN2_5_VL
+from mllm_bridge.hosts.qwen2_5_vl import QWENS
+from mllm_bridge.hosts.refused import way_on
 from mllm_bridge.hosts.smolvlm import SMOLVLM
 from mllm_bridge.hosts.video_llava import VIDEO_LLAVA
 from mllm_bridge.hosts.vipllava import VIPLLAVA
@@ -43,7 +45,7 @@ FAMILIES: dict[str, HostFamily] = {
     )
 }
 """The families that take a tower of one kind or more."""
-REFUSING: dict[str, Refusing] = {family.model_type: family for family in (MISTRAL3, QWEN2_5_VL)}
+REFUSING: dict[str, Refusing] = {family.model_type: family for family in (MISTRAL3, *QWENS)}
 """The families that take none, each with its reason."""
 DEFAULT = LLAVA
 """The family of which the bare command makes a tiny host."""
@@ -57,18 +59,20 @@ def family_of(config: dict[str, Any], source: str) -> HostFamily:
         source: where the host lies, for messages.
 
     Raises:
-        ValueError: the family is unknown, takes no other tower, or its processor needs a package that is not here.
+        ValueError: its weights are quantised, the family is unknown or takes no other tower, or its processor needs a
+            package that is not here.
     """
+    refuse_quantised(config, source)
     model_type = config.get("model_type")
+    model_type = model_type if isinstance(model_type, str) else repr(model_type)
     if model_type in REFUSING:
         raise ValueError(
             f"host: {source} is of the family {model_type!r}, which takes no other tower: {REFUSING[model_type].why}"
         )
     if model_type not in FAMILIES:
         raise ValueError(
-            f"host: {source} is of type {model_type!r}; known families: {', '.join(sorted(FAMILIES))}. Another family "
-            "needs a description in mllm_bridge/hosts/: where tower and projector sit in memory and on disk, which "
-            "features it reads, how it counts image tokens, and what its config and processor have to be told"
+            f"host: {source} is of type {model_type!r}; known families: {', '.join(sorted(FAMILIES))}; "
+            f"{way_on(model_type)}"
         )
     family = FAMILIES[model_type]
     if family.needs is not None and find_spec(family.needs) is None:

@@ -1,4 +1,4 @@
-"""Qwen2.5-VL (`Qwen2_5_VLForConditionalGeneration`): the merger that projects is part of the tower."""
+"""Qwen2-VL and its successors (`Qwen2_5_VLForConditionalGeneration`): the merger that projects is part of the tower."""
 
 from __future__ import annotations
 
@@ -9,4 +9,6 @@ WHY = (
     "in windows; a tower of another kind has no place there"
 )
 
-QWEN2_5_VL = Refusing("qwen2_5_vl", WHY)
+QWENS = tuple(
+    Refusing(name, WHY) for name in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
+)

@@ -11,6 +11,7 @@ from typing import Any
 from transformers import ProcessorMixin
 
 from mllm_bridge.disk.folders import locate, read_json
+from mllm_bridge.disk.packed import refuse_adapters, refuse_packed_keys
 from mllm_bridge.disk.weights import Part, find_part, weight_map
 from mllm_bridge.hosts import FAMILIES, family_of
 from mllm_bridge.hosts.family import FeatureLayer, HostFamily, Settings
@@ -61,12 +62,15 @@ def open_host(mllm: str | Path) -> Host:
     """Read everything of a host but its weights.
 
     Raises:
-        ValueError: it is of an unknown family, has no processor, or tower and projector are not where they should be.
+        ValueError: it is quantised, holds adapters, is of an unknown family, has no processor, or tower and projector
+            are not where they should be.
     """
     folder = locate(mllm, "host")
     config = read_json(folder / "config.json")
+    refuse_adapters(folder, "host")
     family = family_of(config, str(folder))
     keys = weight_map(folder)
+    refuse_packed_keys(keys, str(folder))
     towers = tuple(_part(folder, family, "tower", family.prefixes(name), list(keys)) for name in family.towers)
     projector = _part(folder, family, "projector", family.projector_prefixes, list(keys))
     return Host(folder, family, config, load_processor(folder), towers, projector)

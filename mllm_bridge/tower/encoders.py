@@ -28,6 +28,7 @@ from transformers import (
 from cloc.export import newest_export, read_card
 from cloc.model_folders import refusing_code
 from mllm_bridge.disk.folders import locate, read_json
+from mllm_bridge.disk.packed import refuse_adapters, refuse_quantised
 from mllm_bridge.disk.weights import LEVEL, file_hash, read, tensor_hash, weight_map
 from mllm_bridge.tower.borrowed import is_borrowed, write_borrowed
 from mllm_bridge.tower.probe import TowerFacts, probe
@@ -133,8 +134,11 @@ def load_encoder(asked: str | Path, runs: Path) -> Encoder:
 
 
 def _load(asked: str | Path, folder: Path) -> Encoder:
-    model_type = read_json(folder / "config.json").get("model_type")
-    if model_type not in TOWERS:
+    told = read_json(folder / "config.json")
+    refuse_adapters(folder, "encoder")
+    refuse_quantised(told, str(folder))
+    model_type = told.get("model_type")
+    if not isinstance(model_type, str) or model_type not in TOWERS:
         raise ValueError(
             f"encoder: {folder} is of type {model_type!r}; towers that go in: {', '.join(TOWERS)}, "
             "or an export of this kit"

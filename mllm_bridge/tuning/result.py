@@ -16,6 +16,7 @@ from transformers import AutoModelForImageTextToText
 
 from cloc.places import Places
 from mllm_bridge.disk.folders import LEGAL, appearing, read_json, write_json
+from mllm_bridge.disk.weights import write_level
 from mllm_bridge.tuning.batches import ConversationBatch
 from mllm_bridge.tuning.folders import CARD
 from mllm_bridge.tuning.settings import TuneConfig
@@ -74,6 +75,10 @@ def write_result(
             _name_no_base(folder)
             built.wrapped.unload()
         built.trainee.host.save_pretrained(folder)
+        vision = built.trainee.host.config.vision_config.model_type
+        write_level(
+            folder, vision, [prefix for tower in built.family.towers for prefix in built.family.prefixes(tower)]
+        )
         _write_around(folder, built, host, places)
         found["reload"] = _difference(expected, _logits(_reloaded(folder, built), batch))
         _require(found, out)

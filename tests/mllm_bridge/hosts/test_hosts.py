@@ -40,7 +40,8 @@ TABLE = {
 """Family: how a ViT with CLS, a ViT without, and a Swin lie in it."""
 REFUSING = {
     "mistral3": "packs images of any shape into one sequence",
-    "qwen2_5_vl": "is part of its tower",
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"), "is part of its tower"),
+    **dict.fromkeys(("qwen3_5", "qwen3_5_moe"), "is part of its tower"),
 }
 
 

@@ -1,0 +1,80 @@
+"""Models whose weights nothing can be put beside: quantised ones and adapters, refused with the way on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+QUANTISED = ("quantization_config", "compression_config", "quantization")
+"""Fields of a config, at any depth, by which quantised weights are told (the last one is MLX's)."""
+QUANTISED_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
+"""Files beside a config by which older and other quantisers tell the same."""
+QUANTISED_KEYS = (
+    *(".qweight", ".qzeros", ".g_idx", ".SCB", ".absmax", ".quant_map", ".W_q"),
+    *(".weight_packed", ".weight_scale", ".weight_scale_inv"),
+    *(".quant_state.bitsandbytes__nf4", ".quant_state.bitsandbytes__fp4"),
+)
+"""How keys of quantised weights end, in files that say nothing of it in their config."""
+ADAPTER = "adapter_config.json"
+DEEPEST = 8
+
+
+def refuse_quantised(config: Mapping[str, Any], source: str) -> None:
+    """Refuse weights that are packed for one library.
+
+    Args:
+        config: content of a config.json.
+        source: the folder, for messages and for what lies beside the config.
+
+    Raises:
+        ValueError: they are; the message names where it is said, and the way on.
+    """
+    told = next(_quantised(config), None)
+    if told is None:
+        beside = next((name for name in QUANTISED_FILES if (Path(source) / name).is_file()), None)
+        told = None if beside is None else (beside, "there")
+    if told is not None:
+        raise ValueError(_packed(source, f"{told[0]}: {told[1]}"))
+
+
+def refuse_packed_keys(keys: Iterable[str], source: str) -> None:
+    """Refuse files whose keys are those of packed weights, whatever their config says.
+
+    Raises:
+        ValueError: they are.
+    """
+    found = next((key for key in keys if key.endswith(QUANTISED_KEYS)), None)
+    if found is not None:
+        raise ValueError(_packed(source, f"it holds {found}"))
+
+
+def _packed(source: str, where: str) -> str:
+    return (
+        f"{source}: its weights are quantised ({where}), packed for one library, and no tower or projector goes in "
+        "beside them; pass the unquantised folder that it was made from (its model card names it), and quantise the "
+        "result"
+    )
+
+
+def _quantised(config: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, str]]:
+    for name, value in config.items():
+        if name in QUANTISED and value:
+            method = value.get("quant_method", value.get("quant_algo")) if isinstance(value, Mapping) else None
+            yield name, f"{method or 'given'!s:.40}"
+        elif isinstance(value, Mapping) and depth < DEEPEST:
+            yield from _quantised(value, depth + 1)
+
+
+def refuse_adapters(folder: Path, what: str) -> None:
+    """Refuse a folder of adapters: transformers would look for their base by the path that they name.
+
+    Raises:
+        ValueError: adapters lie in it.
+    """
+    if (folder / ADAPTER).is_file():
+        raise ValueError(
+            f"{what}: {folder} holds adapters ({ADAPTER}), not yet merged into the model that they belong to; merge "
+            "them first: load the base, `peft.PeftModel.from_pretrained(base, FOLDER).merge_and_unload()"
+            ".save_pretrained(NEW)`, or here: `result.form=merged` when tuning; then pass NEW"
+        )
