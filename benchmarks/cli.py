@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.plain import plain
 from benchmarks.roots import data_root, roots
 
 DESCRIPTION = """\
@@ -140,13 +142,14 @@ def positive(text: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit code: 0, or 2 after a message about a mistake in what was asked."""
     given = parser().parse_args(arguments)
-    try:
+    alone = bool(given.predictions or given.annotations)  # a file is scored without a model, and without torch
+
+    def work() -> int:
         if scoring(given):
             return score_predictions(given)
         return listing(given) if given.list else measured(given)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+
+    return plain("command").run(work, loads_models=not alone and not given.list)
 
 
 def scoring(given: argparse.Namespace) -> bool:
@@ -184,8 +187,8 @@ def score_predictions(given: argparse.Namespace) -> int:
             raise ValueError(f"--out: {given.out} holds {file}, which is to be scored; give another folder")
     more = (given.evaluator == "official", given.split, given.judge, given.intervals)
     rows, charts = score_with_charts(Asked(*files, given.protocol or (), given.fixed_ap_k, given.plus_one, *more))
-    folder = out_folder(given.out)
-    path, report = write_rows(rows, folder), write_report(Story((), rows, charts=charts), folder)
+    with out_folder(given.out) as folder:
+        path, report = write_rows(rows, folder), write_report(Story((), rows, charts=charts), folder)
     print(f"{summary(rows)}\n\nresults: {path}\nreport: {report}")
     return 0
 
@@ -211,10 +214,17 @@ def measured(given: argparse.Namespace) -> int:
     """Measure with a model; among several processes the first one speaks."""
     from benchmarks import processes
     from benchmarks.measuring import score
+    from cloc.command import INTERRUPTED, say
 
     processes.join()
     try:
         with contextlib.redirect_stdout(sys.stdout if processes.is_main() else io.StringIO()):
             return score(given)
+    except KeyboardInterrupt:
+        folder = getattr(given, "folder", None)
+        if folder is None:
+            raise
+        told = f"stopped by Ctrl-C; add --resume {shlex.quote(str(folder))} to the same command to go on"
+        return say(told, INTERRUPTED) if processes.is_main() else INTERRUPTED
     finally:
         processes.leave()

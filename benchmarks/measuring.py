@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,14 @@ from benchmarks.report.gather import story
 from benchmarks.report.page import write_report
 from benchmarks.roots import data_root, near, roots
 from benchmarks.rows import write_rows
-from benchmarks.scoring.origin import out_folder
+from benchmarks.scoring.origin import held, out_folder
 from benchmarks.session import NO_MODEL, PROGRESS, Result, Session, Side
 from benchmarks.table import LEGEND, comparison_table, single_table
 from benchmarks.tasks.contract import Options, Task
 from benchmarks.tasks.registry import tasks_named
 from cloc.device import find_device
 from cloc.export import newest_export
+from cloc.files import read_object
 
 RESERVED = {"cloc": None, "clip": "clip"}
 """Words for the newest export under runs/, with the objective to ask for; None: any but the baseline."""
@@ -47,7 +50,22 @@ def score(given: argparse.Namespace) -> int:
     device = processes.own_device(find_device(given.device or "auto"))
     sides = models(given, device, needed=any(task.bare for task in tasks))
     known = provenance(device, seed=0)
-    folder = Path(processes.from_main(str(run_folder(given, tasks, sides, known)) if processes.is_main() else None))
+    with contextlib.ExitStack() as kept:
+        made = str(run_folder(given, tasks, sides, known, kept)) if processes.is_main() else None
+        folder = given.folder = Path(processes.from_main(made))
+        measure_into(folder, given, tasks, where, sides, known)
+    return 0
+
+
+def measure_into(
+    folder: Path,
+    given: argparse.Namespace,
+    tasks: list[Task],
+    where: Sequence[Path],
+    sides: list[Side],
+    known: Provenance,
+) -> None:
+    """Run the tasks and write what they found."""
     at_once = max(PHOTOS_AT_ONCE, given.batch_size * processes.world_size())
     options = Options(
         given.limit, at_once, progress=processes.is_main(), share=given.batch_size, boxes_an_image=given.boxes_an_image
@@ -56,7 +74,6 @@ def score(given: argparse.Namespace) -> int:
     results = session.run(tasks)
     if processes.is_main():
         tell(session, results)
-    return 0
 
 
 def tell(session: Session, results: list[Result]) -> None:
@@ -75,8 +92,10 @@ def tell(session: Session, results: list[Result]) -> None:
     shutil.rmtree(folder / PROGRESS, ignore_errors=True)
 
 
-def run_folder(given: argparse.Namespace, tasks: list[Task], sides: list[Side], known: Provenance) -> Path:
-    """The folder of the results: a new one, or that of a killed run that asked for the same.
+def run_folder(
+    given: argparse.Namespace, tasks: list[Task], sides: list[Side], known: Provenance, kept: contextlib.ExitStack
+) -> Path:
+    """The folder of the results, held by `kept`: a new one, or that of a killed run that asked for the same.
 
     Raises:
         ValueError: the run to go on with asked for something else, or is none.
@@ -93,7 +112,7 @@ def run_folder(given: argparse.Namespace, tasks: list[Task], sides: list[Side], 
         "versions": known.versions,
     }
     if given.resume is None:
-        folder = out_folder(given.out)
+        folder = kept.enter_context(out_folder(given.out))
         shutil.rmtree(folder / PROGRESS, ignore_errors=True)
         (folder / PROGRESS).mkdir()
         (folder / PROGRESS / ASKED).write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
@@ -101,11 +120,12 @@ def run_folder(given: argparse.Namespace, tasks: list[Task], sides: list[Side], 
     file = Path(given.resume) / PROGRESS / ASKED
     if not file.is_file():
         raise ValueError(f"--resume: {given.resume} is no unfinished run (no {PROGRESS}/{ASKED}); start a new one")
-    before = json.loads(file.read_text(encoding="utf-8"))
+    before = read_object(file, "what an unfinished run asked for", "start a new run")
     other = [name for name in asked if asked[name] != before.get(name)]
     if other:
         told = "; ".join(f"{name} was {before.get(name)}, is {asked[name]}" for name in other)
         raise ValueError(f"--resume: {given.resume} asked for something else: {told}; ask the same, or start a new run")
+    kept.enter_context(held(Path(given.resume)))
     return Path(given.resume)
 
 

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+from benchmarks.plain import plain
+
 SCHEMA = 1
 RESULTS = "results.json"
 
@@ -105,10 +107,7 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         ValueError: the file is no result of this room.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: expected a results file of benchmarks/run.py, got no JSON ({error})") from error
+    content = plain("files").read_json(path, "a results file of benchmarks/run.py")
     if not isinstance(content, dict) or content.get("schema") != SCHEMA or not isinstance(content.get("rows"), list):
         raise ValueError(
             f'{path}: expected a results file of benchmarks/run.py ({{"schema": {SCHEMA}, "rows": [...]}})'
@@ -122,5 +121,7 @@ def _row(entry: object, path: Path) -> Row:
         missing = sorted(needed - set(entry)) if isinstance(entry, dict) else list(FIELDS)
         raise ValueError(f"{path}: a row lacks {missing}")
     known = {name: entry.get(name) for name in FIELDS}  # fields that later versions add are left alone
-    known["ci95"] = None if known["ci95"] is None else tuple(known["ci95"])
+    known["ci95"] = tuple(known["ci95"]) if isinstance(known["ci95"], list) else None
+    if known["value"] is not None and type(known["value"]) not in (int, float):
+        raise ValueError(f"{path}: expected a number or null as value of a row, got {known['value']!r:.80}")
     return Row(**known)

@@ -16,20 +16,22 @@ MISTAKE, FAILED, INTERRUPTED, PIPE_CLOSED = 2, 1, 130, 141
 GOES_ON = "the same command goes on from here"
 
 
-def run(work: Callable[[], int | None], after: str = "nothing is left half written") -> int:
+def run(work: Callable[[], int | None], after: str = "nothing is left half written", loads_models: bool = True) -> int:
     """Do a command's work; whatever a user or a machine can get wrong becomes one line.
 
     Args:
         work: returns the exit status, None for 0. It raises ValueError and OSError for mistakes, FloatingPointError
             where figures have left the numbers, and cleans up behind itself with `finally` on the way.
         after: what is said after Ctrl-C: what became of the work, and what to type next; see `GOES_ON`.
+        loads_models: whether names of the hub may be asked for; without, no library is loaded.
 
     Returns:
         The exit status.
     """
-    from cloc import hub
+    if loads_models:
+        from cloc import hub
 
-    hub.fail_fast()
+        hub.fail_fast()
     try:
         return work() or 0
     except BrokenPipeError:  # `| head` has seen enough; Python flushes once more at its end

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional as F
-from transformers import AutoModel, AutoProcessor
+from transformers import AutoModel
 
 from benchmarks.predictors.contract import Boxes, Embeddings
 from benchmarks.predictors.crop import cut_out
 from benchmarks.predictors.encoder import TEXTS_A_FORWARD, blocks, to_array
-from cloc.export.loading import weights_of
+from benchmarks.predictors.fitting import load_foreign
 
 ENCODERS = ("clip", "siglip", "siglip2")
 SIGLIP_TEXT = 64
@@ -29,10 +29,7 @@ class ForeignCrop:
     cannot_ground: str | None = "an image-text encoder has no phrase prompt and no box head"
 
     def __init__(self, place: str, device: str, batch_size: int) -> None:
-        with weights_of(place):
-            model = AutoModel.from_pretrained(place, dtype=torch.float32, trust_remote_code=False, use_safetensors=True)
-            self.processor: Any = AutoProcessor.from_pretrained(place, trust_remote_code=False)
-        self.model: Any = model.to(device).eval()
+        self.model, self.processor = load_foreign(AutoModel, place, device, dtype=torch.float32)
         self.device, self.batch_size = device, batch_size
         self.is_clip = self.model.config.model_type == "clip"
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoProcessor, Kosmos2ForConditionalGeneration
+from transformers import Kosmos2ForConditionalGeneration
 
+from benchmarks.predictors.fitting import load_foreign
 from benchmarks.predictors.mllm import MAX_NEW_TOKENS
-from cloc.export.loading import weights_of
 from cloc.places import Reading
 from cloc.structures import Box
 
@@ -74,23 +74,22 @@ class Kosmos:
     name = "kosmos2-greedy"
 
     def __init__(self, place: str, device: str, batch_size: int, question: str | None = None) -> None:
-        with weights_of(place):
-            model = Kosmos2ForConditionalGeneration.from_pretrained(
-                place, trust_remote_code=False, use_safetensors=True
-            )
-            self.processor: Any = AutoProcessor.from_pretrained(place, trust_remote_code=False)
-        self.model: Any = model.to(device).eval()
+        self.model, self.processor = load_foreign(Kosmos2ForConditionalGeneration, place, device)
         self.device, self.batch_size, self.question = device, batch_size, question or GROUNDED
         self.places = Cells(self.processor)
 
     @torch.inference_mode()
-    def answer(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
+    def answer(
+        self, images: Sequence[Image.Image], questions: Sequence[str], max_new_tokens: int | None = None
+    ) -> list[str]:
         """See `MllmPredictor.answer`; a question that begins with `<grounding>` goes in as it is."""
         prompts, answers = [self._prompt(question) for question in questions], [""] * len(questions)
         for rows in self._batches(prompts):
             asked = [prompts[row] for row in rows]
             inputs = self.processor(text=asked, images=[images[row] for row in rows], return_tensors="pt")
-            made = self.model.generate(**inputs.to(self.device), do_sample=False, max_new_tokens=MAX_NEW_TOKENS)
+            made = self.model.generate(
+                **inputs.to(self.device), do_sample=False, max_new_tokens=max_new_tokens or MAX_NEW_TOKENS
+            )
             for row, text in zip(rows, self.processor.batch_decode(made, skip_special_tokens=True), strict=True):
                 whole = self.processor.post_process_generation(text, cleanup_and_extract=False).strip()
                 grounded = prompts[row].startswith("<grounding>")

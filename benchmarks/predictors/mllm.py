@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText
 
-from cloc.export.loading import weights_of
+from benchmarks.predictors.fitting import load_foreign
 from cloc.places import FILE, Places
 
 CONVENTIONS = {
@@ -61,16 +61,15 @@ class TransformersMllm:
         places: Places = CONVENTIONS["0-1"],
         question: str = QUESTION,
     ) -> None:
-        with weights_of(place):
-            model = AutoModelForImageTextToText.from_pretrained(place, trust_remote_code=False, use_safetensors=True)
-            self.processor: Any = AutoProcessor.from_pretrained(place, trust_remote_code=False)
-        self.model: Any = model.to(device).eval()
+        self.model, self.processor = load_foreign(AutoModelForImageTextToText, place, device, same_processor=False)
         self.device, self.batch_size, self.places, self.question = device, batch_size, places, question
-        if self.processor.chat_template is None:
+        if getattr(self.processor, "chat_template", None) is None:
             raise ValueError(f"{place}: expected a processor with a chat template, found none; add chat_template.jinja")
 
     @torch.inference_mode()
-    def answer(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
+    def answer(
+        self, images: Sequence[Image.Image], questions: Sequence[str], max_new_tokens: int | None = None
+    ) -> list[str]:
         """See `MllmPredictor.answer`."""
         answers: list[str] = []
         for start in range(0, len(questions), self.batch_size):
@@ -83,7 +82,7 @@ class TransformersMllm:
                 padding_side="left",
                 return_tensors="pt",
             ).to(self.device)
-            made = self.model.generate(**inputs, do_sample=False, max_new_tokens=MAX_NEW_TOKENS)
+            made = self.model.generate(**inputs, do_sample=False, max_new_tokens=max_new_tokens or MAX_NEW_TOKENS)
             new = made[:, inputs["input_ids"].shape[1] :]
             answers += [text.strip() for text in self.processor.batch_decode(new, skip_special_tokens=True)]
         return answers

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
+from transformers import AutoModelForZeroShotObjectDetection
 
 from benchmarks.predictors.contract import Boxes
 from benchmarks.predictors.detector import LIMIT, NAME, Found, as_found, ground_alone
-from cloc.export.loading import weights_of
+from benchmarks.predictors.fitting import load_foreign
 
 OWL = ("owlv2", "owlvit")
 GROUNDED = ("grounding-dino", "mm-grounding-dino")
@@ -29,12 +29,7 @@ class _Rival(ABC):
     kind, form = "detector", NAME
 
     def __init__(self, place: str, device: str, batch_size: int) -> None:
-        with weights_of(place):
-            model = AutoModelForZeroShotObjectDetection.from_pretrained(
-                place, trust_remote_code=False, use_safetensors=True
-            )
-            self.processor: Any = AutoProcessor.from_pretrained(place, trust_remote_code=False)
-        self.model: Any = model.to(device).eval()
+        self.model, self.processor = load_foreign(AutoModelForZeroShotObjectDetection, place, device)
         self.name, self.device, self.batch_size = self.model.config.model_type, device, batch_size
 
     @torch.inference_mode()

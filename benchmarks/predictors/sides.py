@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from benchmarks.predictors.detector import ClocDetector
+from benchmarks.predictors.fitting import try_out
 from benchmarks.predictors.foreign import ENCODERS, ForeignCrop
 from benchmarks.predictors.kosmos import FAMILY as KOSMOS
 from benchmarks.predictors.kosmos import Kosmos
@@ -19,6 +19,7 @@ from benchmarks.predictors.readings import readings_of
 from benchmarks.predictors.rivals import GROUNDED, OWL, GroundedDetector, OwlDetector
 from benchmarks.session import Side
 from cloc.export import CARD, read_card
+from cloc.files import read_object
 from cloc.model_folders import refusing_code
 
 OUR_DETECTOR = "ClocForObjectDetection"
@@ -39,12 +40,19 @@ def load_side(
     Raises:
         ValueError: the folder is no export and no model of a known family.
     """
+    side = _read_side(place, device, batch_size, coordinates, question)
+    for reading in side.predictors:
+        try_out(reading, place)
+    return side
+
+
+def _read_side(place: Path | str, device: str, batch_size: int, coordinates: str | None, question: str) -> Side:
     folder = export_folder(place) if isinstance(place, Path) else None
     config = _config(place if folder is None else folder)
-    family, classes = config.get("model_type"), config.get("architectures") or []
+    family, classes = str(config.get("model_type")), config.get("architectures")
     source, label = (place, str(place)) if folder is None else (folder, label_of(folder))
     sha256 = _weights(folder)
-    if OUR_DETECTOR in classes:
+    if isinstance(classes, list) and OUR_DETECTOR in classes:
         card = read_card(folder)
         readings = [ClocDetector(folder, device, batch_size)]
         return Side(label, card.get("model_sha256"), readings, folder, f"objective {card.get('objective')}, detector")
@@ -77,10 +85,7 @@ def load_side(
 
 def _config(source: Path | str) -> dict[str, Any]:
     if isinstance(source, Path):
-        try:
-            return json.loads((source / "config.json").read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{source}/config.json: expected JSON ({error}); export it again") from error
+        return read_object(source / "config.json", "a model's config", "export it again, or name another model")
     from transformers import AutoConfig
 
     try:

@@ -115,9 +115,12 @@ def write_record(file: Path, answer: Any) -> None:
             else:
                 arrays[f"{place}/item"] = np.asarray(item)
     partial = file.with_suffix(".partial")
-    with partial.open("wb") as raw:
-        np.savez(raw, **arrays)
-    partial.replace(file)
+    try:
+        with partial.open("wb") as raw:
+            np.savez(raw, **arrays)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)  # a full disk, or Ctrl-C
 
 
 def read_record(file: Path, method: str) -> Any:

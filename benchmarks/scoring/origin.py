@@ -5,16 +5,20 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks.roots import SOURCE, near
 from benchmarks.rows import RESULTS, read_rows
 
+LOCK = ".lock"
 PACKAGES = ("mllm-vision-kit", "numpy", "scipy", "pycocotools")
 
 
@@ -58,27 +62,59 @@ def numbered(runs: Path, stem: str) -> Path:
     return runs / f"{stem}-{number}"
 
 
-def out_folder(named: str | None) -> Path:
-    """The folder of the results, made; an older result of this command in a named one is replaced.
+@contextmanager
+def out_folder(named: str | None) -> Iterator[Path]:
+    """The folder of the results, made and held; an older result of this command in a named one is replaced.
 
     Raises:
-        ValueError: the folder holds another program's results.json, is a file, or cannot be made.
+        ValueError: the folder holds another program's results.json, is a file, cannot be made, or another run writes
+            into it.
     """
     folder = Path(named) if named else numbered(near("runs"), "bench")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out: expected a folder, got the file {folder}")
-    if (folder / RESULTS).is_file():
-        try:
-            read_rows(folder / RESULTS)
-        except ValueError as error:
-            raise ValueError(
-                f"--out: {folder} holds a {RESULTS} of something else; give another folder ({error})"
-            ) from error
-        for old in (folder / "predictions").glob("*.json*"):
-            old.unlink()
-        (folder / RESULTS).unlink()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=bool(named))
+    except FileExistsError:  # another run has just taken the number
+        with out_folder(None) as other:
+            yield other
+        return
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
         raise ValueError(f"--out: {folder} cannot be made ({error}); give another folder") from error
-    return folder
+    with held(folder):
+        if (folder / RESULTS).is_file():
+            try:
+                read_rows(folder / RESULTS)
+            except ValueError as error:
+                raise ValueError(
+                    f"--out: {folder} holds a {RESULTS} of something else; give another folder ({error})"
+                ) from error
+            for old in (folder / "predictions").glob("*.json*"):
+                old.unlink()
+            (folder / RESULTS).unlink()
+        yield folder
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder of results; where the file system knows no locks nobody is kept out.
+
+    Raises:
+        ValueError: another run writes into it.
+    """
+    with (folder / LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"--out: another run is writing into {folder}; wait for it, or give another folder"
+            ) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+        try:
+            yield
+        finally:
+            (folder / LOCK).unlink(missing_ok=True)

@@ -43,7 +43,7 @@ def test_a_row_without_value_needs_a_reason():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "got no JSON"),
+        ("{", "no JSON"),
         ('{"top1": 0.3}', "expected a results file of benchmarks/run.py"),
         ('{"schema": 1, "rows": [{"task": "t"}]}', r"a row lacks \['chance', 'ci95'"),
     ],
