@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,32 @@ def check_regions(config: Config, sources: Sequence[Source]) -> None:
     counts = [(source.shards.card or {}).get("counts", {}).get("regions") for source in sources]
     if config.objective != "clip" and all(count == 0 for count in counts):
         raise ValueError(f"objective {config.objective}: all cards say 0 regions; use objective=clip or add regions")
+
+
+def check_weights_fit(config: Config) -> None:
+    """Refuse a model whose weights alone are larger than this machine, before any of them is made.
+
+    By arithmetic on the towers that start from nothing; what a run needs in all is looked at later.
+
+    Raises:
+        ValueError: with the figures.
+    """
+    vision, text, detector = config.model.vision, config.model.text, config.model.detector
+    blocks = []
+    if vision.source is None and vision.timm is None:
+        depths = vision.depths or (vision.layers,)
+        blocks += [(depth, vision.width * 2**stage, vision.mlp_ratio) for stage, depth in enumerate(depths)]
+    if text.source is None:
+        blocks.append((text.layers, text.width, text.mlp_ratio))
+    parameters = sum(depth * (4 + 2 * ratio) * width**2 for depth, width, ratio in blocks)
+    if config.alternates:
+        parameters += 9 * detector.width**2 * detector.num_convs * 2
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if 4 * parameters > there:
+        raise ValueError(
+            f"model: about {parameters / 1e9:,.1f} billion parameters take {4 * parameters / 2**30:,.0f} GiB, this "
+            f"machine has {there / 2**30:,.0f}; lower width and layers of model.vision, model.text or model.detector"
+        )
 
 
 def check_disk(config: Config, model: nn.Module, runs: Path) -> None:

@@ -102,6 +102,7 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     # 2. build
     sources, tokenizer = build.make_sources(config), build.make_tokenizer(config)
     preflight.check_regions(config, sources)
+    preflight.check_weights_fit(config)
     model, notes = build.make_model(config, tokenizer)
     preflight.check_disk(config, model, resumed[0] if resumed else options.runs)
     warnings = fits_lines(config, settings) if preflight.wants_plan(config, model) else []

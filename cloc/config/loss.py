@@ -19,7 +19,7 @@ class DetectionLossConfig(Strict):
     nearest_when_none: bool = Field(False, description="a box without an anchor takes its nearest one")
     temperature: float = Field(0.5, gt=0, description="of the word-region contrast")
     label_smoothing: float = Field(0.1, ge=0, lt=1)
-    num_proposals: int = Field(100, ge=1, description="k, regions an image keeps for its words")
+    num_proposals: int = Field(100, ge=1, le=1 << 20, description="k, regions an image keeps for its words")
     proposal_score: Literal[
         "similarity_batch", "similarity_own", "centerness", "similarity_centerness", "foreground", "iou"
     ] = Field(
@@ -50,11 +50,11 @@ class LossConfig(Strict):
     distillation: float = Field(
         0.0, ge=0, description="weight of staying near the image embeddings of the starting weights; clip and cloc"
     )
-    regions_per_image: int = Field(4, ge=1, description="M, regions drawn an image and step")
+    regions_per_image: int = Field(4, ge=1, le=1 << 16, description="M, regions drawn an image and step")
     filter_threshold: float = Field(
         0.9, gt=0, le=1, description="texts closer than this are no negatives of each other; 1: no such test"
     )
-    filter_warmup: int = Field(0, ge=0, description="steps before the cosine filter starts")
+    filter_warmup: int = Field(0, ge=0, le=10**12, description="steps before the cosine filter starts")
     filter_same_text: bool = Field(
         True, description="equal strings are no negatives of each other, from the first step; not a rule of the paper"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -23,18 +23,23 @@ class VisionConfig(Strict):
         description="clip: ViT, CLS pooling; siglip: ViT, attention pooling; swin: windows, mean pooling; timm: `timm`",
     )
     image_size: int | None = Field(
-        None, ge=8, description="side of the canvas in pixels, a multiple of the patches; none: the source's, else 224"
+        None,
+        ge=8,
+        le=16_384,
+        description="side of the canvas in pixels, a multiple of the patches; none: the source's, else 224",
     )
-    patch_size: int = Field(16, ge=2, description="pixels; swin: 4, and its last stage has patches of 4 * 2^3")
-    width: int = Field(768, ge=8, description="D; swin: of stage 1, doubled with every stage")
-    layers: int = Field(12, ge=1, description="blocks; swin: see depths")
-    heads: int = Field(12, ge=1, description="attention heads; swin: of stage 1, doubled with every stage")
-    mlp_ratio: float = Field(4.0, gt=0)
+    patch_size: int = Field(
+        16, ge=2, le=4_096, description="pixels; swin: 4, and its last stage has patches of 4 * 2^3"
+    )
+    width: int = Field(768, ge=8, le=65_536, description="D; swin: of stage 1, doubled with every stage")
+    layers: int = Field(12, ge=1, le=1_000, description="blocks; swin: see depths")
+    heads: int = Field(12, ge=1, le=1_024, description="attention heads; swin: of stage 1, doubled with every stage")
+    mlp_ratio: float = Field(4.0, gt=0, le=64)
     hidden_act: str = Field("gelu", description="activation of the MLP; OpenAI's weights use quick_gelu")
-    depths: tuple[int, ...] | None = Field(
-        None, min_length=1, description="swin only: blocks of each stage, such as [2, 2, 6, 2]"
+    depths: tuple[Annotated[int, Field(ge=1, le=1_000)], ...] | None = Field(
+        None, min_length=1, max_length=8, description="swin only: blocks of each stage, such as [2, 2, 6, 2]"
     )
-    window: int = Field(7, ge=2, description="swin only: side of a window in patches of its stage")
+    window: int = Field(7, ge=2, le=1_024, description="swin only: side of a window in patches of its stage")
     drop_path: float = Field(
         0.0,
         ge=0,
@@ -76,11 +81,11 @@ class TextConfig(Strict):
         description="texts in any case are read lower-cased, as CLIP's own tokenizer does and the paper did with T5's; "
         "none: so from scratch, with starting weights as their tokenizer does",
     )
-    width: int = Field(512, ge=8)
-    layers: int = Field(12, ge=1)
-    heads: int = Field(8, ge=1)
-    mlp_ratio: float = Field(4.0, gt=0)
-    context: int = Field(77, ge=4, description="tokens; longer texts are cut")
+    width: int = Field(512, ge=8, le=65_536)
+    layers: int = Field(12, ge=1, le=1_000)
+    heads: int = Field(8, ge=1, le=1_024)
+    mlp_ratio: float = Field(4.0, gt=0, le=64)
+    context: int = Field(77, ge=4, le=65_536, description="tokens; longer texts are cut")
     hidden_act: str = "gelu"
 
 
@@ -90,7 +95,7 @@ class PrompterConfig(Strict):
     kind: Literal["attention", "roi_align"] = Field(
         "attention", description="roi_align: the paper's ablation; boxes only, needs loss.grounding=0"
     )
-    mlp_ratio: int = Field(4, ge=1)
+    mlp_ratio: int = Field(4, ge=1, le=64)
     pool: Literal["prompt", "all"] = Field("prompt", description="prompt: an embedding depends on its own prompt only")
     token_positions: bool = Field(True, description="add the code of each patch's corners; decisive for small runs")
     max_cycles: float = Field(16.0, gt=0, description="highest frequency of the box code, cycles over the canvas")
@@ -115,15 +120,17 @@ class PrompterConfig(Strict):
 class DetectorConfig(Strict):
     """Pyramid and head of the Detection wing (DetCLIPv2 4.1, ATSS)."""
 
-    width: int = Field(256, ge=8, description="channels of pyramid and head")
-    strides: tuple[int, ...] = Field((8, 16, 32, 64, 128), min_length=1, description="pixels, each twice the last")
-    num_convs: int = Field(4, ge=1, description="convolutions a branch")
+    width: int = Field(256, ge=8, le=65_536, description="channels of pyramid and head")
+    strides: tuple[Annotated[int, Field(ge=1, le=4_096)], ...] = Field(
+        (8, 16, 32, 64, 128), min_length=1, max_length=12, description="pixels, each twice the last"
+    )
+    num_convs: int = Field(4, ge=1, le=1_000, description="convolutions a branch")
     anchor_scale: float = Field(8.0, gt=0, description="side of an anchor in strides")
     deformable: bool = Field(True, description="the deformable convolution that joins the branches")
     normalize: bool = Field(False, description="cosine instead of dot product as similarity; the paper is silent")
     logit_scale_init: float | None = Field(None, description="logarithm of the first scale; none: unit deviation")
     prior: float = Field(0.01, gt=0, lt=1, description="first probability of every concept at every place")
-    text_context: int = Field(16, ge=4, description="tokens of a concept")
+    text_context: int = Field(16, ge=4, le=65_536, description="tokens of a concept")
     definitions: bool = Field(True, description="concepts are read as `name, definition`")
 
     @model_validator(mode="after")
@@ -143,7 +150,9 @@ class ModelConfig(Strict):
     text: TextConfig = TextConfig()
     prompter: PrompterConfig = PrompterConfig()
     detector: DetectorConfig = DetectorConfig()
-    embed_dim: int = Field(512, ge=8, description="E, width of the space shared by images, regions and texts")
+    embed_dim: int = Field(
+        512, ge=8, le=65_536, description="E, width of the space shared by images, regions and texts"
+    )
     logit_scale_init: float = Field(2.6592, description="natural logarithm of the first inverse temperature")
     logit_bias_init: float = Field(-10.0, description="first bias; read by loss.form sigmoid only")
     attention: Literal["sdpa", "eager", "flash_attention_2"] = Field("sdpa", description="how the towers attend")

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from cloc.config.meant import what_is_meant
 from cloc.config.overrides import apply_override
 from cloc.config.run import Config
 from cloc.files import read_yaml
 
+MOST_TOLD, MOST_SHOWN = 20, 200
+"""Mistakes that are told at once, and characters of a value that are shown."""
 REPOSITORY = Path(__file__).resolve().parents[2]
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -53,7 +54,9 @@ def checked(kind: type[Kind], raw: dict[str, Any], where: str = "config") -> Kin
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        raise ValueError("\n".join(f"{where}: {_explain(kind, e)}" for e in error.errors())) from None
+        lines = [f"{where}: {_explain(kind, e)}" for e in error.errors(include_url=False)]
+        more = [f"{where}: and {len(lines) - MOST_TOLD} mistakes more"] if len(lines) > MOST_TOLD else []
+        raise ValueError("\n".join(lines[:MOST_TOLD] + more)) from None
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
@@ -77,25 +80,11 @@ def _explain(kind: type[BaseModel], error: Any) -> str:
     if error["type"] != "extra_forbidden":
         own = error["type"] == "value_error"  # a sentence of ours, which says what it got
         told = location and error["type"] != "missing" and not (own and isinstance(error["input"], dict))
-        message = error["msg"].removeprefix("Value error, ") + (f" (got {error['input']!r})" if told else "")
+        message = error["msg"].removeprefix("Value error, ") + (f" (got {_short(error['input'])})" if told else "")
         return f"{name}: {message}" if name else message
-    near = difflib.get_close_matches(location[-1], _fields_at(kind, location[:-1]), n=1, cutoff=0.0)
-    return f"{name}: unknown key; the nearest known one is {'.'.join([*location[:-1], near[0]])!r}"
+    return f"{name[:MOST_SHOWN]}: unknown key; {what_is_meant(kind, location)}"
 
 
-def _fields_at(kind: type[BaseModel], location: Sequence[str]) -> list[str]:
-    place: Any = kind
-    for part in location:
-        place = _below(place, part)
-    return list(place.model_fields)
-
-
-def _below(place: Any, part: str) -> Any:
-    """What lies at `part` of a model, or at any position or key of a container; an optional one without its None."""
-    if get_origin(place) is None:
-        found = place.model_fields[part].annotation
-    else:
-        found = next(one for one in reversed(get_args(place)) if one is not ...)
-    if get_origin(found) in (Union, UnionType):
-        found = next(one for one in get_args(found) if one is not type(None))
-    return found
+def _short(value: Any) -> str:
+    told = repr(value)
+    return told if len(told) <= MOST_SHOWN else f"{told[:MOST_SHOWN]}..."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,9 @@ from cloc.config.strict import Strict
 
 DETECTING = ("detclip", "joint")
 """Objectives that train a detector."""
+MANY = 1 << 20
+"""Most samples of a batch, batches of a step and the like."""
+Pixels = Annotated[int, Field(ge=8, le=16_384)]
 DataKind = Literal["pairs", "regions", "detection", "grounding"]
 
 
@@ -20,15 +23,18 @@ class RunConfig(Strict):
     """Where and how the run takes place."""
 
     name: str = Field(
-        "run", pattern=r"^[A-Za-z0-9._-]+$", description="folder under runs/; a taken name becomes NAME-2"
+        "run",
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$",
+        max_length=100,
+        description="folder under runs/; a taken name becomes NAME-2",
     )
-    seed: int = Field(0, ge=0, description="decides initial weights, the order of samples and every draw")
+    seed: int = Field(0, ge=0, le=10**12, description="decides initial weights, the order of samples and every draw")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where there is one")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast; weights and losses stay fp32")
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field(
         ("tensorboard",), description="where figures go beside metrics.jsonl; wandb and trackio have to be installed"
     )
-    workers: int | Literal["auto"] = Field(
+    workers: Annotated[int, Field(ge=0, le=1_024)] | Literal["auto"] = Field(
         "auto", description="loading processes a rank; auto: cores / ranks - 1, at most 4"
     )
 
@@ -41,7 +47,7 @@ class DataConfig(Strict):
         "the rendered world, made if missing"
     )
     kind: DataKind = Field("regions", description="what the shards hold; detclip and joint take one kind a step")
-    batch_size: int = Field(32, ge=1, description="samples a step (of its kind) takes from it, over all ranks")
+    batch_size: int = Field(32, ge=1, le=MANY, description="samples a step (of its kind) takes from it, over all ranks")
     weight: float | None = Field(
         None, ge=0, description="odds of its kind, detclip and joint; none: steps an epoch of it has (papers silent)"
     )
@@ -51,14 +57,17 @@ class DataConfig(Strict):
         description="first step that may hold its kind, detclip and joint; boxes first, captions later serves a fresh "
         "detector better (papers silent)",
     )
-    image_size: int | tuple[tuple[int, int], ...] | None = Field(
+    image_size: Pixels | tuple[tuple[Pixels, Pixels], ...] | None = Field(
         None,
         description="pixels; detclip and joint: [[short, long], ...] for multi-scale, or the side of a square canvas; "
         "none: the tower's",
     )
     flip: bool = Field(False, description="mirror images at random; detection and grounding only")
     concepts: int | None = Field(
-        None, ge=1, description="names a sample with negatives; none: 150 for detection, 100 for grounding (the paper)"
+        None,
+        ge=1,
+        le=MANY,
+        description="names a sample with negatives; none: 150 for detection, 100 for grounding (the paper)",
     )
     dictionary: str | None = Field(
         None, description="category file with definitions, beside the categories of the sets' own cards"
@@ -78,16 +87,16 @@ class OptimConfig(Strict):
     beta2: float = Field(0.98, ge=0, lt=1)
     eps: float = Field(1e-6, gt=0, description="the paper is silent; CLIP's value")
     weight_decay: float = Field(0.2, ge=0)
-    warmup_steps: int = Field(2000, ge=0)
+    warmup_steps: int = Field(2000, ge=0, le=10**12)
     clip_grad_norm: float = Field(1.0, gt=0, description="the global gradient norm is cut here")
 
 
 class TrainConfig(Strict):
     """How long, and what is kept."""
 
-    steps: int | None = Field(None, ge=1, description="optimiser steps; give this or samples")
-    samples: int | None = Field(None, ge=1, description="samples to see, rounded up to whole steps")
-    accumulation: int = Field(1, ge=1, description="batches a step; each has its own negatives")
+    steps: int | None = Field(None, ge=1, le=10**12, description="optimiser steps; give this or samples")
+    samples: int | None = Field(None, ge=1, le=10**15, description="samples to see, rounded up to whole steps")
+    accumulation: int = Field(1, ge=1, le=MANY, description="batches a step; each has its own negatives")
     accumulation_mode: Literal["separate", "cached"] = Field(
         "separate", description="cached: one loss over all batches of a step, exact, for a second forward pass"
     )
@@ -96,17 +105,21 @@ class TrainConfig(Strict):
     )
     activation_checkpointing: bool = Field(False, description="recompute the towers' layers: less memory, more time")
     compile: bool = Field(False, description="torch.compile for both towers")
-    checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
-    keep_checkpoints: int = Field(2, ge=1)
+    checkpoint_every: int = Field(500, ge=1, le=10**12, description="steps between checkpoints")
+    keep_checkpoints: int = Field(2, ge=1, le=MANY)
     deepspeed: str = Field(
         "auto", description="a DeepSpeed JSON; none; auto: ZeRO 1 under the deepspeed launcher, else none"
     )
-    log_every: int = Field(20, ge=1, description="steps between lines on the console; metrics.jsonl has every step")
+    log_every: int = Field(
+        20, ge=1, le=10**12, description="steps between lines on the console; metrics.jsonl has every step"
+    )
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainConfig:
         if (self.steps is None) == (self.samples is None):
-            raise ValueError("give exactly one of train.steps and train.samples")
+            raise ValueError(
+                "give exactly one of train.steps and train.samples; `train.steps= train.samples=N` takes the first away"
+            )
         return self
 
     @property

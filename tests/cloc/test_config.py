@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -181,3 +182,78 @@ def test_a_file_that_is_no_text_is_named(tmp_path):
     (tmp_path / "model.yaml").write_bytes(bytes(range(256)))
     with pytest.raises(ValueError, match=r"model\.yaml: expected YAML, got a file that is no UTF-8 text \('utf-8'"):
         load_config(str(tmp_path / "model.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("optim.learning_rate=1", "optim.learning_rate: unknown key; the nearest known one is 'optim.lr'"),
+        ("learning_rate=1", "learning_rate: unknown key; the nearest known one is 'optim.lr'"),
+        ("lr=1", "the nearest known one is 'optim.lr'"),
+        ("wd=0", "the nearest known one is 'optim.weight_decay'"),
+        ("batch_size=8", "the nearest known one is 'data.0.batch_size'"),
+        ("train.batch_size=8", "the nearest known one is 'data.0.batch_size'"),
+        ("train.max_steps=8", "the nearest known one is 'train.steps'"),
+        ("train.epochs=8", "train.epochs: unknown key; a run's length is train.steps or train.samples"),
+        ("output_dir=x", "runs lie in --runs FOLDER, each under its run.name"),
+        ("run.num_workers=2", "the nearest known one is 'run.workers'"),
+        ("model.vision.resolution=2", "the nearest known one is 'model.vision.image_size'"),
+        ("lossy=1", "the nearest known one is 'loss'"),
+        ("optim.zzz=1", "optim.zzz: unknown key; known in optim: lr, text_lr_scale"),
+        ("zzz=1", "zzz: unknown key; known: run, data, model, objective, loss, optim, train, export"),
+    ],
+)
+def test_what_is_meant_is_told_and_nothing_that_is_not_near(override, told, file):
+    with pytest.raises(ValueError, match=re.escape(told)) as raised:
+        load_config(file, [override])
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "optim.lr=.inf", "optim.lr=.nan", "optim.lr=nan", "optim.lr=-.inf", "optim.lr=0", "optim.lr=-1e-3",
+        "loss.grounding=.nan", "model.logit_scale_init=.inf", "run.name=..", "run.name=.", "run.name=.hidden",
+        "run.name=/tmp/x", "run.name=a/../b", "run.name=''", f"run.name={'x' * 300}", "run.name='a\nb'", "run.seed=-1",
+        f"run.seed={10**30}", f"train.steps={10**30}", "train.steps=-5", "train.steps=2.5", "train.steps=true",
+        "optim.lr=false", "data.0.batch_size=0", f"data.0.batch_size={10**12}", "data.0.image_size=0",
+        "data.0.image_size=-32", "data.0.image_size=[[0,32]]", "data.0.image_size=[[32]]", "model.vision.width=-8",
+        f"model.vision.width={10**9}", f"model.vision.layers={10**7}", "model.vision.image_size=100000000",
+        "model.vision.mlp_ratio=.inf", "model.detector.strides=[0]", "run.workers=-2", "run.workers=100000",
+        "run=[1,2]", "data={}", "data=5", "optim=fast", "train=", "data.0=", "model.vision.depths=[-1]", "1=2",
+        "loss.regions_per_image=[[[[1]]]]", "run.name={a: b}", "train.checkpoint_every=0", "data.0.weight=.inf",
+    ],
+)  # fmt: skip
+def test_values_that_nobody_can_mean_are_one_line(override, file):
+    with pytest.raises(ValueError, match=rf"small\.yaml: {override.partition('=')[0].split('.')[0]}") as raised:
+        load_config(file, [override])
+    assert len(str(raised.value).splitlines()) <= 2  # a union says it once for each of its kinds
+    assert len(str(raised.value)) < 1000
+
+
+HOSTILE = {
+    "a bomb of aliases": "a: &a [x,x,x,x,x,x,x,x,x]\n"
+    + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(8)),
+    "deep lists": "data: " + "[" * 5000,
+    "deep mappings": "".join("  " * i + "a:\n" for i in range(1500)),
+    "a tag of Python": "data: !!python/object/apply:os.system ['true']",
+    "half a pair": 'run: {name: "\\ud83d"}',
+    "a NUL": "data: [{path: a\0}]",
+    "two documents": "a: 1\n---\nb: 2",
+    "keys that are no names": "1: 2\n[a, b]: 3\n? {x: y}\n: 4",
+    "a merge of a number": "<<: 3",
+    "text": "just words",
+    "nothing": "",
+    "a thousand unknown keys": "".join(f"key{i}: 1\n" for i in range(1000)),
+    "a huge number": "data: [{path: a}]\ntrain: {steps: " + "9" * 4000 + "}",
+    "an alias of itself": "data: &d [{path: a}, *d]\ntrain: {steps: 1}",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_refused_in_few_words(name, tmp_path):
+    (tmp_path / "c.yaml").write_text(HOSTILE[name])
+    with pytest.raises(ValueError, match=r"c\.yaml: ") as raised:
+        load_config(str(tmp_path / "c.yaml"))
+    assert len(str(raised.value)) < 4000
+    assert len(str(raised.value).splitlines()) <= 21

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from cloc import build, preflight
+from cloc.data.tables import open_samples
 
 
 @pytest.fixture
@@ -109,3 +110,17 @@ def test_the_card_names_rendered_data_as_rendered(parts):
     (told,) = preflight.data_facts(config, sources)
     assert (told["samples"], told["kind"], told["rendered"]) == (64, "regions", True)
     assert "rendered scenes" in told["note"]
+
+
+def test_weights_larger_than_the_machine_are_refused_before_they_are_made(spine_config):
+    preflight.check_weights_fit(spine_config())
+    for changes in ({"model__vision__width": 65_536, "model__vision__layers": 1000}, {"model__text__width": 65_536}):
+        with pytest.raises(ValueError, match=r"model: about .* billion parameters take .* GiB, this machine has"):
+            preflight.check_weights_fit(spine_config(**changes, model__text__layers=100))
+
+
+def test_what_was_left_out_is_told_per_sample_taken(spine_config, spine_shards):
+    source = Source(open_samples(str(spine_shards), "regions"))
+    assert preflight.skip_lines({}, 48, [source]) == []
+    (line,) = preflight.skip_lines({"no_caption": 9, "broken_image": 1}, 48, [source])
+    assert line == "left out, in 48 samples taken from 64 (0.75 passes): broken_image 1, no_caption 9"
