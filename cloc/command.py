@@ -13,6 +13,8 @@ import unicodedata
 from collections.abc import Callable
 
 MISTAKE, FAILED, INTERRUPTED, PIPE_CLOSED = 2, 1, 130, 141
+LONGEST = 1000
+"""Characters of a line that is told; of a longer one, such as a hostile value of 100,000, both ends are."""
 GOES_ON = "the same command goes on from here"
 
 
@@ -48,8 +50,8 @@ def run(work: Callable[[], int | None], after: str = "nothing is left half writt
 
 
 def say(line: str, status: int) -> int:
-    """Print a line on stderr, without what would steer a terminal; returns the status."""
-    print(printable(line), file=sys.stderr, flush=True)
+    """Print a line on stderr (or several), without what would steer a terminal; returns the status."""
+    print("\n".join(shortened(printable(one)) for one in line.split("\n")), file=sys.stderr, flush=True)
     return status
 
 
@@ -59,6 +61,13 @@ def told(error: Exception) -> str:
         where = f" under {error.filename}" if error.filename else ""
         return f"the disk is full{where} ({error.strerror}); make room and run the same command again"
     return str(error) or type(error).__name__
+
+
+def shortened(line: str) -> str:
+    """A line with its middle left out where it is longer than `LONGEST` characters; what to type next stands last."""
+    if len(line) <= LONGEST:
+        return line
+    return f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
 
 
 def printable(text: str) -> str:

@@ -45,11 +45,18 @@ class TableSet:
 
     def __init__(self, place: Path, parquet: list[Path]) -> None:
         import datasets
+        from datasets.exceptions import DatasetsError
 
-        if parquet:
-            rows = datasets.Dataset.from_parquet([str(file) for file in parquet])
-        else:
-            rows = datasets.load_from_disk(str(place))
+        try:
+            if parquet:
+                rows = datasets.Dataset.from_parquet([str(file) for file in parquet])
+            else:
+                rows = datasets.load_from_disk(str(place))
+        except (OSError, LookupError, TypeError, ValueError, DatasetsError) as error:
+            why = " ".join(str(error.__cause__ or error).split())
+            raise ValueError(
+                f"{place}: expected a table that `datasets` reads, got {type(error).__name__} ({why}); copy it again"
+            ) from error
         if not isinstance(rows, datasets.Dataset):
             raise ValueError(
                 f"{place}: expected one split, got {sorted(rows)}; give the folder of one, such as {place}/train"
@@ -74,7 +81,10 @@ class TableSet:
             DataError: the row cannot be used.
         """
         number = shard * ROWS + i
-        row = self._rows[number]
+        try:
+            row = self._rows[number]
+        except (OSError, ValueError) as error:  # pages that were damaged after the header; no UTF-8
+            raise DataError("bad_row", f"row {number}: cannot be read ({error})") from error
         image = row["image"].get("bytes") if isinstance(row["image"], Mapping) else row["image"]
         if not isinstance(image, bytes):
             raise DataError(

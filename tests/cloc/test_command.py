@@ -30,6 +30,7 @@ def raises(error):
         (KeyboardInterrupt(), 130, "stopped by Ctrl-C; try it again"),
         (ValueError("\x1b[2Jgone\x07"), 2, r"error: \x1b[2Jgone\x07"),
         (ValueError("a lone \ud800"), 2, r"error: a lone \ud800"),
+        (ValueError("x" * 100_000), 2, "error: " + "x" * 493 + " ... " + "x" * 500),
     ],
 )
 def test_every_end_is_one_line_and_a_status(error, status, told, capsys):

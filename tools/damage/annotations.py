@@ -285,7 +285,7 @@ def one_entry(layout: Layout, random: Random) -> tuple[dict[str, Any], str]:
         place = place[part]
     at = random.randrange(len(place))
     place[at] = damaged(place[at], random)
-    unreadable = RAW in str(place[at]) and not name.endswith(".jsonl")
+    unreadable = RAW.strip("\0") in str(place[at]) and not name.endswith(".jsonl")
     return {**layout.files, name: content}, "" if unreadable else ".".join(path) or name
 
 

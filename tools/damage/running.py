@@ -25,7 +25,7 @@ from typing import Any
 SECONDS = 20.0
 BYTES = 1 << 30
 LONGEST = 3000
-"""Characters of a message: a hostile text is not told back at full length."""
+"""Characters that a command says of a mistake: a hostile text is not told back at full length."""
 OK, COUNTED, REFUSED, FATAL = "ok", "counted", "refused", "FATAL"
 
 
@@ -79,6 +79,8 @@ def call(main: Callable[[list[str]], int | None], *arguments: object) -> str:
     told = out.getvalue() + err.getvalue()
     if "Traceback (most recent call last)" in told:
         raise WrongError(f"a traceback: {told[-600:]}")
+    if code == 2 and len(err.getvalue().rpartition("\r")[2]) > LONGEST:
+        raise WrongError(f"refused with {len(err.getvalue())} characters: {err.getvalue()[:200]!r}")
     if code == 2:
         raise ValueError(err.getvalue().rpartition("\r")[2].strip() or "exit code 2 without a word")
     if code not in (0, 1):
@@ -109,9 +111,7 @@ def judge(reader: Reader, state: Any, number: int, seed: int, folder: Path) -> V
     try:
         kind, told = reader.feed(state, random, folder), ""
     except ValueError as error:
-        kind, told = REFUSED, str(error)
-        if not told.strip() or len(told) > LONGEST:
-            kind, told = FATAL, f"refused with a message of {len(told)} characters: {told[:200]!r}"
+        kind, told = (REFUSED, str(error)) if str(error).strip() else (FATAL, "refused without a word")
     except BaseException as error:  # whatever comes is what is looked for
         if isinstance(error, KeyboardInterrupt):
             raise
@@ -129,8 +129,8 @@ def _short(path: str) -> str:
     return "/".join(Path(path).parts[-3:])
 
 
-def _serve(connection: Connection, states: dict[str, Any], seed: int, scratch: Path, keep: bool) -> None:
-    """Does what it is asked, (reader, number) after (reader, number), until it is sent None."""
+def _serve(connection: Connection, states: dict[str, tuple[Reader, Any]], seed: int, scratch: Path, keep: bool) -> None:
+    """Does what it is asked, (name of the reader, number) after another, until it is sent None."""
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
@@ -138,9 +138,9 @@ def _serve(connection: Connection, states: dict[str, Any], seed: int, scratch: P
     resource.setrlimit(resource.RLIMIT_AS, (size + 2 * BYTES, resource.RLIM_INFINITY))
     os.chdir(scratch)
     while (asked := connection.recv()) is not None:
-        reader, number = asked
+        (reader, state), number = states[asked[0]], asked[1]
         folder = scratch / f"{reader.name}-{number}".replace(" ", "-")
-        connection.send(judge(reader, states[reader.name], number, seed, folder))
+        connection.send(judge(reader, state, number, seed, folder))
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -158,7 +158,7 @@ def feed_all(jobs: Sequence[tuple[Reader, int]], seed: int, folder: Path, keep: 
     for reader in dict.fromkeys(reader for reader, _ in jobs):
         world = folder / "worlds" / reader.name.replace(" ", "-")
         world.mkdir(parents=True)
-        states[reader.name] = reader.prepare(world)
+        states[reader.name] = reader, reader.prepare(world)
     scratch = folder / "inputs"
     scratch.mkdir()
     context = multiprocessing.get_context("fork")  # what is imported and made here is there at once
@@ -171,7 +171,7 @@ def feed_all(jobs: Sequence[tuple[Reader, int]], seed: int, folder: Path, keep: 
         try:
             while waiting:
                 reader, number = waiting.pop()
-                ours.send((reader, number))
+                ours.send((reader.name, number))
                 if not ours.poll(SECONDS * 1.5):
                     yield Verdict(reader.name, number, FATAL, "hangs", SECONDS * 1.5, 0)
                     break

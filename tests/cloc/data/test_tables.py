@@ -83,3 +83,14 @@ def test_a_table_without_images_is_refused(tmp_path):
     datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(str(tmp_path / "s"))
     with pytest.raises(ValueError, match="expected a column 'image'"):
         open_samples(tmp_path / "s")
+
+
+@pytest.mark.parametrize("damage", ["cut", "pages", "empty"])
+def test_a_damaged_table_is_one_line(tmp_path, damage):
+    file = tmp_path / "a.parquet"
+    datasets.Dataset.from_dict(rows()).to_parquet(str(file))
+    data = file.read_bytes()
+    whole = {"cut": data[:-100], "pages": data[:40] + bytes(200) + data[240:], "empty": b""}
+    file.write_bytes(whole[damage])
+    with pytest.raises(ValueError, match=r"a\.parquet: expected a table that `datasets` reads, got .*; copy it again"):
+        open_samples(file)
