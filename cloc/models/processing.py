@@ -18,10 +18,15 @@ from cloc.text import tokenise
 
 
 def image_processor(image_size: int) -> LlavaImageProcessor:
-    """The stock processor that does what training does: pad to a square with the mean colour, resize, normalise."""
+    """The stock processor that does what training does: pad to a square with the mean colour, resize, normalise.
+
+    The crop at the end takes nothing from a padded square. It is there for code that reads the same file as a
+    `CLIPImageProcessor`, which knows no padding: without it a photo of 640 x 426 would come out as no square, and the
+    tower fail. (Such code sees the middle of a photo; LLaVA's own code pads by itself with `image_aspect_ratio: pad`.)
+    """
     return LlavaImageProcessor(
         do_pad=True,
-        do_center_crop=False,
+        do_center_crop=True,
         size={"shortest_edge": image_size},
         crop_size={"height": image_size, "width": image_size},
         image_mean=list(CLIP_MEAN),

@@ -15,6 +15,7 @@ from pycocotools import mask as coco_mask
 from cloc.boxes import FloatArray, as_boxes
 from cloc.images import Placement
 from cloc.structures import Box, DataError
+from mllm_bridge.tower.probe import crops
 
 POINT_WINDOW = 11
 """Side in pixels of the window around a point."""
@@ -98,7 +99,7 @@ def canvas_boxes(image_processor: Any, boxes_xyxy: Sequence[Box], size: tuple[in
     Raises:
         ValueError: the processor crops, so that parts of the image are not seen.
     """
-    if getattr(image_processor, "do_center_crop", None):
+    if crops(image_processor):
         raise ValueError(
             "regions: the host's image processor crops its images, so regions at their borders would not be seen; "
             "swap in an encoder that pads (every export of this kit does)"

@@ -31,7 +31,7 @@ from mllm_bridge.disk.folders import locate, read_json
 from mllm_bridge.disk.packed import refuse_adapters, refuse_quantised
 from mllm_bridge.disk.weights import LEVEL, file_hash, read, tensor_hash, weight_map
 from mllm_bridge.tower.borrowed import is_borrowed, write_borrowed
-from mllm_bridge.tower.probe import TowerFacts, probe
+from mllm_bridge.tower.probe import TowerFacts, pads, probe, size_of
 from mllm_bridge.tower.timm_tower import TIMM, TimmTokens
 
 TOWERS: dict[str, type[PreTrainedModel]] = {
@@ -209,9 +209,13 @@ def _image_processor(folder: Path) -> Any:
         )
     try:
         with refusing_code(folder):
-            return AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            found = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"encoder: the image processor in {folder} cannot be read: {error}") from error
+    if pads(found) and not found.do_center_crop:  # as exports had it before, see `cloc.models.processing`
+        side = size_of(found, "size")["shortest_edge"]
+        found.do_center_crop, found.crop_size = True, type(found.size)(height=side, width=side)
+    return found
 
 
 def _load_tower(folder: Path, tower_class: type[PreTrainedModel]) -> tuple[nn.Module, tuple[str, ...]]:

@@ -91,6 +91,21 @@ def size_of(image_processor: Any, field: str) -> dict[str, int]:
     return {key: int(side) for key, side in dict(value).items() if side is not None}
 
 
+def pads(image_processor: Any) -> bool:
+    """Whether an image processor pads an image to a square and resizes that."""
+    told = size_of(image_processor, "size")
+    return bool(getattr(image_processor, "do_pad", None)) and list(told) == ["shortest_edge"]
+
+
+def crops(image_processor: Any) -> bool:
+    """Whether an image processor takes something from the borders; from a padded square of its own size it does not."""
+    if not getattr(image_processor, "do_center_crop", None):
+        return False
+    side = size_of(image_processor, "size").get("shortest_edge")
+    whole = size_of(image_processor, "crop_size") == {"height": side, "width": side}
+    return not (pads(image_processor) and whole)
+
+
 def geometry(image_processor: Any) -> str:
     """How an image processor brings an image on the canvas, in words."""
     size = size_of(image_processor, "size")
@@ -105,7 +120,7 @@ def geometry(image_processor: Any) -> str:
             steps.append(f"resized to {size['height']} x {size['width']} px")
         else:
             steps.append(f"resized to {size}")
-    if getattr(image_processor, "do_center_crop", None):
+    if crops(image_processor):
         crop = size_of(image_processor, "crop_size")
         steps.append(f"cropped at the centre to {crop.get('height')} x {crop.get('width')} px")
     return ", ".join(steps) or "passed on as it is"

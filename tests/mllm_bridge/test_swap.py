@@ -39,7 +39,7 @@ def test_result_says_what_it_is(swapped_once, encoder):
     assert report["projector"] == {"kept": False, "width_before": 32, "width_after": 48, "seed": 0}
     changes = {(change["where"], change["name"]): (change["before"], change["after"]) for change in report["changes"]}
     assert changes[("config", "image_seq_length")] == (16, 36)
-    assert changes[("image processor", "do_center_crop")] == (True, False)
+    assert changes[("image processor", "do_pad")] == (None, True)
     assert all(check["passed"] for check in report["checks"])
     card = (swapped_once / "README.md").read_text()
     assert "until it is trained" in card

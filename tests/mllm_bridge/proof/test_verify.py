@@ -61,12 +61,17 @@ WRONG = {
         ["image processor resample: found", "pixels of the large picture: the host's pixels differ"],
     ),
     "image size of the processor": (
-        {"processor_config.json": {"image_processor__size": {"shortest_edge": 56}}},
+        {
+            "processor_config.json": {
+                "image_processor__size": {"shortest_edge": 56},
+                "image_processor__crop_size": {"height": 56, "width": 56},
+            }
+        },
         [r"pixels of the tiny picture: the host makes \(1, 3, 56, 56\)"],
     ),
     "size that the processor announces": (
         {"processor_config.json": {"image_processor__crop_size": {"height": 224, "width": 224}}},
-        ["placeholders announced for the 1:1 picture: found 784, the tower asks for 36"],
+        ["cropped at the centre to 224 x 224 px', the tower asks for 'padded to a square"],
     ),
     "file for old readers": (
         {"preprocessor_config.json": {"image_mean": [0.5, 0.5, 0.5]}},
@@ -113,7 +118,7 @@ def _nudge(tensors, key):
 
 
 def test_one_altered_number_in_the_tower_is_caught(swapped, encoder):
-    _spoil(swapped, "vision_tower.embeddings.class_embedding", _nudge)
+    _spoil(swapped, "vision_tower.vision_model.embeddings.class_embedding", _nudge)
     with pytest.raises(
         VerifyError, match=r"tower weights: 1 of 71 tensors are not the encoder's, the first is embeddings"
     ):
