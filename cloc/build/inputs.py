@@ -12,7 +12,7 @@ from cloc.build import concepts
 from cloc.build.model import make_tower_config
 from cloc.config import Config
 from cloc.data.alternation import Alternation
-from cloc.data.loader import Source, StepBatches, check_sources
+from cloc.data.loader import Source, StepBatches, check_bytes, check_readable, check_sources
 from cloc.data.prompts import PromptDraw
 from cloc.data.scenes import WORLD_CARD, ensure_scenes, preset
 from cloc.data.tables import open_samples
@@ -33,7 +33,8 @@ def make_sources(config: Config) -> list[Source]:
     """Open the shards; the rendered world is made by the main rank where it is missing.
 
     Raises:
-        ValueError: a path holds no shards.
+        ValueError: a path holds no shards, no sample of a set can be used, or (with `run.verify_data`) a shard has
+            other bytes than its card says.
     """
     words = {Path(entry.path).parts[:1] for entry in config.data}
     for word, world in ((SCENES, "quickstart"), (DETECTION_SCENES, "detection")):
@@ -45,6 +46,10 @@ def make_sources(config: Config) -> list[Source]:
         Source(open_samples(path, entry.kind), entry.batch_size) for path, entry in zip(paths, config.data, strict=True)
     ]
     check_sources(sources, comm.world_size())
+    check_readable(sources)
+    if config.run.verify_data and comm.is_main():
+        check_bytes(sources)
+    comm.barrier()
     return sources
 
 

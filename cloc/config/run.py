@@ -34,6 +34,11 @@ class RunConfig(Strict):
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field(
         ("tensorboard",), description="where figures go beside metrics.jsonl; wandb and trackio have to be installed"
     )
+    verify_data: bool = Field(
+        False,
+        description="compare every shard with the SHA-256 on its card before the run starts; reads all data once, "
+        "about a minute for 60 GiB from a fast disk",
+    )
     workers: Annotated[int, Field(ge=0, le=1_024)] | Literal["auto"] = Field(
         "auto", description="loading processes a rank; auto: cores / ranks - 1, at most 4"
     )

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from torch.utils.data import IterableDataset, get_worker_info
 from transformers import PreTrainedTokenizerBase
 
-from cloc.data.collate import Prepared, collate, prepare
+from cloc.data.collate import Prepared, collate, decoded, prepare
 from cloc.data.order import Order
 from cloc.data.prompts import PromptDraw
 from cloc.data.shards import ShardSet
 from cloc.data.tables import TableSet
 from cloc.structures import Batch, DataError
+
+TRIED = 1000
+"""Samples of a source that are looked at before it is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,48 @@ def check_sources(sources: Sequence[Source], world: int) -> None:
             raise ValueError(
                 f"{name}: {world} ranks ask for {source.batch_size} samples a step, the shards hold "
                 f"{source.shards.num_samples}; lower data batch_size, use fewer ranks, or add data"
+            )
+
+
+def check_readable(sources: Sequence[Source]) -> None:
+    """Refuse a source of which no sample can be used; one that can be is found at once in any other.
+
+    Raises:
+        ValueError: all samples, or `TRIED` from all over the source, are damaged; the reasons are counted.
+    """
+    for source in sources:
+        shards, total = source.shards, source.shards.num_samples
+        reasons, first, tried = Counter[str](), "", min(total, TRIED)
+        for number in (place * total // tried for place in range(tried)):
+            shard, row = 0, number
+            while row >= shards.counts[shard]:
+                shard, row = shard + 1, row - shards.counts[shard]
+            try:
+                decoded(shards.read_sample(shard, row))
+                break
+            except DataError as error:
+                reasons[error.reason] += 1
+                first = first or str(error)
+        else:
+            told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+            raise ValueError(
+                f"{shards.shards[0].parent}: none of the {tried:,} samples looked at, of {total:,}, can be used "
+                f"({told or 'there are none'}); first: {first}; look at it with `python -m cloc.data.check`"
+            )
+
+
+def check_bytes(sources: Sequence[Source]) -> None:
+    """Compare every shard with the SHA-256 on its card; reads all of the data once.
+
+    Raises:
+        ValueError: a shard has other bytes than those that were written.
+    """
+    for source in sources:
+        altered = list(source.shards.altered_shards()) if isinstance(source.shards, ShardSet) else []
+        if altered:
+            raise ValueError(
+                f"{altered[0]}: its SHA-256 is not the one on its card ({len(altered)} such shards); copy it again, or "
+                "make the set again"
             )
 
 

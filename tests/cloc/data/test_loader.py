@@ -4,7 +4,7 @@ from itertools import islice
 import pytest
 import torch
 
-from cloc.data.loader import Source, StepBatches, check_sources
+from cloc.data.loader import Source, StepBatches, check_bytes, check_readable, check_sources
 from cloc.data.shards import ShardSet, write_shards
 from cloc.text import clip_tokenizer
 from cloc.workers import make_loader
@@ -128,3 +128,21 @@ def test_more_samples_a_step_than_the_shards_hold_is_refused(spine_shards):
         ValueError, match=r"3 ranks ask for 66 samples a step, the shards hold 64; lower data batch_size"
     ):
         check_sources(wanted, 3)
+
+
+def test_a_source_without_one_usable_sample_is_refused_and_one_damaged_shard_is_not(tmp_path, spine_sample):
+    samples = [spine_sample(f"k{i}") for i in range(4)]
+    card = {"name": "n", "kind": "regions", "licence": "none", "made": {}}
+    write_shards(samples, tmp_path / "set", card, shard_size=2)
+    source = Source(ShardSet.open(tmp_path / "set"), 2)
+    check_bytes([source])
+    first, second = sorted((tmp_path / "set").glob("*.tar"))
+    first.write_bytes(b"no tar" * 200)
+    source = Source(ShardSet.open(tmp_path / "set"), 2)
+    check_readable([source])
+    with pytest.raises(ValueError, match=r"000000\.tar: its SHA-256 is not the one on its card \(1 such"):
+        check_bytes([source])
+    second.write_bytes(second.read_bytes()[:700])
+    told = r"set: none of the 4 samples looked at, of 4, can be used \(bad_shard 2, .*cloc\.data\.check"
+    with pytest.raises(ValueError, match=told):
+        check_readable([Source(ShardSet.open(tmp_path / "set"), 2)])
