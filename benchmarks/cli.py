@@ -64,6 +64,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="that a detector returns at most (%(default)s); more serve LVIS's unlimited and fixed AP only",
     )
+    made.add_argument(
+        "--boxes-a-level",
+        type=positive,
+        default=1000,
+        metavar="N",
+        help="that reach the suppression from each of our detector's five levels (%(default)s); it bounds what "
+        "--boxes-an-image can give",
+    )
     made.add_argument("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one, else cpu)")
     made.add_argument(
         "--coordinates",

@@ -68,7 +68,12 @@ def measure_into(
     """Run the tasks and write what they found."""
     at_once = max(PHOTOS_AT_ONCE, given.batch_size * processes.world_size())
     options = Options(
-        given.limit, at_once, progress=processes.is_main(), share=given.batch_size, boxes_an_image=given.boxes_an_image
+        given.limit,
+        at_once,
+        progress=processes.is_main(),
+        share=given.batch_size,
+        boxes_an_image=given.boxes_an_image,
+        boxes_a_level=given.boxes_a_level,
     )
     session = Session(where, sides, known, options, folder, given.batch_size)
     results = session.run(tasks)
@@ -107,6 +112,7 @@ def run_folder(
         "limit": given.limit,
         "batch_size": given.batch_size,
         "boxes_an_image": given.boxes_an_image,
+        "boxes_a_level": given.boxes_a_level,
         "coordinates": given.coordinates,
         "grounding_question": given.grounding_question,
         "versions": known.versions,
@@ -141,9 +147,9 @@ def models(given: argparse.Namespace, device: str, needed: bool) -> list:
         if needed or given.model or given.against:
             raise
         return [Side(NO_MODEL, None, ())]
-    sides = []
+    sides, how = [], (given.coordinates, given.grounding_question, given.boxes_a_level)
     for place in places:
-        sides.append(load_side(place, device, given.batch_size, given.coordinates, given.grounding_question))
+        sides.append(load_side(place, device, given.batch_size, *how))
         print(f"model {sides[-1].label}: {place}, {sides[-1].told}")
     return sides
 

@@ -1,7 +1,8 @@
 """Find things by name in images: `python -m cloc.detect IMAGE... --classes "a, b, c"`.
 
-In: image files, names and an export with a detector. Out: a folder with each image and its boxes, the detections as
-COCO results, and the images and categories that their numbers stand for.
+In: image files or folders of them, names and an export with a detector. Out: a folder with each image and its boxes,
+the detections as COCO results, and the images and categories that their numbers stand for: those of a COCO file where
+one is given with `--annotations`, else counted from 1.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +24,21 @@ from transformers import AutoProcessor
 from transformers.utils.logging import disable_progress_bar
 
 from cloc.boxes import xyxy_to_xywh
+from cloc.command import printable, run
 from cloc.config.run import DETECTING
 from cloc.data.concepts import ConceptDictionary
+from cloc.data.formats.numbers import whole
+from cloc.data.names import photo_key
 from cloc.device import find_device
 from cloc.export import newest_export, next_numbered, read_card
 from cloc.export.loading import weights_of
+from cloc.files import LARGEST, read_object
 from cloc.images import read_photo
 from cloc.models.detection import ClocForObjectDetection
 from cloc.text import canonical, concept_name
 
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+"""Of the files that are taken from a folder, in any case."""
 Found = Mapping[str, np.ndarray]
 """What `ClocForObjectDetection.detect` says of one image."""
 
@@ -110,14 +118,119 @@ def _colour(label: int) -> tuple[int, ...]:
     return tuple(int(255 * v) for v in colorsys.hsv_to_rgb(label * 0.618 % 1.0, 0.75, 0.9))
 
 
-def coco_results(found: Found, image_id: int) -> list[dict[str, Any]]:
-    """Detections of one image as entries of a COCO results file; category n is the n-th name, from 1."""
+def coco_results(found: Found, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Detections of one image as entries of a COCO results file; the n-th name has the n-th of the category ids."""
     boxes_xywh = xyxy_to_xywh(found["boxes"]).round(2).tolist()
     rows = zip(boxes_xywh, found["scores"].tolist(), found["labels"].tolist(), strict=True)
     return [
-        {"image_id": image_id, "category_id": label + 1, "bbox": box, "score": round(score, 5)}
+        {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": round(score, 5)}
         for box, score, label in rows
     ]
+
+
+@dataclass(frozen=True)
+class Ids:
+    """The numbers of a COCO file.
+
+    Attributes:
+        file: which.
+        images: by name as in `photo_key`, (id, size as annotated or None).
+        categories: id by name as in `canonical`, in the order of the file.
+        names: of the categories as the file writes them, by id.
+    """
+
+    file: Path
+    images: Mapping[str, tuple[int, tuple[int, int] | None]]
+    categories: Mapping[str, int]
+    names: Mapping[int, str]
+
+    @classmethod
+    def read(cls, file: Path) -> Ids:
+        """Read `images` and `categories` of a COCO or LVIS file; its annotations are not looked at.
+
+        Raises:
+            ValueError: it is no such file, or a name or an id occurs twice.
+        """
+        content = read_object(file, "a COCO file with images and categories", largest=LARGEST)
+        images, names = dict[str, tuple[int, tuple[int, int] | None]](), dict[int, str]()
+        for kind in ("images", "categories"):
+            if not isinstance(content.get(kind), list):
+                raise ValueError(f"--annotations {file}: expected the lists images and categories, found no {kind}")
+        for place, entry in enumerate(content["images"]):
+            number, name = _entry(entry, "file_name", f"--annotations {file}: images[{place}]", entry_url(entry))
+            sides = whole(entry.get("width")), whole(entry.get("height"))
+            if photo_key(name) in images:
+                raise ValueError(f"--annotations {file}: images[{place}]: file_name {name!r} stands there twice")
+            images[photo_key(name)] = (number, sides if None not in sides else None)
+        for place, entry in enumerate(content["categories"]):
+            number, name = _entry(entry, "name", f"--annotations {file}: categories[{place}]")
+            if number in names:
+                raise ValueError(f"--annotations {file}: categories[{place}]: id {number} stands there twice")
+            names[number] = name
+        by_name = dict[str, int]()
+        for number, name in names.items():
+            by_name.setdefault(canonical(concept_name(name)), number)
+        if len({number for number, _ in images.values()}) < len(images):
+            raise ValueError(f"--annotations {file}: an image id stands there twice")
+        return cls(file, images, by_name, names)
+
+    def image_of(self, path: Path) -> tuple[int, tuple[int, int] | None] | None:
+        """(id, size) of a photo: by the longest end of its path that is a whole `file_name`, or by its base name where
+        that belongs to one entry alone; None where there is none.
+        """
+        parts = photo_key(path.absolute().as_posix()).strip("/").split("/")
+        for start in range(len(parts)):
+            known = self.images.get("/".join(parts[start:]))
+            if known is not None:
+                return known
+        same = [one for name, one in self.images.items() if name.rpartition("/")[2] == parts[-1]]
+        return same[0] if len(same) == 1 else None
+
+    def category_ids(self, names: Sequence[str]) -> list[int]:
+        """The ids of some names.
+
+        Raises:
+            ValueError: the file has no such category.
+        """
+        unknown = [name for name in names if canonical(concept_name(name)) not in self.categories]
+        if unknown:
+            raise ValueError(
+                f"--classes: {', '.join(map(repr, unknown))} is no category of {self.file}; name categories of the "
+                "file, leave --classes out for all of them, or --annotations for numbers from 1"
+            )
+        return [self.categories[canonical(concept_name(name))] for name in names]
+
+
+def entry_url(entry: Any) -> str | None:
+    """The end of `coco_url`, by which LVIS names its photos, as `val2017/000000000139.jpg`."""
+    url = entry.get("coco_url") if isinstance(entry, dict) else None
+    return "/".join(url.split("/")[-2:]) if isinstance(url, str) and url else None
+
+
+def _entry(entry: Any, field: str, what: str, instead: str | None = None) -> tuple[int, str]:
+    number = whole(entry.get("id")) if isinstance(entry, dict) else None
+    name = (entry.get(field) or instead) if isinstance(entry, dict) else None
+    if number is None or not isinstance(name, str) or not name:
+        raise ValueError(f"{what}: expected a whole number id and a {field}, got {entry!r:.80}")
+    return number, name
+
+
+def photo_files(given: Sequence[Path]) -> list[Path]:
+    """The files that are meant: each file itself, of a folder all images below it by name.
+
+    Raises:
+        ValueError: a folder holds no image.
+    """
+    found = list[Path]()
+    for path in given:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file())
+        if not inside:
+            raise ValueError(f"{path}: expected a folder with images ({', '.join(ENDINGS)}), found none below it")
+        found += inside
+    return list(dict.fromkeys(found))
 
 
 def sentences(names: Sequence[str], reads_definitions: bool, file: Path | None) -> list[str]:
@@ -148,6 +261,9 @@ def detect_files(
     score: float,
     limit: int,
     definitions: Path | None = None,
+    ids: Ids | None = None,
+    device: str = "auto",
+    boxes_a_level: int = 1000,
 ) -> tuple[dict[str, int], dict[str, str]]:
     """Detect on each file and write the answers.
 
@@ -159,6 +275,9 @@ def detect_files(
         score: least score.
         limit: detections an image.
         definitions: category file, for an export that was trained on `name, definition`.
+        ids: of a COCO file, for images and categories; None numbers them from 1.
+        device: as `find_device` takes it.
+        boxes_a_level: (box, name) pairs of each level of the detector that reach the suppression.
 
     Returns:
         How many detections each readable file has, and why the others could not be read.
@@ -166,32 +285,40 @@ def detect_files(
     Raises:
         ValueError: the export has no detector or cannot be read, or not one file could be read.
     """
+    category_ids = ids.category_ids(names) if ids is not None else list(range(1, len(names) + 1))
+    place = find_device(device)
     with weights_of(folder):
         model = ClocForObjectDetection.from_pretrained(folder, trust_remote_code=False, use_safetensors=True).eval()
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
-    model.to(find_device())
+    model.to(place)
     reads_definitions = model.config.detector_config.definitions
     concepts = sentences(names, reads_definitions, definitions)
     if reads_definitions and definitions is None:
         print("warning: trained on `name, definition`, asked by name; --definitions FILE gives them", file=sys.stderr)
-    images, results, counts, bad = [], [], {}, {}
-    for path in tqdm(paths, unit="image", disable=len(paths) < 2):
+    asked = {"limit": limit, "score_threshold": score, "per_level": boxes_a_level}
+    images, results, counts, bad, taken = [], [], {}, {}, set[int]()
+    # without a terminal there is no bar, so that a log holds lines alone
+    for path in tqdm(paths, desc="detect", unit="image", leave=False, disable=True if len(paths) < 2 else None):
+        number, size = (len(images) + 1, None) if ids is None else ids.image_of(path) or (None, None)
+        if number is None or number in taken:
+            bad[str(path)] = f"is {'no image' if number is None else 'another photo of an image'} of {ids.file}"
+            continue
         try:
-            image = read_photo(path)
+            image = read_photo(path, size)
         except ValueError as error:
             bad[str(path)] = str(error)
             continue
-        found = model.detect([image], concepts, processor, limit=limit, score_threshold=score)[0]
-        number = len(images) + 1
+        taken.add(number)
+        found = model.detect([image], concepts, processor, **asked)[0]
         out.mkdir(parents=True, exist_ok=True)
         draw(image, found, names).save(out / f"{number:04d}-{path.stem}.png")
         images.append({"id": number, "file_name": str(path), "width": image.width, "height": image.height})
-        results += coco_results(found, number)
+        results += coco_results(found, number, category_ids)
         counts[str(path)] = len(found["scores"])
     if not images:
-        told = "; ".join(f"{path}: {reason}" for path, reason in bad.items())
+        told = "; ".join(f"{path}: {reason}" for path, reason in list(bad.items())[:5])
         raise ValueError(f"not one image could be read ({told}); give files in JPEG, PNG, WebP, BMP, GIF or TIFF")
-    categories = [{"id": row + 1, "name": name} for row, name in enumerate(names)]
+    categories = [{"id": number, "name": name} for number, name in zip(category_ids, names, strict=True)]
     legend = {"images": images, "categories": categories, "annotations": []}
     (out / "images_and_categories.json").write_text(json.dumps(legend, indent=1) + "\n", encoding="utf-8")
     lines = ",\n".join(json.dumps(result) for result in results)
@@ -208,9 +335,22 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         epilog='Example: python -m cloc.detect street.jpg --classes "traffic light, red car, person on a bicycle"',
     )
     parser.add_argument(
-        "images", nargs="+", type=Path, metavar="IMAGE", help="image files (JPEG, PNG, WebP, BMP, GIF, TIFF)"
+        "images",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE",
+        help="image files (JPEG, PNG, WebP, BMP, GIF, TIFF), or folders: all images below them",
     )
-    parser.add_argument("--classes", required=True, help="what to look for: names with commas between them, each once")
+    parser.add_argument(
+        "--classes",
+        help="what to look for: names with commas between them, each once (default: all categories of --annotations)",
+    )
+    parser.add_argument(
+        "--annotations",
+        type=Path,
+        metavar="FILE",
+        help="a COCO or LVIS file: detections carry its image ids and category ids, so that they can be scored with it",
+    )
     parser.add_argument(
         "--definitions",
         type=Path,
@@ -225,33 +365,52 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--score", type=float, default=0.3, help="least score of a detection, 0 to 1 (default: 0.3)")
     parser.add_argument("--limit", type=int, default=100, help="detections an image at most (default: 100)")
+    parser.add_argument(
+        "--boxes-a-level",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="that reach the suppression from each of the detector's five levels (default: 1000); it bounds --limit",
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     asked = parse(arguments)
+    return run(lambda: detect(asked), "pictures drawn so far lie in the folder of the answers, without detections.json")
+
+
+def detect(asked: argparse.Namespace) -> int:
+    """Do what the command line says.
+
+    Raises:
+        ValueError: it cannot be done.
+    """
     disable_progress_bar()
-    try:
-        names = parse_classes(asked.classes)
-        if not 0 <= asked.score <= 1 or asked.limit < 1:
-            raise ValueError(
-                f"--score and --limit: expected 0 to 1 and at least 1, got {asked.score} and {asked.limit}"
-            )
-        folder = asked.model or newest_detector()
-        check_detector(folder)
-        out = asked.out or next_numbered(Path("runs"), "detect")
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ValueError(f"--out {out}: is there and not empty; name a new folder, nothing is overwritten")
-        counts, bad = detect_files(asked.images, names, folder, out, asked.score, asked.limit, asked.definitions)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if not 0 <= asked.score <= 1 or asked.limit < 1:
+        raise ValueError(f"--score and --limit: expected 0 to 1 and at least 1, got {asked.score} and {asked.limit}")
+    if asked.boxes_a_level < 1:
+        raise ValueError(f"--boxes-a-level: expected at least 1, got {asked.boxes_a_level}")
+    if asked.classes is None and asked.annotations is None:
+        raise ValueError('--classes: expected names of what to look for, got none; write --classes "cat, dog"')
+    names = None if asked.classes is None else parse_classes(asked.classes)
+    ids = None if asked.annotations is None else Ids.read(asked.annotations)
+    if names is None:
+        names = [ids.names[number] for number in ids.categories.values()]
+    folder = asked.model or newest_detector()
+    check_detector(folder)
+    out = asked.out or next_numbered(Path("runs"), "detect")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"--out {out}: is there and not empty; name a new folder, nothing is overwritten")
+    paths, more = photo_files(asked.images), (asked.definitions, ids, asked.device, asked.boxes_a_level)
+    counts, bad = detect_files(paths, names, folder, out, asked.score, asked.limit, *more)
     for path, count in counts.items():
-        print(f"{path}: {count} detections")
+        print(printable(f"{path}: {count} detections"))
     for path, reason in bad.items():
-        print(f"warning: left out: {path}: {reason}", file=sys.stderr)
-    print(f"{sum(counts.values())} detections on {len(counts)} images, {len(bad)} left out: {out}")
+        print(printable(f"warning: left out: {path}: {reason}"), file=sys.stderr)
+    print(printable(f"{sum(counts.values())} detections on {len(counts)} images, {len(bad)} left out: {out}"))
     return 0
 
 

@@ -21,6 +21,8 @@ from cloc.text import concept_sentence
 
 LIMIT = 300
 """Boxes an image that a reading returns where it is not asked for more: what LVIS's protocol takes."""
+A_LEVEL = 1000
+"""(box, name) pairs of each level of our detector that reach the suppression where no more are asked for."""
 NAME, DEFINED = "name", "name+definition"
 """Forms in which a detector is asked for a category; a part of the protocol."""
 
@@ -93,7 +95,7 @@ class ClocDetector:
     kind = "detector"
     name = "cloc-detector"
 
-    def __init__(self, folder: Path, device: str, batch_size: int) -> None:
+    def __init__(self, folder: Path, device: str, batch_size: int, boxes_a_level: int = A_LEVEL) -> None:
         from transformers import AutoProcessor
 
         from cloc import ClocForObjectDetection
@@ -103,14 +105,15 @@ class ClocDetector:
             self.processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
         self.model: Any = model.to(device).eval()
         self.form = DEFINED if self.model.config.detector_config.definitions else NAME
-        self.batch_size = batch_size
+        self.batch_size, self.boxes_a_level = batch_size, boxes_a_level
 
     def detect(self, images: Sequence[Image.Image], names: Sequence[str], limit: int = LIMIT) -> list[Found]:
         """See `DetectorPredictor.detect`."""
         found = []
         for start in range(0, len(images), self.batch_size):
             part = list(images[start : start + self.batch_size])
-            answers = self.model.detect(part, list(names), self.processor, limit=limit, score_threshold=0.0)
+            asked = {"limit": limit, "score_threshold": 0.0, "per_level": self.boxes_a_level}
+            answers = self.model.detect(part, list(names), self.processor, **asked)
             found += [as_found(a["boxes"], a["scores"], a["labels"], limit) for a in answers]
         return found
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from benchmarks.predictors.detector import ClocDetector
+from benchmarks.predictors.detector import A_LEVEL, ClocDetector
 from benchmarks.predictors.fitting import try_out
 from benchmarks.predictors.foreign import ENCODERS, ForeignCrop
 from benchmarks.predictors.kosmos import FAMILY as KOSMOS
@@ -26,7 +26,12 @@ OUR_DETECTOR = "ClocForObjectDetection"
 
 
 def load_side(
-    place: Path | str, device: str, batch_size: int, coordinates: str | None = None, question: str = QUESTION
+    place: Path | str,
+    device: str,
+    batch_size: int,
+    coordinates: str | None = None,
+    question: str = QUESTION,
+    boxes_a_level: int = A_LEVEL,
 ) -> Side:
     """Load a model and its readings.
 
@@ -36,17 +41,20 @@ def load_side(
         batch_size: images or crops a forward.
         coordinates: how an MLLM writes a place, one of `CONVENTIONS`; None: as its folder declares, else 0-1.
         question: how an MLLM is asked for the box of a phrase, with `{}` where the phrase goes.
+        boxes_a_level: (box, name) pairs of each level of our detector that reach the suppression.
 
     Raises:
         ValueError: the folder is no export and no model of a known family.
     """
-    side = _read_side(place, device, batch_size, coordinates, question)
+    side = _read_side(place, device, batch_size, coordinates, question, boxes_a_level)
     for reading in side.predictors:
         try_out(reading, place)
     return side
 
 
-def _read_side(place: Path | str, device: str, batch_size: int, coordinates: str | None, question: str) -> Side:
+def _read_side(
+    place: Path | str, device: str, batch_size: int, coordinates: str | None, question: str, boxes_a_level: int
+) -> Side:
     folder = export_folder(place) if isinstance(place, Path) else None
     config = _config(place if folder is None else folder)
     family, classes = str(config.get("model_type")), config.get("architectures")
@@ -54,7 +62,7 @@ def _read_side(place: Path | str, device: str, batch_size: int, coordinates: str
     sha256 = _weights(folder)
     if isinstance(classes, list) and OUR_DETECTOR in classes:
         card = read_card(folder)
-        readings = [ClocDetector(folder, device, batch_size)]
+        readings = [ClocDetector(folder, device, batch_size, boxes_a_level)]
         return Side(label, card.get("model_sha256"), readings, folder, f"objective {card.get('objective')}, detector")
     if family in OWL:
         return Side(label, sha256, [OwlDetector(str(source), device, batch_size)], folder, f"{family}, detector")

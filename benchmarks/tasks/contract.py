@@ -24,7 +24,9 @@ class Options:
         limit: only the first so many images of each split; None for all. The protocol then says so.
         photos_at_once: photos held in memory at a time.
         progress: whether bars are drawn.
-        boxes_an_image: that a detector returns at most; protocols without a limit of their own say so.
+        boxes_an_image: that a detector returns at most; protocols without a limit of their own say so, and
+        boxes_a_level: (box, name) pairs of each level of our detector that reach the suppression, so that no more than
+            five times as many can come out; protocols without a limit say it too, others where it is no 1,000.
         share: of several processes, photos that go to one at a time: the tape's chunk.
     """
 
@@ -33,6 +35,7 @@ class Options:
     progress: bool = True
     share: int = 64
     boxes_an_image: int = 300
+    boxes_a_level: int = 1000
 
 
 COST = "a cost: there is nothing to guess"

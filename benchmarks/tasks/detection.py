@@ -2,10 +2,10 @@
 
 A detector is asked in the form that it was trained to read, `name` or `name+definition` (where the set has one), lower
 case, underscores as blanks; the form is the protocol's last word but for limits. LVIS's protocols that take any number
-of boxes an image name how many the detector was asked for. Every image that could be opened
-counts; one that could not is left out of annotations and answers alike and counted by its reason. Answers are rounded
-as they are written to the COCO results file (boxes to a hundredth of a pixel, scores to a millionth), so that the file
-alone gives the same rows.
+of boxes an image name how many the detector was asked for, an image and (of ours) a level before suppression. Every
+image that could be opened counts; one that could not is left out of annotations and answers alike and counted by its
+reason. Answers are rounded as they are written to the COCO results file (boxes to a hundredth of a pixel, scores to a
+millionth), so that the file alone gives the same rows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from benchmarks.metrics.detection import EMPTY, Detections, DetectionTruth
 from benchmarks.metrics.proposals import METRICS as RECALLS
 from benchmarks.metrics.proposals import PROTOCOL as AGNOSTIC
 from benchmarks.metrics.proposals import agnostic_recall, constant_recall
-from benchmarks.predictors.detector import DEFINED, NAME, DetectorPredictor
+from benchmarks.predictors.detector import A_LEVEL, DEFINED, NAME, DetectorPredictor
 from benchmarks.scoring.detections import read_truth
 from benchmarks.tasks.coco_results import CocoResults, rounded, together
 from benchmarks.tasks.contract import Options, Score, with_limit
@@ -176,7 +176,9 @@ def _scores(
     constants: Mapping[str, float | None],
 ) -> list[Score]:
     count, empty = len(detected.images), detected.truth.num_empty
-    asked = f"/{options.boxes_an_image}-boxes-an-image" if protocol in (lvis_ap.UNLIMITED, lvis_ap.FIXED) else ""
+    unlimited = protocol in (lvis_ap.UNLIMITED, lvis_ap.FIXED)
+    asked = f"/{options.boxes_an_image}-boxes-an-image" if unlimited else ""
+    asked += f"/{options.boxes_a_level}-a-level" if unlimited or options.boxes_a_level != A_LEVEL else ""
     named = with_limit(f"{protocol}/{detected.form}{asked}", options)
     return [
         Score(

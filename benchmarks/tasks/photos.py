@@ -79,7 +79,8 @@ def opened(
         title: of the bar.
         skipped: filled with the reason for each row that cannot be used.
     """
-    with tqdm(total=len(items), desc=title, unit="image", leave=False, disable=not options.progress) as bar:
+    hidden = None if options.progress else True  # None: where there is no terminal a bar would leave blank lines
+    with tqdm(total=len(items), desc=title, unit="image", leave=False, disable=hidden) as bar:
         for start in range(0, len(items), options.photos_at_once):
             window = range(start, min(start + options.photos_at_once, len(items)))
             rows, photos, reasons = open_together(items, window, open_one, options.share)

@@ -200,6 +200,7 @@ class ClocForObjectDetection(ClocModel):
         limit: int = 300,
         score_threshold: float = 0.05,
         nms: float = 0.6,
+        per_level: int = 1000,
     ) -> list[dict[str, np.ndarray]]:
         """Detect concepts on images, one image pass each, however many concepts there are.
 
@@ -210,6 +211,8 @@ class ClocForObjectDetection(ClocModel):
             limit: detections an image; 0 for no limit.
             score_threshold: least score, sqrt(sigmoid(logit) * sigmoid(centerness)).
             nms: overlap above which the weaker of two detections of one concept is left out.
+            per_level: (box, concept) pairs of each level of the pyramid that reach the suppression; more serve a high
+                `limit` only.
 
         Returns:
             For each image `boxes` (n, 4) float64 xyxy in pixels of the original image, cut at its border (what lies on
@@ -218,20 +221,15 @@ class ClocForObjectDetection(ClocModel):
         if self.training:
             self.eval()
             try:
-                return self.detect(images, concepts, processor, limit, score_threshold, nms)
+                return self.detect(images, concepts, processor, limit, score_threshold, nms, per_level)
             finally:
                 self.train()
         texts = self.concept_embeds(concepts, processor)
-        return [self._detect_one(image, texts, processor, limit, score_threshold, nms) for image in images]
+        asked = {"limit": limit, "score_threshold": score_threshold, "iou_threshold": nms, "per_level": per_level}
+        return [self._detect_one(image, texts, processor, asked) for image in images]
 
     def _detect_one(
-        self,
-        image: Image.Image,
-        texts: torch.Tensor,
-        processor: ClocProcessor,
-        limit: int,
-        score_threshold: float,
-        nms: float,
+        self, image: Image.Image, texts: torch.Tensor, processor: ClocProcessor, asked: dict[str, Any]
     ) -> dict[str, np.ndarray]:
         images = processor.detection_images()
         outputs = self._image_side(images(image)["pixel_values"].to(self.device, self.dtype))
@@ -244,9 +242,7 @@ class ClocForObjectDetection(ClocModel):
             outputs.pred_boxes[0],
             outputs.centerness[0],
             outputs.level_sizes.tolist(),
-            limit=limit,
-            score_threshold=score_threshold,
-            iou_threshold=nms,
+            **asked,
             extent=images.extent(outputs.canvas.tolist(), *image.size),
         )
         pixels, real = images.to_pixels(boxes, outputs.canvas.tolist(), *image.size)

@@ -103,6 +103,7 @@ class ClocDetectionImageProcessor(LlavaImageProcessor):
         target_sizes: Sequence[tuple[int, int]] | torch.Tensor | None = None,
         limit: int = 300,
         nms: float = 0.6,
+        per_level: int = 1000,
     ) -> list[dict[str, torch.Tensor]]:
         """The model's answers as detections.
 
@@ -112,6 +113,7 @@ class ClocDetectionImageProcessor(LlavaImageProcessor):
             target_sizes: (height, width) in pixels of each original image.
             limit: detections an image; 0 for no limit.
             nms: overlap above which the weaker of two detections of one concept is left out.
+            per_level: (box, concept) pairs of each level that reach the suppression.
 
         Returns:
             For each image `scores` (n,) in falling order, `labels` (n,) and `boxes` (n, 4) xyxy in pixels of the
@@ -140,6 +142,7 @@ class ClocDetectionImageProcessor(LlavaImageProcessor):
                 limit=limit,
                 score_threshold=threshold,
                 iou_threshold=nms,
+                per_level=per_level,
                 extent=(1.0, 1.0) if size is None else self.extent(canvas, *size),
             )
             if size is not None:

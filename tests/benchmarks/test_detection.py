@@ -12,7 +12,7 @@ from benchmarks.cli import main
 from benchmarks.comparison import compare
 from benchmarks.metrics.lvis_ap import PROTOCOLS
 from benchmarks.metrics.proposals import PROTOCOL as AGNOSTIC
-from benchmarks.predictors.detector import Found, as_found
+from benchmarks.predictors.detector import ClocDetector, Found, as_found
 from benchmarks.provenance import Provenance
 from benchmarks.roots import roots
 from benchmarks.session import Session, Side
@@ -50,7 +50,7 @@ def measured(root, folder, predictor, task, options=QUIET):
 
 
 def value(results, protocol, metric, split="val"):
-    limit = "/300-boxes-an-image" if protocol in PROTOCOLS[1:] else ""
+    limit = "/300-boxes-an-image/1000-a-level" if protocol in PROTOCOLS[1:] else ""
     wanted = (f"{protocol}/name{limit}", metric, split)
     (row,) = [r.row for r in results if (r.row.protocol, r.row.metric, r.row.split) == wanted]
     return row.value
@@ -83,7 +83,7 @@ def test_a_set_that_cannot_be_scored_is_said_before_anything_is_asked(colours, t
     root = colours.write(tmp_path / "root", images=4)
     file = root / "coco" / "annotations" / "instances_val2017.json"
     content = json.loads(file.read_text())
-    content["annotations"][0]["area"] = None
+    content["annotations"][0]["area"] = "large"
     file.write_text(json.dumps(content))
     unasked = ColourDetector(colours)
     unasked.detect = None
@@ -104,8 +104,8 @@ def test_a_detector_is_asked_for_as_many_boxes_as_the_protocol_names(root, colou
     named = {result.row.protocol for result in results if result.row.protocol.startswith("lvis")}
     assert named == {
         "lvis-ap300/name",
-        "lvis-ap-unlimited/name/7000-boxes-an-image",
-        "lvis-fixed-ap/name/7000-boxes-an-image",
+        "lvis-ap-unlimited/name/7000-boxes-an-image/1000-a-level",
+        "lvis-fixed-ap/name/7000-boxes-an-image/1000-a-level",
     }
 
 
@@ -161,7 +161,7 @@ def test_definitions_are_asked_where_training_had_them_and_the_protocol_says_so(
     assert asked == ["red, the colour red", "green, the colour green", "blue, the colour blue", "fire opal"]
     assert {r.row.protocol.partition("/")[2] for r in results} == {
         "name+definition",
-        "name+definition/300-boxes-an-image",
+        "name+definition/300-boxes-an-image/1000-a-level",
         "300-boxes-an-image/name+definition",
     }
     results, _ = measured(root, tmp_path / "coco", Reading(colours), Coco())  # COCO's file has no definition
@@ -262,3 +262,21 @@ def test_bad_answers_of_a_model_are_refused():
         as_found([[0, 0, 1, float("nan")]], [0.5], [0])
     with pytest.raises(ValueError, match=r"expected \(N, 4\) boxes"):
         as_found(np.zeros((1, 4)), [0.5], [0, 1, 2])
+
+
+def test_a_detector_gets_the_boxes_a_level_and_the_protocol_names_them(root, tmp_path, colours):
+    more = Options(progress=False, boxes_an_image=7000, boxes_a_level=2500)
+    results, _ = measured(root, tmp_path, ColourDetector(colours), Lvis(), more)
+    named = {r.row.protocol for r in results}
+    assert "lvis-fixed-ap/name/7000-boxes-an-image/2500-a-level" in named
+    assert "lvis-ap300/name/2500-a-level" in named  # another number than usual is named everywhere
+
+    class Asked:
+        def detect(self, images, names, processor, **asked):
+            self.asked = asked
+            return [{"boxes": np.zeros((0, 4)), "scores": np.zeros(0), "labels": np.zeros(0)} for _ in images]
+
+    reading = ClocDetector.__new__(ClocDetector)
+    reading.model, reading.processor, reading.batch_size, reading.boxes_a_level = Asked(), None, 2, 2500
+    reading.detect([None], ["red"], 7000)
+    assert reading.model.asked == {"limit": 7000, "score_threshold": 0.0, "per_level": 2500}

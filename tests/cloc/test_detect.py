@@ -89,8 +89,9 @@ def test_answers_never_go_where_others_lie(export, spine_picture, tmp_path, caps
     export()
     spine_picture(60, 40).save(tmp_path / "a.jpg")
     (tmp_path / "out").mkdir()
-    assert main(["a.jpg", ".", "--classes", "cat", "--out", "out"]) == 0
-    assert "left out: .: is a folder; give the files in it, as ./*.jpg" in capsys.readouterr().err
+    assert main(["a.jpg", ".", "--classes", "cat", "--out", "out"]) == 0  # the folder holds the same photo
+    told = capsys.readouterr()
+    assert (told.err, "on 1 images, 0 left out" in told.out) == ("", True)
     before = sorted(file.name for file in (tmp_path / "out").iterdir())
     for place in ("out", "a.jpg"):
         assert main(["a.jpg", "--classes", "dog", "--out", place]) == 2
@@ -165,3 +166,85 @@ def test_a_cut_export_is_one_line(export, spine_picture, tmp_path, capsys):
     told = capsys.readouterr().err
     assert told.startswith("error: runs/tiny/export: weights or processor cannot be read (")
     assert told.count("\n") == 1
+
+
+def coco_file(path, images, categories=((7, "cat"), (90, "Red_Dog")), **more):
+    kinds = [{"id": number, "name": name} for number, name in categories]
+    path.write_text(json.dumps({"images": images, "categories": kinds, "annotations": [], **more}))
+    return path
+
+
+def test_the_ids_of_a_coco_file_are_kept(export, spine_picture, tmp_path, capsys):
+    """Folders, Windows separators, equal base names, ids as texts, and the frame of the annotation."""
+    export()
+    for folder in ("photos/one", "photos/two"):
+        (tmp_path / folder).mkdir(parents=True)
+        spine_picture(60, 40).save(tmp_path / folder / "same.JPG", format="JPEG")
+    spine_picture(30, 50).save(tmp_path / "photos" / "alone.png")
+    spine_picture(30, 50).save(tmp_path / "photos" / "unknown.webp")
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    entries = [
+        {"id": "501", "file_name": "one\\same.jpg", "width": 60, "height": 40},
+        {"id": 502, "file_name": "./two/same.jpg", "width": 60, "height": 40},
+        {"id": 77, "file_name": "somewhere/else/alone.png", "width": 30, "height": 50},
+    ]
+    file = coco_file(tmp_path / "truth.json", entries)
+    given = ["photos", "--annotations", str(file), "--out", "out", "--score", "0", "--limit", "3", "--device", "cpu"]
+    assert main([*given, "--classes", "red dog"]) == 0
+    told = capsys.readouterr()
+    assert told.err == "warning: left out: photos/unknown.webp: is no image of " + f"{file}\n"
+    assert "\n\n" not in told.out + told.err
+    legend = json.loads((tmp_path / "out" / "images_and_categories.json").read_text())
+    assert {one["file_name"]: one["id"] for one in legend["images"]} == {
+        "photos/alone.png": 77, "photos/one/same.JPG": 501, "photos/two/same.JPG": 502,
+    }  # fmt: skip
+    assert legend["categories"] == [{"id": 90, "name": "red dog"}]
+    found = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert {one["image_id"] for one in found} == {77, 501, 502}
+    assert {one["category_id"] for one in found} == {90}
+    assert main([*given[:3], "--out", "all", "--score", "0", "--limit", "3"]) == 0  # all categories of the file
+    legend = json.loads((tmp_path / "all" / "images_and_categories.json").read_text())
+    assert legend["categories"] == [{"id": 7, "name": "cat"}, {"id": 90, "name": "Red_Dog"}]
+
+
+@pytest.mark.parametrize(
+    ("images", "categories", "message"),
+    [
+        ([{"id": 1, "file_name": "a.jpg"}], [(1, "dog")], "'cat' is no category of"),
+        ([{"id": "x", "file_name": "a.jpg"}], [(1, "cat")], r"images[0]: expected a whole number id and a file_name"),
+        ([{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "./a.JPEG"}], [(1, "cat")], "stands there twice"),
+        (
+            [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}],
+            [(1, "cat")],
+            "image id stands there twice",
+        ),
+        ([{"id": 1, "file_name": "a.jpg"}], [(1, "cat"), (1, "dog")], "id 1 stands there twice"),
+        ([7], [(1, "cat")], "expected a whole number id"),
+        ({}, [(1, "cat")], "expected the lists images and categories"),
+        ([{"id": 1, "file_name": "b.jpg"}], [(1, "cat")], "a.jpg: is no image of"),
+    ],
+)
+def test_odd_annotation_files_are_one_line(images, categories, message, export, spine_picture, tmp_path, capsys):
+    export()
+    spine_picture(60, 40).save(tmp_path / "a.jpg")
+    file = coco_file(tmp_path / "truth.json", images, categories)
+    assert main(["a.jpg", "--annotations", str(file), "--classes", "cat", "--out", "out"]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+    assert main(["a.jpg", "--out", "out"]) == 2
+    assert "--classes: expected names" in capsys.readouterr().err
+    assert main(["a.jpg", "--classes", "cat", "--device", "tpu9"]) == 2
+    assert "--device" in capsys.readouterr().err
+
+
+def test_more_boxes_come_out_where_more_reach_the_suppression(export, spine_picture, tmp_path):
+    export()
+    spine_picture(60, 40).save(tmp_path / "a.jpg")
+    counts = []
+    for number in ("1", "3", "40"):
+        given = ["--classes", "cat, dog", "--score", "0", "--limit", "9999", "--boxes-a-level", number]
+        assert main(["a.jpg", *given, "--out", f"out{number}"]) == 0
+        counts.append(len(json.loads((tmp_path / f"out{number}" / "detections.json").read_text())))
+    assert counts[0] < counts[1] < counts[2]
+    assert counts[0] <= 5
