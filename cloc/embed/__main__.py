@@ -23,8 +23,9 @@ from transformers import AutoModel, AutoProcessor
 
 from cloc import command
 from cloc.device import find_device
+from cloc.embed.best_texts import BestTexts, read_texts
 from cloc.embed.prompt_boxes import PromptBoxes, match, read_prompt_boxes
-from cloc.embed.vector_file import VectorFile, vector_schema
+from cloc.embed.vector_file import VectorFile, check_ending, vector_schema
 from cloc.export import newest_export, read_card
 from cloc.export.loading import weights_of
 from cloc.export.reference import check_reference
@@ -82,16 +83,28 @@ def embed_batch(
     return whole, [rows[mask] for rows, mask in zip(regions, inputs["boxes_mask"], strict=True)]
 
 
-def rows_of(image: Path, boxes_xyxy: np.ndarray, whole: torch.Tensor, regions: torch.Tensor) -> Iterator[dict]:
+def rows_of(
+    image: Path, own: PromptBoxes, whole: torch.Tensor, regions: torch.Tensor, texts: BestTexts | None
+) -> Iterator[dict]:
     """The rows of one image, as `vector_schema` describes them."""
-    yield {"image": str(image), "kind": "image", "embedding": whole.numpy()}
-    for place, (box, vector) in enumerate(zip(boxes_xyxy, regions, strict=True)):
-        corners = dict(zip(("x0", "y0", "x1", "y1"), (float(v) for v in box), strict=True))
-        yield {"image": str(image), "kind": "region", "region": place, **corners, "embedding": vector.numpy()}
+    named = texts.of if texts is not None else lambda vector: {}
+    yield {"image": str(image), "kind": "image", **named(whole), "embedding": whole.numpy()}
+    for place, (box, vector) in enumerate(zip(own.boxes_xyxy, regions, strict=True)):
+        row = {"image": str(image), "kind": "region", "region": place, **named(vector), "embedding": vector.numpy()}
+        row |= zip(("x0", "y0", "x1", "y1"), (float(v) for v in box), strict=True)
+        if own.annotation_ids:
+            row["annotation_id"] = own.annotation_ids[place]
+        if own.categories:
+            row["category"] = own.categories[place]
+        yield row
 
 
 def embed_part(
-    model: ClocModel, processor: ClocProcessor, images: Sequence[Path], boxes: Mapping[Path, PromptBoxes] | None
+    model: ClocModel,
+    processor: ClocProcessor,
+    images: Sequence[Path],
+    boxes: Mapping[Path, PromptBoxes] | None,
+    texts: BestTexts | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Rows of one batch of files, and the files that could not be read, with the reason.
 
@@ -112,9 +125,10 @@ def embed_part(
         own.check(str(path), *pictures[path].size)
     if not pictures:
         return [], skipped
-    each = [np.zeros((0, 4)) if boxes is None else boxes.get(path, NO_BOXES).boxes_xyxy for path in pictures]
-    whole, regions = embed_batch(model, processor, list(pictures.values()), None if boxes is None else each)
-    rows = [row for entry in zip(pictures, each, whole, regions, strict=True) for row in rows_of(*entry)]
+    each = [NO_BOXES if boxes is None else boxes.get(path, NO_BOXES) for path in pictures]
+    drawn = None if boxes is None else [own.boxes_xyxy for own in each]
+    whole, regions = embed_batch(model, processor, list(pictures.values()), drawn)
+    rows = [row for entry in zip(pictures, each, whole, regions, strict=True) for row in rows_of(*entry, texts)]
     return rows, skipped
 
 
@@ -122,6 +136,8 @@ def run(options: argparse.Namespace) -> None:
     """Embed all images; goes on where an earlier call was stopped."""
     if options.batch_size < 1:
         raise ValueError(f"--batch-size: expected at least 1, got {options.batch_size}")
+    check_ending(options.out)
+    asked = None if options.texts is None else read_texts(options.texts)
     images = find_images(options.images)
     boxes, dropped = None, Counter[str]()
     if options.boxes is not None:
@@ -140,18 +156,25 @@ def run(options: argparse.Namespace) -> None:
     if boxes is not None and not model.has_prompter:
         raise ValueError(f"{folder}: no Prompter (objective clip), so it has no region vectors; leave --boxes out")
     told = {"model": str(folder), "model_sha256": card["model_sha256"], "version": card["version"]}
-    drawn = None if boxes is None else [[str(p), b.boxes_xyxy.tolist()] for p, b in sorted(boxes.items())]
+    drawn = None
+    if boxes is not None:
+        drawn = [[str(p), b.boxes_xyxy.tolist(), b.annotation_ids, b.categories] for p, b in sorted(boxes.items())]
     call = {**told, "images": [str(path) for path in images], "boxes": drawn, "batch_size": options.batch_size}
-    file = VectorFile(options.out, vector_schema(model.config.vision_config.projection_dim, told), call)
+    call["texts"] = asked and [options.best, *asked]
+    texts = None if asked is None else BestTexts(model, processor, asked, options.best)
+    schema = vector_schema(model.config.vision_config.projection_dim, told, texts is not None)
+    file = VectorFile(options.out, schema, call)
     parts = [images[i : i + options.batch_size] for i in range(0, len(images), options.batch_size)]
     skipped: dict[str, str] = {}
-    with tqdm(total=len(images), unit="image", disable=None) as bar:
-        for number, part in enumerate(parts):
-            if not file.has(number):
-                file.write(number, *embed_part(model, processor, part, boxes))
-            skipped |= file.skipped(number)
-            bar.update(len(part))
-    print(f"wrote {options.out}: {file.finish(len(parts)):,} vectors of {len(images) - len(skipped):,} images")
+    with file.lock:
+        with tqdm(total=len(images), unit="image", disable=None) as bar:
+            for number, part in enumerate(parts):
+                if not file.has(number):
+                    file.write(number, *embed_part(model, processor, part, boxes, texts))
+                skipped |= file.skipped(number)
+                bar.update(len(part))
+        rows = file.finish(len(parts))
+    print(f"wrote {options.out}: {rows:,} vectors of {len(images) - len(skipped):,} images")
     reasons = dropped + Counter(reason.partition(":")[0] for reason in skipped.values())
     if reasons:
         told_reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
@@ -162,14 +185,21 @@ def main(arguments: list[str]) -> int:
     """Run the command; returns the exit status, see `cloc.command`."""
     parser = argparse.ArgumentParser(
         prog="python -m cloc.embed",
-        description="Write image vectors, and vectors of given boxes, to a Parquet file; one encoding for each image. "
-        "A call that was stopped goes on when it is repeated.",
-        epilog='A boxes file has lines {"image": "a.jpg", "boxes": [[x0, y0, x1, y1], ...]} in pixels of the image, or '
-        "is a COCO instances file. Columns: image, kind (image or region), region, x0, y0, x1, y1, embedding.",
+        description="Write image vectors, and vectors of given boxes, to a file; one encoding for each image. With "
+        "--texts, the texts nearest to each of them. A call that was stopped goes on when it is repeated.",
+        epilog='A boxes file has lines {"image": "a.jpg", "boxes": [[x0, y0, x1, y1], ...]} in pixels of the image '
+        "(with annotation_ids and categories, if wished), or is a COCO instances file. Columns: image, kind (image or "
+        "region), region, x0, y0, x1, y1, annotation_id, category, with --texts best_texts and best_scores (cosines), "
+        "embedding. The ending of --out says the format: .parquet, .csv (e0, e1, ...; text_1, score_1, ...), .jsonl, "
+        ".npz.",
     )
     parser.add_argument("images", nargs="+", metavar="IMAGES", help="files, or folders of pictures")
     parser.add_argument("--boxes", type=Path, metavar="FILE", help="boxes to embed, .jsonl or COCO .json")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.parquet", help="the file to write")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="the file to write; its ending says the format"
+    )
+    parser.add_argument("--texts", metavar="TEXTS", help="texts with commas between them, or a file with one a line")
+    parser.add_argument("--best", type=int, default=3, help="texts named for each vector (default: %(default)s)")
     parser.add_argument("--model", type=Path, metavar="EXPORT", help="a finished export (default: the newest in runs/)")
     parser.add_argument("--batch-size", type=int, default=32, help="images at a time (default: %(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")

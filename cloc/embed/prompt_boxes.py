@@ -30,10 +30,13 @@ class PromptBoxes:
     Attributes:
         boxes_xyxy: (M, 4) in pixels of the image.
         size: (width, height) in pixels where the file tells it; the image must have it.
+        annotation_ids, categories: of each box where the file tells them, else empty.
     """
 
     boxes_xyxy: FloatArray
     size: tuple[int, int] | None = None
+    annotation_ids: tuple[int, ...] = ()
+    categories: tuple[str, ...] = ()
 
     def check(self, image: str, width: int, height: int) -> None:
         """Refuse boxes of another image.
@@ -69,7 +72,8 @@ def read_prompt_boxes(file: Path) -> tuple[dict[str, PromptBoxes], Counter[str]]
 
     Args:
         file: JSON lines `{"image": "a.jpg", "boxes": [[x0, y0, x1, y1], ...]}` in pixels, with `width` and `height` if
-            known; or a COCO instances file (`.json`).
+            known, and `annotation_ids` (whole numbers) and `categories` (texts) of the boxes if wished; or a COCO
+            instances file (`.json`), which has all of them.
 
     Raises:
         ValueError: it is neither; the line is named.
@@ -79,13 +83,16 @@ def read_prompt_boxes(file: Path) -> tuple[dict[str, PromptBoxes], Counter[str]]
     found: dict[str, PromptBoxes] = {}
     if file.suffix == ".json":
         told = read_coco(file, Path())
+        names = {number: category.name for number, category in told.categories.items()}
         for image in told.images:
             if (name := str(image.path)) in found:
                 raise ValueError(
                     f"--boxes {file}: two of its images have the file_name {name}; name each with its folder, or join "
                     "their annotations under one image"
                 )
-            found[name] = PromptBoxes(image.boxes_xyxy, (image.width, image.height))
+            ids, kinds = image.annotation_ids.tolist(), image.category_ids.tolist()
+            size = image.width, image.height
+            found[name] = PromptBoxes(image.boxes_xyxy, size, tuple(ids), tuple(names[kind] for kind in kinds))
         return found, told.dropped
     for number, entry in read_json_lines(file, f"--boxes, {_LINE}"):
         name, boxes = _read_line(entry, f"{file}:{number}")
@@ -102,11 +109,21 @@ def _read_line(entry: Any, where: str) -> tuple[str, PromptBoxes]:
             raise ValueError(f"width and height are {size[0]!r} and {size[1]!r}")
         if not isinstance(entry["image"], str):
             raise ValueError(f"image is {entry['image']!r}")
-        return entry["image"], PromptBoxes(as_boxes(entry["boxes"]), size)
+        boxes = as_boxes(entry["boxes"])
+        return entry["image"], PromptBoxes(
+            boxes, size, _each(entry, "annotation_ids", int, len(boxes)), _each(entry, "categories", str, len(boxes))
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{where}: expected {_LINE}, got {str(entry)[:80]} ({type(error).__name__}: {error})"
         ) from error
+
+
+def _each(entry: dict[str, Any], name: str, kind: type, count: int) -> tuple[Any, ...]:
+    values = entry.get(name, [])
+    if not isinstance(values, list) or len(values) not in (0, count) or not all(type(v) is kind for v in values):
+        raise ValueError(f"{name}: expected {count} values of type {kind.__name__}, got {str(values)[:40]}")
+    return tuple(values)
 
 
 def match(boxes: Mapping[str, PromptBoxes], images: Sequence[Path], file: Path) -> dict[Path, PromptBoxes]:

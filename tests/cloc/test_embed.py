@@ -1,3 +1,4 @@
+import csv
 import json
 import shutil
 
@@ -7,7 +8,9 @@ import pytest
 import torch
 from transformers import AutoModel, AutoProcessor
 
+from cloc.data.shards import lock
 from cloc.embed import __main__ as embed
+from cloc.embed.best_texts import read_texts
 
 BOXES = {"a.png": [[5, 5, 30, 25], [0, 0, 50, 30]], "b.png": [[2, 3, 20, 20]], "c.png": []}
 SIZES = {"a.png": (50, 30), "b.png": (30, 44), "c.png": (32, 32)}
@@ -84,11 +87,11 @@ def test_a_stopped_call_goes_on(export, pictures, boxes_file, tmp_path, monkeypa
     call = [str(pictures), "--boxes", str(boxes_file), "--out", str(out), "--model", str(export), "--batch-size", "1"]
     whole, calls = embed.embed_part, []
 
-    def stops(model, processor, images, boxes):
+    def stops(model, processor, images, boxes, texts):
         calls.append([path.name for path in images])
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return whole(model, processor, images, boxes)
+        return whole(model, processor, images, boxes, texts)
 
     monkeypatch.setattr(embed, "embed_part", stops)
     assert embed.main(call) == 130
@@ -231,3 +234,81 @@ def test_a_cut_export_and_a_file_above_the_output_are_one_line(export, pictures,
     below = tmp_path / "file" / "v.parquet"
     assert embed.main([str(pictures), "--out", str(below), "--model", str(export)]) == 2
     assert f"error: --out {below}: its folder cannot be made (" in capsys.readouterr().err
+
+
+def rows_in(file):
+    """The rows of a file of any format, in Parquet's form."""
+    if file.suffix == ".parquet":
+        return pq.read_table(file).to_pylist()
+    if file.suffix == ".jsonl":
+        return [json.loads(line) for line in file.read_text().splitlines()]
+    if file.suffix == ".csv":
+        with file.open(newline="") as lines:
+            return list(csv.DictReader(lines))
+    with np.load(file, allow_pickle=False) as arrays:
+        return [{name: arrays[name][row] for name in arrays} for row in range(len(arrays["image"]))]
+
+
+def test_every_ending_is_its_format_and_keeps_ids_categories_and_best_texts(export, pictures, tmp_path):
+    file, found = tmp_path / "boxes.json", {}
+    annotations = coco("a.png", 50, 30, [[5, 5, 25, 20], [1, 1, 20, 4]])
+    for number, entry in enumerate(annotations["annotations"]):
+        entry["id"] = 900 + number
+    file.write_text(json.dumps(annotations))
+    for ending in ("parquet", "csv", "jsonl", "npz"):
+        out = tmp_path / f"v.{ending}"
+        call = [str(pictures / "a.png"), "--boxes", str(file), "--out", str(out), "--model", str(export)]
+        assert embed.main([*call, "--texts", "a cat, a dog,a red square", "--best", "2"]) == 0
+        found[ending] = rows_in(out)
+    whole = found["parquet"]
+    assert [row["annotation_id"] for row in whole] == [None, 900, 901]
+    assert [row["category"] for row in whole] == [None, "cat", "cat"]
+    model, processor = AutoModel.from_pretrained(export).eval(), AutoProcessor.from_pretrained(export)
+    tokens = processor(text=["a cat", "a dog", "a red square"])
+    with torch.no_grad():
+        texts = model.get_text_features(tokens["input_ids"], tokens["attention_mask"])
+    cosines = (texts @ torch.tensor(whole[1]["embedding"])).tolist()
+    assert whole[1]["best_scores"] == pytest.approx(sorted(cosines, reverse=True)[:2], abs=1e-6)
+    names = ["a cat", "a dog", "a red square"]
+    assert whole[1]["best_texts"] == sorted(names, key=lambda name: -cosines[names.index(name)])[:2]
+    for number, row in enumerate(whole):
+        line, record, arrays = found["jsonl"][number], found["csv"][number], found["npz"][number]
+        assert line == {name: value for name, value in row.items() if value is not None}
+        assert [float(record[f"e{place}"]) for place in range(16)] == row["embedding"]
+        assert (record["annotation_id"], record["text_1"]) == (str(row["annotation_id"] or ""), row["best_texts"][0])
+        assert float(record["score_2"]) == row["best_scores"][1]
+        assert arrays["embedding"].tolist() == row["embedding"]
+        assert int(arrays["annotation_id"]) == (-1 if number == 0 else row["annotation_id"])
+        assert arrays["best_texts"].tolist() == row["best_texts"]
+        if number:
+            assert arrays["boxes_xyxy"].tolist() == [row[name] for name in ("x0", "y0", "x1", "y1")]
+
+
+@pytest.mark.parametrize("name", ["v", "v.tsv", "v.parquet.gz", "v.npy", ".csv"])
+def test_another_ending_is_refused_before_anything_is_loaded(name, pictures, tmp_path, capsys):
+    call = [str(pictures), "--out", str(tmp_path / name), "--model", "nowhere"]
+    assert embed.main(call) == 2
+    assert "expected a name that ends with .parquet, .csv, .jsonl, .npz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("texts", "told"),
+    [(" , ,", "expected texts, got none"), ("cat, dog,cat", "'cat' stands there more than once")],
+)
+def test_texts_that_cannot_be_meant_are_refused(texts, told, tmp_path):
+    with pytest.raises(ValueError, match=told):
+        read_texts(texts)
+    file = tmp_path / "texts.txt"
+    file.write_text("a cat, asleep\n\n  a   dog \n")
+    assert read_texts(str(file)) == ["a cat, asleep", "a dog"]
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="one text a line"):
+        read_texts(str(file))
+
+
+def test_two_calls_with_one_output_do_not_meet(export, pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(lock, "ORPHANS_LAST", 0.0)
+    out = tmp_path / "v.csv"
+    with lock.locked(tmp_path / "v.csv.parts", "unheard"):
+        assert embed.main([str(pictures), "--out", str(out), "--model", str(export)]) == 2
+    assert "another process is writing it" in capsys.readouterr().err
