@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from transformers import (
     CLIPTextConfig,
@@ -14,6 +16,7 @@ from transformers import (
 
 from cloc.build import concepts
 from cloc.config import Config
+from cloc.config.model import ModelConfig, TextConfig, VisionConfig
 from cloc.models import start
 from cloc.models.configuration import LEGACY_END, ClocConfig, ClocVisionConfig
 from cloc.models.detection import ClocForObjectDetection
@@ -40,9 +43,12 @@ def make_tower_config(config: Config) -> PreTrainedConfig:
     """The vision tower's config: from the starting weights, else from the run's numbers."""
     vision = config.model.vision
     if vision.source is not None:
-        return start.tower_config(vision.source, vision.image_size, vision.timm_args)
+        theirs = start.tower_config(vision.source, vision.image_size, vision.timm_args, vision.drop_path)
+        _refuse_other_shape("model.vision", vision, vision_shape(theirs))
+        return theirs
     if vision.timm is not None:
-        return timm_config(vision.timm, vision.image_size, vision.timm_args)
+        paths = {"drop_path_rate": vision.drop_path} if vision.drop_path else {}
+        return timm_config(vision.timm, vision.image_size, {**paths, **vision.timm_args})
     side = 224 if vision.image_size is None else vision.image_size
     if vision.depths is not None:
         return SwinConfig(
@@ -68,6 +74,49 @@ def make_tower_config(config: Config) -> PreTrainedConfig:
     )
 
 
+def vision_shape(tower: PreTrainedConfig) -> dict[str, object]:
+    """A tower's shape in the words of the config's `model.vision`, as far as they can say it."""
+    if tower.model_type == "timm_wrapper":
+        return {"style": "timm", "timm": tower.architecture}
+    shape: dict[str, object] = {"patch_size": tower.patch_size, "hidden_act": tower.hidden_act}
+    if tower.model_type == "swin":
+        swin = {"depths": tuple(tower.depths), "heads": tower.num_heads[0], "window": tower.window_size}
+        return {**shape, **swin, "style": "swin", "width": tower.embed_dim, "mlp_ratio": tower.mlp_ratio}
+    style = "siglip" if tower.model_type == "siglip_vision_model" else "clip"
+    return {**shape, **_transformer_shape(tower), "style": style}
+
+
+def _transformer_shape(tower: PreTrainedConfig) -> dict[str, object]:
+    return {
+        "width": tower.hidden_size,
+        "layers": tower.num_hidden_layers,
+        "heads": tower.num_attention_heads,
+        "mlp_ratio": tower.intermediate_size / tower.hidden_size,
+        "hidden_act": tower.hidden_act,
+    }
+
+
+SHAPE = (
+    "style", "patch_size", "width", "layers", "heads", "mlp_ratio", "hidden_act", "depths", "window", "timm"
+)  # fmt: skip
+"""Fields of the config that starting weights decide."""
+
+
+def _refuse_other_shape(where: str, asked: VisionConfig | TextConfig, theirs: Mapping[str, object]) -> None:
+    """A field that is not left at its default says what the starting weights have, or is refused.
+
+    Raises:
+        ValueError: one says otherwise.
+    """
+    for name in SHAPE:
+        field = type(asked).model_fields.get(name)
+        value = getattr(asked, name, None)
+        if field is None or value == field.default or value == theirs.get(name):
+            continue
+        has = f"has {theirs[name]!r}" if name in theirs else "decides that itself"
+        raise ValueError(f"{where}.{name} {value!r}: {where}.source {asked.source} {has}; leave {name} out")
+
+
 def make_text_config(config: Config, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
     """The text tower's config: from the starting weights, else from the run's numbers."""
     text = config.model.text
@@ -88,6 +137,7 @@ def make_text_config(config: Config, tokenizer: PreTrainedTokenizerBase) -> PreT
                 f"model.text.source {text.source}: it pools {pools}, the tokenizer's end token is {end} of "
                 f"{len(tokenizer)}; name the tower's own tokenizer in model.text.tokenizer"
             )
+        _refuse_other_shape("model.text", text, _transformer_shape(theirs))
         return theirs
     if tokenizer.eos_token_id == LEGACY_END:
         raise ValueError(
@@ -115,6 +165,7 @@ def make_model_config(config: Config, tokenizer: PreTrainedTokenizerBase) -> Clo
         tower=make_tower_config(config).to_dict(),
         projection_dim=config.model.embed_dim,
         has_prompter=config.objective in ("cloc", "joint"),
+        has_box_head=bool(config.loss.grounding),
         prompter_kind=prompter.kind,
         prompter_mlp_ratio=prompter.mlp_ratio,
         prompter_pool=prompter.pool,
@@ -144,6 +195,9 @@ def make_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> tuple[Cloc
         notes += start.start_vision(model, config.model.vision.source)
     if config.model.text.source is not None:
         notes += start.start_text(model, config.model.text.source)
+        if config.model.logit_scale_init != ModelConfig().logit_scale_init:
+            torch.nn.init.constant_(model.logit_scale, config.model.logit_scale_init)
+            notes.append("logit_scale as model.logit_scale_init says")
     return model, notes or ["all weights from scratch"]
 
 
@@ -154,10 +208,17 @@ def make_empty_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> Cloc
 
 
 def scratch_model(model_config: ClocConfig, seed: int) -> ClocModel:
-    """A model whose towers start alike with and without a Prompter, so that objectives are compared from one start."""
+    """A model whose towers start alike with and without a Prompter, and a Prompter with and without a box head, so
+    that objectives are compared from one start.
+    """
     torch.manual_seed(seed)
-    detects = model_config.detector_config is not None
-    model = ClocForObjectDetection(model_config) if detects else ClocModel(model_config)
+    detects, boxes = model_config.detector_config is not None, model_config.vision_config.has_box_head
+    whole = ClocConfig(**model_config.to_dict())
+    whole.vision_config.has_box_head = True
+    model = ClocForObjectDetection(whole) if detects else ClocModel(whole)
+    if not boxes:
+        model.vision.box_head, model.vision.config.has_box_head = None, False
+        model.config.vision_config.has_box_head = False
     if detects or model_config.vision_config.has_prompter:
         plain = ClocConfig(**model_config.to_dict())
         plain.vision_config.has_prompter, plain.detector_config = False, None

@@ -54,7 +54,12 @@ def make_stepper(config: Config, model: ClocModel, deepspeed: dict[str, Any] | N
         "vision.box_head.": optim.prompter_lr_scale,
         "text": optim.text_lr_scale,
     }
-    scales = {**tower_scales(model, optim.layer_decay, optim.text_lr_scale), **scales}
+    # What starts anew beside a tower with starting weights is no part of them: it learns at the full rate.
+    scales = {
+        **dict.fromkeys(model.fresh, 1.0),
+        **tower_scales(model, optim.layer_decay, optim.text_lr_scale),
+        **scales,
+    }
     rest = config.train.prompter_warmup_steps
     starts = {"vision.prompter.": 0, "vision.box_head.": 0, "region_logit": 0, "": rest}
     groups = parameter_groups(model, optim.weight_decay, scales, starts, optim.warmup_steps)
@@ -67,7 +72,13 @@ def make_stepper(config: Config, model: ClocModel, deepspeed: dict[str, Any] | N
     else:
         micro = config.batch_size // comm.world_size()
         stepper = DeepSpeedStepper(model, adamw, deepspeed, micro, accumulation, optim.clip_grad_norm, bf16)
-    return CachedStepper(stepper, accumulation, model_inputs) if config.train.cached else stepper
+    inputs = partial(model_inputs, ground_all=ground_all(config))
+    return CachedStepper(stepper, accumulation, inputs) if config.train.cached else stepper
+
+
+def ground_all(config: Config) -> bool:
+    """Whether the box head answers for every region."""
+    return config.loss.grounding_regions == "all"
 
 
 def tower_scales(model: ClocModel, decay: float, text_scale: float) -> dict[str, float]:
@@ -88,11 +99,12 @@ def make_losses(config: Config, stepper: Stepper, taught_by: teacher.Teacher | N
         filter_threshold=config.loss.filter_threshold,
         filter_warmup=config.loss.filter_warmup,
         filter_same_text=config.loss.filter_same_text,
+        ground_all=ground_all(config),
         form=Form(config.loss.form, config.loss.chunk),
     )
     objective = make_objective("clip" if config.objective == "clip" else "cloc", settings)
     weights = {name: getattr(config.loss, name) for name in TERMS}
-    inputs = _region_inputs if config.alternates else model_inputs
+    inputs = partial(_region_inputs if config.alternates else model_inputs, ground_all=ground_all(config))
     regions = partial(
         _losses, stepper=stepper, objective=objective, weights=weights, inputs=inputs, taught_by=taught_by
     )
@@ -122,14 +134,14 @@ def _losses(
     return report, total(report, weights)
 
 
-def _region_inputs(batch: Batch) -> dict[str, Any]:
+def _region_inputs(batch: Batch, ground_all: bool = False) -> dict[str, Any]:
     """The arguments of a model that detects as well."""
-    inputs = model_inputs(batch)
+    inputs = model_inputs(batch, ground_all)
     return {"pixel_values": inputs.pop("pixel_values"), "region_inputs": inputs}
 
 
-def model_inputs(batch: Batch) -> dict[str, torch.Tensor]:
-    """The model's arguments of a batch."""
+def model_inputs(batch: Batch, ground_all: bool = False) -> dict[str, torch.Tensor]:
+    """The model's arguments of a batch; with `ground_all` every region feeds the grounding loss."""
     return {
         "pixel_values": batch.pixel_values,
         "caption_ids": batch.caption_ids,
@@ -139,7 +151,7 @@ def model_inputs(batch: Batch) -> dict[str, torch.Tensor]:
         "phrase_ids": batch.phrase_ids,
         "phrase_attention": batch.phrase_attention,
         "phrase_of_region": batch.phrase_of_region,
-        "unique_in_image": batch.unique_in_image,
+        "unique_in_image": torch.ones_like(batch.unique_in_image) if ground_all else batch.unique_in_image,
         **({} if batch.prompt_kinds is None else _prompts(batch)),
     }
 

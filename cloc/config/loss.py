@@ -47,6 +47,11 @@ class LossConfig(Strict):
     image_text: float = Field(1.0, ge=0, description="weight of L_CLIP")
     region_text: float = Field(1.0, ge=0, description="weight of L_CLOC, times the share of images with regions")
     grounding: float = Field(1.0, ge=0, description="weight of L_grounding, times the share of images with regions")
+    grounding_regions: Literal["unique", "all"] = Field(
+        "unique",
+        description="which drawn regions L_grounding sees: those whose phrase stands once in their image, since one "
+        "phrase cannot have two boxes; or all of them, as the paper",
+    )
     distillation: float = Field(
         0.0, ge=0, description="weight of staying near the image embeddings of the starting weights; clip and cloc"
     )

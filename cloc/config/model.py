@@ -11,7 +11,7 @@ from cloc.config.strict import Strict
 
 
 class VisionConfig(Strict):
-    """The vision tower; with `source` its shape comes from there, all but `image_size` and `timm_args`."""
+    """The vision tower; with `source` its shape comes from there: a field that says otherwise is refused."""
 
     source: str | None = Field(
         None,
@@ -44,7 +44,8 @@ class VisionConfig(Strict):
         0.0,
         ge=0,
         lt=1,
-        description="swin only: share of dropped paths (DetCLIPv2: 0.2); N ranks then do not draw as one",
+        description="swin and timm: share of dropped paths (DetCLIPv2: 0.2), with `source` too; N ranks then do not "
+        "draw as one",
     )
     timm: str | None = Field(
         None, description="timm only: architecture, from scratch; for its weights give source=timm:NAME instead"
@@ -61,6 +62,11 @@ class VisionConfig(Strict):
     def _style_is_whole(self) -> VisionConfig:
         if self.source is not None:
             return self
+        if self.drop_path and self.style not in ("swin", "timm"):
+            raise ValueError(
+                f"model.vision.drop_path {self.drop_path:g}: style={self.style} has no paths to drop; use 0, or "
+                "style=swin or timm"
+            )
         if (self.style == "swin") != (self.depths is not None):
             raise ValueError(
                 "model.vision: style=swin and depths belong together; Swin-T is style=swin patch_size=4 width=96 "
@@ -72,7 +78,7 @@ class VisionConfig(Strict):
 
 
 class TextConfig(Strict):
-    """The text tower (a CLIP text transformer)."""
+    """The text tower (a CLIP text transformer); with `source` as the vision tower."""
 
     source: str | None = Field(None, description="start from a transformers folder or hub name; none: from scratch")
     tokenizer: str = Field("clip", description="clip: CLIP's vocabulary, built in; else a folder or hub name")

@@ -25,12 +25,14 @@ class RegionTerms:
         filter_threshold: cosine above which another region's text is no negative (CLOC 3.4: 0.9); 1: no such test.
         filter_warmup: steps before the cosine part of the filter starts.
         filter_same_text: identical strings are no negatives of each other, from the first step on.
+        ground_all: the box head answers for every region, not only for those whose phrase stands once in their image.
         form: how images and captions, regions and phrases are contrasted.
     """
 
     filter_threshold: float = 0.9
     filter_warmup: int = 0
     filter_same_text: bool = True
+    ground_all: bool = False
     form: Form = field(default_factory=Form)
 
 
@@ -60,8 +62,9 @@ def cloc_objective(outputs: Outputs, batch: Batch, step: int, settings: RegionTe
         settings.filter_threshold if by_cosine else None,
     )
     terms, counts = {**image.terms, "region_text": regions.loss}, {**image.counts, "regions": regions.count}
-    if outputs.grounded_boxes is not None:  # RoI-Align has no box head
-        boxes = batch.boxes[batch.boxes_mask][batch.unique_in_image]
+    if outputs.grounded_boxes is not None:  # there is a box head
+        boxes = batch.boxes[batch.boxes_mask]
+        boxes = boxes if settings.ground_all else boxes[batch.unique_in_image]
         terms["grounding"], counts["grounded"] = grounding(outputs.grounded_boxes, boxes)
     return LossReport(
         terms,

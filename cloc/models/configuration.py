@@ -32,6 +32,7 @@ class ClocVisionConfig(PreTrainedConfig):
         tower: a transformers vision config: `clip_vision_model`, `siglip_vision_model`, `swin` or `timm_wrapper`.
         projection_dim: E, width of the space shared with the texts.
         has_prompter: False for a CLIP-only encoder; then neither Prompter nor box head exists.
+        has_box_head: False where nothing trained a box for a phrase (`loss.grounding` 0); then there is no box head.
         prompter_kind: `attention`, or `roi_align` for the paper's ablation, which takes boxes only and has no box head.
         prompter_mlp_ratio: hidden width of the Prompter's MLP over the tower's width.
         prompter_pool: `prompt` pools over the prompt's own tokens, `all` over prompt and image tokens.
@@ -47,6 +48,7 @@ class ClocVisionConfig(PreTrainedConfig):
     tower: dict | PreTrainedConfig | None = None
     projection_dim: int = 512
     has_prompter: bool = True
+    has_box_head: bool = True
     prompter_kind: Literal["attention", "roi_align"] = "attention"
     prompter_mlp_ratio: int = 4
     prompter_pool: Literal["prompt", "all"] = "prompt"

@@ -98,7 +98,7 @@ class ClocVisionModel(ClocPreTrainedModel):
                 config.prompter_max_cycles,
                 config.prompter_prompts,
             )
-            self.box_head = BoxHead(width)
+            self.box_head = BoxHead(width) if config.has_box_head else None
         self.post_init()
 
     @property
@@ -178,9 +178,14 @@ class ClocVisionModel(ClocPreTrainedModel):
             (B, P, 4) xyxy in [0, 1] of the canvas; the processor's `post_process_boxes` turns it into pixels.
 
         Raises:
-            ValueError: this encoder has no Prompter, or RoI-Align in its place, which takes boxes only.
+            ValueError: this encoder has no Prompter, RoI-Align in its place, which takes boxes only, or no box head.
         """
         image = self.prompter_tokens(self(pixel_values))
+        if self.box_head is None and isinstance(self.prompter, Prompter):
+            raise ValueError(
+                "this encoder has no box head (trained with loss.grounding 0): it gives no box for a phrase; use an "
+                "export trained with loss.grounding above 0"
+            )
         return self.box_head(self.prompter(self.prompter.phrase_tokens(phrases), image))
 
 
@@ -208,6 +213,7 @@ class ClocModel(ClocPreTrainedModel):
             self.logit_bias = nn.Parameter(torch.tensor([float(config.logit_bias_init_value)]))
             if self.region_logit_scale is not None:
                 self.region_logit_bias = nn.Parameter(torch.tensor([float(config.logit_bias_init_value)]))
+        self.fresh: set[str] = set()  # parameters beside a tower with starting weights that started anew
         self.post_init()
 
     @property

@@ -50,8 +50,10 @@ def model_config(source: Source) -> dict[str, Any]:
     return {**config, "quick_gelu": config.get("quick_gelu", False) or tag.get("quick_gelu", False)}
 
 
-def vision_config(source: Source, image_size: int | None) -> PreTrainedConfig:
-    """The tower's config: `clip_vision_model`, or `timm_wrapper` where open_clip uses timm.
+def vision_config(
+    source: Source, image_size: int | None, arguments: Mapping[str, Any] | None = None
+) -> PreTrainedConfig:
+    """The tower's config: `clip_vision_model`, or `timm_wrapper` where open_clip uses timm, made with `arguments`.
 
     Raises:
         ValueError: it is a tower that neither can hold.
@@ -62,7 +64,8 @@ def vision_config(source: Source, image_size: int | None) -> PreTrainedConfig:
     if vision.get("timm_model_name"):
         _refuse_others(source, vision, _TIMM | {"image_size"})
         pool = vision.get("timm_pool")
-        return timm_config(vision["timm_model_name"], side, {"global_pool": pool} if pool else {})
+        pooled = {"global_pool": pool} if pool else {}
+        return timm_config(vision["timm_model_name"], side, {**pooled, **(arguments or {})})
     _refuse_others(source, vision, _VISION)
     width, layers = vision.get("width", 768), vision.get("layers", 12)
     if not isinstance(layers, int):

@@ -14,7 +14,7 @@ from transformers import CLIPModel, CLIPTextModel, PreTrainedConfig
 from transformers.models.auto.image_processing_auto import get_image_processor_config
 
 from cloc.models import open_clip_source, sources
-from cloc.models.configuration import mend_end
+from cloc.models.configuration import ClocConfig, mend_end
 from cloc.models.fitting import fit_normalisation, fit_positions
 from cloc.models.modeling import ClocModel, ClocVisionModel
 from cloc.models.prompter import patch_boxes, point_code
@@ -26,6 +26,15 @@ OWN = ("cloc", "cloc_vision_model")
 """Exports of this kit."""
 RANDOM = ("drop_path_rate", "hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout")
 """Drawn anew in each step: the paper has none (CLOC Table A), and N ranks would not give the gradients of one."""
+TIMM_RANDOM = ("drop_rate", "drop_path_rate", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate")
+"""The same among the arguments of a timm tower."""
+TOLD = {
+    "vision": ("model_type", "architecture", "hidden_act", "num_attention_heads", "num_heads", "window_size"),
+    "text": ("hidden_act", "num_attention_heads", "eos_token_id"),
+    "Prompter": ("prompter_kind", "prompter_pool", "prompter_token_positions", "prompter_max_cycles"),
+    "detector": ("strides", "anchor_scale", "normalize"),
+}
+"""What weights do not show by their shapes, and without which they are those of another function."""
 
 
 @torch.no_grad()
@@ -48,30 +57,52 @@ def sincos_start(model: ClocModel) -> None:
 
 
 def tower_config(
-    source: str, image_size: int | None = None, arguments: Mapping[str, Any] | None = None
+    source: str,
+    image_size: int | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    drop_path: float = 0.0,
 ) -> PreTrainedConfig:
-    """The vision tower's config inside `source`.
+    """The vision tower's config inside `source`; what it drew anew in each step is off, all but `drop_path`.
 
     Args:
         source: see `sources`.
         image_size: side in pixels; None for the source's own.
         arguments: for a timm tower, see `timm_source.timm_config`.
+        drop_path: share of dropped paths of a Swin, or of a timm tower.
 
     Raises:
-        ValueError: `source` holds no vision tower that is known.
+        ValueError: `source` holds no vision tower that is known, or one that takes no such arguments.
     """
+    config = _tower_config(source, image_size, dict(arguments or {}), drop_path)
+    kind = config.model_type
+    if drop_path and kind == "swin":
+        config.drop_path_rate = drop_path
+    if arguments and kind != "timm_wrapper":
+        raise ValueError(f"model.vision.timm_args {dict(arguments)}: {source} is a {kind}, no timm tower; leave it out")
+    if drop_path and kind not in ("swin", "timm_wrapper"):
+        raise ValueError(
+            f"model.vision.drop_path {drop_path:g}: {source} is a {kind}, which has no paths to drop; use 0, a Swin or "
+            "a timm tower"
+        )
+    return config
+
+
+def _tower_config(source: str, image_size: int | None, arguments: dict[str, Any], drop_path: float) -> PreTrainedConfig:
     where = parse_source(source)
+    if drop_path:
+        arguments = {"drop_path_rate": drop_path, **arguments}
     if where.kind == "timm":
         return timm_config(where.name, image_size, arguments)
     if where.kind == "open_clip":
-        return open_clip_source.vision_config(where, image_size)
+        return open_clip_source.vision_config(where, image_size, arguments)
     config = sources.transformers_config(where)
     for name in ("vision_config", "tower"):
         config = getattr(config, name, config)
     if config.model_type not in TOWERS:
         raise ValueError(f"model.vision.source {source}: expected one of {sorted(TOWERS)}, got {config.model_type!r}")
     if config.model_type == "timm_wrapper":
-        return timm_config(config.architecture, image_size, config.model_args)
+        kept = {name: value for name, value in (config.model_args or {}).items() if name not in TIMM_RANDOM}
+        return timm_config(config.architecture, image_size, {**kept, **arguments})
     if image_size is not None:
         config.image_size = image_size
     return _still(config)
@@ -137,6 +168,7 @@ def start_whole(model: ClocModel, source: str) -> list[str]:
     Raises:
         ValueError: the folder is no export, or weights of one name differ in shape; they are named.
     """
+    _check_function(model.config, source)
     file = Path(source) / "model.safetensors"
     if not file.is_file():
         raise ValueError(
@@ -157,6 +189,36 @@ def start_whole(model: ClocModel, source: str) -> list[str]:
         if parts:
             told.append(f"{what}: " + ", ".join(f"{n} {part}" for part, n in sorted(parts.items())))
     return told
+
+
+def _check_function(ours: ClocConfig, source: str) -> None:
+    """Refuse weights whose config says another function than the run's, where shapes would not show it.
+
+    Raises:
+        ValueError: they differ; all fields are named.
+    """
+    if not (Path(source) / "config.json").is_file():
+        return
+    theirs = ClocConfig.from_pretrained(source)
+    sides = [
+        ("vision", theirs.vision_config.tower, ours.vision_config.tower),
+        ("text", theirs.text_config, ours.text_config),
+    ]
+    if theirs.vision_config.has_prompter and ours.vision_config.has_prompter:
+        sides.append(("Prompter", theirs.vision_config, ours.vision_config))
+    if theirs.detector_config is not None and ours.detector_config is not None:
+        sides.append(("detector", theirs.detector_config, ours.detector_config))
+    wrong = []
+    for part, there, here in sides:
+        for name in TOLD[part]:
+            told, asked = getattr(there, name, None), getattr(here, name, None)
+            told, asked = (list(v) if isinstance(v, tuple) else v for v in (told, asked))
+            wrong += [f"{part} {name} {told!r} there, {asked!r} here"] if told != asked else []
+    if wrong:
+        raise ValueError(
+            f"model.source {source}: its weights were trained as another function: {'; '.join(wrong)}; set the "
+            "config's fields as they were there"
+        )
 
 
 @torch.no_grad()
@@ -217,6 +279,7 @@ def _start_shared(model: ClocModel, found: Weights, where: Source, names: tuple[
     if where.kind == "transformers":
         kind = sources.transformers_config(where).model_type
         if kind not in ("clip", "cloc"):
+            model.fresh |= {f"{name}.weight" for name in names}
             return [f"{', '.join(names)} new: {where.text} ({kind}) holds none"]
         other = (CLIPModel if kind == "clip" else ClocModel).from_pretrained(
             where.name, local_files_only=where.local, trust_remote_code=False, use_safetensors=True
@@ -225,6 +288,8 @@ def _start_shared(model: ClocModel, found: Weights, where: Source, names: tuple[
     mine, notes = model.state_dict(), []
     for name in names:
         key = name if name == "logit_scale" else f"{name}.weight"
+        if key not in theirs or (theirs[key].numel() > 1 and theirs[key].shape != mine[key].shape):
+            model.fresh.add(key)
         if key not in theirs:
             notes.append(f"{name} new: {where.text} holds none")
         elif theirs[key].numel() == 1 or theirs[key].shape == mine[key].shape:
