@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
-from cloc.data.convert.drafts import Draft
+from cloc.data.convert.drafts import Draft, region_or_none
 from cloc.data.convert.job import Reading
 from cloc.data.convert.sources import Photos, Place
-from cloc.data.formats.annotated import Category
+from cloc.data.formats.annotated import Category, category_ids_of
 from cloc.data.formats.annotated_stream import AnnotatedStream, StreamedImage
 from cloc.data.formats.segmentation import rle_of
-from cloc.structures import DataError, Region
+from cloc.structures import DataError
 
 
 def annotated_drafts(
@@ -32,7 +31,7 @@ def annotated_drafts(
         stream: the file; the phrase of a region is its category's name (in detection sets with blanks for underscores).
         reading: gets images, boxes and captions, and what is left out.
         photos: where they lie.
-        names: under which the photo of an entry of `images` may lie, the likeliest first.
+        names: under which the photo of an entry of `images` may lie, the likeliest first; none where nothing tells.
         name: of the set.
         detection: keep the categories that were checked to be absent, and those of which some instances carry no box.
         masks: give regions their `mask`, where the stream was read with `outlines`; a region without one that can be
@@ -49,21 +48,25 @@ def annotated_drafts(
         reading.read.update(images=1, boxes=boxes, captions=len(image.captions))
         reading.dropped["crowd"] += crowd
         called = names(image.entry)
+        if not called:
+            reading.dropped["image_without_name"] += 1
+            reading.dropped["region_of_dropped_image"] += boxes - crowd
+            continue
         place = found_photo(photos, called, reading, boxes - crowd)
         if place is not None:
             source = {"dataset": name, "file_name": called[0].rsplit("/", 1)[-1]}
-            draft = _draft(image, place, phrases, source, detection)
-            yield _with_masks(draft, image, reading.dropped) if masks else draft
+            yield _draft(image, place, phrases, source, reading.dropped, detection, masks)
     reading.dropped.update(stream.dropped + photos.dropped)
 
 
 def found_photo(photos: Photos, names: tuple[str, ...], reading: Reading, regions: int) -> Place | None:
-    """Where a photo lies, None (counted, with its regions) where its name climbs out of the folder."""
+    """Where a photo lies, None (counted, with its regions) where its name climbs out of the folder or means several."""
     try:
         return photos.find(*names)
     except DataError as error:
         reading.dropped[error.reason] += 1
         reading.dropped["region_of_dropped_image"] += regions
+        reading.examples.setdefault(error.reason, str(error))
         return None
 
 
@@ -82,40 +85,43 @@ def _category(category: Category, known: set[str]) -> dict[str, Any]:
 
 
 def _draft(
-    image: StreamedImage, place: Place, phrases: Mapping[int, str], source: dict[str, Any], detection: bool
+    image: StreamedImage,
+    place: Place,
+    phrases: Mapping[int, str],
+    source: dict[str, Any],
+    dropped: Counter[str],
+    detection: bool,
+    masks: bool,
 ) -> Draft:
     entry, table = image.entry, image.annotations
     columns = (table[name].tolist() for name in ("boxes_xyxy", "category_ids", "annotation_ids", "crowd"))
-    rows = list(zip(*columns, strict=True))
-    regions = tuple(
-        Region(tuple(box), phrases[category], extras={"category_id": category, "annotation_id": number})
-        for box, category, number, crowd in rows
-        if not crowd
-    )
-    crowds = [
-        {"box": box, "phrase": phrases[category], "category_id": category} for box, category, _, crowd in rows if crowd
-    ]
-    extras: dict[str, Any] = {"image_id": entry["id"], "captions": list(image.captions)}
+    regions, crowds = [], []
+    for box, category, number, crowd, raw in zip(*columns, image.raw, strict=True):
+        if crowd:
+            crowds.append({"box": box, "phrase": phrases[category], "category_id": category})
+            continue
+        extras: dict[str, Any] = {"category_id": category}
+        if number >= 0 or raw.get("id") is not None:  # one that has none of its own has none in the shard
+            extras["annotation_id"] = number
+        if masks:
+            _put_mask(extras, raw.get("segmentation"), entry["width"], entry["height"], dropped)
+        region = region_or_none(box, phrases[category], dropped, extras=extras)
+        if region is not None:
+            regions.append(region)
+    more: dict[str, Any] = {"image_id": entry["id"], "captions": list(image.captions)}
     if detection:
         for field in ("neg_category_ids", "not_exhaustive_category_ids"):
-            extras[field] = sorted(set(entry.get(field, ())))
+            more[field] = sorted(category_ids_of(entry, field))
     if crowds:
-        extras["crowds"] = crowds
-    extras["source"] = source
+        more["crowds"] = crowds
+    more["source"] = source
     caption = image.captions[0] if image.captions else ""
     size = (entry["width"], entry["height"])
-    return Draft(f"{entry['id']:012d}", place, source["file_name"], caption, regions, extras, size)
+    return Draft(f"{entry['id']:012d}", place, source["file_name"], caption, tuple(regions), more, size)
 
 
-def _with_masks(draft: Draft, image: StreamedImage, dropped: Counter[str]) -> Draft:
-    width, height = image.entry["width"], image.entry["height"]
-
-    def with_mask(region: Region) -> Region:
-        outline = image.raw[region.extras["annotation_id"]].get("segmentation")
-        try:
-            return replace(region, extras={**region.extras, "mask": rle_of(outline, width, height)})
-        except DataError as error:
-            dropped[error.reason] += 1
-            return region
-
-    return replace(draft, regions=tuple(map(with_mask, draft.regions)))
+def _put_mask(extras: dict[str, Any], outline: object, width: int, height: int, dropped: Counter[str]) -> None:
+    try:
+        extras["mask"] = rle_of(outline, width, height)
+    except DataError as error:
+        dropped[error.reason] += 1

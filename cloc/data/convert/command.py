@@ -8,7 +8,9 @@ from typing import Any
 
 from cloc import command
 from cloc.data.convert.job import cores
+from cloc.data.convert.losses import largest_loss
 from cloc.data.convert.subcommands import FORMATS
+from cloc.data.convert.writing import LossError
 from cloc.data.shards import CARD
 
 
@@ -25,6 +27,11 @@ def _parser() -> argparse.ArgumentParser:
         row.add_to(sub)
         sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make")
         sub.add_argument("--shard-size", type=int, default=1000, help="samples a shard (default: %(default)s)")
+        sub.add_argument(
+            "--allow-losses",
+            action="store_true",
+            help="finish although more than a tenth of the boxes or images is lost for one reason",
+        )
         sub.add_argument("--licence", help="text for the card (default: as the annotation file says)")
         sub.add_argument("--workers", type=int, default=cores(), help="processes (default: the cores, %(default)s)")
     return parser
@@ -54,7 +61,14 @@ def _convert(given: dict[str, Any]) -> None:
     whole_before = (out / CARD).is_file()
     if given["licence"] is None:
         del given["licence"]  # the converter knows better
-    card = row.convert(**given)
-    print(report(card))
+    try:
+        card = row.convert(**given)
+    except LossError as error:
+        print(command.printable(report(error.card)))
+        raise
+    print(command.printable(report(card)))
     state = "already there, made from the same files" if whole_before else "made"
     print(f"{len(card['shards'])} shards, {state}: {out}")
+    loss = largest_loss(card, {})
+    if loss is not None:
+        print(f"note: {loss}")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from cloc.data.convert.photos import header_of, shown_size
 from cloc.data.convert.sources import Place
+from cloc.files import is_text, parse_object
 from cloc.structures import DataError, Region, Sample
 
 Frame = Literal["pixels", "unit", "square"]
@@ -32,6 +33,9 @@ class Draft:
             must have this size; else its aspect ratio, within `SHAPE_TOLERANCE`.
         frame: of the boxes: `pixels` of the photo; `unit`, [0, 1] of the photo; `square`, [0, 1] of the photo padded to
             a square at its centre.
+        beside: where img2dataset's JSON of the photo lies (or, in a table, its address), where it has one: it must
+            tell the same address as the row, or where the row has none the same caption.
+        address: of the photo, as the row tells.
     """
 
     key: str
@@ -42,16 +46,35 @@ class Draft:
     extras: Mapping[str, Any] = field(default_factory=dict)
     size: tuple[int, int] | None = None
     frame: Frame = "pixels"
+    beside: Place | None = None
+    address: str | None = None
 
 
-def finished(drafts: list[Draft], dropped: Counter[str]) -> Iterator[Sample]:
-    """The samples of those drafts whose photo can be used; the others are counted by reason."""
+def finished(drafts: list[Draft], dropped: Counter[str], examples: dict[str, str]) -> Iterator[Sample]:
+    """The samples of those drafts whose photo can be used; the others are counted by reason.
+
+    Args:
+        drafts: they.
+        dropped: gets the reasons.
+        examples: gets the first message of each.
+    """
+    keys = set[str]()
     for draft in drafts:
         try:
-            yield sample_of(draft, dropped)
+            if draft.key in keys:
+                raise DataError("duplicate_key", f"{draft.name}: key {draft.key} stands twice")
+            sample = sample_of(draft, dropped)
         except DataError as error:
-            dropped[error.reason] += 1
-            dropped["region_of_dropped_image"] += len(draft.regions)
+            reason, message = error.reason, str(error)
+        except MemoryError:
+            reason, message = "image_too_large", f"{draft.name}: it does not fit into memory"
+        else:
+            keys.add(draft.key)
+            yield sample
+            continue
+        dropped[reason] += 1
+        dropped["region_of_dropped_image"] += len(draft.regions)
+        examples.setdefault(reason, message.encode("utf-8", "replace").decode())
 
 
 def sample_of(draft: Draft, dropped: Counter[str]) -> Sample:
@@ -64,16 +87,33 @@ def sample_of(draft: Draft, dropped: Counter[str]) -> Sample:
 
     Raises:
         DataError: image_missing, image_unreadable, image_of_other_format, image_of_other_size (or _shape),
-            image_with_swapped_sides, image_too_large, caption_missing, empty_caption or bad_text.
+            image_with_swapped_sides, image_too_large, image_of_other_row, caption_missing, empty_caption or bad_text.
     """
     if draft.photo is None:
         raise DataError("image_missing", f"{draft.name}: a text without a photo")
+    if draft.beside is not None:
+        _refuse_other_row(draft, draft.beside)
     caption = draft.caption if isinstance(draft.caption, str) else _read_caption(draft.caption, draft.name)
     data = draft.photo.read()
     ending, stored = header_of(data, draft.name)
     size = _size_in_frame(draft, data, stored)
     regions = tuple(_in_pixels(draft, size, dropped))
     return Sample(draft.key, data, ending, *size, caption, regions, draft.extras)
+
+
+def _refuse_other_row(draft: Draft, beside: Place) -> None:
+    """Keys are numbered anew in each download: the photo under a key may be that of another row."""
+    try:
+        told = beside.read()
+        told = {"url": told.decode("utf-8", "replace")} if beside.row >= 0 else parse_object(told, draft.name)
+    except ValueError:  # none there, or none that can be read: nothing is known
+        return
+    if draft.address is not None:
+        here, there = draft.address.strip(), told.get("url")
+    else:
+        here, there = " ".join(str(draft.caption).split()), told.get("caption")
+    if is_text(there) and there.strip() and " ".join(there.split()) != here:
+        raise DataError("image_of_other_row", f"{draft.name}: the photo there is {there!r:.80}, the row's {here!r:.80}")
 
 
 def _read_caption(place: Place, name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
@@ -12,7 +11,10 @@ from cloc.data.convert.drafts import Draft, region_or_none
 from cloc.data.convert.job import Conversion, Making, Reading
 from cloc.data.convert.photos import fingerprint
 from cloc.data.convert.sources import Photos
+from cloc.data.formats.frames import UNIT, FrameWatch
+from cloc.data.formats.numbers import flag, four, numbers_as_told, real
 from cloc.data.formats.rows import rows_of
+from cloc.files import is_text, parse_json
 from cloc.structures import Region
 
 CONVERTER = 1
@@ -58,49 +60,62 @@ def _drafts(
 ) -> Iterator[Draft]:
     reading.read.update(rows=0, boxes=0)
     for file in files:
+        watch = FrameWatch(file, UNIT)
         for row in rows_of(file, "rows of FineHARD", reading.dropped):
             number = reading.read["rows"]
             boxes = _boxes(row.get("bbox_info"))
             reading.read.update(rows=1, boxes=len(boxes))
             texts = [" ".join(text.split()) for text in (row.get("caption"), row.get("short_caption")) if _told(text)]
             path = row.get("f_path")
-            if not isinstance(path, str) or not texts:
+            if not is_text(path) or not texts:
                 reading.dropped["bad_row"] += 1
                 continue
-            regions = tuple(region for box in boxes for region in _regions(box, columns, reading))
+            regions = tuple(region for box in boxes for region in _regions(box, columns, watch, reading))
             inside = path[path.find("coyo_image_") :] if "coyo_image_" in path else path
             place = found_photo(photos, (path, inside), reading, len(regions))
             if place is not None:
                 extras = {"captions": texts, "source": {"dataset": name, "file_name": path}}
                 yield Draft(f"{number:09d}", place, path, texts[0], regions, extras, None, "unit")
+        watch.refuse()
     reading.dropped.update(photos.dropped)
 
 
 def _told(text: object) -> bool:
-    return isinstance(text, str) and bool(text.strip())
+    return is_text(text) and bool(text.strip())
 
 
 def _boxes(value: Any) -> list[Any]:
     """A list; in tables it may stand as JSON text."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = parse_json(value, "bbox_info")
         except ValueError:
             return [None]
     return value if isinstance(value, list) else []
 
 
-def _regions(box: Any, columns: Sequence[str], reading: Reading) -> Iterator[Region]:
+def _regions(box: Any, columns: Sequence[str], watch: FrameWatch, reading: Reading) -> Iterator[Region]:
     corners = box.get("bbox") if isinstance(box, Mapping) else None
     if not isinstance(corners, list) or len(corners) not in (4, 5):
         reading.dropped["bad_region"] += 1
         return
+    numbers = four(corners[:4])
+    if numbers is not None:
+        watch.see(numbers)
     negatives = box.get("short_expr_negs")
     told = list(negatives.values()) if isinstance(negatives, Mapping) else negatives
-    hard = [text for text in told or () if _told(text)] if box.get("flag_short_neg") else []
-    score = corners[4] if len(corners) == 5 and isinstance(corners[4], (int, float)) else None
+    listed = told if isinstance(told, list) else []
+    hard = [text for text in listed if _told(text)] if flag(box.get("flag_short_neg")) else []
+    score = corners[4] if len(corners) == 5 and real(corners[4]) is not None else None
+    score = real(score) if isinstance(score, str) else score
     for column in columns:
         extras: dict[str, Any] = {"negatives": hard} if hard and column == "short_expr" else {}
-        region = region_or_none(corners[:4], box.get(column), reading.dropped, score=score, extras=extras)
+        region = region_or_none(
+            corners[:4] if numbers is None else numbers_as_told(corners[:4]),
+            box.get(column),
+            reading.dropped,
+            score=score,
+            extras=extras,
+        )
         if region is not None:
             yield region

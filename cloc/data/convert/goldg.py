@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -13,7 +13,9 @@ from cloc.data.convert.photos import fingerprint
 from cloc.data.convert.sources import Photos
 from cloc.data.formats.annotated_stream import AnnotatedStream, StreamedImage
 from cloc.data.formats.json_lines import strip_caption
+from cloc.data.formats.numbers import whole
 from cloc.data.formats.spans import phrase_of
+from cloc.files import is_text
 from cloc.structures import Region
 
 CONVERTER = 1
@@ -57,17 +59,17 @@ def _drafts(stream: AnnotatedStream, photos: Photos, name: str, reading: Reading
         boxes = len(image.annotations["annotation_ids"])
         reading.read.update(captions=1, boxes=boxes)
         told = entry.get("caption")
-        if not isinstance(told, str) or not told.strip():
+        if not is_text(told) or not told.strip():
             reading.dropped["empty_caption"] += 1
             reading.dropped["region_of_dropped_image"] += boxes
             continue
         caption, lead = strip_caption(told)
         regions = tuple(_regions(image, caption, lead, reading))
         file_name = entry["file_name"]
-        place = found_photo(photos, (file_name, file_name.rsplit("/", 1)[-1]), reading, len(regions))
+        place = found_photo(photos, (file_name,), reading, len(regions))
         if place is not None:
             source = {"dataset": name, "file_name": file_name}
-            source |= {key: entry[key] for key in ("dataset_name", "original_img_id") if key in entry}
+            source |= {key: entry[key] for key in ("dataset_name", "original_img_id") if _is_plain(entry.get(key))}
             extras = {"image_id": entry["id"], "source": source}
             size = (entry["width"], entry["height"])
             yield Draft(f"{entry['id']:012d}", place, file_name, caption, regions, extras, size)
@@ -75,15 +77,18 @@ def _drafts(stream: AnnotatedStream, photos: Photos, name: str, reading: Reading
 
 
 def _regions(image: StreamedImage, caption: str, lead: int, reading: Reading) -> Iterator[Region]:
-    for box_xyxy, number in zip(
-        image.annotations["boxes_xyxy"].tolist(), image.annotations["annotation_ids"].tolist(), strict=True
-    ):
-        raw: Mapping[str, Any] = image.raw[number]
+    columns = (image.annotations[name].tolist() for name in ("boxes_xyxy", "annotation_ids"))
+    for box_xyxy, number, raw in zip(*columns, image.raw, strict=True):
         phrase, span = phrase_of(caption, raw.get("tokens_positive"), lead)
         if phrase is None:
             reading.dropped["bad_span"] += 1
             continue
-        extras = {"annotation_id": number} | ({"span": span} if span is not None else {})
+        extras: dict[str, Any] = {"annotation_id": number} if number >= 0 or raw.get("id") is not None else {}
+        extras |= {"span": span} if span is not None else {}
         region = region_or_none(box_xyxy, phrase, reading.dropped, extras=extras)
         if region is not None:
             yield region
+
+
+def _is_plain(value: object) -> bool:
+    return is_text(value) or whole(value) is not None

@@ -25,7 +25,9 @@ def convert_grit(
     """Convert GRIT to shards of kind `grounding`. A region's phrase is a piece of the caption, its `span` says which.
 
     Boxes are scaled to the photo as it lies there. One that was cropped or padded on the way (its aspect ratio is not
-    the row's) would have its boxes in the wrong place: counted as `image_of_other_shape`.
+    the row's) would have its boxes in the wrong place: counted as `image_of_other_shape`. Each download numbers its
+    photos anew: where img2dataset's JSON beside a photo (or its column `url`) tells another address than the row, the
+    photo is another row's, counted as `image_of_other_row`.
 
     Args:
         images: folder with `KEY.jpg` (png, webp), flat or in folders named by the first five letters of the key, as
@@ -44,7 +46,7 @@ def convert_grit(
     rows = [Path(file) for file in rows]
     if phrases not in (*PHRASES, "both"):
         raise ValueError(f"phrases: expected {', '.join(PHRASES)} or both, got {phrases!r}")
-    photos = Photos([images])
+    photos = Photos([images], addresses=True)
     inputs = {"rows": [fingerprint(file) for file in rows], "phrases": phrases}
     job = Conversion("grit", CONVERTER, Path(out), inputs, "grounding", **making)
     columns = PHRASES if phrases == "both" else (phrases,)
@@ -67,5 +69,7 @@ def _drafts(
             continue
         source = {"dataset": name, "key": row.key, **({"url": row.url} if row.url is not None else {})}
         size = (row.width, row.height) if row.width is not None and row.height is not None else None
-        yield Draft(f"{number:09d}", place, row.key, row.caption, regions, {"source": source}, size, "unit")
+        extras = {"source": source}
+        beside = photos.beside(place)
+        yield Draft(f"{number:09d}", place, row.key, row.caption, regions, extras, size, "unit", beside, row.url)
     reading.dropped.update(photos.dropped)

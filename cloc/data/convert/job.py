@@ -39,11 +39,13 @@ class Reading:
         read: what the files hold, by kind.
         dropped: what was left out before any photo was read, by reason.
         card: further fields of the card, such as `categories`.
+        examples: the first message of a reason.
     """
 
     read: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     card: dict[str, Any] = field(default_factory=dict)
+    examples: dict[str, str] = field(default_factory=dict)
 
 
 class Making(TypedDict, total=False):
@@ -55,6 +57,7 @@ class Making(TypedDict, total=False):
         shard_size: samples a shard.
         workers: processes, None for as many as there are cores.
         progress: show a bar.
+        allow_losses: finish although more than a tenth of the boxes or images is lost for one reason.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Making(TypedDict, total=False):
     shard_size: int
     workers: int | None
     progress: bool
+    allow_losses: bool
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class Conversion:
         workers: processes, None for as many as there are cores.
         progress: show a bar.
         rendered: whether the photos are rendered scenes.
+        allow_losses: finish although more than a tenth of the boxes or images is lost for one reason.
     """
 
     format: str
@@ -93,6 +98,7 @@ class Conversion:
     workers: int | None = None
     progress: bool = True
     rendered: bool = False
+    allow_losses: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.format)
@@ -133,7 +139,18 @@ class Conversion:
         drafts = _started(read(reading))
         workers = self.workers if self.workers is not None else cores()
         count = total() if total is not None else None
-        return write_drafts(drafts, self.out, reading.card, str(where), self.shard_size, workers, count, self.progress)
+        return write_drafts(
+            drafts,
+            self.out,
+            reading.card,
+            str(where),
+            self.shard_size,
+            workers,
+            count,
+            self.progress,
+            self.allow_losses,
+            reading.examples,
+        )
 
     def run_stream(
         self,

@@ -11,8 +11,11 @@ from cloc.data.convert.drafts import Draft, Frame, region_or_none
 from cloc.data.convert.job import Conversion, Making, Reading
 from cloc.data.convert.photos import fingerprint
 from cloc.data.convert.sources import Photos
+from cloc.data.formats.frames import UNIT, FrameWatch
 from cloc.data.formats.llava import read_conversation
+from cloc.data.formats.numbers import whole
 from cloc.data.formats.rows import rows_of
+from cloc.files import is_text
 
 CONVERTER = 1
 """Raised when equal input gives other shards than before."""
@@ -53,6 +56,7 @@ def convert_llava(
 
 def _drafts(file: Path, coordinates: Frame, photos: Photos, name: str, reading: Reading) -> Iterator[Draft]:
     reading.read.update(conversations=0, regions=0)
+    watch = FrameWatch(file, UNIT)
     for row in rows_of(file, "LLaVA's conversations", reading.dropped):
         number = reading.read["conversations"]
         reading.read["conversations"] += 1
@@ -61,6 +65,8 @@ def _drafts(file: Path, coordinates: Frame, photos: Photos, name: str, reading: 
             reading.dropped[found] += 1
             continue
         reading.read["regions"] += len(found.spoken)
+        for box, _ in found.spoken:
+            watch.see(box)
         told = [region_or_none(box, phrase, reading.dropped) for box, phrase in found.spoken]
         regions = tuple(region for region in told if region is not None)
         if not regions and not found.caption:
@@ -68,7 +74,10 @@ def _drafts(file: Path, coordinates: Frame, photos: Photos, name: str, reading: 
             continue
         place = found_photo(photos, (found.image,), reading, len(regions))
         if place is not None:
-            source = {"dataset": name, "file_name": found.image, "id": row.get("id")}
+            own = row.get("id")
+            own = own if is_text(own) or whole(own) is not None else None
+            source = {"dataset": name, "file_name": found.image, "id": own}
             extras = {"conversations": found.turns, "source": source}
             yield Draft(f"{number:09d}", place, found.image, found.caption, regions, extras, None, coordinates)
+    watch.refuse()
     reading.dropped.update(photos.dropped)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -42,15 +42,9 @@ def convert_lvis(images: Sequence[Path], annotations: Path, out: Path, **making:
     inputs = {"annotations": fingerprint(annotations)}
     job = Conversion("lvis", CONVERTER, Path(out), inputs, "detection", **making)
 
-    def named(entry: Mapping[str, Any]) -> tuple[str, ...]:
-        names = lvis_photo_names(entry)
-        if not names:
-            raise ValueError(f"{annotations}: image {entry['id']}: expected coco_url (v1) or file_name (v0.5)")
-        return names
-
     def drafts(stream: AnnotatedStream, reading: Reading) -> Iterator[Draft]:
         reading.card["federated"] = True
-        return annotated_drafts(stream, reading, photos, named, job.name, detection=True)
+        return annotated_drafts(stream, reading, photos, lvis_photo_names, job.name, detection=True)
 
     return job.run_stream(
         f"{photos}, {annotations.name}",

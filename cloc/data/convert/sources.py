@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
+import urllib.parse
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from cloc.data.names import is_absolute, normal_path, photo_key
 from cloc.data.shards import ShardIndex
 from cloc.structures import DataError
 
@@ -71,21 +74,41 @@ class Place:
 
 
 class Photos:
-    """The photos of one or several places, in the order in which they were given.
+    """The photos of one or several places.
 
-    A place is a folder of photos at any depth, a folder of tars, a tar, or a Parquet file or a folder of them with a
-    column of photos. For tars and Parquet the names are kept in memory, some 200 bytes a photo; folders are not listed.
+    A place is a folder of photos at any depth (links to folders are followed), a folder of tars, a tar, or a Parquet
+    file or a folder of them with a column of photos. One rule for all of them: a photo is found by its whole name; by
+    the end of its path (`patch8/a.jpg` of `images/v1/patch8/a.jpg`, or the reverse) where one photo alone has it; by
+    its base name only where that stands once among all photos, for one asked name alone, and while no name with a
+    folder was found whole. Where several photos fit none is taken. Names are compared as `photo_key` writes them.
+
+    For tars and Parquet the names are kept in memory, some 300 bytes a photo; a folder is listed only when a photo does
+    not lie where it should.
 
     Attributes:
         roots: the places.
         dropped: members of tars that cannot be used, by reason (bad_name: it climbs out of the folder).
     """
 
-    def __init__(self, roots: Sequence[Path]) -> None:
+    def __init__(self, roots: Sequence[Path], addresses: bool = False) -> None:
+        """Open the places.
+
+        Args:
+            roots: they.
+            addresses: `beside` will be asked for.
+
+        Raises:
+            ValueError: there is none, or one holds no photos.
+        """
         self.roots = tuple(Path(root) for root in roots)
         self.dropped = Counter[str]()
+        self._addresses = addresses
+        self._beside: dict[Place, Place] = {}
         self._folders: list[Path] = []
-        self._names: dict[str, Place] = {}
+        self._listed = False
+        self._by_base: dict[str, list[tuple[str, Place]]] = {}
+        self._granted: dict[Place, str] = {}
+        self._whole_names = False
         if not self.roots:
             raise ValueError("--images: expected at least one folder, tar or Parquet file, got none")
         for root in self.roots:
@@ -95,52 +118,195 @@ class Photos:
         tars, tables = tars_of(root), tables_of(root)
         if not tars and not tables:
             if not root.is_dir():
-                raise ValueError(f"{root}: expected the folder of the photos, found no folder; check --images")
+                raise ValueError(f"{root}: expected the folder of the photos, {_found_instead(root)}")
             self._folders.append(root)
         for tar in tars:
             index = ShardIndex.open(tar)
             self.dropped.update(index.dropped)
             for key, members in index.entries:
-                for ending, (offset, size) in members.items():
-                    self._add(f"{key}.{ending}", Place(str(tar), offset, size))
+                held = [(ending, Place(str(tar), *where)) for ending, where in members.items()]
+                for ending, place in held:
+                    if ending in _PHOTO_ENDINGS or "." in ending:  # `a.b.jpg` is photo a with the ending b.jpg
+                        self._add(f"{tar.stem}/{key}.{ending}", place)
+                        if self._addresses and "json" in members:
+                            self._beside[place] = Place(str(tar), *members["json"])
         for table in tables:
             for name, place in table_photos(table):
-                self._add(name, place)
+                self._add(f"{table.stem}/{name}", place)
 
     def _add(self, name: str, place: Place) -> None:
-        """By its path, and by its file name where no photo before had the same."""
-        name = _normal(name)
-        self._names.setdefault(name, place)
-        self._names.setdefault(name.rsplit("/", 1)[-1], place)
+        """Under its whole name, which begins with the name of its folder, tar or table."""
+        whole = photo_key(name).lstrip("/")
+        self._by_base.setdefault(whole.rpartition("/")[2], []).append((whole, place))
+
+    def beside(self, photo: Place) -> Place | None:
+        """Where img2dataset's JSON of a photo lies, or in a table its address; None where there is none to be known."""
+        if photo.row >= 0:
+            return replace(photo, column="url") if "url" in _table(photo.file).schema_arrow.names else None
+        if photo.size >= 0:
+            return self._beside.get(photo)
+        return Place(f"{os.path.splitext(photo.file)[0]}.json")
+
+    def _list_folders(self) -> None:
+        """Names of all photos in the folders, once."""
+        self._listed = True
+        for folder in self._folders:
+            for path in files_in(folder):
+                if path.rpartition(".")[2].lower() in _PHOTO_ENDINGS:
+                    self._add(f"{folder.name}/{path}", Place(f"{folder}/{path}"))
 
     def find(self, *names: str) -> Place:
         """The photo with the first of these names that is there; else where the first would be, for the message.
 
         Raises:
-            DataError: bad_file_name, a name climbs out of the folder.
+            DataError: bad_file_name, a name climbs out of the folder; or image_ambiguous, several photos fit.
+            ValueError: two names that were asked for can only mean one photo, so for one of them it is another's.
         """
-        for name in names:
-            refuse_climbing(name)
-        for name in names:
-            for folder in self._folders:
-                inside = name.removeprefix(f"{folder.name}/")
-                for path in dict.fromkeys((f"{folder}/{name}", f"{folder}/{inside}")):
-                    if os.path.isfile(path):
-                        return Place(path)
-            normal = _normal(name)
-            place = self._names.get(normal) or self._names.get(normal.rsplit("/", 1)[-1])
+        paths = [normal_path(name) for name in names]
+        for path in paths:
+            refuse_climbing(path)
+        if not self._listed:
+            for path in paths:
+                place = self._where_it_says(path)
+                if place is not None:
+                    return self._given(place, path, whole=True)
+            self._list_folders()
+        keys = dict.fromkeys(photo_key(form) for path in paths for form in (path, _unquoted(path)))
+        found = [(*self._fitting(key), key) for key in keys]
+        level, fits, key = min(found, key=lambda one: one[0])  # of equal ones the first
+        if level == _NOWHERE or (level >= _OWN_PATH and self._whole_names):
+            return Place(f"{self._folders[0] if self._folders else self.roots[0]}/{paths[0]}")
+        if len(fits) > 1 and not all(_same_place(fits[0][1], other) for _, other in fits[1:]):
+            listed = ", ".join(whole for whole, _ in fits[:3])
+            raise DataError(
+                "image_ambiguous", f"{key}: {len(fits)} photos have this name ({listed}); name them in full"
+            )
+        return self._given(fits[0][1], key, level < _OWN_PATH)
+
+    def _given(self, place: Place, key: str, whole: bool) -> Place:
+        """The place, where no other name was given it. Names found whole are remembered only as being such."""
+        self._whole_names = self._whole_names or (whole and "/" in key)
+        if not whole or self._granted:
+            before = self._granted.get(place, key) if whole else self._granted.setdefault(place, key)
+            if photo_key(before) != photo_key(key):
+                raise ValueError(
+                    f"{self}: expected photos by their whole names, but {before} and {key} could both only be "
+                    f"{place.file}; give the folder in which the whole names begin as --images"
+                )
+        return place
+
+    def _where_it_says(self, path: str) -> Place | None:
+        """The file of this very name in one of the folders: no list is needed for it."""
+        found: list[str] = []
+        for folder in self._folders:
+            inside = path.removeprefix(f"{folder.name}/")
+            place = next(
+                (p for p in dict.fromkeys((f"{folder}/{path}", f"{folder}/{inside}")) if os.path.isfile(p)), None
+            )
             if place is not None:
-                return place
-        return Place(f"{self._folders[0] if self._folders else self.roots[0]}/{names[0]}")
+                if inside != path:  # the name tells the folder
+                    return Place(place)
+                found.append(place)
+        if not found:
+            return None
+        if any(not _same_bytes(found[0], other) for other in found[1:]):
+            raise DataError("image_ambiguous", f"{path}: it lies in several places, as {found[0]} and {found[1]}")
+        return Place(found[0])
+
+    def _fitting(self, key: str) -> tuple[int, list[tuple[str, Place]]]:
+        """How well a name is met, and the photos that meet it so; all of a base name where nothing else is alike."""
+        asked = key.split("/")
+        best, fits = (_NOWHERE, 0), list[tuple[str, Place]]()
+        candidates = self._by_base.get(asked[-1], [])
+        for whole, place in candidates:
+            there = whole.split("/")
+            alike = _alike(asked, there)
+            rest = len(there) - alike
+            if alike == len(asked):
+                rank = (_WHOLE if rest <= 1 else _END, 0)
+            elif rest == 0:
+                rank = (_END, -alike)
+            elif rest == 1 and alike > 1:
+                rank = (_OWN_PATH, -alike)
+            else:
+                rank = (_BASE, 0)
+            if rank < best:
+                best, fits = rank, []
+            if rank == best:
+                fits.append((whole, place))
+        return best[0], candidates if best[0] == _BASE else fits
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.roots))
 
 
+_WHOLE, _END, _OWN_PATH, _BASE, _NOWHERE = range(5)
+"""How a name may be met: by the photo's whole name (with or without that of its tar or folder), by the end of it, by a
+photo whose own path is the end of the name, by the base name alone."""
+
+_PHOTO_ENDINGS = frozenset(("jpg", "jpeg", "png", "webp"))
+
+
+def _alike(asked: list[str], there: list[str]) -> int:
+    """How many parts two paths have alike from their ends."""
+    count = 0
+    for one, two in zip(reversed(asked), reversed(there), strict=False):
+        if one != two:
+            break
+        count += 1
+    return count
+
+
+def _unquoted(path: str) -> str:
+    return normal_path(urllib.parse.unquote(path)) if "%" in path else path
+
+
+def _same_bytes(one: str, two: str) -> bool:
+    return os.path.samefile(one, two) or filecmp.cmp(one, two, shallow=False)
+
+
+def _same_place(one: Place, two: Place) -> bool:
+    if one.row < 0 and two.row < 0 and one.length() != two.length():
+        return False
+    try:
+        return one.read() == two.read()
+    except DataError:
+        return False
+
+
+def _found_instead(root: Path) -> str:
+    if root.suffix == ".zip" and root.is_file():
+        return "found a zip; unpack it, or pack it anew as a tar (`bsdtar -cf photos.tar @photos.zip`)"
+    if root.name.endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")) and root.is_file():
+        return "found a compressed tar, in which no photo can be reached by itself; unpack it (`gunzip`, `unxz`)"
+    if root.is_file():
+        return "found a file that is no tar and no Parquet; check --images"
+    return "found no folder; check --images"
+
+
+def files_in(folder: Path) -> list[str]:
+    """Every file below a folder, as sorted paths inside it with `/`; links to folders are followed, each once."""
+    found, seen = list[str](), set[tuple[int, int]]()
+    waiting = [(str(folder), "")]
+    while waiting:
+        place, inside = waiting.pop()
+        told = os.stat(place)
+        if (told.st_dev, told.st_ino) in seen:
+            continue
+        seen.add((told.st_dev, told.st_ino))
+        with os.scandir(place) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    waiting.append((entry.path, f"{inside}{entry.name}/"))
+                elif entry.is_file():
+                    found.append(f"{inside}{entry.name}")
+    return sorted(found)
+
+
 def refuse_climbing(name: str) -> None:
     """DataError bad_file_name for a name that is absolute or climbs out of its folder."""
-    inside = PurePosixPath(name)
-    if inside.is_absolute() or ".." in inside.parts or "\0" in name or not name.strip():
+    inside = normal_path(name)
+    if is_absolute(inside) or ".." in inside.split("/") or "\0" in name or not name.strip():
         raise DataError("bad_file_name", f"expected a file name inside the folder of the photos, got {name!r}")
 
 
@@ -171,8 +337,15 @@ def image_column(file: Path) -> str | None:
 
 
 def _holds_bytes(field: Any) -> bool:
-    kind = str(field.type)
-    return kind in ("binary", "large_binary") or kind.startswith("struct<bytes: ")
+    """Whether a column holds encoded photos: bytes, or a struct with `bytes`, whatever the order of its fields."""
+    import pyarrow
+
+    kind = field.type
+    if pyarrow.types.is_struct(kind):
+        places = kind.get_all_field_indices("bytes")
+        kind = kind.field(places[0]).type if len(places) == 1 else kind
+    tests = (pyarrow.types.is_binary, pyarrow.types.is_large_binary, pyarrow.types.is_binary_view)
+    return any(test(kind) for test in tests)
 
 
 def table_photos(file: Path) -> Iterator[tuple[str, Place]]:
@@ -195,7 +368,8 @@ def table_rows(file: Path, columns: Sequence[str]) -> Iterator[Any] | None:
     there = {name for name in schema.names}
     for name in schema.names:
         kind = schema.field(name).type
-        there |= {f"{name}.{kind.field(i).name}" for i in range(kind.num_fields)} if "struct" in str(kind) else set()
+        if str(kind).startswith("struct<"):
+            there |= {f"{name}.{kind.field(i).name}" for i in range(kind.num_fields)}
     found = next((name for name in columns if name in there), None)
     return None if found is None else _values(file, found)
 
@@ -207,37 +381,39 @@ def _values(file: Path, name: str) -> Iterator[Any]:
             yield (value or {}).get(inner) if inner else value
 
 
-def _normal(name: str) -> str:
-    """Tars are indexed with the ending in small letters, and `jpg` for `jpeg`."""
-    stem, dot, ending = name.rpartition(".")
-    ending = ending.lower()
-    return f"{stem}{dot}{'jpg' if ending == 'jpeg' else ending}" if dot else name
-
-
 @lru_cache(maxsize=4)
 def _table(file: str) -> Any:
     import pyarrow.parquet as parquet
 
     try:
         return parquet.ParquetFile(file)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError) as error:  # pyarrow's own errors are ones of these
         raise ValueError(f"{file}: expected a Parquet file, got none ({error}); download it again") from error
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _group(file: str, group: int, column: str) -> Any:
     return _table(file).read_row_group(group, columns=[column]).column(0)
 
 
-def _cell(file: str, row: int, column: str) -> bytes:
+def _value(file: str, row: int, column: str) -> Any:
     metadata, first = _table(file).metadata, 0
     for group in range(metadata.num_row_groups):
         length = metadata.row_group(group).num_rows
         if row < first + length:
-            value = _group(file, group, column)[row - first].as_py()
-            data = value.get("bytes") if isinstance(value, dict) else value
-            if not isinstance(data, bytes):
-                raise DataError("image_missing", f"{file}: row {row} holds no photo")
-            return data
+            return _group(file, group, column)[row - first].as_py()
         first += length
     raise DataError("image_missing", f"{file}: expected row {row}, it has {first}")
+
+
+def _cell(file: str, row: int, column: str) -> bytes:
+    try:
+        value = _value(file, row, column)
+    except (ValueError, OSError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError("image_unreadable", f"{file}: row {row} cannot be read ({error})") from error
+    data = value.get("bytes") if isinstance(value, dict) else value.encode() if isinstance(value, str) else value
+    if not isinstance(data, bytes):
+        raise DataError("image_missing", f"{file}: row {row} holds no photo")
+    return data

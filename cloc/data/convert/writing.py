@@ -27,6 +27,7 @@ from typing import Any
 from tqdm import tqdm
 
 from cloc.data.convert.drafts import Draft, finished
+from cloc.data.convert.losses import largest_loss
 from cloc.data.shards import CARD, LOCK, ShardEntry, locked, write_shard
 from cloc.data.shards.card import full_card
 from cloc.workers import leave_interrupts_to_parent
@@ -39,6 +40,31 @@ _TEXT_BYTES = 4096
 
 class UnfinishedError(ValueError):
     """The conversion ended early, and the same command goes on with the shards that are whole."""
+
+
+class LossError(UnfinishedError):
+    """Too much was lost for one reason.
+
+    Attributes:
+        card: of the set as it would be.
+    """
+
+    def __init__(self, message: str, card: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.card = card
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A shard that is whole.
+
+    Attributes:
+        entry: what the card says of it.
+        examples: the first message of each reason for which one of its photos was left out.
+    """
+
+    entry: ShardEntry
+    examples: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -72,17 +98,17 @@ class Workplace:
         if self.folder.exists():
             shutil.rmtree(self.folder)
 
-    def entry(self, number: int) -> ShardEntry | None:
+    def finished(self, number: int) -> Finished | None:
         """What is known of a finished shard, None where it is not finished."""
         report, tar = (self.folder / f"{number:06d}.{ending}" for ending in ("json", "tar"))
         if not report.is_file():
             return None
-        told = json.loads(report.read_text(encoding="utf-8"))
+        told = json.loads(report.read_text(encoding="utf-8"))  # ours; a cut one never got its name
         if told["bytes"] != (tar.stat().st_size if tar.is_file() else 0):
             return None
-        return ShardEntry(
-            told["file"], told["samples"], told["sha256"], Counter(told["counts"]), Counter(told["dropped"])
-        )
+        counts, dropped = Counter(told["counts"]), Counter(told["dropped"])
+        entry = ShardEntry(told["file"], told["samples"], told["sha256"], counts, dropped)
+        return Finished(entry, told.get("examples", {}))
 
     def finish(self, card: Mapping[str, Any]) -> None:
         """The card is written last, then the folder gets its name."""
@@ -106,6 +132,8 @@ def write_drafts(
     workers: int = 1,
     total: int | None = None,
     progress: bool = True,
+    allow_losses: bool = False,
+    examples: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Write drafts as shards with a card.
 
@@ -118,34 +146,45 @@ def write_drafts(
         workers: processes.
         total: how many drafts there are, where that is known: for the bar, and to tell how much disk they need.
         progress: show a bar.
+        allow_losses: finish although more than a tenth is lost for one reason.
+        examples: the first message of a reason, filled while drafts are taken.
 
     Raises:
-        ValueError: no draft can be used, two of a shard have one key, or the disk is too small; then nothing is left
-            (too small at the start) or only whole shards, with which the same command goes on. Or another conversion
-            is writing there.
+        ValueError: no draft can be used, too much is lost (`LossError`), or the disk is too small. Whole shards stay,
+            and the same command goes on with them. Or another conversion is writing there.
     """
     place = Workplace(Path(out))
     with locked(place.folder, f"{out}: another conversion is writing it; wait for it, or end it"):
         place.begin(card["made"])
         kept = _written(drafts, place, shard_size, workers, total, progress)
-        whole = full_card(card, [entry for entry in kept if entry.samples])
+        entries = [one.entry for one in kept]
+        told = dict(examples or {})
+        for one in kept:
+            told = one.examples | told
+        whole = full_card(card, [entry for entry in entries if entry.samples])
+        whole["dropped"] = _all_dropped(card, entries)
         if not whole["shards"]:
             place.clear()
-            lost = Counter(card["dropped"])
-            for entry in kept:
-                lost.update(entry.dropped)
-            why = ", ".join(f"{number:,} {reason}" for reason, number in sorted((+lost).items())) or "it is empty"
-            raise ValueError(f"{where}: expected at least one usable image, found none ({why}); check it and --images")
-        whole["dropped"] = _all_dropped(card, kept)
+            raise ValueError(_nothing_usable(where, whole["dropped"], told))
+        loss = largest_loss(whole, told)
+        if loss is not None and loss.ends and not allow_losses:
+            raise LossError(
+                f"{where}: {loss}. That is more than a tenth: mend the file, or give the same command with "
+                "--allow-losses, which goes on with the finished shards",
+                whole,
+            )
         place.finish(whole)
     return whole
 
 
 def _written(
     drafts: Iterator[Draft], place: Workplace, size: int, workers: int, total: int | None, progress: bool
-) -> list[ShardEntry]:
-    """The shards in their order, those that an interrupted conversion left among them."""
-    entries: dict[int, ShardEntry] = {}
+) -> list[Finished]:
+    """The shards in their order, those that an interrupted conversion left among them.
+
+    Whatever ends it, finished shards stay: only the card, written last, makes a set of them.
+    """
+    entries: dict[int, Finished] = {}
     try:
         with tqdm(total=total, desc="copying photos", unit="image", disable=not progress) as bar:
             for number, entry, seen in _entries(drafts, place, size, workers, total):
@@ -155,12 +194,14 @@ def _written(
         if error.errno != errno.ENOSPC:
             raise
         raise UnfinishedError(_disk_full(place, entries, total, size)) from error
-    except UnfinishedError:
-        raise
-    except ValueError:
-        place.clear()  # a mistake in the input: its shards are of no use
-        raise
     return [entries[number] for number in sorted(entries)]
+
+
+def _nothing_usable(where: str, dropped: Mapping[str, int], examples: Mapping[str, str]) -> str:
+    why = ", ".join(f"{number:,} {reason}" for reason, number in dropped.items()) or "it is empty"
+    largest = max(examples, key=lambda reason: dropped.get(reason, 0), default=None)
+    first = f"first: {examples[largest]}; " if largest is not None else ""
+    return f"{where}: expected at least one usable image, found none ({why}); {first}check it and --images"
 
 
 def _all_dropped(card: Mapping[str, Any], entries: list[ShardEntry]) -> dict[str, int]:
@@ -173,8 +214,8 @@ def _all_dropped(card: Mapping[str, Any], entries: list[ShardEntry]) -> dict[str
 
 def _entries(
     drafts: Iterator[Draft], place: Workplace, size: int, workers: int, total: int | None
-) -> Iterator[tuple[int, ShardEntry, int]]:
-    """(number, entry, drafts in it) of each shard, in the order in which they are finished."""
+) -> Iterator[tuple[int, Finished, int]]:
+    """(number, what is known of it, drafts in it) of each shard, in the order in which they are finished."""
     chunks = enumerate(iter(lambda: list(itertools.islice(drafts, size)), []))
     first = next(chunks, None)
     if first is None:
@@ -185,23 +226,23 @@ def _entries(
         yield from _in_parallel(itertools.chain([first, second], chunks), place, workers)
         return
     for number, chunk in itertools.chain([first], [] if second is None else [second], chunks):
-        entry = place.entry(number)
-        yield number, entry if entry is not None else write_one(place, number, chunk), len(chunk)
+        there = place.finished(number)
+        yield number, there if there is not None else write_one(place, number, chunk), len(chunk)
 
 
 def _in_parallel(
     chunks: Iterator[tuple[int, list[Draft]]], place: Workplace, workers: int
-) -> Iterator[tuple[int, ShardEntry, int]]:
+) -> Iterator[tuple[int, Finished, int]]:
     """Few chunks are under way at any time, so that memory does not grow with the set."""
     # forked: the children only copy, and starting them costs nothing
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(workers, context, initializer=_leave_with, initargs=(os.getpid(),)) as pool:
-        running: dict[Future[ShardEntry], tuple[int, int]] = {}
+        running: dict[Future[Finished], tuple[int, int]] = {}
         try:
             for number, chunk in chunks:
-                entry = place.entry(number)
-                if entry is not None:
-                    yield number, entry, len(chunk)
+                there = place.finished(number)
+                if there is not None:
+                    yield number, there, len(chunk)
                     continue
                 while len(running) >= 2 * workers:
                     yield from _done(running)
@@ -217,23 +258,23 @@ def _in_parallel(
             pool.shutdown(cancel_futures=True)
 
 
-def _done(running: dict[Future[ShardEntry], tuple[int, int]]) -> Iterator[tuple[int, ShardEntry, int]]:
+def _done(running: dict[Future[Finished], tuple[int, int]]) -> Iterator[tuple[int, Finished, int]]:
     for future in wait(running, return_when=FIRST_COMPLETED).done:
         number, seen = running.pop(future)
         yield number, future.result(), seen
 
 
-def write_one(place: Workplace, number: int, drafts: list[Draft]) -> ShardEntry:
+def write_one(place: Workplace, number: int, drafts: list[Draft]) -> Finished:
     """Write one shard, then the report which says that it is finished."""
     own = place.folder / f"writing-{os.getpid()}"  # a process that outlived its job must not write where others do
     own.mkdir(exist_ok=True)
-    lost, name = Counter[str](), f"{number:06d}"
+    lost, examples, name = Counter[str](), dict[str, str](), f"{number:06d}"
     try:
-        entry = write_shard(own / f"{name}.tar", finished(drafts, lost))
+        entry = write_shard(own / f"{name}.tar", finished(drafts, lost, examples))
         entry = replace(entry, dropped=entry.dropped + lost)
         size = (own / f"{name}.tar").stat().st_size if entry.samples else 0
         report = {"file": entry.file, "samples": entry.samples, "sha256": entry.sha256, "counts": entry.counts}
-        report |= {"dropped": entry.dropped, "bytes": size}
+        report |= {"dropped": entry.dropped, "bytes": size, "examples": examples}
         (own / f"{name}.json").write_text(json.dumps(report), encoding="utf-8")
     except OSError:
         shutil.rmtree(own)
@@ -241,7 +282,7 @@ def write_one(place: Workplace, number: int, drafts: list[Draft]) -> ShardEntry:
     if entry.samples:
         os.replace(own / f"{name}.tar", place.folder / f"{name}.tar")
     os.replace(own / f"{name}.json", place.folder / f"{name}.json")
-    return entry
+    return Finished(entry, examples)
 
 
 def _leave_with(parent: int) -> None:
@@ -271,7 +312,7 @@ def _refuse_small_disk(place: Workplace, first: list[Draft], total: int | None) 
         )
 
 
-def _disk_full(place: Workplace, entries: Mapping[int, ShardEntry], total: int | None, size: int) -> str:
+def _disk_full(place: Workplace, entries: Mapping[int, Finished], total: int | None, size: int) -> str:
     there = sum(path.stat().st_size for path in place.folder.glob("*.tar"))
     shards = max(1, len(entries))
     wanted = (

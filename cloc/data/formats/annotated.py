@@ -5,7 +5,6 @@ Letter: K annotations of one image.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloc.boxes import FloatArray, as_boxes
+from cloc.data.formats.frames import FrameWatch
+from cloc.data.formats.numbers import flag, four, whole
+from cloc.files import is_text, read_json
+
+_LARGEST_FILE = 1 << 33
+"""Bytes of an annotation file that is read whole; LVIS's train is one gigabyte."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +108,7 @@ def load_json(path: Path, what: str, lists: Sequence[str] = ()) -> Any:
     Raises:
         ValueError: the file is missing, is no JSON, or lacks one of `lists`.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: expected {what}, found no file; check the path or the data root")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: expected {what}, got a file that is no JSON ({error}); download it again") from error
+    content = read_json(path, what, "download it again", _LARGEST_FILE, replace_halves=True)
     absent = [name for name in lists if not isinstance(content, dict) or not isinstance(content.get(name), list)]
     if absent:
         found = ", ".join(content) if isinstance(content, dict) else type(content).__name__
@@ -116,79 +116,153 @@ def load_json(path: Path, what: str, lists: Sequence[str] = ()) -> Any:
     return content
 
 
-def read_categories(content: Mapping[str, Any], file: Path) -> dict[int, Category]:
+def read_categories(content: Mapping[str, Any], file: Path, dropped: Counter[str] | None = None) -> dict[int, Category]:
     """The `categories` of COCO and LVIS files by id.
 
+    Args:
+        content: with the list `categories`.
+        file: for messages.
+        dropped: gets what cannot be used, by reason: bad_category (no id, or no name that is a text) and
+            duplicate_category_id (an id with two names, which then stands for neither).
+
     Raises:
-        ValueError: an entry has no id or name, or two have the same id.
+        ValueError: there is such an entry and nobody counts.
     """
     categories: dict[int, Category] = {}
+    twice = set[int]()
     for place, entry in enumerate(content["categories"]):
-        if not isinstance(entry.get("id"), int) or not isinstance(entry.get("name"), str):
-            raise ValueError(f"{file}: categories[{place}]: expected an id and a name, got {entry!r}")
-        if entry["id"] in categories:
-            raise ValueError(f"{file}: categories[{place}]: expected different ids, got {entry['id']} twice")
-        categories[entry["id"]] = Category(
-            id=entry["id"],
-            name=entry["name"],
-            definition=entry.get("def", ""),
-            frequency=entry.get("frequency"),
-            synonyms=tuple(entry.get("synonyms", ())),
-            caption_only=bool(entry.get("caption_only", False)),
-            supercategory=str(entry.get("supercategory") or ""),
+        entry = entry if isinstance(entry, Mapping) else {"name": entry}
+        number, name = whole(entry.get("id")), entry.get("name")
+        if number is None or not is_text(name) or not name.strip():
+            if dropped is None:
+                raise ValueError(f"{file}: categories[{place}]: expected an id and a name, got {dict(entry)!r:.200}")
+            dropped["bad_category"] += 1
+            continue
+        if number in categories or number in twice:
+            if dropped is None:
+                raise ValueError(f"{file}: categories[{place}]: expected different ids, got {number} twice")
+            if number in twice or categories[number].name != name:
+                dropped["duplicate_category_id"] += 1 + (number not in twice)
+                twice.add(number)
+                categories.pop(number, None)
+            continue
+        synonyms = entry.get("synonyms")
+        categories[number] = Category(
+            id=number,
+            name=name,
+            definition=entry["def"] if is_text(entry.get("def")) else "",
+            frequency=entry["frequency"] if is_text(entry.get("frequency")) else None,
+            synonyms=tuple(text for text in synonyms if is_text(text)) if isinstance(synonyms, (list, tuple)) else (),
+            caption_only=flag(entry.get("caption_only", False)),
+            supercategory=entry["supercategory"] if is_text(entry.get("supercategory")) else "",
         )
     return categories
 
 
-def image_size(entry: Mapping[str, Any], place: int, file: Path) -> tuple[int, int, int]:
+def image_size(entry: object, place: int, file: Path) -> tuple[int, int, int]:
     """(id, width, height) of an entry of `images`.
 
     Raises:
         ValueError: one of them is missing or no positive whole number.
     """
-    values = tuple(entry.get(name) for name in ("id", "width", "height"))
-    if not all(isinstance(value, int) for value in values) or min(values[1:]) < 1:
-        raise ValueError(f"{file}: images[{place}]: expected whole numbers id, width and height, got {values!r}")
-    return values
+    told = [entry.get(name) if isinstance(entry, Mapping) else None for name in ("id", "width", "height")]
+    number, width, height = (whole(value) for value in told)
+    if number is None or width is None or height is None or width < 1 or height < 1:
+        values = ", ".join(f"{value!r:.60}" for value in told)
+        raise ValueError(f"{file}: images[{place}]: expected whole numbers id, width and height, got ({values})")
+    return number, width, height
+
+
+def caption_text(entry: Mapping[str, Any]) -> str:
+    """The caption of an entry of a captions file, blanks collapsed (some hold line ends); empty where it has none."""
+    told = entry.get("caption")
+    return " ".join(told.split()) if is_text(told) else ""
+
+
+def is_rendered(content: Mapping[str, Any]) -> bool:
+    """Whether a file says that its images are rendered scenes."""
+    info = content.get("info")
+    return isinstance(info, Mapping) and flag(info.get("rendered", False))
+
+
+def category_ids_of(entry: Mapping[str, Any], name: str) -> frozenset[int]:
+    """The whole numbers in a list of an image, such as `neg_category_ids`; empty where it has none."""
+    told = entry.get(name)
+    found = (whole(value) for value in told) if isinstance(told, (list, tuple)) else ()
+    return frozenset(number for number in found if number is not None)
 
 
 class Annotations:
     """The `annotations` of a COCO or LVIS file, checked and sorted by image.
 
+    What an annotation is follows from its image and its place in the file. An id is not needed: one without (or whose
+    id another box of its image has already) is known as -1, -2, ... by its place from 1.
+
     Attributes:
-        dropped: entries left out, by reason: unknown_image, unknown_category, duplicate_id (another entry before had
-            it, or it is no number), bad_box, nan_box, empty_box, box_outside; and box_cut_at_border for those that
-            were cut.
+        dropped: entries left out, by reason: bad_annotation (no object), unknown_image, unknown_category, duplicate_id
+            (the same box under the same id once more), bad_box, nan_box, empty_box, box_outside, box_of_0_to_1; and
+            box_cut_at_border for those that were cut.
     """
 
     def __init__(
-        self, entries: Iterable[Mapping[str, Any]], sizes: Mapping[int, tuple[int, int]], known: Iterable[int]
+        self,
+        entries: Iterable[Any],
+        sizes: Mapping[int, tuple[int, int]],
+        known: Iterable[int],
+        watch: FrameWatch | None = None,
+        places: Iterable[int] | None = None,
+        keep_entries: bool = False,
     ) -> None:
+        """Check the entries.
+
+        Args:
+            entries: as they stand in the file.
+            sizes: (width, height) of the images in pixels.
+            known: ids of the categories.
+            watch: is shown every box.
+            places: of the entries in their file from 1, where they are not all of it.
+            keep_entries: `of` gives them too.
+        """
         self.dropped = Counter[str]()
-        self._rows: dict[int, list[tuple[int, int, bool, tuple[float, ...]]]] = defaultdict(list)
+        self._rows: dict[int, list[tuple[int, int, bool, tuple[float, ...], Any]]] = defaultdict(list)
         known = known if isinstance(known, (set, frozenset, Mapping)) else set(known)
-        seen = set[int]()
+        seen: dict[tuple[int, int], tuple[Any, ...]] = {}
+        told = iter(places) if places is not None else None
+        place = 0
         for entry in entries:
-            image_id, annotation_id = entry.get("image_id"), entry.get("id")
-            again = not isinstance(annotation_id, int) or annotation_id in seen
-            if not again:
-                seen.add(annotation_id)
+            if not isinstance(entry, Mapping):
+                self.dropped["bad_annotation"] += 1
+                continue
+            place = next(told) if told is not None else place + 1
+            image_id, category = entry.get("image_id"), entry.get("category_id")
+            if type(image_id) is not int:
+                image_id = whole(image_id)
+            if type(category) is not int:
+                category = whole(category)
             if image_id not in sizes:
                 self.dropped["unknown_image"] += 1
-            elif entry.get("category_id") not in known:
+                continue
+            if category not in known:
                 self.dropped["unknown_category"] += 1
-            elif again:
+                continue
+            width, height = sizes[image_id]
+            numbers = four(entry.get("bbox"))
+            if watch is not None and numbers is not None:
+                watch.see(numbers, width, height)
+            box, reason = checked_box(numbers, width, height)
+            if reason is not None:
+                self.dropped[reason] += 1
+            if box is None:
+                continue
+            own, crowd = whole(entry.get("id")), flag(entry.get("iscrowd", 0))
+            content = (category, crowd, box)
+            before = seen.setdefault((image_id, own), content) if own is not None else None
+            if before is content:
+                self._rows[image_id].append((own, category, crowd, box, entry if keep_entries else None))
+            elif before == content:
                 self.dropped["duplicate_id"] += 1
-            elif (box := self._checked(entry.get("bbox"), *sizes[image_id])) is not None:
-                crowd = bool(entry.get("iscrowd", 0))
-                self._rows[image_id].append((annotation_id, entry["category_id"], crowd, box))
-
-    def _checked(self, box_xywh: object, width: int, height: int) -> tuple[float, ...] | None:
-        """The box as xyxy pixels inside its image, None (counted) where nothing of it can be used."""
-        box, reason = checked_box(box_xywh, width, height)
-        if reason is not None:
-            self.dropped[reason] += 1
-        return box
+            else:
+                self._rows[image_id].append((-place, category, crowd, box, entry if keep_entries else None))
 
     def of(self, image_id: int) -> dict[str, Any]:
         """The annotation fields of `AnnotatedImage` for one image."""
@@ -200,8 +274,13 @@ class Annotations:
             "crowd": np.array([row[2] for row in rows], dtype=bool),
         }
 
+    def entries_of(self, image_id: int) -> tuple[Any, ...]:
+        """The entries behind `of`, in its order, where they were kept."""
+        return tuple(row[4] for row in self._rows.get(image_id, ()))
 
-_PLAIN_NUMBERS = {int, float, bool}
+
+_SMALLEST_SIDE = 8
+"""Pixels of an image from which on boxes inside its first pixel are shares of it and not boxes."""
 
 
 def checked_box(box: object, width: int, height: int, xywh: bool = True) -> tuple[tuple[float, ...] | None, str | None]:
@@ -213,16 +292,12 @@ def checked_box(box: object, width: int, height: int, xywh: bool = True) -> tupl
         height: of the image in pixels.
         xywh: which of the two.
     """
-    # written out: this runs for every box of every file, and a generator takes five times as long
-    if not isinstance(box, (list, tuple)) or len(box) != 4:
+    numbers = box if type(box) is tuple and {*map(type, box)} == {float} and len(box) == 4 else four(box)
+    if numbers is None:
         return None, "bad_box"
-    if not ({*map(type, box)} <= _PLAIN_NUMBERS or all(isinstance(value, (int, float)) for value in box)):
-        return None, "bad_box"
-    x0, y0, x1, y1 = box
-    # isfinite refuses huge integers with an error of its own
+    x0, y0, x1, y1 = numbers
     if not (abs(x0) < math.inf and abs(y0) < math.inf and abs(x1) < math.inf and abs(y1) < math.inf):
         return None, "nan_box"
-    x0, y0, x1, y1 = float(x0), float(y0), float(x1), float(y1)
     if xywh:
         x1, y1 = x0 + x1, y0 + y1
     if x1 <= x0 or y1 <= y0:
@@ -230,4 +305,6 @@ def checked_box(box: object, width: int, height: int, xywh: bool = True) -> tupl
     cut = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
     if cut[2] <= cut[0] or cut[3] <= cut[1]:
         return None, "box_outside"
+    if x1 <= 1.0 and y1 <= 1.0 and min(width, height) >= _SMALLEST_SIDE and any(v % 1 for v in numbers):
+        return None, "box_of_0_to_1"
     return cut, None if cut == (x0, y0, x1, y1) else "box_cut_at_border"

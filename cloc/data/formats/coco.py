@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from cloc.data.formats.annotated import (
     AnnotatedImage,
     AnnotatedSet,
     Annotations,
+    caption_text,
     image_size,
+    is_rendered,
     load_json,
     read_categories,
 )
-from cloc.data.formats.corners import CornerWatch
+from cloc.data.formats.frames import FrameWatch
+from cloc.data.formats.numbers import whole
+from cloc.data.names import normal_path
+from cloc.files import is_text
 
 
 def read_coco(instances: Path, images_dir: Path, captions: Path | None = None, name: str = "coco") -> AnnotatedSet:
@@ -32,46 +39,46 @@ def read_coco(instances: Path, images_dir: Path, captions: Path | None = None, n
     instances, images_dir = Path(instances), Path(images_dir)
     content = load_json(instances, "a COCO instances file", ("images", "annotations", "categories"))
     categories = read_categories(content, instances)
-    sizes = {}
+    sizes: dict[int, tuple[int, int]] = {}
+    entries: dict[int, Mapping[str, Any]] = {}
     for place, entry in enumerate(content["images"]):
         image_id, width, height = image_size(entry, place, instances)
-        if image_id in sizes or not isinstance(entry.get("file_name"), str):
-            raise ValueError(f"{instances}: images[{place}]: expected a new id and a file_name, got {entry!r}")
-        inside = PurePosixPath(entry["file_name"])
+        if image_id in sizes or not is_text(entry.get("file_name")):
+            raise ValueError(f"{instances}: images[{place}]: expected a new id and a file_name, got {entry!r:.200}")
+        inside = PurePosixPath(normal_path(entry["file_name"]))
         if inside.is_absolute() or ".." in inside.parts:
             raise ValueError(
                 f"{instances}: images[{place}]: expected a file_name inside the folder, got {str(inside)!r}"
             )
-        sizes[image_id] = (width, height)
-    watch = CornerWatch(instances)
-    watch.see(content["annotations"], sizes)
+        sizes[image_id], entries[image_id] = (width, height), entry
+    watch = FrameWatch(instances)
+    annotations = Annotations(content["annotations"], sizes, categories, watch)
     watch.refuse()
-    annotations = Annotations(content["annotations"], sizes, categories)
     texts, dropped = _captions(captions, sizes) if captions is not None else ({}, Counter[str]())
     images = tuple(
         AnnotatedImage(
-            image_id=entry["id"],
-            path=images_dir / entry["file_name"],
-            width=entry["width"],
-            height=entry["height"],
-            captions=tuple(texts.get(entry["id"], ())),
-            **annotations.of(entry["id"]),
+            image_id=image_id,
+            path=images_dir / normal_path(entry["file_name"]),
+            width=sizes[image_id][0],
+            height=sizes[image_id][1],
+            captions=tuple(texts.get(image_id, ())),
+            **annotations.of(image_id),
         )
-        for entry in content["images"]
+        for image_id, entry in entries.items()
     )
-    rendered = bool(content.get("info", {}).get("rendered", False))
-    return AnnotatedSet(name, images, categories, rendered, instances, annotations.dropped + dropped)
+    return AnnotatedSet(name, images, categories, is_rendered(content), instances, annotations.dropped + dropped)
 
 
 def _captions(file: Path, known: dict[int, tuple[int, int]]) -> tuple[dict[int, list[str]], Counter[str]]:
     content = load_json(Path(file), "a COCO captions file", ("annotations",))
     texts, dropped = defaultdict(list), Counter[str]()
     for entry in content["annotations"]:
-        text = " ".join(str(entry.get("caption", "")).split())  # some captions hold line ends
-        if entry.get("image_id") not in known:
+        told = entry if isinstance(entry, Mapping) else {}
+        image_id, text = whole(told.get("image_id")), caption_text(told)
+        if image_id not in known:
             dropped["caption_of_unknown_image"] += 1
         elif not text:
             dropped["empty_caption"] += 1
         else:
-            texts[entry["image_id"]].append(text)
+            texts[image_id].append(text)
     return texts, dropped

@@ -14,7 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_MARK = re.compile(r"\[/EN#(\d+)/(\S+)\s+([^\]]*)\]")
+from cloc.data.formats.frames import XYXY, FrameWatch
+from cloc.data.formats.numbers import real, whole
+
+_MARK = re.compile(r"\[/EN#(\d{1,18})/(\S+)\s+([^\]]*)\]")
 _DECLARES = re.compile(rb"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
 SPLITS = ("train", "val", "test")
 
@@ -67,8 +70,8 @@ def listed_photos(root: Path, split: str) -> list[str]:
     file = root / f"{split}.txt"
     if not file.is_file():
         raise ValueError(f"{file}: expected the list of the split's photos, found no file; give another --split")
-    numbers = file.read_text(encoding="utf-8").split()
-    bad = next((number for number in numbers if not number.isdigit()), None)
+    numbers = file.read_text(encoding="utf-8-sig", errors="replace").split()
+    bad = next((number for number in numbers if not (number.isascii() and number.isdigit() and len(number) < 19)), None)
     if bad is not None or not numbers:
         raise ValueError(f"{file}: expected a number a line, got {bad or 'nothing'}")
     return numbers
@@ -82,7 +85,8 @@ def read_entities(root: Path, numbers: list[str], dropped: Counter[str]) -> Iter
         numbers: IDs.
         dropped: gets annotation_missing, bad_annotation (no such XML, or one that declares entities), caption_missing.
     """
-    for number in numbers:
+    watch = FrameWatch(root / "Annotations", XYXY)
+    for number in dict.fromkeys(numbers):  # a list may name one twice
         try:
             sentences = (root / "Sentences" / f"{number}.txt").read_text(encoding="utf-8")
             data = (root / "Annotations" / f"{number}.xml").read_bytes()
@@ -92,13 +96,18 @@ def read_entities(root: Path, numbers: list[str], dropped: Counter[str]) -> Iter
         except UnicodeDecodeError:
             dropped["bad_text"] += 1
             continue
-        photo = _photo(number, data, tuple(parse_sentence(line) for line in sentences.splitlines() if line.strip()))
+        photo = _photo(
+            number, data, tuple(parse_sentence(line) for line in sentences.splitlines() if line.strip()), dropped
+        )
         if photo is None:
             dropped["bad_annotation"] += 1
         elif not photo.captions:
             dropped["caption_missing"] += 1
         else:
+            for box in (box for boxes in photo.boxes_xyxy.values() for box in boxes):
+                watch.see(box, photo.width, photo.height)
             yield photo
+    watch.refuse()
 
 
 def parse_sentence(line: str) -> tuple[str, tuple[Mention, ...]]:
@@ -118,7 +127,9 @@ def _joined(text: str, more: str) -> str:
     return f"{text} {more}" if text and more else text + more
 
 
-def _photo(number: str, data: bytes, captions: tuple[tuple[str, tuple[Mention, ...]], ...]) -> EntitiesPhoto | None:
+def _photo(
+    number: str, data: bytes, captions: tuple[tuple[str, tuple[Mention, ...]], ...], dropped: Counter[str]
+) -> EntitiesPhoto | None:
     """None for a file that is not such XML. One that declares a document type is refused before it is parsed: the
     publisher's files have none, and entities can be made to grow without end.
     """
@@ -126,14 +137,19 @@ def _photo(number: str, data: bytes, captions: tuple[tuple[str, tuple[Mention, .
         return None
     try:
         tree = ElementTree.fromstring(data)
-        size = [int(tree.findtext(f"size/{name}", "")) for name in ("width", "height")]
+        size = [whole(tree.findtext(f"size/{name}", "")) or 0 for name in ("width", "height")]
         boxes: dict[int, list[tuple[float, ...]]] = {}
         for found in tree.iter("object"):
             box = found.find("bndbox")
             if box is not None:  # others are scenes, or cannot be seen
-                corners = tuple(float(box.findtext(name, "")) - 1 for name in ("xmin", "ymin", "xmax", "ymax"))
-                for chain in found.findall("name"):
-                    boxes.setdefault(int(chain.text or ""), []).append(corners)
-    except (ElementTree.ParseError, ValueError):
+                told = [real(box.findtext(name, "")) for name in ("xmin", "ymin", "xmax", "ymax")]
+                chains = [whole(chain.text) for chain in found.findall("name")]
+                if None in told or None in chains:
+                    dropped["bad_box"] += 1
+                    continue
+                corners = tuple(value - 1 for value in told if value is not None)
+                for chain in chains:
+                    boxes.setdefault(chain, []).append(corners)
+    except (ElementTree.ParseError, ValueError, LookupError):  # an encoding that Python does not know
         return None
     return EntitiesPhoto(number, *size, captions, boxes) if min(size) > 0 else None

@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cloc.data.formats.frames import UNIT, FrameWatch
 from cloc.data.formats.json_lines import json_rows, strip_caption
+from cloc.data.formats.layouts import other_layout
+from cloc.data.formats.numbers import numbers_as_told, real, whole
+from cloc.files import is_text
 from cloc.structures import DataError, Region
 
 PHRASES = ("noun_chunks", "ref_exps")
@@ -43,7 +47,7 @@ class GritRow:
         """The regions, with boxes in [0, 1] of the photo; what cannot be used is counted by reason."""
         found = []
         for start, end, x0, y0, x1, y1, score in self.entries:
-            span = [int(start), int(end)]
+            span = [int(start), int(end)]  # finite: `_entries` passes over others
             if not 0 <= span[0] < span[1] <= len(self.caption):
                 dropped["bad_span"] += 1
                 continue
@@ -66,17 +70,27 @@ def read_grit(files: Sequence[Path], phrases: Sequence[str], dropped: Counter[st
         ValueError: a file is missing, or is a Parquet file of something else.
     """
     for file in map(Path, files):
+        watch = FrameWatch(file, UNIT)
         for row in _table_rows(file, phrases) if file.suffix == ".parquet" else json_rows(file, dropped):
             key, caption = row.get("key"), row.get("caption")
-            if not isinstance(key, (str, int)) or not isinstance(caption, str):
+            if not (is_text(key) or whole(key) is not None) or not is_text(caption):
                 dropped["bad_row"] += 1
             elif not str(key).replace("-", "").replace("_", "").isalnum():
                 dropped["bad_key"] += 1
             else:
                 text, lead = strip_caption(caption)
-                width, height = (v if isinstance(v, int) else None for v in (row.get("width"), row.get("height")))
-                url = row["url"] if isinstance(row.get("url"), str) else None
-                yield GritRow(str(key), text, width, height, url, _entries(row, phrases, lead, dropped))
+                width, height = _size(row)
+                url = row["url"] if is_text(row.get("url")) else None
+                entries = _entries(row, phrases, lead, dropped)
+                for entry in entries:
+                    watch.see(entry[2:6], width or math.nan, height or math.nan)
+                yield GritRow(str(key), text, width, height, url, entries)
+        watch.refuse()
+
+
+def _size(row: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    width, height = whole(row.get("width")), whole(row.get("height"))
+    return (width, height) if width and height and min(width, height) > 0 else (None, None)
 
 
 def _table_rows(file: Path, phrases: Sequence[str]) -> Iterator[Mapping[str, Any]]:
@@ -92,7 +106,9 @@ def _table_rows(file: Path, phrases: Sequence[str]) -> Iterator[Mapping[str, Any
         there = table.schema_arrow.names
         lacking = [name for name in ("key", "caption", *phrases) if name not in there]
         if lacking:
-            raise ValueError(f"{file}: expected a Parquet file of GRIT, found no column {', '.join(lacking)}")
+            raise ValueError(
+                f"{file}: expected a Parquet file of GRIT, found no column {', '.join(lacking)}{other_layout(file)}"
+            )
         wanted = [name for name in (*_COLUMNS, *phrases) if name in there]
         for batch in table.iter_batches(batch_size=_BATCH, columns=wanted):
             yield from batch.to_pylist()
@@ -103,16 +119,18 @@ def _entries(
 ) -> tuple[tuple[float, ...], ...]:
     found: dict[tuple[float, ...], None] = {}
     for column in phrases:
-        entries = row.get(column) or []
+        entries = row.get(column)
+        entries = [] if entries is None else entries
         if not isinstance(entries, list):
             dropped["bad_region"] += 1
             continue
         for entry in entries:
-            numbers = isinstance(entry, list) and len(entry) == 7 and all(isinstance(v, (int, float)) for v in entry)
-            if not numbers or not all(abs(v) < math.inf for v in entry):
+            told = [real(value) for value in entry] if isinstance(entry, list) and len(entry) == 7 else [None]
+            if None in told:
                 dropped["bad_region"] += 1
                 continue
-            moved = (entry[0] - lead, entry[1] - lead, *entry[2:])
+            told = numbers_as_told(entry)
+            moved = (told[0] - lead, told[1] - lead, *told[2:])
             dropped["same_region_twice"] += moved in found
             found[moved] = None
     return tuple(found)

@@ -13,6 +13,8 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cloc.data.formats.numbers import whole
+
 _CACHE_KIB = 16384
 _BATCH = 10_000
 
@@ -29,8 +31,8 @@ class Grouped:
         self._base = sqlite3.connect("")
         self._base.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._base.execute("CREATE TABLE images (id INTEGER PRIMARY KEY, data BLOB)")
-        self._base.execute("CREATE TABLE entries (place INTEGER PRIMARY KEY, kind TEXT, image INTEGER, id, data BLOB)")
-        self._waiting: list[tuple[str, int | None, int | None, bytes]] = []
+        self._base.execute("CREATE TABLE entries (place INTEGER PRIMARY KEY, kind TEXT, image INTEGER, data BLOB)")
+        self._waiting: list[tuple[str, int | None, bytes]] = []
         self.images, self.entries = 0, dict[str, int]()
 
     def put_image(self, image_id: int, data: Mapping[str, Any]) -> bool:
@@ -39,22 +41,30 @@ class Grouped:
         self.images += done.rowcount
         return bool(done.rowcount)
 
-    def put(self, kind: str, image_id: object, data: Mapping[str, Any], entry_id: object = None) -> None:
+    def image(self, image_id: int) -> dict[str, Any] | None:
+        """The image that was put in under an id, None where there is none."""
+        found = self._base.execute("SELECT data FROM images WHERE id = ?", (image_id,)).fetchone()
+        return marshal.loads(found[0]) if found is not None else None
+
+    def take_image(self, image_id: int) -> None:
+        """Take an image out again."""
+        self.images -= self._base.execute("DELETE FROM images WHERE id = ?", (image_id,)).rowcount
+
+    def put(self, kind: str, image_id: object, data: Mapping[str, Any]) -> None:
         """Put in one entry of an image that may or may not be there.
 
         Args:
             kind: such as `annotation` or `caption`.
-            image_id: whatever the file says; no whole number stands for no image.
+            image_id: whatever the file says; what says no whole number stands for no image.
             data: plain JSON values; comes out again as it is.
-            entry_id: a number of its own, if it has one.
         """
         self.entries[kind] = self.entries.get(kind, 0) + 1
-        self._waiting.append((kind, _number(image_id), _number(entry_id), marshal.dumps(dict(data))))
+        self._waiting.append((kind, whole(image_id), marshal.dumps(dict(data))))
         if len(self._waiting) >= _BATCH:
             self._flush()
 
     def _flush(self) -> None:
-        self._base.executemany("INSERT INTO entries VALUES (NULL, ?, ?, ?, ?)", self._waiting)
+        self._base.executemany("INSERT INTO entries VALUES (NULL, ?, ?, ?)", self._waiting)
         self._waiting.clear()
 
     def unknown(self, kind: str) -> int:
@@ -64,12 +74,6 @@ class Grouped:
             "SELECT COUNT(*) FROM entries WHERE kind = ? AND (image IS NULL OR image NOT IN (SELECT id FROM images))"
         )
         return int(self._base.execute(asked, (kind,)).fetchone()[0])
-
-    def repeated(self, kind: str) -> dict[int, int]:
-        """Where the first entry of each id lies that stands in several: {id: place}."""
-        self._flush()
-        asked = "SELECT id, MIN(place) FROM entries WHERE kind = ? AND id IS NOT NULL GROUP BY id HAVING COUNT(*) > 1"
-        return dict(self._base.execute(asked, (kind,)).fetchall())
 
     def __iter__(self) -> Iterator[tuple[dict[str, Any], dict[str, list[tuple[int, dict[str, Any]]]]]]:
         """(image, {kind: its entries as (place in the file, entry)}) by image id; entries in the order of the file."""
@@ -90,8 +94,3 @@ class Grouped:
     def close(self) -> None:
         """Give the disk back."""
         self._base.close()
-
-
-def _number(value: object) -> int | None:
-    fits = isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) <= value < 1 << 63
-    return value if fits else None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from cloc.files import read_json_lines
 
 
 def json_rows(file: Path, dropped: Counter[str]) -> Iterator[dict[str, Any]]:
@@ -14,27 +15,17 @@ def json_rows(file: Path, dropped: Counter[str]) -> Iterator[dict[str, Any]]:
 
     Args:
         file: one object a line; blank lines are passed over.
-        dropped: gets bad_row for each line that is no JSON object (such as a last line cut in the middle).
+        dropped: gets bad_row for each line that is no JSON object (such as a last line cut in the middle), or breaks
+            the bounds of `cloc.files`.
 
     Raises:
         ValueError: there is no such file.
     """
-    if not file.is_file():
-        raise ValueError(f"{file}: expected a file of JSON lines, found no file; check the path")
-    with file.open("rb") as lines:
-        for line in lines:
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                if b"\\ud" in line.lower():
-                    json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair: no text
-            except (ValueError, RecursionError):
-                row = None
-            if isinstance(row, dict):
-                yield row
-            else:
-                dropped["bad_row"] += 1
+    for _, row in read_json_lines(file, "JSON lines", dropped):
+        if isinstance(row, dict):
+            yield row
+        else:
+            dropped["bad_row"] += 1
 
 
 def strip_caption(caption: str) -> tuple[str, int]:

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from cloc.data.formats.annotated import checked_box
+from cloc.data.formats.frames import XYXY, FrameWatch
 from cloc.data.formats.json_lines import json_rows, strip_caption
+from cloc.data.formats.numbers import four, numbers_as_told, whole
+from cloc.data.names import is_absolute, normal_path
+from cloc.files import is_text
 from cloc.structures import DataError, Region
 
 
@@ -45,15 +50,16 @@ def read_odvg(file: Path, dropped: Counter[str]) -> Iterator[OdvgRow]:
             box_cut_at_border counts boxes that were kept and cut.
 
     Raises:
-        ValueError: there is no such file.
+        ValueError: there is no such file, or its boxes are not corners in pixels.
     """
+    watch = FrameWatch(file, XYXY)
     for row in json_rows(Path(file), dropped):
-        name, width, height = row.get("filename"), row.get("width"), row.get("height")
-        if not isinstance(name, str) or not all(isinstance(v, int) and v > 0 for v in (width, height)):
+        name, width, height = row.get("filename"), whole(row.get("width")), whole(row.get("height"))
+        if not is_text(name) or width is None or height is None or min(width, height) < 1:
             dropped["bad_row"] += 1
             continue
-        inside = PurePosixPath(name)
-        if inside.is_absolute() or ".." in inside.parts or "\0" in name:
+        inside = normal_path(name)
+        if is_absolute(inside) or ".." in inside.split("/") or "\0" in name:
             dropped["bad_file_name"] += 1
             continue
         kind = next((kind for kind in ("detection", "grounding") if isinstance(row.get(kind), dict)), None)
@@ -61,16 +67,22 @@ def read_odvg(file: Path, dropped: Counter[str]) -> Iterator[OdvgRow]:
         content = row[kind] if kind is not None else {}
         entries = content.get("instances" if kind == "detection" else "regions")
         told = content.get("caption", "")
-        if not isinstance(entries, list) or not isinstance(told, str):
+        if not isinstance(entries, list) or not is_text(told):
             dropped["bad_row"] += 1
             continue
         caption, lead = strip_caption(told)
-        regions = tuple(_regions(entries, kind == "detection", lead, (width, height), dropped))
+        regions = tuple(_regions(entries, kind == "detection", lead, (width, height), watch, dropped))
         yield OdvgRow(name, width, height, str(kind), caption, regions)
+    watch.refuse()
 
 
 def _regions(
-    entries: list[Any], detection: bool, lead: int, size: tuple[int, int], dropped: Counter[str]
+    entries: list[Any],
+    detection: bool,
+    lead: int,
+    size: tuple[int, int],
+    watch: FrameWatch,
+    dropped: Counter[str],
 ) -> Iterator[Region]:
     for entry in entries:
         boxes = entry.get("bbox") if isinstance(entry, dict) else None
@@ -79,19 +91,23 @@ def _regions(
             continue
         phrase, extras = _named(entry) if detection else _spoken_of(entry, lead)
         for box in boxes if boxes and isinstance(boxes[0], list) else [boxes]:
+            numbers = four(box)
+            if numbers is not None:
+                watch.see(numbers, *size)
+            inside, reason = checked_box(numbers, *size, xywh=False)
+            if reason is not None:
+                dropped[reason] += 1
+            if inside is None:
+                continue
             try:
-                region = Region(tuple(box) if isinstance(box, list) else (), phrase, extras=extras)
-                kept = region.inside(*size)
+                yield Region(tuple(numbers_as_told(box)), phrase, extras=extras).inside(*size)
             except DataError as error:
                 dropped[error.reason] += 1
-                continue
-            dropped["box_cut_at_border"] += kept is not region
-            yield kept
 
 
 def _named(entry: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    label = entry.get("label")
-    return entry.get("category"), {"category_id": label} if isinstance(label, int) else {}
+    label = whole(entry.get("label"))
+    return entry.get("category"), {"category_id": label} if label is not None else {}
 
 
 def _spoken_of(entry: Mapping[str, Any], lead: int) -> tuple[Any, dict[str, Any]]:
@@ -100,6 +116,7 @@ def _spoken_of(entry: Mapping[str, Any], lead: int) -> tuple[Any, dict[str, Any]
     if isinstance(phrase, list) and all(isinstance(part, str) for part in phrase):
         phrase = " ".join(phrase)
     span = spans[0] if isinstance(spans, list) and len(spans) == 1 else None
-    if not isinstance(span, list) or len(span) != 2 or not all(isinstance(v, int) and v >= lead for v in span):
+    places = [whole(place) for place in span] if isinstance(span, list) and len(span) == 2 else []
+    if len(places) != 2 or not all(place is not None and place >= lead for place in places):
         return phrase, {}
-    return phrase, {"span": [place - lead for place in span]}
+    return phrase, {"span": [place - lead for place in places]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,10 +13,14 @@ from cloc.data.formats.annotated import (
     Annotations,
     checked_box,
     image_size,
+    is_rendered,
     load_json,
     read_categories,
 )
+from cloc.data.formats.frames import XYXY, FrameWatch
+from cloc.data.formats.numbers import four, whole
 from cloc.data.formats.plain_pickle import load_plain_pickle
+from cloc.files import is_text, read_json_lines
 
 PUBLISHERS = ("unc", "umd", "google")
 """refs(PUBLISHER).p: where a folder holds several, the first of these is read, as the papers do."""
@@ -83,7 +86,7 @@ def refcoco_splits(root: Path, dataset: str) -> tuple[str, ...]:
     """
     refs = _refs_file(Path(root), dataset)
     if refs is not None:
-        return tuple(dict.fromkeys(str(ref.get("split")) for ref in _load_refs(refs)))
+        return tuple(dict.fromkeys(ref["split"] for ref in _load_refs(refs) if is_text(ref.get("split"))))
     return tuple(file.stem.rsplit("_", 1)[1] for file in _jsonl_files(Path(root), dataset))
 
 
@@ -149,9 +152,10 @@ def _jsonl_files(root: Path, dataset: str) -> list[Path]:
 def _load_refs(file: Path) -> list[Mapping[str, Any]]:
     what = "the refer toolkit's list of refs"
     refs = load_json(file, what) if file.suffix == ".json" else load_plain_pickle(file, what)
-    if not isinstance(refs, list) or not all(isinstance(ref, dict) and "sentences" in ref for ref in refs):
+    found = [ref for ref in refs if isinstance(ref, dict) and "sentences" in ref] if isinstance(refs, list) else []
+    if not found:
         raise ValueError(f"{file}: expected {what} (dicts with 'sentences'), got {type(refs).__name__}")
-    return refs
+    return found
 
 
 def _photo(root: Path, file_name: str) -> Path:
@@ -164,37 +168,55 @@ def _from_refer(root: Path, dataset: str, split: str, file: Path) -> ReferringSe
     instances = file.with_name("instances.json")
     content = load_json(instances, "the refer toolkit's instances.json", ("images", "annotations", "categories"))
     refs = [ref for ref in _load_refs(file) if ref.get("split") == split]
-    wanted = {ref.get("image_id") for ref in refs}
-    entries = {}
+    wanted = {whole(ref.get("image_id")) for ref in refs}
+    dropped, sizes, names = Counter[str](), dict[int, tuple[int, int]](), dict[int, str]()
     for place, entry in enumerate(content["images"]):
-        if image_size(entry, place, instances)[0] in wanted:
-            entries[entry["id"]] = entry
-    sizes = {image_id: (entry["width"], entry["height"]) for image_id, entry in entries.items()}
-    ours = [entry for entry in content["annotations"] if entry.get("image_id") in sizes]
-    annotations = Annotations(ours, sizes, read_categories(content, instances))
+        try:
+            image_id, width, height = image_size(entry, place, instances)
+        except ValueError:
+            dropped["bad_image_entry"] += 1
+            continue
+        if image_id in wanted and not is_text(entry.get("file_name")):
+            dropped["bad_image_entry"] += 1
+        elif image_id in wanted:
+            sizes[image_id], names[image_id] = (width, height), entry["file_name"]
+    ours = [entry for entry in content["annotations"] if isinstance(entry, dict) and _of_one(entry, sizes)]
+    watch = FrameWatch(instances)
+    annotations = Annotations(ours, sizes, read_categories(content, instances, dropped), watch)
+    watch.refuse()
     images = {
-        image_id: AnnotatedImage(
-            image_id, _photo(root, entry["file_name"]), *sizes[image_id], **annotations.of(image_id)
-        )
-        for image_id, entry in entries.items()
+        image_id: AnnotatedImage(image_id, _photo(root, name), *sizes[image_id], **annotations.of(image_id))
+        for image_id, name in names.items()
     }
-    expressions, dropped = _expressions(refs, images)
-    rendered = bool(content.get("info", {}).get("rendered", False))
+    expressions = _expressions(refs, images, dropped)
+    rendered = is_rendered(content)
     spoken_of = {expression.image_id for expression in expressions}
     images = {image_id: image for image_id, image in images.items() if image_id in spoken_of}
     return ReferringSet(dataset, split, expressions, images, rendered, file, annotations.dropped + dropped)
 
 
+def _of_one(entry: Mapping[str, Any], sizes: Mapping[int, tuple[int, int]]) -> bool:
+    image_id = entry.get("image_id")
+    return (image_id if type(image_id) is int else whole(image_id)) in sizes
+
+
 def _expressions(
-    refs: list[Mapping[str, Any]], images: Mapping[int, AnnotatedImage]
-) -> tuple[tuple[Expression, ...], Counter[str]]:
-    found, dropped = [], Counter[str]()
+    refs: list[Mapping[str, Any]], images: Mapping[int, AnnotatedImage], dropped: Counter[str]
+) -> tuple[Expression, ...]:
+    found = []
     for ref in refs:
-        image = images.get(ref.get("image_id"))
-        rows = (image.annotation_ids == ref.get("ann_id")).nonzero()[0] if image is not None else ()
-        for sentence in ref["sentences"]:
-            text = sentence.get("sent", "")
-            if image is None:
+        sentences, ref_id, annotation_id = ref["sentences"], whole(ref.get("ref_id")), whole(ref.get("ann_id"))
+        if not isinstance(sentences, (list, tuple)) or ref_id is None:
+            dropped["bad_expression"] += 1
+            continue
+        image = images.get(whole(ref.get("image_id")))
+        rows = (image.annotation_ids == annotation_id).nonzero()[0] if image and annotation_id is not None else ()
+        for sentence in sentences:
+            told = sentence if isinstance(sentence, dict) else {}
+            text, number = told.get("sent", ""), whole(told.get("sent_id"))
+            if not is_text(text) or number is None:
+                dropped["bad_expression"] += 1
+            elif image is None:
                 dropped["expression_of_unknown_image"] += 1
             elif len(rows) == 0:
                 dropped["expression_of_unknown_annotation"] += 1
@@ -203,38 +225,56 @@ def _expressions(
             else:
                 found.append(
                     Expression(
-                        sent_id=sentence["sent_id"],
-                        ref_id=ref["ref_id"],
+                        sent_id=number,
+                        ref_id=ref_id,
                         image_id=image.image_id,
-                        annotation_id=int(ref["ann_id"]),
+                        annotation_id=annotation_id,
                         text=text,
                         box_xyxy=tuple(image.boxes_xyxy[rows[0]].tolist()),
                         split=ref["split"],
-                        kind=sentence.get("kind"),
+                        kind=told["kind"] if is_text(told.get("kind")) else None,
                     )
                 )
-    return tuple(found), dropped
+    return tuple(found)
 
 
 def _from_jsonl(root: Path, dataset: str, split: str, file: Path) -> ReferringSet:
-    expressions, images, dropped = [], {}, Counter[str]()
-    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    empty = Annotations((), {}, ()).of(0)
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            size, image_id, sent_id = (row["width"], row["height"]), row["image_id"], row["sent_id"]
-            text, photo = row["expression"], row["img_path"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{file}:{number}: expected img_path, expression, bbox, width, height, image_id, sent_id; got {error!r}"
-            ) from error
-        box, reason = checked_box(row.get("bbox"), *size, xywh=False)
+    expressions, images, dropped = [], dict[int, AnnotatedImage](), Counter[str]()
+    empty, watch = Annotations((), {}, ()).of(0), FrameWatch(file, XYXY)
+    first_bad = 0
+    for number, row in read_json_lines(file, "expressions", dropped):
+        told = _told_by(row)
+        if told is None:
+            dropped["bad_row"] += 1
+            first_bad = first_bad or number
+            continue
+        (width, height, image_id, sent_id), text, photo = told
+        numbers = four(row.get("bbox"))
+        if numbers is not None:
+            watch.see(numbers, width, height)
+        box, reason = checked_box(numbers, width, height, xywh=False)
         if reason is not None:
             dropped[reason] += 1
         if box is None or not text.strip():
             dropped["empty_expression"] += box is not None
             continue
-        images.setdefault(image_id, AnnotatedImage(image_id, _photo(root, photo), *size, **empty))
+        images.setdefault(image_id, AnnotatedImage(image_id, _photo(root, photo), width, height, **empty))
         expressions.append(Expression(sent_id, -1, image_id, None, text, box, split, None))
+    watch.refuse()
+    if not expressions and dropped["bad_row"]:
+        raise ValueError(
+            f"{file}:{first_bad or 1}: expected img_path, expression, bbox, width, height, image_id, sent_id in every "
+            f"line, found none with them"
+        )
     return ReferringSet(dataset, split, tuple(expressions), images, False, file, +dropped)
+
+
+def _told_by(row: object) -> tuple[list[int], str, str] | None:
+    """([width, height, image_id, sent_id], expression, img_path) of a line, None where one is missing or no such."""
+    if not isinstance(row, dict):
+        return None
+    numbers = [whole(row.get(name)) for name in ("width", "height", "image_id", "sent_id")]
+    text, photo = row.get("expression"), row.get("img_path")
+    if None in numbers or min(numbers[:2]) < 1 or not is_text(text) or not is_text(photo) or not photo.strip():
+        return None
+    return numbers, text, photo

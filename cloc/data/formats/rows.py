@@ -27,7 +27,7 @@ def rows_of(file: Path, what: str, dropped: Counter[str]) -> Iterator[dict[str, 
     elif file.suffix == ".parquet":
         yield from _table_rows(file, what)
     else:
-        for field, row in stream_json(file, what):
+        for field, row in stream_json(file, what, dropped):
             if field == "" and isinstance(row, dict):
                 yield row
             else:

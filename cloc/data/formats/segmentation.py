@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from cloc.data.formats.numbers import whole
 from cloc.structures import DataError
 
 
@@ -52,11 +53,13 @@ def _is_polygon(corners: object, width: int, height: int) -> bool:
 
 def _checked_runs(told: Mapping[str, Any], width: int, height: int) -> dict[str, Any]:
     counts = told.get("counts")
-    if list(told.get("size") or ()) != [height, width] or not isinstance(counts, (str, list)):
+    size = told.get("size")
+    sized = isinstance(size, (list, tuple)) and [whole(side) for side in size] == [height, width]
+    if not sized or not (isinstance(counts, list) or (isinstance(counts, str) and counts.isascii())):
         raise DataError("bad_mask", f"segmentation: expected RLE of size [{height}, {width}], got {str(told)[:80]}")
     if isinstance(counts, str):  # whoever reads it checks it: pycocotools would read behind the end of a cut one
         return {"size": [height, width], "counts": counts}
-    if not all(isinstance(run, int) and run >= 0 for run in counts) or sum(counts) != width * height:
+    if not all(type(run) is int and run >= 0 for run in counts) or sum(counts) != width * height:
         raise DataError("bad_mask", f"segmentation: expected runs of {width * height} pixels, got {str(counts)[:80]}")
     drawn = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     return {"size": [height, width], "counts": drawn["counts"].decode("ascii")}

@@ -15,8 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from cloc.data.formats.annotated import checked_box
+from cloc.data.formats.frames import FrameWatch
 from cloc.data.formats.grouped import Grouped
 from cloc.data.formats.json_stream import stream_json
+from cloc.data.formats.layouts import other_layout
+from cloc.data.formats.numbers import four, whole
+from cloc.files import is_text
 from cloc.structures import DataError, Region
 
 FILES = {"regions": "region_descriptions.json", "objects": "objects.json"}
@@ -62,13 +66,15 @@ class VisualGenome:
         """
         self._grouped, self.dropped = Grouped(), Counter[str]()
         self._what = what
-        for _, entry in stream_json(root / "image_data.json", "Visual Genome's image data"):
-            if not _is_image(entry):
+        images, file = root / "image_data.json", root / FILES[what]
+        for _, entry in stream_json(images, "Visual Genome's image data", self.dropped):
+            image = _image(entry)
+            if image is None:
                 self.dropped["bad_image_data"] += 1
-            elif not self._grouped.put_image(entry["image_id"], entry):
+            elif not self._grouped.put_image(image["image_id"], image):
                 self.dropped["duplicate_image_id"] += 1
-        file = root / FILES[what]
-        for _, entry in stream_json(file, f"Visual Genome's {what}"):
+        self._watch = FrameWatch(file)
+        for _, entry in stream_json(file, f"Visual Genome's {what}", self.dropped):
             listed = entry.get(what) if isinstance(entry, Mapping) else None
             if not isinstance(listed, list):
                 self.dropped["bad_row"] += 1
@@ -77,19 +83,22 @@ class VisualGenome:
         self.dropped["row_of_unknown_image"] += self._grouped.unknown("row")
         self.images = self._grouped.images
         if not self.images:
-            raise ValueError(f"{root / 'image_data.json'}: expected Visual Genome's image data, found no image in it")
+            raise ValueError(
+                f"{images}: expected Visual Genome's image data (a list of image_id, width, height), found no image in "
+                f"it{other_layout(images)}"
+            )
 
     def __iter__(self) -> Iterator[GenomePhoto]:
         for entry, found in self._grouped:
             listed = [one for _, row in found.get("row", ()) for one in row["listed"]]
             size = (entry["width"], entry["height"])
             regions = tuple(self._regions(listed, *size))
-            coco = entry.get("coco_id")
             number = entry["image_id"]
-            tail = "/".join(str(entry.get("url", "")).split("/")[-2:])
+            tail = "/".join(entry["url"].split("/")[-2:])
             places = (tail, f"VG_100K/{number}.jpg", f"VG_100K_2/{number}.jpg", f"{number}.jpg")
             names = tuple(dict.fromkeys(place for place in places if place))
-            yield GenomePhoto(number, *size, names, coco if isinstance(coco, int) else None, regions)
+            yield GenomePhoto(number, *size, names, entry["coco_id"], regions)
+        self._watch.refuse()
 
     def _regions(self, listed: list[Any], width: int, height: int) -> Iterator[Region]:
         number = "region_id" if self._what == "regions" else "object_id"
@@ -98,7 +107,10 @@ class VisualGenome:
                 self.dropped["bad_region"] += 1
                 continue
             sides = ("width", "height") if self._what == "regions" else ("w", "h")
-            box, reason = checked_box([one.get(name) for name in ("x", "y", *sides)], width, height)
+            numbers = four([one.get(name) for name in ("x", "y", *sides)])
+            if numbers is not None:
+                self._watch.see(numbers, width, height)
+            box, reason = checked_box(numbers, width, height)
             if reason is not None:
                 self.dropped[reason] += 1
             if box is None:
@@ -107,16 +119,24 @@ class VisualGenome:
             phrase = (
                 one.get("phrase") if self._what == "regions" else names[0] if isinstance(names, list) and names else ""
             )
-            phrase = " ".join(phrase.split()) if isinstance(phrase, str) else ""
-            extras = {key: one[key] for key in (number, "synsets") if key in one}
+            phrase = " ".join(phrase.split()) if is_text(phrase) else ""
+            extras = {number: one[number]} if whole(one.get(number)) is not None else {}
+            if isinstance(one.get("synsets"), list):
+                extras["synsets"] = [name for name in one["synsets"] if is_text(name)]
             try:
                 yield Region(box, phrase, extras=extras)
             except DataError as error:
                 self.dropped[error.reason] += 1
 
 
-def _is_image(entry: object) -> bool:
+def _image(entry: object) -> dict[str, Any] | None:
+    """What is used of an entry of `image_data.json`, None where it is none."""
     if not isinstance(entry, Mapping):
-        return False
-    values = [entry.get(name) for name in ("image_id", "width", "height")]
-    return all(isinstance(value, int) and value > 0 for value in values)
+        return None
+    number, width, height = (whole(entry.get(name)) for name in ("image_id", "width", "height"))
+    if number is None or width is None or height is None or min(number, width, height) < 1:
+        return None
+    url = entry["url"] if is_text(entry.get("url")) else ""
+    return {
+        "image_id": number, "width": width, "height": height, "url": url, "coco_id": whole(entry.get("coco_id"))
+    }  # fmt: skip

@@ -87,6 +87,8 @@ _BLANK = _blank()[:154] + b"\0 " + _blank()[156:]
 def write_shard(path: Path, samples: Iterable[Sample]) -> ShardEntry:
     """Write one tar; equal samples give equal bytes (no times, no owners).
 
+    A sample that no JSON or no UTF-8 can hold is left out and counted as bad_sample.
+
     Raises:
         ValueError: two samples have the same key.
     """
@@ -96,9 +98,15 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> ShardEntry:
         for sample in samples:
             if sample.key in keys:
                 raise ValueError(f"{path.name}: expected different keys, got {sample.key!r} twice; rename one image")
+            try:
+                packed = tuple(_packed(sample))
+            except (ValueError, TypeError, RecursionError):  # infinity, half a surrogate pair, nesting without end
+                dropped["bad_sample"] += 1
+                dropped["region_of_dropped_image"] += len(sample.regions)
+                continue
             keys.add(sample.key)
             # tarfile would write a photo in pieces of 16 KiB, which takes twice as long
-            size += sum(map(file.write, _packed(sample)))
+            size += sum(map(file.write, packed))
             counts["samples"] += 1
             counts["captions"] += bool(sample.caption)
             counts["regions"] += len(sample.regions)

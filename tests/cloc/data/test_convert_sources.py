@@ -69,16 +69,113 @@ def test_every_place_gives_the_shards_of_the_folder(places, place):
     assert [shards.read_sample(0, i).image for i in range(3)] == list(PHOTOS.values())
 
 
-def test_the_first_place_that_has_a_photo_wins_and_folders_are_told_by_their_name(places, tmp_path):
+def test_a_photo_in_two_places_is_told_by_its_folder_or_not_at_all(places, tmp_path):
     (places / "val2017").mkdir()
     (places / "val2017/000000000001.jpg").write_bytes(b"val")
     photos = Photos([places / "folder", places / "val2017"])
-    assert photos.find("000000000001.jpg").read() == PHOTOS["000000000001.jpg"]
     assert photos.find("val2017/000000000001.jpg", "000000000001.jpg").read() == b"val"
+    assert photos.find("folder/000000000001.jpg").read() == PHOTOS["000000000001.jpg"]
+    with pytest.raises(DataError, match=r"000000000001.jpg: it lies in several places") as error:
+        photos.find("000000000001.jpg")
+    assert error.value.reason == "image_ambiguous"
     assert Photos([places / "tars", places / "val2017"]).find("val2017/000000000001.jpg").read() == b"val"
+    (places / "again").mkdir()
+    (places / "again/000000000002.jpg").write_bytes(PHOTOS["000000000002.jpg"])
+    twice = Photos([places / "folder", places / "again"]).find("000000000002.jpg")  # the same bytes
+    assert twice.read() == PHOTOS["000000000002.jpg"]
 
 
-@pytest.mark.parametrize("name", ["../instances.json", "/etc/passwd", "a/../../x.jpg", "a\0b.jpg", " "])
+def sequences(folder, cams=("cam1", "cam2")):
+    """The photos of several sequences in every way in which they may lie; one base name for all."""
+    for number, cam in enumerate(cams):
+        (folder / f"seq/{cam}/img1").mkdir(parents=True)
+        (folder / f"seq/{cam}/img1/000001.jpg").write_bytes(jpeg(number * 90))
+    names = {f"{cam}/img1/000001.jpg": jpeg(number * 90) for number, cam in enumerate(cams)}
+    tar(folder / "dot.tar", {f"./{name}": data for name, data in names.items()})
+    tar(folder / "lead.tar", {f"train/{name}": data for name, data in names.items()})
+    for name, data in names.items():
+        tar(folder / f"each/{name[:4]}.tar", {f"./{name[5:]}": data})
+    rows = [{"image": {"path": f"train/{name}", "bytes": data}} for name, data in names.items()]  # bytes last
+    table(folder / "lead.parquet", rows)
+    (folder / "linked").mkdir()
+    for cam in cams:
+        (folder / f"linked/{cam}").symlink_to(folder / f"seq/{cam}")
+    (folder / "linked/loop").symlink_to(folder / "linked")
+    return names
+
+
+PLACES = ["seq", "dot.tar", "lead.tar", "each", "lead.parquet", "linked"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_photos_of_one_base_name_are_told_by_their_folders(tmp_path, place):
+    names = sequences(tmp_path)
+    for lead, separator in (("", "/"), ("./", "/"), ("train/", "/"), ("", "\\")):
+        photos = Photos([tmp_path / place])
+        for name, data in names.items():
+            assert photos.find((lead + name).replace("/", separator)).read() == data
+    photos = Photos([tmp_path / place])
+    assert photos.find("cam1/img1/000001.jpg").read() == names["cam1/img1/000001.jpg"]
+    with pytest.raises(DataError) as error:
+        Photos([tmp_path / place]).find("000001.jpg").read()
+    assert error.value.reason == "image_ambiguous"
+    for unknown in ("cam3/img1/000001.jpg", "cam1/img2/000001.jpg"):
+        with pytest.raises(DataError, match=unknown) as error:
+            photos.find(unknown).read()
+        assert error.value.reason == "image_missing"
+
+
+@pytest.mark.parametrize("order", [("cam1", "cam2"), ("cam2", "cam1")])
+@pytest.mark.parametrize("place", ["each/cam1.tar", "seq/cam1"])
+def test_where_one_sequence_is_missing_its_photos_are_not_those_of_another(tmp_path, place, order):
+    names = sequences(tmp_path)
+    photos = Photos([tmp_path / place])
+
+    def ask(cam):
+        return photos.find(f"{cam}/img1/000001.jpg").read()
+
+    if order[0] == "cam1":
+        assert ask("cam1") == names["cam1/img1/000001.jpg"]
+        with pytest.raises(DataError, match=r"cam2/img1/000001\.jpg"):
+            ask("cam2")
+    else:
+        ask("cam2")  # nothing tells yet that this is another
+        with pytest.raises(ValueError, match=r"cam2/img1/000001.jpg and cam1/img1/000001.jpg could both only be"):
+            ask("cam1")
+
+
+@pytest.mark.parametrize(
+    ("there", "asked"),
+    [
+        ("sub/a.jpg", "sub\\a.jpg"),
+        ("sub/a.JPG", "sub/a.jpg"),
+        ("sub/a.jpeg", "sub/a.jpg"),
+        ("sub/a.jpg", "./sub//a.JPEG"),
+        ("sub/e\u0301.jpg", "sub/\u00e9.jpg"),  # decomposed on disk, composed in the file
+        ("sub/\u00e9.jpg", "sub/e\u0301.jpg"),
+        ("my photo.jpg", "my%20photo.jpg"),
+        ("my%20photo.jpg", "my%20photo.jpg"),
+        ("patch8/a.jpg", "images/v1/patch8/a.jpg"),
+        ("deep/er/a.jpg", "a.jpg"),
+        ("a.jpg", "other/folder/a.jpg"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["folder", "tar", "parquet"])
+def test_names_that_mean_one_photo_find_it(tmp_path, there, asked, kind):
+    data = jpeg(7)
+    if kind == "folder":
+        (tmp_path / "x" / there).parent.mkdir(parents=True)
+        (tmp_path / "x" / there).write_bytes(data)
+    elif kind == "tar":
+        tar(tmp_path / "x/0.tar", {there: data})
+    else:
+        table(tmp_path / "x/0.parquet", [{"path": there, "image": data}])
+    assert Photos([tmp_path / "x"]).find(asked).read() == data
+
+
+@pytest.mark.parametrize(
+    "name", ["../instances.json", "/etc/passwd", "a/../../x.jpg", "..\\x.jpg", "C:\\x.jpg", "a\0b.jpg", " "]
+)
 def test_names_that_climb_are_refused(places, name):
     for place in ("folder", "tars"):
         with pytest.raises(DataError, match="expected a file name inside the folder of the photos") as error:

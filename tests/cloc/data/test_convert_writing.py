@@ -70,8 +70,8 @@ def slowed(folder, workers, wanted):
     """The conversion with a pause at each photo, and for ever once so many shards are there: kills meet it at work."""
     finished = writing.finished
 
-    def slow(drafts, dropped):
-        for sample in finished(drafts, dropped):
+    def slow(drafts, *counted):
+        for sample in finished(drafts, *counted):
             time.sleep(0.005)
             while len(reports(folder)) >= wanted:
                 time.sleep(0.005)
@@ -173,7 +173,7 @@ def test_a_disk_that_fills_leaves_whole_shards_and_says_how_to_go_on(folder, und
 
 @pytest.mark.multiprocess
 def test_a_worker_that_is_ended_from_outside_is_told(folder, monkeypatch):
-    def killed(drafts, dropped):
+    def killed(*given):
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(writing, "finished", killed)

@@ -59,13 +59,21 @@ def test_what_cannot_be_used_is_counted_by_reason(tmp_path):
         annotation(6, [1, 2, 3]),
         annotation(7, [1, 1, 2, 2], image_id=8),
         annotation(8, [1, 1, 2, 2], category_id=99),
-        annotation(1, [1, 1, 2, 2]),
+        annotation(1, [1, 1, 2, 2]),  # another box under an id that is taken stays
+        annotation(1, [10, 10, 5, 5]),  # the same box once more
+        annotation(9, [0.1, 0.1, 0.4, 0.5]),
+        "text",
+        annotation(10, ["1", "2", "3", "4"], image_id="7", category_id=2.0, iscrowd="0"),
     )
     found = read_coco(write(tmp_path / "i.json", content), tmp_path)
-    assert found.images[0].boxes_xyxy.tolist() == [[10, 10, 15, 15], [90, 40, 100, 50]]
+    assert found.images[0].boxes_xyxy.tolist() == [
+        [10, 10, 15, 15], [90, 40, 100, 50], [1, 1, 3, 3], [1, 2, 4, 6],
+    ]  # fmt: skip
+    assert found.images[0].annotation_ids.tolist() == [1, 5, -9, 10]
+    assert not found.images[0].crowd.any()
     assert found.dropped == Counter(
         nan_box=1, empty_box=1, box_outside=1, box_cut_at_border=1, bad_box=1, unknown_image=1, unknown_category=1,
-        duplicate_id=1,
+        duplicate_id=1, box_of_0_to_1=1, bad_annotation=1,
     )  # fmt: skip
 
 
@@ -87,7 +95,7 @@ def test_captions_go_to_their_images(tmp_path):
     ("content", "message"),
     [
         (None, "expected a COCO instances file, found no file"),
-        ("{", "expected a COCO instances file, got a file that is no JSON"),
+        ("{", "expected a COCO instances file, got text that is no JSON"),
         ({"images": []}, "with the lists images, annotations, categories; got images"),
         ([], "with the lists images, annotations, categories; got list"),
         (instances(width=0), r"images\[0\]: expected whole numbers id, width and height, got \(7, 0, 50\)"),

@@ -78,16 +78,21 @@ def test_a_file_with_a_mark_and_none_at_all(tmp_path):
 
 def hostile_coco(folder):
     rng = np.random.default_rng(3)
-    images = [{"id": int(i), "file_name": f"{i}.jpg", "width": 50, "height": 40} for i in rng.permutation(30)]
+    images = [{"id": int(i), "file_name": f"{i}.jpg", "width": 100, "height": 80} for i in rng.permutation(30)]
     annotations = []
     for number in range(200):
-        box = [round(float(value), 2) for value in rng.uniform(-10, 60, 4)]
+        box = [round(float(value), 2) for value in rng.uniform(-4, 60, 4)]
         annotations.append(
             {"id": number, "image_id": int(rng.integers(0, 34)), "category_id": int(rng.integers(1, 5)), "bbox": box}
             | {"iscrowd": int(rng.integers(0, 2)), "segmentation": [[1, 2, 3]]}
         )
     annotations[50]["id"] = annotations[10]["id"]  # a second time, in another image
+    annotations[51] = annotations[11] | {"id": str(annotations[11]["id"]), "image_id": str(annotations[11]["image_id"])}
     annotations[60] |= {"id": "x"}
+    annotations[61] |= {"id": annotations[12]["id"], "image_id": annotations[12]["image_id"]}
+    del annotations[62]["id"]
+    annotations[63] |= {"bbox": [str(value) for value in annotations[63]["bbox"]], "iscrowd": "0"}
+    annotations[64] = "text"
     annotations[70] |= {"bbox": [1, 2, 3]}
     annotations[80] |= {"image_id": None}
     del annotations[90]["category_id"]
@@ -120,7 +125,10 @@ def test_streamed_annotations_are_those_of_the_whole_file(tmp_path):
     ("content", "message"),
     [
         ({"images": [{"id": 1, "width": 5, "height": 5}]}, r"images\[0\]: expected a new id and a file_name"),
-        ({"images": [{"id": 1, "width": 5, "height": 5, "file_name": "a"}] * 2}, r"images\[1\]: expected a new id"),
+        (
+            {"images": [{"id": 1, "width": 5, "height": 5, "file_name": name} for name in "ab"]},
+            "each of its images shares its id with another photo",
+        ),
         ({"images": [{"id": "a", "width": 5, "height": 5}]}, r"images\[0\]: expected whole numbers id, width"),
         ({"images": [7]}, r"images\[0\]: expected whole numbers"),
         ({"annotations": [{"id": 1}]}, "expected a COCO file with the lists images, annotations; got no image"),
@@ -142,15 +150,15 @@ def test_entries_come_sorted_by_image_and_in_their_order():
     assert grouped.put_image(2, {"name": "b"})
     assert grouped.put_image(1, {"name": "a"})
     assert not grouped.put_image(2, {"name": "c"})
-    for place, (image, entry) in enumerate(
-        [(2, 7), (1, 8), (2, 7), (3, 9), (None, 1), ("2", 2), (1 << 70, 3), (True, 4)]
-    ):
-        grouped.put("row", image, {"place": place}, entry)
+    for place, image in enumerate([2, 1, 2, 3, None, "x", 1 << 70, True, "2"]):
+        grouped.put("row", image, {"place": place})
     assert list(grouped) == [
         ({"name": "a"}, {"row": [(2, {"place": 1})]}),
-        ({"name": "b"}, {"row": [(1, {"place": 0}), (3, {"place": 2})]}),
+        ({"name": "b"}, {"row": [(1, {"place": 0}), (3, {"place": 2}), (9, {"place": 8})]}),
     ]
-    assert (grouped.images, grouped.entries) == (2, {"row": 8})
+    assert (grouped.images, grouped.entries) == (2, {"row": 9})
     assert grouped.unknown("row") == 5
-    assert grouped.repeated("row") == {7: 1}
+    assert grouped.image(1) == {"name": "a"}
+    grouped.take_image(1)
+    assert (grouped.images, grouped.image(1)) == (1, None)
     grouped.close()
