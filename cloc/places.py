@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from cloc.files import read_json
 from cloc.images import Placement
 from cloc.structures import Box
 
@@ -147,11 +148,7 @@ class Places:
                 f"{folder}: no {FILE}, so it is not known how this host writes places; declare it with "
                 "`python -m mllm_bridge.places FOLDER --scale unit --padded`, or train the host with mllm_bridge.tune"
             )
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path}: expected JSON, got something else ({error}); declare it again") from error
-        return cls.from_json(content, str(path))
+        return cls.from_json(read_json(path, "how a host writes places", "declare it again"), str(path))
 
     @classmethod
     def from_json(cls, content: Any, where: str) -> Places:

@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.ablations.plan import Metric, Plan
 from benchmarks.ablations.units import Unit
 from benchmarks.rows import Row
+from cloc.files import read_object
 
 RECORD = "ablation.json"
 SCHEMA = 1
@@ -66,7 +67,7 @@ class Record:
         self._lock = threading.Lock()
         if not self.path.is_file():
             return
-        content = json.loads(self.path.read_text(encoding="utf-8"))
+        content = read_object(self.path, "the record of a plan's runs")
         if content.get("schema") != SCHEMA or content.get("plan_sha256") != plan.sha256:
             raise ValueError(
                 f"{self.path}: holds the runs of another plan, another scale, or of this plan before it was changed; "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import sys
 import time
@@ -19,6 +18,7 @@ from benchmarks.ablations.units import Unit
 from benchmarks.roots import SOURCE
 from benchmarks.rows import RESULTS, read_rows
 from cloc.export import CARD, commit, read_card
+from cloc.files import read_json_lines
 
 TERMS = ("image_text", "region_text", "grounding", "alignment", "giou", "centerness", "word_region")
 """Loss terms that metrics.jsonl may hold."""
@@ -132,7 +132,6 @@ def lines_of(path: Path) -> int:
 def steps_of(path: Path) -> dict[str, int]:
     """How many steps had each loss term."""
     counts = Counter[str]()
-    for line in path.read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
+    for _, entry in read_json_lines(path):
         counts.update(name for name in TERMS if name in entry)
     return dict(counts)

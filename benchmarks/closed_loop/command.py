@@ -20,6 +20,7 @@ from benchmarks.closed_loop.loop import LOOP, Loop, read_loop
 from benchmarks.closed_loop.page import page
 from benchmarks.closed_loop.pseudo_boxes import measure
 from benchmarks.roots import near
+from cloc.files import read_object
 
 QUALITY, TABLE = "pseudo_boxes.json", "closed_loop.md"
 STOPPED = 143
@@ -149,4 +150,4 @@ class Runs:
             partial = file.with_suffix(".partial")
             partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
             partial.replace(file)
-        return json.loads(file.read_text(encoding="utf-8"))["shares"]
+        return read_object(file, "the quality of labels", "remove it")["shares"]

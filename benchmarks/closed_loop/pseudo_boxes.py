@@ -5,7 +5,6 @@ A pseudo-box is right where an object of its name, taken by no more confident bo
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from benchmarks.closed_loop.loop import SPLITS
 from cloc.boxes import iou
 from cloc.data.scenes import WorldSpec, render_scene
 from cloc.data.shards import ShardSet
+from cloc.files import read_object
 from cloc.structures import Region
 
 LEAST_IOU = 0.5
@@ -156,7 +156,7 @@ def groups_of(spec: WorldSpec) -> dict[str, str]:
 
 def spec_of(world: Path) -> WorldSpec:
     """The parameters of a world that is there."""
-    made = json.loads((world / "world.json").read_text(encoding="utf-8"))["made"]
+    made = read_object(world / "world.json", "the card of a world")["made"]
     return WorldSpec(**{name: value for name, value in made.items() if name not in ("by", "renderer", "font")})
 
 

@@ -26,6 +26,7 @@ from benchmarks.metrics.ap_resamples import ap_tallies
 from benchmarks.metrics.intervals import interval
 from benchmarks.metrics.lvis_ap import PROTOCOLS, LvisJudge
 from benchmarks.scoring.detections import read_detections, read_truth
+from cloc.files import read_json
 
 IMAGES, PER_IMAGE, CATEGORIES = 4809, 300, 1203
 SIDE = 640
@@ -95,8 +96,8 @@ def _answers(
 
 def arrays_seconds(truth_file: Path, answers_file: Path) -> tuple[float, float]:
     """From arrays to the figures of all protocols, and from there to their intervals."""
-    truth = read_truth(json.loads(truth_file.read_bytes()))
-    detections, *_ = read_detections(json.loads(answers_file.read_bytes()), truth)
+    truth = read_truth(read_json(truth_file))
+    detections, *_ = read_detections(read_json(answers_file), truth)
     start = time.perf_counter()
     judge, every = LvisJudge(truth, detections), np.ones(CATEGORIES, dtype=bool)
     found = [judge.curves(protocol) for protocol in PROTOCOLS]

@@ -28,6 +28,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, LlavaImageProcessor,
 from transformers import LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, PreTrainedTokenizerFast  # isort: skip
 
 from benchmarks.costs.child import measured
+from cloc.files import read_object
 from cloc.text import clip_tokenizer
 
 SHARD = 2 * 10**9
@@ -141,7 +142,7 @@ def measure(work: Path, layers: int) -> SwapCost:
     out = work / "out"
     words = ["-m", "mllm_bridge.swap", "--mllm", str(host), "--encoder", str(tower), "--out", str(out)]
     used = measured(words)
-    files: dict[str, Any] = json.loads((out / "swap_report.json").read_text(encoding="utf-8"))["files"]
+    files: dict[str, Any] = read_object(out / "swap_report.json")["files"]
     linked = sum(what == "linked" for what in files.values())
     return SwapCost(parameters, size, copied, used.seconds, used.busy_seconds, used.peak_bytes, linked)
 

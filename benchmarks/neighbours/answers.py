@@ -18,6 +18,7 @@ from benchmarks.measuring import export_named
 from benchmarks.neighbours.rendered import world
 from benchmarks.neighbours.side_by_side import compared, kit, our_rows, run, shared_options, tell, theirs
 from benchmarks.roots import MARK
+from cloc.files import read_json, read_json_lines, read_object
 
 PACKAGES = ("lmms-eval", "transformers", "torch", "numpy")
 TASK, TASKS = "scenes_yesno", Path(__file__).with_name("lmms_eval_task")
@@ -38,7 +39,7 @@ def write_questions(made: Path, root: Path) -> int:
     photos, lines = root / "pope" / "images", []
     photos.mkdir(parents=True)
     (root / "pope" / MARK).write_text("Rendered scenes of this kit, no photographs.\n", encoding="utf-8")
-    for entry in json.loads((made / "llava" / "conversations_val.json").read_text(encoding="utf-8")):
+    for entry in read_json(made / "llava" / "conversations_val.json"):
         if entry["kinds"] == ["yesno"]:
             question, answer = (turn["value"] for turn in entry["conversations"])
             name = Path(entry["image"]).name
@@ -65,10 +66,9 @@ def their_answers(python: Path, host: Path, root: Path, out: Path) -> tuple[dict
     results, samples = (sorted((out / "lmms_eval").rglob(name)) for name in ("*results.json", "*samples*.jsonl"))
     if not (results and samples):
         raise ValueError(f"lmms-eval ended well and wrote no results; the reason stands in {out / 'lmms_eval.log'}")
-    told = json.loads(results[-1].read_text(encoding="utf-8"))["results"][TASK]
+    told = read_object(results[-1], "lmms-eval's results")["results"][TASK]
     answers = {}
-    for line in samples[-1].read_text(encoding="utf-8").splitlines():
-        sample = json.loads(line)
+    for _, sample in read_json_lines(samples[-1]):
         answers[sample["doc_id"]] = answer_of(sample)
     return answers, next(value for name, value in told.items() if name.startswith("accuracy,"))
 
@@ -76,7 +76,7 @@ def their_answers(python: Path, host: Path, root: Path, out: Path) -> tuple[dict
 def our_answers(results: Path) -> list[dict]:
     """The lines of `pope`'s predictions in a folder of results."""
     (file,) = (results / "predictions").glob("*.jsonl")
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return [line for _, line in read_json_lines(file)]
 
 
 def answer_of(sample: dict) -> str:

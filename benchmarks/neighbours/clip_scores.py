@@ -7,7 +7,6 @@ stands (`--model local-dir:FOLDER`); ours reads the kit's own export. Scenes are
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from benchmarks.measuring import export_named
 from benchmarks.neighbours.rendered import SPLIT, world, write_captions, write_classes
 from benchmarks.neighbours.side_by_side import Key, compared, kit, our_rows, run, shared_options, tell, theirs
+from cloc.files import read_object
 
 PACKAGES = ("clip-benchmark", "open-clip-torch", "torch", "numpy")
 KS = (1, 5, 10)
@@ -67,7 +67,7 @@ def their_figures(python: Path, model: Path, root: Path, out: Path) -> dict[Key,
         command += ["--split", SPLIT, "--task", TASKS[name], "--model", f"local-dir:{model.resolve()}"]
         command += ["--pretrained", "none", "--no_amp", "--num_workers", "0", "--recall_k", *KS, "--output", file]
         theirs(command, out / f"clip_benchmark-{name}.log")
-        told = json.loads(file.read_text(encoding="utf-8"))["metrics"]
+        told = read_object(file, "CLIP_benchmark's results")["metrics"]
         found |= {ours: told[name_there] for name_there, ours in FIGURES[name].items()}
     return found
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from cloc.data.scenes.build import ensure_scenes
 from cloc.data.scenes.world import WorldSpec
+from cloc.files import read_json
 
 TEMPLATES = ("{c}", "a {c}", "a picture of a {c}")
 SPLIT = "test"
@@ -89,7 +90,7 @@ def write_captions(coco: Path, out: Path) -> tuple[int, int]:
     Returns:
         How many images, and how many were left out.
     """
-    contents = {name: json.loads((coco / "annotations" / name).read_text()) for name in (CAPTIONS, INSTANCES)}
+    contents = {name: read_json(coco / "annotations" / name) for name in (CAPTIONS, INSTANCES)}
     told: dict[int, list[str]] = {}
     for one in contents[CAPTIONS]["annotations"]:
         told.setdefault(one["image_id"], []).append(one["caption"])

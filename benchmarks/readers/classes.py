@@ -10,13 +10,13 @@ name alone. `dataset.json` with `"rendered": true` marks rendered images.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from cloc.data.formats.annotated import load_json
 from cloc.data.shards.card import read_card
 from cloc.data.shards.read import ShardIndex
+from cloc.files import read_object
 
 ENDINGS = ("jpg", "jpeg", "png", "webp")
 NAMES, TEMPLATES = "classnames.txt", "zeroshot_classification_templates.txt"
@@ -161,7 +161,7 @@ def _templates(folder: Path, lists: Path) -> tuple[tuple[str, ...], str]:
     if (folder / TEMPLATES).is_file():
         found = _lines(folder / TEMPLATES)
     elif (lists / LISTS[1]).is_file():
-        found = tuple(json.loads((lists / LISTS[1]).read_text(encoding="utf-8")).get(folder.name, ()))
+        found = tuple(read_object(lists / LISTS[1], "lists of templates").get(folder.name, ()))
     if not found:
         return PLAIN, "no-template"
     odd = [template for template in found if "{c}" not in template]

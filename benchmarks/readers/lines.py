@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from cloc.files import read_json_lines
 
 Entry = dict[str, Any]
 
@@ -24,16 +25,12 @@ def read_lines(file: Path, what: str, fields: Mapping[str, type | tuple[type, ..
     if not file.is_file():
         raise ValueError(f"{file}: expected {what}, found no file; check the path or the data root")
     entries = []
-    for number, raw in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        if not raw.strip():
-            continue
-        try:
-            entry = json.loads(raw)
-        except ValueError as error:
-            raise ValueError(f"{file}:{number}: expected a line of {what}, got no JSON ({error})") from error
+    for number, entry in read_json_lines(file, what):
         lacking = [n for n, kind in fields.items() if not isinstance(entry, dict) or not isinstance(entry.get(n), kind)]
         if lacking:
-            raise ValueError(f"{file}:{number}: expected a line of {what} with {', '.join(lacking)}, got {raw[:80]!r}")
+            raise ValueError(
+                f"{file}:{number}: expected a line of {what} with {', '.join(lacking)}, got {str(entry)[:80]}"
+            )
         entries.append(entry)
     if not entries:
         raise ValueError(f"{file}: expected {what}, got an empty file; download it again")

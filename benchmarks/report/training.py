@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.gallery import Chart, Curve
+from cloc.files import read_json_lines
 
 METRICS = "metrics.jsonl"
 FIELDS = ("loss", "image_text_accuracy", "region_text_accuracy", "gradient_norm")
@@ -37,15 +38,8 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     """The lines of a run's metrics; none where there is no such file. A last line cut short is left out."""
     if not path.is_file():
         return []
-    lines = []
-    for raw in path.read_text(encoding="utf-8").splitlines():
-        try:
-            line = json.loads(raw)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
-            lines.append(line)
-    return lines
+    lines = (line for _, line in read_json_lines(path, "figures of a run", Counter()))
+    return [line for line in lines if isinstance(line, dict) and isinstance(line.get("step"), int)]
 
 
 def _points(lines: Sequence[Mapping[str, float]], field: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from cloc.disk import disk_errors, removed_unless_done
 from cloc.export.reference import reference_of
+from cloc.files import read_object
 from cloc.models.detection_processing import detection_image_processor
 from cloc.models.modeling import ClocModel
 from cloc.models.processing import ClocProcessor, image_processor
@@ -58,11 +59,8 @@ def read_card(folder: Path) -> dict[str, Any]:
     path = Path(folder) / CARD
     if not path.is_file():
         raise ValueError(f"{folder}: no export ({CARD} is missing); expected a folder such as runs/NAME/export")
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: expected a JSON card, got text that cannot be read ({error})") from error
-    if not isinstance(card, dict) or card.get("schema") != 1:
+    card = read_object(path, "the card of an export", "export the run again")
+    if card.get("schema") != 1:
         raise ValueError(f"{path}: expected an object with schema 1; export the run again with this version of the kit")
     return card
 

@@ -9,7 +9,6 @@ word, an adverb, or a verb form after no word that could make a name of it.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections import Counter, defaultdict
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloc import command
+from cloc.files import LARGEST, read_object
 from cloc.phrases import CHUNKERS, Chunker, make_chunker
 
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
@@ -128,7 +128,7 @@ def coco_pairs(captions: Path, instances: Path) -> list[tuple[str, frozenset[str
         for annotation in boxes["annotations"]:
             of_image[annotation["image_id"]].add(names[annotation["category_id"]])
         texts = [(entry["caption"], entry["image_id"]) for entry in told["annotations"]]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{captions}, {instances}: expected COCO's captions_*.json and instances_*.json ({error!r})"
         ) from error
@@ -136,10 +136,7 @@ def coco_pairs(captions: Path, instances: Path) -> list[tuple[str, frozenset[str
 
 
 def _read(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: expected a JSON file of COCO ({error})") from error
+    return read_object(path, "COCO's captions_*.json and instances_*.json", largest=LARGEST)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cloc.data.shards import CARD, ShardEntry, ShardSet, locked, write_shard
+from cloc.data.shards import CARD, ShardEntry, ShardSet, locked, read_card, write_shard
+from cloc.files import read_object
 from cloc.label.shard import Labeller, Tally
 
 JOB = "job.json"
@@ -60,7 +61,7 @@ class WorkFolder:
         if card is None and not path.is_file():
             _write_whole(path, made)
             return
-        there = card["made"] if card else json.loads(path.read_text(encoding="utf-8"))
+        there = card.get("made", {}) if card else read_object(path, "an unfinished job", "remove that folder")
         different = sorted(key for key in {*there, *made} if there.get(key) != made.get(key))
         if different:
             raise ValueError(
@@ -71,7 +72,7 @@ class WorkFolder:
     def reports(self) -> dict[int, dict[str, Any]]:
         """The reports of the finished shards, by number."""
         found = sorted(path for path in self.path.glob("[0-9]*.json") if path.with_suffix(".tar").is_file())
-        return {int(path.stem): json.loads(path.read_text(encoding="utf-8")) for path in found}
+        return {int(path.stem): read_object(path, "the report of a shard", "remove it and its tar") for path in found}
 
     def finish(self, card: Mapping[str, Any]) -> None:
         """Write the card, clear the folder of everything but shards and card, and give it its name.
@@ -83,8 +84,7 @@ class WorkFolder:
 
     def finished_card(self) -> dict[str, Any] | None:
         """The card, where a job was killed after it had written it."""
-        path = self.path / CARD
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return read_card(self.path)
 
     def clear(self, card: Mapping[str, Any]) -> None:
         """Everything but the card and its shards goes, then the folder gets its name."""

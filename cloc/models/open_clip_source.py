@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from open_clip.factory import load_state_dict
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 from transformers import CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig
 
+from cloc.files import read_object
 from cloc.models.layouts import OPEN_CLIP_TEXT, OPEN_CLIP_VISION, Layout
 from cloc.models.sources import OPEN_CLIP_CONFIG, Source, Weights, misfit
 from cloc.models.timm_source import fit_timm, timm_config
@@ -34,8 +34,8 @@ def model_config(source: Source) -> dict[str, Any]:
     if not source.weights:
         file = Path(source.name) / OPEN_CLIP_CONFIG
         try:
-            return json.loads(file.read_text(encoding="utf-8"))["model_cfg"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return read_object(file, "open_clip's config")["model_cfg"]
+        except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"starting weights {source.text}: {file} has no model_cfg ({error})") from error
     config = open_clip.get_model_config(source.name)
     if config is None:
@@ -149,7 +149,7 @@ def normalisation(source: Source) -> tuple[Sequence[float], Sequence[float]] | N
         told: Mapping[str, Any] = get_pretrained_cfg(source.name, source.weights) or {}
     else:
         file = Path(source.name) / OPEN_CLIP_CONFIG
-        told = json.loads(file.read_text(encoding="utf-8")).get("preprocess_cfg") or {}
+        told = read_object(file, "open_clip's config").get("preprocess_cfg") or {}
     return (told["mean"], told["std"]) if "mean" in told and "std" in told else None
 
 

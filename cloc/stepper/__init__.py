@@ -6,7 +6,6 @@ ranks: its share is multiplied by their number first.
 
 from __future__ import annotations
 
-import json
 import math
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch.distributed as dist
 from torch import nn
 
 from cloc import checkpoint, comm
+from cloc.files import read_object
 from cloc.optim import group_rate
 from cloc.stepper.whole import gathered, load_whole, save_whole
 from cloc.structures import Outputs
@@ -228,10 +228,4 @@ def read_deepspeed(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"train.deepspeed: {path} is no file; known: configs/deepspeed/zero{{0,1,2,3}}.json, none, auto"
         )
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"train.deepspeed: {path}: expected JSON ({error})") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"train.deepspeed: {path}: expected a JSON object, got {type(settings).__name__}")
-    return settings
+    return read_object(path, "the settings of DeepSpeed (train.deepspeed)")

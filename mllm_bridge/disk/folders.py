@@ -13,6 +13,8 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 
+from cloc.files import read_object
+
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 LEGAL = ("LICENSE", "LICENCE", "NOTICE")
 """How the names of files begin that go along into every result."""
@@ -70,13 +72,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is no JSON object.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected JSON, got something else ({error}); is the file complete?") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}")
-    return content
+    return read_object(path, "a JSON object", "is the file complete?")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import torch
 
+from cloc.files import parse_object
+
 CHUNK = 16 * 2**20
 """Bytes that are in memory at a time."""
 LONGEST_HEADER = 100_000_000
@@ -83,7 +85,7 @@ def _header(file: Path) -> tuple[dict[str, Stored], dict[str, str]]:
         if not 2 <= length <= min(size - 8, LONGEST_HEADER):
             raise ValueError(_broken(file, f"a header of {length} bytes in a file of {size}"))
         try:
-            content = json.loads(opened.read(length))
+            content = parse_object(opened.read(length), "header")
             told = content.pop("__metadata__", None) or {}
             start = 8 + length
             found = {
@@ -96,7 +98,7 @@ def _header(file: Path) -> tuple[dict[str, Stored], dict[str, str]]:
                 )
                 for key, entry in content.items()
             }
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(_broken(file, f"its header cannot be read: {error!r}")) from error
     for key, tensor in found.items():
         bits = BITS.get(tensor.dtype)

@@ -9,7 +9,6 @@ An entry that cannot be used is left out and counted by reason.
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cloc.data.formats.json_lines import json_rows
+from cloc.files import read_json
 from cloc.structures import Box, DataError
 
 IMAGE, REGION = "<image>", "<region>"
@@ -208,10 +208,8 @@ def _entries(file: Path, skipped: Counter[str]) -> Iterator[Mapping[str, Any]]:
     if file.suffix == ".jsonl":
         yield from json_rows(file, skipped)
         return
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file}: expected JSON ({error}); name a file of JSON lines .jsonl") from error
+    # half of an emoji in one answer is no reason to refuse the others
+    content = read_json(file, "conversations", "name a file of JSON lines .jsonl", 1 << 32, replace_halves=True)
     if not isinstance(content, list):
         raise ValueError(f"{file}: expected a JSON list of conversations, got {type(content).__name__}")
     for entry in content:

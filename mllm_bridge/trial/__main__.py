@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 from transformers.utils.logging import disable_progress_bar
 
+from cloc.files import read_object
 from mllm_bridge import tune
 from mllm_bridge.trial.guessing import box_of_another, name_in_picture
 from mllm_bridge.trial.host import make_host, texts_of, words_of
@@ -53,7 +54,7 @@ def run_one(plan: TrialPlan, arm: Arm, seed: int, out: Path) -> dict:
     """
     file = out / f"{arm}-{seed}.json"
     if file.is_file():
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read_object(file, "the result of a run", "remove it")
     world, started = Path(plan.world), time.monotonic()
     words = words_of(texts_of(world / CONVERSATIONS) + texts_of(world / "llava" / "conversations_regions_val.json"))
     export = Path(plan.exports["clip" if arm == "clip" else "cloc"])

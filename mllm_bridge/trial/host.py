@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +14,7 @@ from tokenizers.pre_tokenizers import Punctuation, Sequence, WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 from transformers import CLIPImageProcessor, CLIPVisionConfig, PreTrainedTokenizerFast
 
+from cloc.files import read_json
 from mllm_bridge.disk.folders import appearing
 from mllm_bridge.hosts import DEFAULT
 from mllm_bridge.hosts.tiny_parts import TinyParts
@@ -48,7 +48,7 @@ def texts_of(file: Path) -> list[str]:
             f"trial: there is no {file}; render the world with `python -m cloc.data.scenes --out WORLD --train 64 "
             "--conversations 16000 --questions 2 --coordinates bins --bins 32`"
         )
-    return [turn["value"] for entry in json.loads(file.read_text(encoding="utf-8")) for turn in entry["conversations"]]
+    return [turn["value"] for entry in read_json(file, "conversations") for turn in entry["conversations"]]
 
 
 def word_tokenizer(words: Iterable[str], context: int) -> PreTrainedTokenizerFast:

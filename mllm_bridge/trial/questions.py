@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cloc.boxes import iou
+from cloc.files import read_json
 from cloc.images import read_photo
 from mllm_bridge.assessing.asker import Asker
 from mllm_bridge.talk.conversations import IMAGE, REGION, Conversation, Turn, read_conversations
@@ -64,7 +65,7 @@ def training_file(world: Path, kinds: Sequence[str], out: Path) -> Path:
     if out.is_file():
         return out
     entries = []
-    for entry in json.loads((world / CONVERSATIONS).read_text(encoding="utf-8")):
+    for entry in read_json(world / CONVERSATIONS, "conversations"):
         kept = [place for place, kind in enumerate(entry["kinds"]) if kind in kinds]
         turns = [turn for place in kept for turn in entry["conversations"][2 * place : 2 * place + 2]]
         if not turns:

@@ -108,7 +108,7 @@ def test_a_mark_beside_questions_or_photos_says_that_they_are_rendered(tmp_path,
             "expected label yes or no, got 'maybe'",
         ),
         ('{"question_id": 1, "image": "a.jpg", "text": "?"}', "with label"),
-        ("no json", "got no JSON"),
+        ("no json", "got text that is no JSON"),
         ("", "got an empty file"),
     ],
 )

@@ -71,7 +71,7 @@ def test_the_convention_lies_in_the_folder(tmp_path):
         with pytest.raises(ValueError, match="expected schema 1, order xyxy"):
             Places.load(tmp_path)
     (tmp_path / "places.json").write_text("{")
-    with pytest.raises(ValueError, match="expected JSON, got something else"):
+    with pytest.raises(ValueError, match="expected how a host writes places, got text that is no JSON"):
         Places.load(tmp_path)
 
 

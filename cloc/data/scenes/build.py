@@ -17,6 +17,7 @@ from cloc.data.scenes.wing import SHUFFLED, plans_of, shuffle_captions, shuffled
 from cloc.data.scenes.world import WorldSpec
 from cloc.data.shards import LOCK, locked
 from cloc.data.shards.card import already_made
+from cloc.files import read_object
 
 WORLD_CARD = "world.json"
 EVALUATION_PARTS = ("coco", "lvis", "refcoco")
@@ -91,7 +92,7 @@ def _make(out: Path, spec: WorldSpec, made: dict[str, Any], workers: int, progre
 def read_world(out: Path) -> dict[str, Any] | None:
     """The card of a whole world, None where there is none."""
     path = Path(out) / WORLD_CARD
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return read_object(path, "the card of a world", "render it again") if path.is_file() else None
 
 
 def _parts(spec: WorldSpec) -> tuple[str, ...]:

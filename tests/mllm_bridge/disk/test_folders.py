@@ -34,7 +34,7 @@ def test_hub_name_gives_the_fetched_folder_and_asks_for_no_pickles(monkeypatch, 
 
 def test_broken_json(tmp_path):
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config.json: expected JSON"):
+    with pytest.raises(ValueError, match=r"config.json: expected a JSON object, got text that is no JSON"):
         read_json(tmp_path / "config.json")
 
 
