@@ -1,14 +1,18 @@
 """Conversations with images, in LLaVA's layout: JSON list or JSON lines in, checked `Conversation`s out.
 
 One entry is `{"id", "image": NAME | [NAMES], "conversations": [{"from": "human" | "gpt" | "system", "value"}],
-"regions"?: [[x0, y0, x1, y1], ...]}`. `<image>` in a human's turn stands for an image, `<region>` in any turn for the
-next of `regions` (xyxy pixels of the original image; `{"box": [...], "image": N}` where there are several images).
+"regions"?: [[x0, y0, x1, y1], ...]}`; the names that other tools give to these fields are read too
+(`cloc.data.formats.llava`). `<image>` in a human's turn stands for an image; where no turn holds one, the images stand
+before the first question. `<region>` in any turn stands for the next of `regions` (xyxy pixels of the original image;
+`{"box": [...], "image": N}` where there are several images).
 An entry that cannot be used is left out and counted by reason.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,10 +20,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cloc.data.formats.json_lines import json_rows
+from cloc.data.formats.llava import IMAGE_FIELDS, image_names, turns_of
 from cloc.files import read_json
 from cloc.structures import Box, DataError
 
 IMAGE, REGION = "<image>", "<region>"
+_ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+"""`http:`, `data:`, `s3:`, and with one letter a drive of another machine."""
 Role = Literal["system", "user", "assistant"]
 ROLES: Mapping[str, Role] = {
     "human": "user",
@@ -115,22 +122,31 @@ class Conversation:
             DataError: it cannot be used.
         """
         key = str(entry.get("id", entry.get("question_id", "")))
-        files = _files(entry.get("image"), images, key)
-        turns = _turns(entry.get("conversations"), key)
+        files = _files(entry, images, key)
+        turns = _turns(turns_of(entry), key)
         if files and not any(IMAGE in turn.text for turn in turns):
             first = next((n for n, turn in enumerate(turns) if turn.role == "user"), 0)
             turns[first] = Turn(turns[first].role, f"{IMAGE}\n" * len(files) + turns[first].text)
         regions = tuple(_place(region, key) for region in entry.get("regions") or ())
-        known = ("id", "image", "conversations", "regions")
+        known = ("id", *IMAGE_FIELDS, "conversations", "messages", "regions")
         return cls(key, files, tuple(turns), regions, {k: v for k, v in entry.items() if k not in known})
 
 
-def _files(named: object, folder: Path, key: str) -> tuple[Path, ...]:
-    names = [] if named is None else list(named) if isinstance(named, (list, tuple)) else [named]
-    if not all(isinstance(name, str) and name for name in names):
-        raise DataError("bad_image_name", f"{key}: expected the name of an image or a list of names, got {named!r}")
-    files = tuple(folder / name for name in names)
-    missing = next((file for file in files if not file.is_file()), None)
+def _files(entry: Mapping[str, Any], folder: Path, key: str) -> tuple[Path, ...]:
+    names = image_names(entry)
+    if isinstance(names, str):
+        told = {name: value for name, value in entry.items() if name not in ("id", "conversations", "messages")}
+        raise DataError(names, f"{key}: expected the name of an image or a list of names in 'image', got {told!r:.200}")
+    names = [name.removeprefix("file://").replace("\\", "/") for name in names]
+    for name in names:
+        if found := _ELSEWHERE.match(name):
+            reason = "windows_drive" if len(found[0]) == 2 else "image_url"
+            raise DataError(reason, f"{key}: expected a file's name below the folder of images, got {name:.200}")
+    try:
+        files = tuple(folder / name for name in names)
+        missing = next((file for file in files if not file.is_file()), None)
+    except (OSError, ValueError) as error:  # too long for a file's name, a zero byte
+        raise DataError("bad_image_name", f"{key}: {error}") from error
     if missing is not None:
         raise DataError("missing_image", f"{key}: there is no image {missing}")
     return files
@@ -150,9 +166,13 @@ def _turns(entries: object, key: str) -> list[Turn]:
     return turns
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _place(region: object, key: str) -> Place:
     box, image = (region.get("box"), region.get("image", 0)) if isinstance(region, Mapping) else (region, 0)
-    numbers = isinstance(box, (list, tuple)) and len(box) == 4 and all(isinstance(v, (int, float)) for v in box)
+    numbers = isinstance(box, (list, tuple)) and len(box) == 4 and all(_is_number(v) for v in box)
     if not numbers or box[2] <= box[0] or box[3] <= box[1] or not isinstance(image, int):
         raise DataError("bad_region", f"{key}: expected a region [x0, y0, x1, y1] in pixels, got {region!r}")
     return Place(tuple(float(value) for value in box), image)

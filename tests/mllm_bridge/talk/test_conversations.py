@@ -3,6 +3,7 @@ import json
 import pytest
 from PIL import Image
 
+from cloc.data.formats.llava import read_conversation
 from mllm_bridge.talk.conversations import Conversation, Place, Turn, read_conversations, told
 from mllm_bridge.talk.questions import answered, read_captioned_boxes, read_questions
 
@@ -147,3 +148,84 @@ def test_ferret_bench_becomes_conversations_on_its_photos(sample_data):
         assert not skipped
         count += len(found)
     assert count == 11
+
+
+def layouts(photo):
+    """Entries as other tools write them, and what becomes of each: the number of photos, or a reason."""
+    asked = [{"from": "human", "value": "What is it?"}, {"from": "gpt", "value": "A golden ring."}]
+    said = [{"role": "user", "content": "<image>What is it?"}, {"role": "assistant", "content": "A ring."}]
+    absolute = str(photo.resolve())
+    return [
+        ({"image": "a.jpg", "conversations": asked}, 1),
+        ({"images": ["a.jpg"], "conversations": asked}, 1),
+        ({"images": "a.jpg", "conversations": asked}, 1),
+        ({"images": [{"path": "a.jpg", "bytes": None}], "messages": said}, 1),
+        ({"images": ["a.jpg"], "messages": said}, 1),
+        ({"image_path": "a.jpg", "conversations": asked}, 1),
+        ({"image_paths": ["a.jpg", "./a.jpg"], "conversations": asked}, 2),
+        ({"image": "a.jpg", "images": ["a.jpg"], "conversations": asked}, 1),
+        ({"image": absolute, "conversations": asked}, 1),
+        ({"image": f"file://{absolute}", "conversations": asked}, 1),
+        ({"image": "sub\\b.jpg", "conversations": asked}, 1),
+        ({"image": "", "conversations": asked}, 0),
+        ({"images": [], "conversations": asked}, 0),
+        ({"image": None, "conversations": asked}, 0),
+        ({"image_id": 7, "conversations": asked}, 0),
+        ({"image": "a.jpg", "images": ["b.jpg"], "conversations": asked}, "several_image_fields"),
+        ({"images": [["a.jpg"]], "conversations": asked}, "bad_image_name"),
+        ({"image": "C:\\photos\\a.jpg", "conversations": asked}, "windows_drive"),
+        ({"image": "http://x.org/a.jpg", "conversations": asked}, "image_url"),
+        ({"image": "data:image/png;base64,xx", "conversations": asked}, "image_url"),
+        ({"image": "gone.jpg", "conversations": asked}, "missing_image"),
+        ({"image": "a" * 5000, "conversations": asked}, "bad_image_name"),
+        ({"image": "a\0.jpg", "conversations": asked}, "missing_image"),
+        ({"video": "a.mp4", "conversations": asked}, "video"),
+        ({"videos": ["a.mp4"], "images": [], "messages": said}, "video"),
+        ({"audios": ["a.wav"], "messages": said}, "audio"),
+        ({"img": "a.jpg", "conversations": asked}, "image_in_another_field"),
+        ({"photo_files": ["a.JPG"], "conversations": asked}, "image_in_another_field"),
+        ({"images": ["a.jpg", "a.jpg"], "messages": said}, "image_markers"),
+    ]
+
+
+def test_other_names_of_the_fields_are_read_or_counted(tmp_path):
+    """A photo that is named is used or counted; it was tuned on as a text without one."""
+    photo = tmp_path / "a.jpg"
+    Image.new("RGB", (8, 8)).save(photo)
+    (tmp_path / "sub").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "sub" / "b.jpg")
+    for entry, expected in layouts(photo):
+        (tmp_path / "c.json").write_text(json.dumps([{"id": 1, **entry}, layouts(photo)[0][0]]))
+        found = read_conversations(tmp_path / "c.json")
+        if isinstance(expected, str):
+            assert dict(found.skipped) == {expected: 1}, entry
+        else:
+            assert (len(found.conversations[0].images), dict(found.skipped)) == (expected, {}), entry
+
+
+BY_NAME = ("missing_image", "image_markers", "bad_image_name", "windows_drive", "image_url")
+
+
+def test_the_converter_reads_the_same_names(tmp_path):
+    photo = tmp_path / "a.jpg"
+    photo.write_bytes(b"")
+    for entry, expected in layouts(photo):
+        found = read_conversation(entry)
+        if isinstance(expected, str) and expected not in BY_NAME:
+            assert found == expected, entry
+        elif expected == 1:
+            assert found.image.endswith(("a.jpg", "b.jpg")), entry
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '[{"id": ' + "9" * 5000 + "}]", "\\ud800", '{"a": NaN}', ""])
+def test_a_hostile_file_is_one_line(tmp_path, content):
+    (tmp_path / "c.json").write_text(content)
+    with pytest.raises(ValueError, match=r"c\.json") as caught:
+        read_conversations(tmp_path / "c.json")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("box", [[0, 0, 1e999, 4], [0, 0, float("nan"), 4], [True, False, 5, 5], ["0", 0, 4, 4]])
+def test_regions_that_are_no_numbers_are_counted(folder, box):
+    (folder / "c.json").write_text(json.dumps([GOOD, {**GOOD, "regions": [box]}]))
+    assert dict(read_conversations(folder / "c.json").skipped) == {"bad_region": 1}
