@@ -86,6 +86,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="TEXT",
         help="how an MLLM is asked for a box, {} standing for the phrase (%(default)s); part of the protocol",
     )
+    made.add_argument(
+        "--region-question",
+        type=with_place,
+        default="What is {}?",
+        metavar="TEXT",
+        help="how an MLLM with region tokens is asked what is in a box, {} standing for the region (%(default)s); part "
+        "of the protocol",
+    )
     made.add_argument("--list", action="store_true", help="list the tasks, what they need and what was found")
     scoring_options(made.add_argument_group("scoring a file of predictions, with no model"))
     return made

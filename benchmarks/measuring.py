@@ -115,6 +115,7 @@ def run_folder(
         "boxes_a_level": given.boxes_a_level,
         "coordinates": given.coordinates,
         "grounding_question": given.grounding_question,
+        "region_question": given.region_question,
         "versions": known.versions,
     }
     if given.resume is None:
@@ -147,7 +148,7 @@ def models(given: argparse.Namespace, device: str, needed: bool) -> list:
         if needed or given.model or given.against:
             raise
         return [Side(NO_MODEL, None, ())]
-    sides, how = [], (given.coordinates, given.grounding_question, given.boxes_a_level)
+    sides, how = [], (given.coordinates, given.grounding_question, given.boxes_a_level, given.region_question)
     for place in places:
         sides.append(load_side(place, device, given.batch_size, *how))
         print(f"model {sides[-1].label}: {place}, {sides[-1].told}")

@@ -24,6 +24,8 @@ CONVENTIONS = {
 """Words of `--coordinates` for hosts that declare nothing: shares, thousandths or pixels of the original image."""
 QUESTION = "Where is {}?"
 """How a box is asked for, with `{}` where the phrase goes."""
+REGION_QUESTION = "What is {}?"
+"""How an MLLM with region tokens is asked what is in a box, with `{}` where the region goes."""
 MAX_NEW_TOKENS = 128
 
 
@@ -52,6 +54,8 @@ class TransformersMllm:
 
     kind = "mllm"
     name = "chat-greedy"
+    answers_regions = False
+    """Whether `answer_regions` works."""
 
     def __init__(
         self,
@@ -63,6 +67,14 @@ class TransformersMllm:
     ) -> None:
         self.model, self.processor = load_foreign(AutoModelForImageTextToText, place, device, same_processor=False)
         self.device, self.batch_size, self.places, self.question = device, batch_size, places, question
+        self.check_template(place)
+
+    def check_template(self, place: object) -> None:
+        """Refuse a processor that does not know how its host is talked to.
+
+        Raises:
+            ValueError: it has no chat template.
+        """
         if getattr(self.processor, "chat_template", None) is None:
             raise ValueError(f"{place}: expected a processor with a chat template, found none; add chat_template.jinja")
 

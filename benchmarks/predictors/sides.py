@@ -14,8 +14,9 @@ from benchmarks.predictors.foreign import ENCODERS, ForeignCrop
 from benchmarks.predictors.kosmos import FAMILY as KOSMOS
 from benchmarks.predictors.kosmos import Kosmos
 from benchmarks.predictors.loading import export_folder, label_of, load_model
-from benchmarks.predictors.mllm import QUESTION, TransformersMllm, declares_places, places_of
+from benchmarks.predictors.mllm import QUESTION, REGION_QUESTION, TransformersMllm, declares_places, places_of
 from benchmarks.predictors.readings import readings_of
+from benchmarks.predictors.region_mllm import RegionMllm, has_regions
 from benchmarks.predictors.rivals import GROUNDED, OWL, GroundedDetector, OwlDetector
 from benchmarks.session import Side
 from cloc.export import CARD, read_card
@@ -32,6 +33,7 @@ def load_side(
     coordinates: str | None = None,
     question: str = QUESTION,
     boxes_a_level: int = A_LEVEL,
+    region_question: str = REGION_QUESTION,
 ) -> Side:
     """Load a model and its readings.
 
@@ -42,18 +44,25 @@ def load_side(
         coordinates: how an MLLM writes a place, one of `CONVENTIONS`; None: as its folder declares, else 0-1.
         question: how an MLLM is asked for the box of a phrase, with `{}` where the phrase goes.
         boxes_a_level: (box, name) pairs of each level of our detector that reach the suppression.
+        region_question: how an MLLM with region tokens is asked what is in a box, with `{}` for the region.
 
     Raises:
         ValueError: the folder is no export and no model of a known family.
     """
-    side = _read_side(place, device, batch_size, coordinates, question, boxes_a_level)
+    side = _read_side(place, device, batch_size, coordinates, question, boxes_a_level, region_question)
     for reading in side.predictors:
         try_out(reading, place)
     return side
 
 
 def _read_side(
-    place: Path | str, device: str, batch_size: int, coordinates: str | None, question: str, boxes_a_level: int
+    place: Path | str,
+    device: str,
+    batch_size: int,
+    coordinates: str | None,
+    question: str,
+    boxes_a_level: int,
+    region_question: str,
 ) -> Side:
     folder = export_folder(place) if isinstance(place, Path) else None
     config = _config(place if folder is None else folder)
@@ -78,8 +87,11 @@ def _read_side(
     if family in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         places = places_of(folder, coordinates)
         assumed = coordinates is None and not declares_places(folder)
-        reading = TransformersMllm(str(source), device, batch_size, places, question)
         told = f"{family}, mllm, coordinates {places.name}{' (assumed: it declares none)' * assumed}"
+        if has_regions(folder):
+            reading = RegionMllm(folder, device, batch_size, places, question, region_question)
+            return Side(label, sha256, [reading], folder, f"{told}, with region tokens")
+        reading = TransformersMllm(str(source), device, batch_size, places, question)
         return Side(label, sha256, [reading], folder, told)
     if folder is None or not ((folder / CARD).is_file() or family == "cloc"):
         known = ", ".join((*ENCODERS, *OWL, *GROUNDED))

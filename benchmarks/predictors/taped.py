@@ -19,11 +19,11 @@ import numpy as np
 from benchmarks import processes
 from benchmarks.predictors.detector import Found
 
-ASKED = ("encode_texts", "encode_images", "encode_regions", "ground", "detect", "answer")
+ASKED = ("encode_texts", "encode_images", "encode_regions", "ground", "detect", "answer", "answer_regions")
 WHOLE = {"detect": 1}
 """Arguments after the first so many go to every chunk as they are (the names of `detect`)."""
 TEXTS_A_CHUNK = 4096
-TEXTS = {"encode_texts": 0, "ground": 1, "detect": 1, "answer": 1}
+TEXTS = {"encode_texts": 0, "ground": 1, "detect": 1, "answer": 1, "answer_regions": 2}
 """Which argument of a question holds its texts: a list of them, or for `ground` one list an image."""
 ON_IMAGES = tuple(name for name in ASKED if name != "encode_texts")
 FIELDS = ("boxes_xyxy", "scores", "labels")
@@ -103,7 +103,7 @@ def write_record(file: Path, answer: Any) -> None:
 
     Args:
         file: ends in `.npz`.
-        answer: an array, or a list of arrays, of texts, or of `Found`.
+        answer: an array, or a list of arrays, of texts, of lists of texts, or of `Found`.
     """
     if isinstance(answer, np.ndarray):
         arrays = {"array": answer}
@@ -134,4 +134,6 @@ def read_record(file: Path, method: str) -> Any:
         if method == "detect":
             return [Found(*(arrays[f"{place}/{field}"] for field in FIELDS)) for place in range(count)]
         items = [arrays[f"{place}/item"] for place in range(count)]
+    if method == "answer_regions":
+        return [[str(text) for text in item] for item in items]
     return [str(item) for item in items] if method == "answer" else items

@@ -1,4 +1,8 @@
-"""`region_recognition`: which of the classes is in a ground-truth box? COCO layout (CLOC section 5.2, RecCOCO)."""
+"""`region_recognition`: which of the classes is in a ground-truth box? COCO layout (CLOC section 5.2, RecCOCO).
+
+An encoder takes the nearest class name. An MLLM with region tokens is asked what its `<region>` is, and the class that
+its answer names first counts; an answer that names none is wrong, and counted.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,17 @@ from benchmarks.metrics.intervals import interval
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
 from benchmarks.roots import FoundSet, coco_files
-from benchmarks.tasks.contract import Measured, Options, Task, expect, name_of
-from benchmarks.tasks.regions import recognise, recognition_gallery, recognition_scores
+from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of
+from benchmarks.tasks.regions import recognise, recognise_in_words, recognition_gallery, recognition_scores
 from cloc.data.formats.annotated import AnnotatedSet, Category
 from cloc.data.formats.coco import read_coco
 
-PROTOCOL = "gt-box/no-template"
+PROTOCOL, REGION_PROTOCOL = "gt-box/no-template", "gt-box/region-prompt/class-named-first"
+METRICS = ("top1", "class_mean")
+NO_REGIONS = (
+    "this MLLM has no region tokens (no regions/ in its folder), so it cannot be asked about a box; train one with "
+    "mllm_bridge.tune and regions.export"
+)
 
 
 class RegionRecognition(Task):
@@ -28,6 +37,7 @@ class RegionRecognition(Task):
     files = "val2017"
     split = "val"
     bare = True
+    kinds = ("encoder", "mllm")
 
     @property
     def needs(self) -> str:
@@ -52,7 +62,15 @@ class RegionRecognition(Task):
 
     def run(self, predictor: Predictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> Measured:
         """See `Task.run`. Categories that never have a box in training get rows of their own."""
-        answers = recognise(predictor, dataset, class_name, options)
+        name, protocol = name_of(found.dataset, dataset.rendered), PROTOCOL
+        if getattr(predictor, "kind", "encoder") == "mllm":
+            if not getattr(predictor, "answers_regions", False):
+                scores = [Score(found.split, f"{REGION_PROTOCOL}/{n}", n, reason=NO_REGIONS) for n in METRICS]
+                return Measured(name, dataset.rendered, scores)
+            answers = recognise_in_words(predictor, dataset, options)
+            protocol = f"{REGION_PROTOCOL}/asked '{predictor.region_question}'"
+        else:
+            answers = recognise(predictor, dataset, class_name, options)
         only = np.array([category.caption_only for category in answers.categories], dtype=bool)
         groups = {found.split: None}
         if only.any():
@@ -61,9 +79,8 @@ class RegionRecognition(Task):
                 f"{found.split}/caption-only": only,
                 f"{found.split}/all": None,
             }
-        scores = recognition_scores(answers, groups, PROTOCOL, options)
-        name, gallery = name_of(found.dataset, dataset.rendered), recognition_gallery(answers)
-        return Measured(name, dataset.rendered, scores, answers.lines(), gallery)
+        scores = recognition_scores(answers, groups, protocol, options)
+        return Measured(name, dataset.rendered, scores, answers.lines(), recognition_gallery(answers))
 
 
 class RegionFit(RegionRecognition):

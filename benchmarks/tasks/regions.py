@@ -6,9 +6,10 @@ highest cosine among all of the set. Crowds are no example and are counted. Lett
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,15 @@ from benchmarks.gallery import Gallery, Shown, boxes_of
 from benchmarks.metrics.accuracy import blind, top1, top1_hits
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
+from benchmarks.predictors.mllm import MllmPredictor
 from benchmarks.tasks.contract import Options, Score, with_limit
 from benchmarks.tasks.photos import NO_EXAMPLE, limited, photo_batches, why_none
 from cloc.data.formats.annotated import AnnotatedImage, AnnotatedSet, Category
+from cloc.text import canonical, concept_name
 
 CROWD = "crowd"
 TOP = 5
+_WORD = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Recognised:
         nearest: (K, TOP) columns of the nearest classes, nearest first, and
         cosine: (K, TOP) their cosines.
         skips: (K,) why a box has no answer, empty text where it has one.
+        said: (K,) answers in words of an MLLM, None of an encoder.
         dropped: annotations that the reader left out, by reason.
         photos_skipped: reason by image id.
     """
@@ -53,6 +58,7 @@ class Recognised:
     skips: NDArray[np.str_]
     dropped: Counter[str]
     photos_skipped: Mapping[int, str]
+    said: list[str] | None = None
 
     def lines(self) -> list[dict[str, Any]]:
         """One JSON object a box, skipped ones with their reason."""
@@ -66,6 +72,9 @@ class Recognised:
             }
             if self.skips[row]:
                 line["skipped"] = str(self.skips[row])
+            elif self.said is not None:
+                named = self.predicted[row]
+                line |= {"answer": self.said[row], "predicted_category_id": int(ids[named]) if named >= 0 else None}
             else:
                 line["predicted_category_ids"] = ids[self.nearest[row]].tolist()
                 line["cosines"] = [round(float(value), 5) for value in self.cosine[row]]
@@ -83,11 +92,50 @@ def recognition_gallery(found: Recognised) -> Gallery:
         row = rows[place]
         image = by_id[int(found.image_ids[row])]
         box = image.boxes_xyxy[image.annotation_ids == found.annotation_ids[row]]
-        truth, answer = (found.categories[kind].name for kind in (found.classes[row], found.predicted[row]))
+        truth = found.categories[found.classes[row]].name
+        answer = found.said[row] if found.said is not None else found.categories[found.predicted[row]].name
         return Shown(image.path, "what is in the box?", truth, answer, asked_xyxy=boxes_of(box), phrase=truth)
 
     right = found.predicted[rows] == found.classes[rows]
     return Gallery(found.annotation_ids[rows], right, lead.astype(np.float64), show)
+
+
+def recognise_in_words(predictor: MllmPredictor, dataset: AnnotatedSet, options: Options) -> Recognised:
+    """Ask an MLLM with region tokens what each box of the set is; its answer is the class that it names first."""
+    categories = tuple(sorted(dataset.categories.values(), key=lambda category: category.id))
+    find = class_finder([category.name for category in categories])
+    blank = _unanswered(dataset, categories, options)
+    first = dict(zip([image.image_id for image in blank.images], _starts(blank.images), strict=True))
+    said, predicted = [""] * len(blank.classes), blank.predicted
+    skipped, title = dict[int, str](), f"{predictor.name} on {dataset.name}"
+    for kept, photos in photo_batches(blank.images, options, title, skipped):
+        free = [~image.crowd for image in kept]
+        boxes = [image.boxes_xyxy[f] for image, f in zip(kept, free, strict=True)]
+        answers = predictor.answer_regions(photos, boxes, [predictor.region_question] * len(kept))
+        for image, is_free, own in zip(kept, free, answers, strict=True):
+            for row, answer in zip(first[image.image_id] + np.flatnonzero(is_free), own, strict=True):
+                said[row], predicted[row] = answer, find(answer)
+    return replace(blank, said=said, skips=_skips(blank.images, skipped), photos_skipped=skipped)
+
+
+def class_finder(names: Sequence[str]) -> Callable[[str], int]:
+    """A function from an answer in words to the place of the class that it names first, -1 where it names none.
+
+    Names are compared as canonical words; where one name begins another (`fire` and `fire hydrant`), the longer counts.
+    """
+    words = {" ".join(_WORD.findall(canonical(concept_name(name)))): place for place, name in enumerate(names)}
+    longest = max((len(name.split()) for name in words), default=0)
+
+    def find(answer: str) -> int:
+        told = _WORD.findall(canonical(answer))
+        for start in range(len(told)):
+            for length in range(min(longest, len(told) - start), 0, -1):
+                place = words.get(" ".join(told[start : start + length]))
+                if place is not None:
+                    return place
+        return -1
+
+    return find
 
 
 def recognise(
@@ -95,15 +143,11 @@ def recognise(
 ) -> Recognised:
     """Ask for the class of every box of the set; one image encoding for all boxes of an image, where it can."""
     categories = tuple(sorted(dataset.categories.values(), key=lambda category: category.id))
-    column = {category.id: index for index, category in enumerate(categories)}
     texts = predictor.encode_texts([prompt(category) for category in categories])
-    images = limited(dataset.images, options)
-    skipped: dict[int, str] = {}
-    counts = [len(image.category_ids) for image in images]
-    first = dict(zip([image.image_id for image in images], np.cumsum(counts) - counts, strict=True))
-    total, top = sum(counts), min(TOP, len(categories))
-    nearest, cosine = np.full((total, top), -1, dtype=np.int64), np.zeros((total, top), dtype=np.float32)
-    predicted = np.full(total, -1, dtype=np.int64)
+    blank = _unanswered(dataset, categories, options)
+    images, nearest, cosine, predicted = blank.images, blank.nearest, blank.cosine, blank.predicted
+    skipped, top = dict[int, str](), nearest.shape[1]
+    first = dict(zip([image.image_id for image in images], _starts(images), strict=True))
     for kept, photos in photo_batches(images, options, f"{predictor.name} on {dataset.name}", skipped):
         free = [~image.crowd for image in kept]
         embeds = predictor.encode_regions(photos, [i.boxes_xyxy[f] for i, f in zip(kept, free, strict=True)])
@@ -114,19 +158,37 @@ def recognise(
                 predicted[at] = top1(similarity)
                 nearest[at] = np.argsort(-similarity, axis=1, kind="stable")[:, :top]
                 cosine[at] = np.take_along_axis(similarity, nearest[at], axis=1)
+    return replace(blank, skips=_skips(images, skipped), photos_skipped=skipped)
+
+
+def _unanswered(dataset: AnnotatedSet, categories: tuple[Category, ...], options: Options) -> Recognised:
+    """Every box that is asked for, without an answer yet."""
+    column = {category.id: index for index, category in enumerate(categories)}
+    images = limited(dataset.images, options)
+    total, top = sum(len(image.category_ids) for image in images), min(TOP, len(categories))
     return Recognised(
         categories=categories,
         images=images,
         image_ids=np.repeat([i.image_id for i in images], [len(i.category_ids) for i in images]).astype(np.int64),
         annotation_ids=_joined([image.annotation_ids for image in images]),
         classes=np.array([column[c] for image in images for c in image.category_ids.tolist()], dtype=np.int64),
-        predicted=predicted,
-        nearest=nearest,
-        cosine=cosine,
-        skips=np.array([_skip(c, skipped.get(i.image_id)) for i in images for c in i.crowd.tolist()], dtype=np.str_),
+        predicted=np.full(total, -1, dtype=np.int64),
+        nearest=np.full((total, top), -1, dtype=np.int64),
+        cosine=np.zeros((total, top), dtype=np.float32),
+        skips=_skips(images, {}),
         dropped=Counter(dataset.dropped),
-        photos_skipped=skipped,
+        photos_skipped={},
     )
+
+
+def _starts(images: list[AnnotatedImage]) -> NDArray[np.int64]:
+    """Row of each image's first box."""
+    counts = np.array([len(image.category_ids) for image in images], dtype=np.int64)
+    return np.cumsum(counts) - counts
+
+
+def _skips(images: list[AnnotatedImage], skipped: Mapping[int, str]) -> NDArray[np.str_]:
+    return np.array([_skip(c, skipped.get(i.image_id)) for i in images for c in i.crowd.tolist()], dtype=np.str_)
 
 
 def _joined(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -165,7 +227,9 @@ def recognition_scores(
             continue
         images, unseen = found.image_ids[scored], blind(classes, len(found.categories))
         plain, by_class = Tally.of(images, hits), Tally.of(images, hits, classes)
-        facts = {"skipped": skipped, "chance": unseen.chance}
+        mute = int((found.predicted[scored] < 0).sum())
+        why = f"answers that name no class, counted as wrong: {mute:,} of {len(classes):,}" if mute else None
+        facts = {"skipped": skipped, "chance": unseen.chance, "reason": why}
         scores.append(Score(split, top1_name, "top1", plain, constant=unseen.constant_top1, **facts))
         scores.append(Score(split, mean_name, "class_mean", by_class, constant=unseen.constant_class_mean, **facts))
     return scores
