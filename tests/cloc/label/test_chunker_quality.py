@@ -51,7 +51,7 @@ def test_the_command_measures_files_and_tells_mistakes(tmp_path, capsys):
     assert main([*command[:3], str(tmp_path / "other")]) == 2
     assert "expected COCO's captions_*.json and instances_*.json" in capsys.readouterr().err
     assert main([*command[:3], str(tmp_path / "nothing")]) == 2
-    assert "expected a JSON file of COCO" in capsys.readouterr().err
+    assert "expected COCO's captions_*.json" in capsys.readouterr().err
 
 
 @pytest.mark.photos
