@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks.plain import plain
 from benchmarks.roots import data_root, roots
+from cloc.command import printable
 
 DESCRIPTION = """\
 Score a model on regions (recognition, retrieval, referring, detection): an export of this kit, an encoder or a detector
@@ -205,7 +206,7 @@ def score_predictions(given: argparse.Namespace) -> int:
     rows, charts = score_with_charts(Asked(*files, given.protocol or (), given.fixed_ap_k, given.plus_one, *more))
     with out_folder(given.out) as folder:
         path, report = write_rows(rows, folder), write_report(Story((), rows, charts=charts), folder)
-    print(f"{summary(rows)}\n\nresults: {path}\nreport: {report}")
+    print(printable(f"{summary(rows)}\n\nresults: {path}\nreport: {report}"))
     return 0
 
 
@@ -220,7 +221,7 @@ def listing(given: argparse.Namespace) -> int:
         found = task.find(where)
         for one in found:
             place = f" at {one.file}" if one.file.name else ""
-            print(f"  found {one.dataset} {one.split}{place}")
+            print(printable(f"  found {one.dataset} {one.split}{place}"))
         if not found:
             print("\n".join(f"  not found: {place}" for place in task.places(where)))
     return 0

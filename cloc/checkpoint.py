@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from cloc.command import printable
 from cloc.disk import disk_errors
 from cloc.files import read_object
 
@@ -41,7 +42,7 @@ def _step_of(path: Path) -> int | None:
 
 
 def _warn(line: str) -> None:
-    print(f"warning: {line}", file=sys.stderr, flush=True)
+    print(printable(f"warning: {line}"), file=sys.stderr, flush=True)
 
 
 def _numbered(folder: Path) -> list[Path]:

@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cloc.command import printable
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
@@ -117,7 +119,7 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     # 3. say what will happen
     if comm.is_main():
         known = config, model, sources, notes, folder, first_step, device, deepspeed, build.num_samples(config, sources)
-        print("\n".join(preflight.lines(*known) + warnings), flush=True)
+        print(printable("\n".join(preflight.lines(*known) + warnings)), flush=True)
 
     # 4. train
     optim, train, state = config.optim, config.train, {"world": comm.world_size(), "threads": torch.get_num_threads()}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from transformers.utils.logging import disable_progress_bar
 
+from cloc.command import printable
 from cloc.places import Places
 from mllm_bridge.assessing.asker import Asker
 from mllm_bridge.assessing.measures import captions, grounding
@@ -81,9 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(f"--count: expected 2 or more, got {asked.count}")
         found = run(asked)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         return 2
-    print(*found.lines, sep="\n")
+    print(*map(printable, found.lines), sep="\n")
     if asked.out is not None:
         write_json(asked.out, {"schema": 1, "host": str(asked.host), **found.figures})
     return 0

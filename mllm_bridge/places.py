@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+from cloc.command import printable
 from cloc.places import FILE, Places, Scale
 
 
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(f"{asked.folder}: expected a host's folder with a config.json")
         Places(asked.scale, asked.padded, asked.digits, asked.bins).save(asked.folder)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         return 2
     print(f"written: {asked.folder / FILE}")
     return 0

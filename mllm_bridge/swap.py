@@ -15,6 +15,7 @@ from typing import Any
 
 from transformers.utils.logging import disable_progress_bar
 
+from cloc.command import printable
 from cloc.device import find_device
 from cloc.export import next_numbered
 from mllm_bridge.disk.folders import appearing, require_free
@@ -229,10 +230,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             link=not asked.copy,
             device=asked.device,
             seed=asked.seed,
-            say=lambda line: print(line, flush=True),
+            say=lambda line: print(printable(line), flush=True),
         )
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         return 2
     print(f"written: {report.out} (swap_report.json and README.md lie in it)")
     return 0

@@ -17,6 +17,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cloc.command import printable
+
 if TYPE_CHECKING:
     from cloc.stepper import Stepper
     from mllm_bridge.tuning.settings import TuneConfig
@@ -139,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return run(options)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         return 2
     except FloatingPointError as error:
         print(f"stopped: {error}", file=sys.stderr)

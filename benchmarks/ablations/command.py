@@ -24,6 +24,7 @@ from benchmarks.ablations.scaling import scaled
 from benchmarks.ablations.table import markdown
 from benchmarks.ablations.units import Unit, base_lengths, make_units
 from benchmarks.roots import near
+from cloc.command import printable
 
 TABLE = "ablation.md"
 
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None, launcher: Launcher | None = Non
             raise ValueError(f"--jobs: expected a whole number of at least 1, got {given.jobs}")
         return ablate(given, launcher)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         return 2
     except Stopped:
         print("stopped; the same command goes on from here", file=sys.stderr)

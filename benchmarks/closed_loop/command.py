@@ -20,6 +20,7 @@ from benchmarks.closed_loop.loop import LOOP, Loop, read_loop
 from benchmarks.closed_loop.page import page
 from benchmarks.closed_loop.pseudo_boxes import measure
 from benchmarks.roots import near
+from cloc.command import printable
 from cloc.files import read_object
 
 QUALITY, TABLE = "pseudo_boxes.json", "closed_loop.md"
@@ -62,10 +63,10 @@ def main(arguments: Sequence[str] | None = None, launcher: Launcher | None = Non
         print(Runs(loop, out, given.scale, launcher or Launcher()).all())
         print(f"table: {out / TABLE}")
     except StepError as error:
-        print(f"failed: {error}", file=sys.stderr)
+        print(printable(f"failed: {error}"), file=sys.stderr)
         return 1
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         return 2
     except Stopped:
         print("stopped; the same command goes on from here", file=sys.stderr)

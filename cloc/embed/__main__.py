@@ -178,7 +178,11 @@ def run(options: argparse.Namespace) -> None:
     reasons = dropped + Counter(reason.partition(":")[0] for reason in skipped.values())
     if reasons:
         told_reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
-        print(f"left out or cut, by reason: {told_reasons}" + (f"; first image: {min(skipped)}" if skipped else ""))
+        print(
+            command.printable(
+                f"left out or cut, by reason: {told_reasons}" + (f"; first image: {min(skipped)}" if skipped else "")
+            )
+        )
 
 
 def main(arguments: list[str]) -> int:

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerBase
 
+from cloc.command import printable
 from cloc.disk import disk_errors, removed_unless_done
 from cloc.export.reference import reference_of
 from cloc.files import read_object
@@ -82,7 +83,7 @@ def newest_export(runs: Path = Path("runs"), objective: str | None = None) -> Pa
         try:
             cards[path.parent] = read_card(path.parent)
         except ValueError as error:
-            print(f"warning: left out: {error}", file=sys.stderr)
+            print(printable(f"warning: left out: {error}"), file=sys.stderr)
     fits = {
         f: c
         for f, c in cards.items()

@@ -92,7 +92,7 @@ def _label(args: argparse.Namespace) -> None:
         raise ValueError(
             f"{command.told(error)}; put it right and run the same command again: what is finished stays"
         ) from error
-    print(report(done))
+    print(command.printable(report(done)))
     print(f"{len(done.card['shards'])} shards: {args.out}")
 
 

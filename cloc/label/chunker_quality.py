@@ -160,7 +160,11 @@ def _tell(args: argparse.Namespace) -> None:
     )
     print(f"recall of mentioned categories: {found.recall:.4f} ({found.recalled:,} of {found.mentioned:,})")
     print(f"junk by form: {found.junk_rate:.4f} ({found.junk:,} of {found.phrases:,})")
-    print("missed:", ", ".join(f"{name} {count}" for name, count in found.missed.most_common(8)) or "nothing")
+    print(
+        command.printable(
+            "missed: " + (", ".join(f"{name} {count}" for name, count in found.missed.most_common(8)) or "nothing")
+        )
+    )
 
 
 if __name__ == "__main__":

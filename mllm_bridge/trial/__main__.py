@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 from transformers.utils.logging import disable_progress_bar
 
+from cloc.command import printable
 from cloc.files import read_object
 from mllm_bridge import tune
 from mllm_bridge.trial.guessing import box_of_another, name_in_picture
@@ -122,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 (asked.out / "table.md").write_text(text, encoding="utf-8")
                 print(f"{arm}, seed {seed}: done\n{text}", flush=True)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         return 2
     result = {"schema": 1, "rendered": True, "guessing": guesses, "rows": rows}
     (asked.out / "trial.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -1,6 +1,7 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,6 +12,8 @@ from transformers import AutoModel, AutoProcessor
 from cloc.data.shards import lock
 from cloc.embed import __main__ as embed
 from cloc.embed.best_texts import read_texts
+from cloc.embed.prompt_boxes import PromptBoxes, match, read_prompt_boxes
+from cloc.images import read_photo
 
 BOXES = {"a.png": [[5, 5, 30, 25], [0, 0, 50, 30]], "b.png": [[2, 3, 20, 20]], "c.png": []}
 SIZES = {"a.png": (50, 30), "b.png": (30, 44), "c.png": (32, 32)}
@@ -312,3 +315,53 @@ def test_two_calls_with_one_output_do_not_meet(export, pictures, tmp_path, capsy
     with lock.locked(tmp_path / "v.csv.parts", "unheard"):
         assert embed.main([str(pictures), "--out", str(out), "--model", str(export)]) == 2
     assert "another process is writing it" in capsys.readouterr().err
+
+
+def test_the_told_size_decides_the_frame_of_boxes_and_repeated_names_are_refused(tmp_path):
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo = tmp_path / "phone.jpg"
+    Image.new("RGB", (50, 30)).save(photo, exif=exif)
+    tall, wide = [[0.0, 0.0, 30.0, 50.0]], [[0.0, 0.0, 50.0, 30.0]]
+    for boxes, size, right in ((tall, None, (30, 50)), (tall, (30, 50), (30, 50)), (wide, (50, 30), (50, 30))):
+        told = PromptBoxes(np.array(boxes), size)
+        image = read_photo(photo, told.size)
+        assert image.size == right
+        told.check("phone.jpg", *image.size)
+    with pytest.raises(ValueError, match=r"they would fit 50 x 30: boxes without a size are in the frame that viewers"):
+        PromptBoxes(np.array(wide)).check("phone.jpg", *read_photo(photo).size)
+    entries = [{"id": number, "file_name": "a.png", "width": 50, "height": 30} for number in (1, 2)]
+    found = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]}]
+    file = tmp_path / "boxes.json"
+    file.write_text(json.dumps({"images": entries, "annotations": found, "categories": [{"id": 1, "name": "cat"}]}))
+    with pytest.raises(ValueError, match=r"two of its images have the file_name a\.png; name each with its folder"):
+        read_prompt_boxes(file)
+
+
+def test_names_match_by_their_whole_normalised_path(tmp_path):
+    images = [tmp_path / "cam1" / "1.jpg", tmp_path / "cam2" / "1.jpg", tmp_path / "2.jpg"]
+    told, file = PromptBoxes(np.zeros((0, 4))), Path("boxes.jsonl")
+    for name in ("cam2/1.jpg", "cam2\\1.jpg", "./cam2/1.jpg", "cam1/../cam2/1.jpg", str(images[1])):
+        assert match({name: told}, images, file) == {images[1]: told}
+    for name in ("cam3/1.jpg", "x2.jpg", "", ".", "/"):
+        with pytest.raises(ValueError, match=r"1 of its 1 images are not among the 3 given"):
+            match({name: told}, images, file)
+    with pytest.raises(ValueError, match=r"1\.jpg fits .* name it with its folder"):
+        match({"1.jpg": told}, images, file)
+    with pytest.raises(ValueError, match=r"2\.jpg and \./2\.jpg are both .*2\.jpg; give all boxes"):
+        match({"2.jpg": told, "./2.jpg": told}, images, file)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"image": 3, "boxes": []}', '{"image": "a", "boxes": [], "width": 1e400, "height": 3}', "[" * 5000, "[1]", "3",
+     '{"image": "a", "boxes": {"x": 1}}',
+     '{"image": "a", "boxes": [[1, 2, "x", 4]]}', '{"image": "\\ud800", "boxes": []}'],
+)  # fmt: skip
+def test_a_line_that_is_none_is_named(line, tmp_path):
+    file = tmp_path / "boxes.jsonl"
+    file.write_text("\n" + line)
+    with pytest.raises(ValueError, match=r"boxes\.jsonl:2: expected [^\n]*\Z"):
+        read_prompt_boxes(file)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cloc.data.collate import decoded
 from cloc.data.convert import writing
 from cloc.data.convert.drafts import Draft, sample_of
 from cloc.data.convert.pairs import convert_pairs
@@ -235,6 +236,41 @@ def test_the_size_that_is_told(tmp_path, frame, told, reason):
         with pytest.raises(DataError) as error:
             sample_of(given, Counter())
         assert error.value.reason == reason
+
+
+@pytest.mark.parametrize("frame", ["pixels", "unit"])
+@pytest.mark.parametrize(
+    ("orientation", "told", "wanted"),
+    [
+        (6, (40, 20), (40, 20)),  # as it is stored
+        (6, (20, 40), (20, 40)),  # as viewers show it
+        (3, (40, 20), (40, 20)),
+        (1, (20, 40), "image_with_swapped_sides"),
+        (6, (21, 20), "image_of_other"),
+    ],
+)
+def test_the_told_size_decides_the_frame_of_a_turned_photo(tmp_path, frame, orientation, told, wanted):
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (40, 20)).save(buffer, "JPEG", exif=exif)
+    given = draft(tmp_path, buffer.getvalue(), frame=frame, size=told, regions=(Region((0, 0, 1, 1), "x"),))
+    if isinstance(wanted, tuple):
+        made = sample_of(given, Counter())
+        assert (made.width, made.height) == wanted
+        assert decoded(made).size == wanted
+        assert made.regions[0].box == ((0, 0, *wanted) if frame == "unit" else (0, 0, 1, 1))
+        assert made.image == buffer.getvalue()
+    else:
+        with pytest.raises(DataError) as error:
+            sample_of(given, Counter())
+        assert error.value.reason.startswith(wanted)
+
+
+def test_of_a_phones_two_pictures_the_first_is_kept(tmp_path):
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 20), "red").save(buffer, "MPO", save_all=True, append_images=[Image.new("RGB", (40, 20))])
+    made = sample_of(draft(tmp_path, buffer.getvalue(), frame="pixels", size=(40, 20)), Counter())
+    assert (made.image_format, decoded(made).getpixel((3, 3))[0] > 200) == ("jpg", True)
 
 
 def png_claiming(width, height):
