@@ -70,6 +70,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     plan.add_argument("--plan", action="store_true", help="print parameters, work, memory and time, and end")
     plan.add_argument("--devices", type=int, default=1, metavar="N", help="devices to plan for (default: %(default)s)")
     plan.add_argument("--zero", type=int, default=0, choices=range(4), help="ZeRO stage to plan for (default: 0)")
+    plan.add_argument(
+        "--device-memory",
+        type=float,
+        metavar="GIB",
+        help="of one device (default: this machine's, or its accelerator's)",
+    )
     plan.add_argument("--no-measure", action="store_true", help="plan without timing a few steps on this machine")
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # the deepspeed launcher adds it
     return parser.parse_intermixed_args(arguments)  # overrides may stand before and after options
@@ -233,11 +239,24 @@ def export_unfinished(options: argparse.Namespace) -> None:
 
 def print_plan(options: argparse.Namespace) -> int:
     """Say what the recipe costs; 0."""
+    from tqdm import tqdm
+
     from cloc.planning import plan_lines
 
     config = config_of(options)
-    for line in plan_lines(config, options.devices, options.zero, not options.no_measure):
-        print(line, flush=True)
+    bar = tqdm(bar_format="planning: {desc} [{elapsed}]", leave=False, disable=None)
+    with bar:
+        lines = plan_lines(
+            config,
+            options.devices,
+            options.zero,
+            not options.no_measure,
+            options.device_memory,
+            bar.set_description_str,
+        )
+        for line in lines:
+            bar.clear()
+            print(line, flush=True)
     return 0
 
 

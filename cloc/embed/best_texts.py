@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,9 @@ def read_texts(given: str) -> list[str]:
     texts = [text for text in texts if text]
     if not texts:
         raise ValueError(f'--texts {given}: expected texts, got none; write --texts "cat, dog" or name a .txt file')
-    twice = (
-        next((text for place, text in enumerate(texts) if text in texts[:place]), None) if len(texts) < 10_000 else None
-    )
-    if twice is not None:
-        raise ValueError(f"--texts {given}: {twice!r} stands there more than once; give each text once")
+    twice = [text for text, count in Counter(texts).items() if count > 1]
+    if twice:
+        raise ValueError(f"--texts {given}: {twice[0]!r} stands there more than once; give each text once")
     return texts
 
 

@@ -11,7 +11,8 @@ from cloc import comm
 from cloc.config import Config
 from cloc.device import find_device
 from cloc.planning.dry_step import DryStep
-from cloc.planning.memory import Memory, dry_steps, memory_of, room, what_helps
+from cloc.planning.known import with_known_shapes
+from cloc.planning.memory import Memory, Say, dry_steps, fewest_devices, memory_of, room, silent, what_helps
 from cloc.planning.seen import Kind, kinds_of
 from cloc.planning.shapes import Shapes
 from cloc.planning.trial import Trial
@@ -55,11 +56,10 @@ def loss_flops(config: Config, kind: Kind) -> float:
     return 4 * products + 5 * products * kind.shapes.prompts**2
 
 
-def costs_of(config: Config, devices: int) -> list[Cost]:
+def costs_of(config: Config, kinds: Sequence[Kind], devices: int, say: Say = silent) -> list[Cost]:
     """What every kind of step costs one of the devices."""
-    kinds = kinds_of(config)
     costs = []
-    for kind, step in zip(kinds, dry_steps(config, kinds, devices), strict=True):
+    for kind, step in zip(kinds, dry_steps(config, kinds, devices, say=say), strict=True):
         images = max(kind.batch_size // devices, 1)
         again = step.forward_flops if config.train.cached else 0
         work = (step.flops + step.teacher_flops + again) / images + loss_flops(config, kind)
@@ -67,8 +67,18 @@ def costs_of(config: Config, devices: int) -> list[Cost]:
     return costs
 
 
-def plan_lines(config: Config, devices: int, zero: int, measure: bool) -> Iterator[str]:
-    """The plan, line by line.
+def plan_lines(
+    config: Config, devices: int, zero: int, measure: bool, memory: float | None = None, say: Say = silent
+) -> Iterator[str]:
+    """The plan, line by line; no network is needed.
+
+    Args:
+        config: the recipe.
+        devices: to plan for.
+        zero: the ZeRO stage, 0 for plain torch.
+        measure: time a few steps on this machine.
+        memory: GiB of one device; None for that of this machine.
+        say: told what is being worked out, for a progress line.
 
     Raises:
         ValueError: a batch does not divide among the devices, or the objective knows no ZeRO.
@@ -77,7 +87,13 @@ def plan_lines(config: Config, devices: int, zero: int, measure: bool) -> Iterat
         raise ValueError(f"--devices {devices}: expected a divisor of the batch of {config.batch_size:,} samples")
     if zero and config.alternates:
         raise ValueError(f"--zero {zero}: objective {config.objective} runs in plain torch only; leave --zero out")
-    costs = costs_of(config, devices)
+    if memory is not None and not 0 < memory < 2**20:
+        raise ValueError(f"--device-memory {memory}: expected GiB of one device, such as 80")
+    config, notes = with_known_shapes(config)
+    yield from notes
+    say("reading what the batches look like")
+    kinds = kinds_of(config)
+    costs = costs_of(config, kinds, devices, say)
     counts = costs[0].step.parameters
     parts = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in counts.items())
     yield f"parameters  {sum(counts.values()) / 1e6:.1f} M: {parts}"
@@ -85,7 +101,7 @@ def plan_lines(config: Config, devices: int, zero: int, measure: bool) -> Iterat
         yield f"texts       {_named(cost)}{cost.kind.shapes.told()} ({cost.kind.whence})"
     for cost in costs:
         yield _work_line(config, cost)
-    yield from _memory_lines(config, costs, devices, zero)
+    yield from _memory_lines(config, costs, devices, zero, memory, say)
     samples = config.steps * config.batch_size * config.train.accumulation
     if len(costs) > 1:
         samples = round(sum(cost.samples(config) for cost in costs))
@@ -94,7 +110,7 @@ def plan_lines(config: Config, devices: int, zero: int, measure: bool) -> Iterat
     if not measure:
         yield "rate        not measured (--no-measure)"
         return
-    yield from _time_lines(config, costs, devices)
+    yield from _time_lines(config, costs, devices, say)
 
 
 def _named(cost: Cost) -> str:
@@ -113,7 +129,9 @@ def _work_line(config: Config, cost: Cost) -> str:
     return line
 
 
-def _memory_lines(config: Config, costs: Sequence[Cost], devices: int, zero: int) -> Iterator[str]:
+def _memory_lines(
+    config: Config, costs: Sequence[Cost], devices: int, zero: int, gib: float | None, say: Say
+) -> Iterator[str]:
     memories: list[tuple[Memory, Cost]] = [(memory_of(cost.step, devices, zero), cost) for cost in costs]
     memory, cost = max(memories, key=lambda one: one[0].total)
     stage = f"ZeRO {zero}" if zero else "plain torch or ZeRO 0"
@@ -124,17 +142,26 @@ def _memory_lines(config: Config, costs: Sequence[Cost], devices: int, zero: int
         f"states {memory.states / 2**30:,.2f}, gradients and activations {memory.working / 2**30:,.2f}"
     )
     device = find_device(config.run.device, "run.device")
-    there = room(device, 1)
+    there, named = (room(device, 1), f"this {device}") if gib is None else (int(gib * 2**30), "the device")
     if memory.total > there:
         yield (
-            f"            does not fit the {there / 2**30:,.1f} GiB of this {device}; what helps: "
+            f"            does not fit the {there / 2**30:,.1f} GiB of {named}; what helps: "
             f"{what_helps(config, devices, zero)}"
         )
+    kinds, known = [cost.kind for cost in costs], {devices: memory.total}
+    fewest = fewest_devices(config, kinds, zero, there, known, say)
+    yield (
+        f"            fits {there / 2**30:,.1f} GiB each ({named}) from {fewest} device(s) on"
+        if fewest is not None
+        else f"            no number of devices that divides the batch fits {there / 2**30:,.1f} GiB each ({named})"
+        + ("; ZeRO shares the states (--zero 1 to 3)" if zero < 3 and not config.alternates else "")
+    )
 
 
-def _time_lines(config: Config, costs: Sequence[Cost], devices: int) -> Iterator[str]:
+def _time_lines(config: Config, costs: Sequence[Cost], devices: int, say: Say) -> Iterator[str]:
     days = 0.0
     for cost in costs:
+        say(f"timing {MEASURED_STEPS + 1} steps{' of ' + cost.kind.name if cost.kind.name else ''} on this machine")
         rate, images, device = measured_rate(config, cost)
         days += cost.samples(config) / rate / 86400
         told = f"{rate:,.2f} samples a second on one {device}, measured with batches of {images}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +21,11 @@ BUCKET = 500_000_000 * 4
 """Bytes that DeepSpeed takes under ZeRO 1 and 2 where its JSON names no `reduce_bucket_size`."""
 TOLERANCE = 0.15
 """How far the plan may be off: only what exceeds a device by more is refused."""
+
+
+MOST_DEVICES = 65_536
+"""Most devices that a plan thinks of."""
+Say = Callable[[str], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +46,52 @@ class Memory:
         return self.states + self.working
 
 
-def dry_steps(config: Config, kinds: Sequence[Kind], devices: int, count: bool = True) -> list[DryStep]:
+def silent(what: str) -> None:
+    """For whoever wants no progress."""
+
+
+def dry_steps(
+    config: Config, kinds: Sequence[Kind], devices: int, count: bool = True, say: Say = silent
+) -> Iterator[DryStep]:
     """The step of one device for every kind; without `count` only its memory, in half the time."""
     model_config = build.make_model_config(config, build.make_tokenizer(config))
     form, bf16 = Form(config.loss.form, config.loss.chunk), config.run.precision == "bf16"
     taught, recompute = config.loss.distillation > 0, config.train.activation_checkpointing
-    return [
-        dry_step(
-            model_config,
-            kind.shapes.resized(max(kind.batch_size // devices, 1)),
-            form,
-            bf16,
-            recompute,
-            config.model.attention,
-            taught,
-            devices,
-            count,
-        )
-        for kind in kinds
-    ]
+    for kind in kinds:
+        images = max(kind.batch_size // devices, 1)
+        say(f"one step{' of ' + kind.name if kind.name else ''} with {images:,} images a device, on fake tensors")
+        shapes, attention = kind.shapes.resized(images), config.model.attention
+        yield dry_step(model_config, shapes, form, bf16, recompute, attention, taught, devices, count)
+
+
+def fewest_devices(
+    config: Config, kinds: Sequence[Kind], zero: int, there: int, known: dict[int, int], say: Say = silent
+) -> int | None:
+    """The smallest number of devices on which a step fits; None where it fits on none.
+
+    Args:
+        config: the recipe.
+        kinds: of its steps.
+        zero: the ZeRO stage, 0 for plain torch.
+        there: bytes of one device.
+        known: numbers of devices to the bytes that one of them holds; what is worked out is added.
+        say: told what is being worked out.
+    """
+    whole = math.gcd(*(entry.batch_size for entry in config.data))
+    numbers = [number for number in range(1, min(whole, MOST_DEVICES) + 1) if whole % number == 0]
+
+    def fits(number: int) -> bool:
+        if number not in known:
+            steps = dry_steps(config, kinds, number, count=False, say=say)
+            known[number] = max(memory_of(step, number, zero).total for step in steps)
+        return known[number] <= there
+
+    if fits(1):  # alone, no second copy of the gradients is held to sum them
+        return 1
+    if not fits(numbers[-1]):
+        return None
+    several = numbers[1:]
+    return several[bisect.bisect_left(several, True, key=fits)]
 
 
 def memory_of(step: DryStep, devices: int, zero: int) -> Memory:

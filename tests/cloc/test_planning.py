@@ -7,9 +7,11 @@ import torch
 import yaml
 
 from cloc import build, preflight, pretrain
+from cloc.config import load_config
 from cloc.losses.pairs import Form
 from cloc.planning import memory, plan_lines
 from cloc.planning.dry_step import dry_step
+from cloc.planning.known import with_known_shapes
 from cloc.planning.memory import BUCKET, memory_of
 from cloc.planning.peak import PeakMemory
 from cloc.planning.shapes import ConceptShapes, Shapes
@@ -213,6 +215,7 @@ def test_the_command_measures_and_writes_nothing(spine_raw, tmp_path, monkeypatc
     told = capsys.readouterr().out
     assert "samples a second on one CPU with" in told
     assert "device-days at that rate" in told
+    assert "from 1 device(s) on" in told
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
@@ -227,3 +230,31 @@ def test_the_counter_sees_what_lives_and_what_is_gone():
         again = known * 2
     assert memory.peak == 8000
     assert len(again) == 1000
+
+
+def test_the_smallest_number_of_devices_that_fits_is_told(spine_config):
+    config = spine_config()  # of 8 samples a batch
+    needs = {1: 100, 2: 120, 4: 60, 8: 30}
+    for there, fewest in ((100, 1), (99, 4), (59, 8), (29, None)):
+        assert memory.fewest_devices(config, (), 0, there, dict(needs)) == fewest
+    said = []
+    told = "\n".join(plan_lines(config, 1, 0, False, 1e-6, said.append))
+    assert "does not fit the 0.0 GiB of the device; what helps:" in told
+    assert "no number of devices that divides the batch fits 0.0 GiB each (the device); ZeRO shares" in told
+    assert "one step with 8 images a device, on fake tensors" in said
+    with pytest.raises(ValueError, match="--device-memory nan: expected GiB"):
+        list(plan_lines(config, 1, 0, False, float("nan")))
+
+
+def test_a_plan_knows_the_shapes_of_the_recipes_weights_without_a_network():
+    config, notes = with_known_shapes(load_config("configs/cloc_continue.yaml"))
+    assert config.model.vision.source == "open_clip:ViT-B-16-quickgelu:openai"
+    assert notes == [
+        "weights     openai/clip-vit-base-patch16: not reached; the plan takes the shape of the same architecture in "
+        "open_clip"
+    ]
+    made = build.make_model_config(config, build.make_tokenizer(config))
+    assert made.vision_config.tower.hidden_size == 768
+    assert made.text_config.hidden_act == "quick_gelu"
+    with pytest.raises(ValueError, match="nobody/nothing"):
+        with_known_shapes(load_config("configs/cloc_continue.yaml", ["model.vision.source=nobody/nothing"]))
