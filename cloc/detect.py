@@ -233,7 +233,9 @@ def photo_files(given: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def sentences(names: Sequence[str], reads_definitions: bool, file: Path | None) -> list[str]:
+def sentences(
+    names: Sequence[str], reads_definitions: bool, file: Path | None, trained: ConceptDictionary | None = None
+) -> list[str]:
     """What the text tower reads for each name: the form of training.
 
     Args:
@@ -241,15 +243,16 @@ def sentences(names: Sequence[str], reads_definitions: bool, file: Path | None) 
         reads_definitions: whether the export was trained on `name, definition`.
         file: a category file with definitions (see `cloc.data.concepts.read_categories`), None for none; a name that
             it lacks takes the definition of its head, as in training.
+        trained: the export's own dictionary, read where no file is given.
 
     Raises:
         ValueError: definitions for an export that was trained on bare names, or the file holds no categories.
     """
-    if file is None:
-        return [concept_name(name) for name in names]
-    if not reads_definitions:
+    if file is not None and not reads_definitions:
         raise ValueError("--definitions: this export was trained on bare names; leave the definitions out")
-    known = ConceptDictionary.read(file)
+    if not reads_definitions or (file is None and trained is None):
+        return [concept_name(name) for name in names]
+    known = trained if file is None else ConceptDictionary.read(file)
     return [known.sentence(name) for name in names]
 
 
@@ -292,8 +295,9 @@ def detect_files(
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     model.to(place)
     reads_definitions = model.config.detector_config.definitions
-    concepts = sentences(names, reads_definitions, definitions)
-    if reads_definitions and definitions is None:
+    trained = ConceptDictionary.of_export(folder)
+    concepts = sentences(names, reads_definitions, definitions, trained)
+    if reads_definitions and definitions is None and trained is None:
         print("warning: trained on `name, definition`, asked by name; --definitions FILE gives them", file=sys.stderr)
     asked = {"limit": limit, "score_threshold": score, "per_level": boxes_a_level}
     images, results, counts, bad, taken = [], [], {}, {}, set[int]()
@@ -355,7 +359,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--definitions",
         type=Path,
         metavar="FILE",
-        help="for an export trained on `name, definition`: a category file with definitions, for example LVIS's",
+        help="for an export trained on `name, definition`: a category file with definitions, for example LVIS's "
+        "(default: those of its training)",
     )
     parser.add_argument(
         "--model", type=Path, metavar="EXPORT", help="an export with a detector (default: the newest below runs/)"

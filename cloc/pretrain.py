@@ -111,6 +111,7 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     sources, tokenizer = build.make_sources(config), build.make_tokenizer(config)
     preflight.check_regions(config, sources)
     preflight.check_weights_fit(config)
+    build.check_concepts(config, sources)
     model, notes = build.make_model(config, tokenizer)
     preflight.check_disk(config, model, resumed[0] if resumed else options.runs)
     warnings = fits_lines(config, settings) if preflight.wants_plan(config, model) else []
@@ -202,8 +203,8 @@ def hand_over(
 
     facts = preflight.facts(config, build.num_samples(config, sources))
     data = preflight.data_facts(config, sources)
-    size = build.export_detection_size(config)
-    print(f"export: {write_export(model, weights, tokenizer, folder, facts, data, size)}")
+    size, known = build.export_detection_size(config), build.export_dictionary(config, sources)
+    print(f"export: {write_export(model, weights, tokenizer, folder, facts, data, size, dictionary=known)}")
     for line in preflight.skip_lines(meter.skipped, facts["samples"], sources):
         print(line)
 
@@ -233,7 +234,8 @@ def export_unfinished(options: argparse.Namespace) -> None:
     facts = preflight.facts(config, samples) | {"steps": step, "unfinished": {"steps": config.steps}}
     data, size = preflight.data_facts(config, sources), build.export_detection_size(config)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_export(model, weights, tokenizer, out.parent, facts, data, size, out.name)
+    known = build.export_dictionary(config, sources)
+    write_export(model, weights, tokenizer, out.parent, facts, data, size, out.name, known)
     print(f"export: {out} (unfinished: step {step:,} of {config.steps:,}; give its path, it is never the newest one)")
 
 

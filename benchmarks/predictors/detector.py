@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.predictors.contract import Boxes
+from cloc.data.concepts import ConceptDictionary
 from cloc.export.loading import weights_of
 from cloc.text import concept_sentence
 
@@ -54,10 +55,12 @@ class DetectorPredictor(Protocol):
 
     Attributes:
         form: in which the model was trained to read a category, `NAME` or `DEFINED`.
+        dictionary: what it was trained with, if it has any of its own.
     """
 
     kind: str
     form: str
+    dictionary: ConceptDictionary | None
 
     @property
     def name(self) -> str:
@@ -105,6 +108,7 @@ class ClocDetector:
             self.processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
         self.model: Any = model.to(device).eval()
         self.form = DEFINED if self.model.config.detector_config.definitions else NAME
+        self.dictionary = ConceptDictionary.of_export(folder) if self.form == DEFINED else None
         self.batch_size, self.boxes_a_level = batch_size, boxes_a_level
 
     def detect(self, images: Sequence[Image.Image], names: Sequence[str], limit: int = LIMIT) -> list[Found]:
@@ -127,7 +131,8 @@ class ClocDetector:
         boxes = np.full((len(phrases), 4), np.nan)
         if not phrases:
             return boxes
-        texts = self.model.concept_embeds([concept_sentence(phrase) for phrase in phrases], self.processor)
+        read = concept_sentence if self.dictionary is None else self.dictionary.sentence
+        texts = self.model.concept_embeds([read(phrase) for phrase in phrases], self.processor)
         images = self.processor.detection_images()
         outputs = self.model(images(image)["pixel_values"].to(self.model.device), text_embeds=texts)
         pixels, real = images.to_pixels(outputs.pred_boxes[0], outputs.canvas.tolist(), *image.size)

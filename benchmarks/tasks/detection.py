@@ -1,7 +1,8 @@
 """Names of a set to boxes on its images, and the figures of the answers: what `lvis`, `coco` and `odinw` share.
 
-A detector is asked in the form that it was trained to read, `name` or `name+definition` (where the set has one), lower
-case, underscores as blanks; the form is the protocol's last word but for limits. LVIS's protocols that take any number
+A detector is asked in the form that it was trained to read, `name` or `name+definition` (of its training for a name
+that it knows, else the set's, else that of the name's head), lower case, underscores as blanks; the form is the
+protocol's last word but for limits. LVIS's protocols that take any number
 of boxes an image name how many the detector was asked for, an image and (of ours) a level before suppression. Every
 image that could be opened counts; one that could not is left out of annotations and answers alike and counted by its
 reason. Answers are rounded as they are written to the COCO results file (boxes to a hundredth of a pixel, scores to a
@@ -37,7 +38,7 @@ from cloc.boxes import iou, xywh_to_xyxy
 from cloc.data.formats.annotated import AnnotatedImage, AnnotatedSet, Category
 from cloc.data.formats.numbers import four, whole
 from cloc.files import read_json
-from cloc.text import concept_sentence
+from cloc.text import concept_name, concept_sentence
 
 Groups = Mapping[str, NDArray[np.bool_]]
 _SHOWN_SCORE = 0.0
@@ -76,8 +77,9 @@ def detect_all(predictor: DetectorPredictor, dataset: AnnotatedSet, options: Opt
         ValueError: the set's file cannot be scored, which is said before anything is asked.
     """
     categories = tuple(sorted(dataset.categories.values(), key=lambda category: category.id))
-    ids, form = [category.id for category in categories], form_of(predictor, categories)
-    names = [concept_sentence(one.name, one.definition if form == DEFINED else "") for one in categories]
+    ids, definitions = [category.id for category in categories], asked_definitions(predictor, categories)
+    form = DEFINED if any(definitions) else NAME
+    names = [concept_sentence(one.name, text) for one, text in zip(categories, definitions, strict=True)]
     images, skipped = limited(dataset.images, options), dict[int, str]()
     truth = truth_of(dataset, images)
     parts, opened = [], []
@@ -99,9 +101,20 @@ def truth_of(dataset: AnnotatedSet, images: Sequence[AnnotatedImage]) -> Detecti
     return read_truth(only_images(content, {image.image_id for image in images}))
 
 
-def form_of(predictor: DetectorPredictor, categories: Sequence[Category]) -> str:
-    """The predictor's form, as far as the set can serve it: without any definition it is asked by name."""
-    return predictor.form if any(category.definition for category in categories) else NAME
+def asked_definitions(predictor: DetectorPredictor, categories: Sequence[Category]) -> list[str]:
+    """The definition that each category is asked with; empty for a predictor that was trained on bare names, and where
+    neither its own dictionary nor the set has one.
+    """
+    if predictor.form != DEFINED:
+        return [""] * len(categories)
+    known = getattr(predictor, "dictionary", None)
+    if known is None:
+        return [one.definition for one in categories]
+    trained = known.definitions
+    return [
+        trained.get(concept_name(one.name)) or one.definition or known.definition(concept_name(one.name))
+        for one in categories
+    ]
 
 
 def only_images(content: dict[str, Any], kept: set[int]) -> dict[str, Any]:

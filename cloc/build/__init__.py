@@ -1,5 +1,6 @@
 """Config to parts: the only place that sees both. Everything here takes the run's config and gives a finished part."""
 
+from cloc.build.concepts import check_concepts, export_dictionary
 from cloc.build.inputs import SCENES, data_root, make_batches, make_prompts, make_sources, num_samples, num_workers
 from cloc.build.model import (
     export_detection_size,
@@ -15,9 +16,11 @@ from cloc.build.steps import deepspeed_file, make_losses, make_stepper, model_in
 
 __all__ = [
     "SCENES",
+    "check_concepts",
     "data_root",
     "deepspeed_file",
     "export_detection_size",
+    "export_dictionary",
     "make_batches",
     "make_empty_model",
     "make_losses",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,8 @@ from cloc import comm
 from cloc.config import Config, DataConfig
 from cloc.data.alternation import Alternation, KindBatches, schedule
 from cloc.data.concept_batches import ConceptBatches, ConceptRecipe
-from cloc.data.concepts import from_cards
+from cloc.data.concepts import RECIPE, ConceptDictionary, from_cards
+from cloc.data.known import Vocabulary
 from cloc.data.loader import Source, StepBatches
 from cloc.data.prompts import PromptDraw
 from cloc.engine import Losses
@@ -97,6 +99,57 @@ def make_recipe(config: Config, entry: DataConfig, tower_size: int, divisor: int
     )
 
 
+def make_dictionary(config: Config, sources: Sequence[Source]) -> ConceptDictionary:
+    """The categories of the sets' cards and of `data.N.dictionary`, with their definitions.
+
+    Raises:
+        ValueError: a dictionary is missing or is none.
+    """
+    files = dict.fromkeys(Path(entry.dictionary) for entry in config.data if entry.dictionary)
+    absent = [file for file in files if not file.is_file()]
+    if absent:
+        raise ValueError(f"data.N.dictionary {absent[0]}: found no file; {_MAKE_ONE}")
+    return from_cards((source.shards.card for source in sources), files)
+
+
+_MAKE_ONE = f"make one with `{RECIPE}`, or read bare names with model.detector.definitions=false"
+
+
+def check_concepts(config: Config, sources: Sequence[Source]) -> None:
+    """Refuse `name, definition` where training would read bare names, before a model is built.
+
+    Raises:
+        ValueError: the dictionary is missing, no name of it or of a set's categories has a definition.
+    """
+    if not config.alternates:
+        return
+    dictionary = make_dictionary(config, sources)
+    if not config.model.detector.definitions:
+        return
+    if not any(dictionary.definitions.values()):
+        raise ValueError(
+            f"model.detector.definitions true: none of the {len(dictionary):,} names of the cards and of "
+            f"data.N.dictionary has a definition; {_MAKE_ONE}"
+        )
+    for entry, source in zip(config.data, sources, strict=True):
+        names = Vocabulary.of_card(source.shards.card).names if entry.kind == "detection" else ()
+        bare = [name for name in names if not dictionary.definition(name)]
+        if names and len(bare) == len(names):
+            raise ValueError(
+                f"model.detector.definitions true: none of the {len(names):,} categories of {entry.path} meets a "
+                f"definition (first: {names[0]!r}); set data.N.dictionary: {_MAKE_ONE}"
+            )
+        if len(bare) > len(names) / 10 and comm.is_main():
+            told = f"{len(bare):,} of {len(names):,} categories have no definition (first: {bare[0]!r})"
+            print(f"warning: {entry.path}: {told}", file=sys.stderr)
+
+
+def export_dictionary(config: Config, sources: Sequence[Source]) -> ConceptDictionary | None:
+    """What an export takes along, to be asked as it was trained; None for bare names and for encoders alone."""
+    reads = config.alternates and config.model.detector.definitions
+    return make_dictionary(config, sources) if reads else None
+
+
 def make_alternation(
     config: Config,
     sources: Sequence[Source],
@@ -110,10 +163,7 @@ def make_alternation(
     Raises:
         ValueError: two sources of a kind differ in what a batch has once: size, mirror, names.
     """
-    dictionary = from_cards(
-        (source.shards.card for source in sources),
-        (Path(entry.dictionary) for entry in config.data if entry.dictionary),
-    )
+    dictionary = make_dictionary(config, sources)
     divisor = canvas_divisor(tower, config.model.detector.strides)
     kinds = dict[str, KindBatches]()
     for kind, rows in config.kinds.items():

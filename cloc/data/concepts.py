@@ -7,6 +7,7 @@ kitchen sink.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from collections import Counter, defaultdict
@@ -19,6 +20,16 @@ from typing import Any
 from cloc.files import parse_json
 from cloc.phrases.mentions import head_words, name_words, spelling
 from cloc.text import canonical, concept_name, concept_sentence
+
+RECIPE = (
+    "python -m cloc.data.dictionary --categories lvis_v1_train_cat_info.json Objects365_names_fix.csv --wordnet "
+    "--concepts 14000 --out data/dictionary.json"
+)
+"""The command that makes a dictionary like the paper's, which is not public: LVIS's and Objects365's names, WordNet's
+glosses and further names of the same kinds.
+"""
+DICTIONARY = "concept_dictionary.json"
+"""The file of an export that holds the dictionary of its training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +137,16 @@ class ConceptDictionary:
         """
         return cls(read_entries(Path(file)))
 
+    @classmethod
+    def of_export(cls, folder: Path | str) -> ConceptDictionary | None:
+        """The dictionary that an export was trained with; None where it read bare names, or is older than the file.
+
+        Raises:
+            ValueError: the file is there and is no dictionary.
+        """
+        file = Path(folder) / DICTIONARY
+        return cls.read(file) if file.is_file() else None
+
     def to_json(self) -> list[dict[str, Any]]:
         """`[{"name": ..., "definition": ..., "synonyms"?: [...], "parents"?: [...]}, ...]`."""
         return [
@@ -147,7 +168,8 @@ def read_categories(file: Path) -> list[tuple[str, str]]:
 
 def read_entries(file: Path) -> list[Entry]:
     """The entries of a category file: a JSON list of objects with `name` (and `definition` or `def`, `synonyms`,
-    `parents`), a COCO or LVIS file with `categories`, a set's `dataset.json`, or a text file with a name a line.
+    `parents`), a COCO or LVIS file with `categories`, a set's `dataset.json`, a text file with a name a line, or a CSV
+    file whose last column is the name (`Objects365_names_fix.csv`).
 
     Raises:
         ValueError: the file is missing, is none of these, is not in UTF-8, or names a category twice.
@@ -158,8 +180,11 @@ def read_entries(file: Path) -> list[Entry]:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: expected text in UTF-8 ({error}); save the category file again as UTF-8") from error
-    if file.suffix == ".txt":
-        found = [Entry(line.strip()) for line in text.splitlines() if line.strip()]
+    if file.suffix == ".csv":
+        rows = [row[-1].strip() for row in csv.reader(text.splitlines()) if row]
+        found = entries_of([row for row in rows if row], str(file))
+    elif file.suffix == ".txt":
+        found = entries_of([line.strip() for line in text.splitlines() if line.strip()], str(file))
     else:
         found = entries_of(_listed(text, file), str(file))
     often = Counter(concept_name(entry.name) for entry in found)  # `bow_tie` and `bow tie` are read as one
@@ -204,12 +229,14 @@ def _entry(category: Any, known: set[str], where: str) -> Entry:
     if not name:
         raise ValueError(f"{where}: expected categories with a 'name', got {category!r}")
     if isinstance(category, str):
-        return Entry(name)
+        category = {"name": name}
     above = concept_name(str(category.get("supercategory") or ""))
     parents = [*_texts(category.get("parents")), *([above] if above in known - {concept_name(name)} else [])]
     definition = category.get("definition") or category.get("def") or ""
-    synonyms = [one for one in _texts(category.get("synonyms")) if concept_name(one) != concept_name(name)]
-    return Entry(name, str(definition), tuple(synonyms), tuple(dict.fromkeys(map(concept_name, parents))))
+    parts = name.split("/") if "/" in name else []  # Objects365's `Monitor/TV` is either
+    others = dict.fromkeys(_texts([*_texts(category.get("synonyms")), *parts]))
+    synonyms = tuple(one for one in others if concept_name(one) != concept_name(name))
+    return Entry(name, str(definition), synonyms, tuple(dict.fromkeys(map(concept_name, parents))))
 
 
 def _texts(value: Any) -> list[str]:

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerBase
 
 from cloc.command import printable
+from cloc.data.concepts import DICTIONARY, ConceptDictionary
 from cloc.disk import disk_errors, removed_unless_done
 from cloc.export.reference import reference_of
 from cloc.files import read_object
@@ -172,6 +173,7 @@ def write_export(
     data: Sequence[Mapping[str, Any]],
     detection_size: tuple[int, int] | None = None,
     name: str = "export",
+    dictionary: ConceptDictionary | None = None,
 ) -> Path:
     """Write `run/export`; it appears under its name when it is whole, in place of one that was there.
 
@@ -184,6 +186,7 @@ def write_export(
         data: for each source path, kind, samples and a note for the model card.
         detection_size: (short, long) side in pixels of a detection image; None for an encoder without a detector.
         name: of the export's folder in there.
+        dictionary: what concepts were read with in training; None where they were bare names.
 
     Returns:
         The folder.
@@ -194,7 +197,7 @@ def write_export(
     final, temporary = run / name, run / f".{name}.part"
     shutil.rmtree(temporary, ignore_errors=True)
     with removed_unless_done(temporary), disk_errors(temporary):
-        card = _write_files(model, state, tokenizer, temporary, facts, data, detection_size)
+        card = _write_files(model, state, tokenizer, temporary, facts, data, detection_size, dictionary)
         part = temporary / f"{CARD}.part"
         part.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
         shutil.rmtree(final, ignore_errors=True)
@@ -211,6 +214,7 @@ def _write_files(
     facts: Mapping[str, Any],
     data: Sequence[Mapping[str, Any]],
     detection_size: tuple[int, int] | None,
+    dictionary: ConceptDictionary | None,
 ) -> dict[str, Any]:
     """Everything but the card, which is given."""
     model.config.objective = facts["objective"]
@@ -222,6 +226,12 @@ def _write_files(
     ClocProcessor(images, tokenizer).save_pretrained(temporary)
     images.save_pretrained(temporary)
     save_vision_tower(model, state, temporary / model.vision.tower.config.model_type)
+    concepts = {}
+    if detection_size is not None:
+        concepts = {"concepts": {"form": "name" if dictionary is None else "name, definition"}}
+    if dictionary is not None:
+        dictionary.write(temporary / DICTIONARY)
+        concepts["concepts"] |= {"file": DICTIONARY, "entries": len(dictionary), "sha256": dictionary.sha256()}
     files = {str(p.relative_to(temporary)): sha256_of(p) for p in sorted(temporary.rglob("*")) if p.is_file()}
     now = datetime.datetime.now(datetime.UTC).isoformat()
     card = {
@@ -230,6 +240,7 @@ def _write_files(
         "version": __version__,
         "commit": commit(),
         **facts,
+        **concepts,
         "image_size": size,
         "tower": model.vision.tower.config.model_type,
         "data": list(data),

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from torchvision.ops import box_convert
 from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor, PreTrainedConfig
 
+from cloc.data.concepts import ConceptDictionary
 from cloc.label.models import DTYPES, load_config, model_facts
 from cloc.label.proposals import Proposals, Proposer
 from cloc.model_folders import refusing_code
@@ -118,13 +119,15 @@ class ClocProposer:
 
     def __init__(self, model: Any, processor: Any, size: int, score: float) -> None:
         self.model, self.processor, self.score = model, processor, score
+        known = ConceptDictionary.of_export(model.name_or_path) if model.config.detector_config.definitions else None
+        self.read = str if known is None else known.sentence
 
     def propose(self, images: Sequence[Image.Image], phrases: Sequence[Sequence[str]]) -> list[Proposals]:
         """As `Proposer.propose`; every image has phrases of its own, so each is a call of its own."""
         answers = []
         for image, row in zip(images, phrases, strict=True):
             (found,) = self.model.detect(
-                [image], list(row), self.processor, limit=0, score_threshold=self.score, nms=1.0
+                [image], list(map(self.read, row)), self.processor, limit=0, score_threshold=self.score, nms=1.0
             )
             answers.append(Proposals(found["boxes"], found["scores"], found["labels"]))
         return answers
@@ -159,7 +162,8 @@ def detector_facts(name: str, size: int) -> dict[str, Any]:
         )
     facts = model_facts(name, config)
     facts["input"] = _input_fact(name, config, size)
-    if config.model_type == "cloc" and config.detector_config.definitions:
+    reads = config.model_type == "cloc" and config.detector_config.definitions
+    if reads and ConceptDictionary.of_export(name) is None:
         print(f"warning: {name} was trained on `name, definition`, it is asked by phrase alone", file=sys.stderr)
     return facts
 

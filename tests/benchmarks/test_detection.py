@@ -20,6 +20,7 @@ from benchmarks.tasks.coco import Coco, CocoFit
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.lvis import Lvis
 from benchmarks.tasks.region_recognition import RegionRecognition
+from cloc.data.concepts import ConceptDictionary
 
 QUIET = Options(progress=False)
 PLACE = Provenance("abc", {}, "machine", 0)
@@ -167,6 +168,12 @@ def test_definitions_are_asked_where_training_had_them_and_the_protocol_says_so(
     results, _ = measured(root, tmp_path / "coco", Reading(colours), Coco())  # COCO's file has no definition
     assert asked == ["red", "green", "blue", "fire opal"]
     assert {r.row.protocol for r in results} == {"coco-ap100/name", f"{AGNOSTIC}/name"}
+    Reading.dictionary = ConceptDictionary({"Red": "as blood", "opal": "a stone"})  # what the export was trained with
+    results, _ = measured(root, tmp_path / "trained", Reading(colours), Lvis())
+    assert asked == ["red, as blood", "green, the colour green", "blue, the colour blue", "fire opal, a stone"]
+    results, _ = measured(root, tmp_path / "coco-trained", Reading(colours), Coco())
+    assert asked == ["red, as blood", "green", "blue", "fire opal, a stone"]
+    assert {r.row.protocol for r in results} == {"coco-ap100/name+definition", f"{AGNOSTIC}/name+definition"}
 
 
 @pytest.mark.parametrize("task", [Lvis(), Coco()], ids=lambda task: task.name)

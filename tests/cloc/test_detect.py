@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from cloc.data.concepts import ConceptDictionary
 from cloc.detect import draw, main, newest_detector, parse_classes, sentences
 from cloc.export import CARD
 
@@ -72,6 +73,10 @@ def test_definitions_are_read_by_an_export_that_was_trained_on_them(export, spin
         "elephant, an animal", "elephants, an animal", "cup", "sky",
     ]  # fmt: skip
     assert sentences(["Fire_Truck"], True, None) == ["fire truck"]
+    trained = ConceptDictionary({"truck": "it carries things"})
+    assert sentences(["Fire_Truck"], True, None, trained) == ["fire truck, it carries things"]
+    assert sentences(["elephant"], True, file, trained) == ["elephant, an animal"]
+    assert sentences(["truck"], False, None, trained) == ["truck"]
     with pytest.raises(ValueError, match="trained on bare names; leave the definitions out"):
         sentences(["cat"], False, file)
     export(definitions=True)

@@ -2,6 +2,8 @@
 
 import json
 import math
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,8 +14,10 @@ import cloc
 from cloc import build, engine, pretrain
 from cloc.build import concepts
 from cloc.config import load_config
+from cloc.data.concepts import RECIPE, ConceptDictionary
 from cloc.data.loader import Source
 from cloc.data.scenes import WorldSpec, ensure_scenes
+from cloc.text import concept_sentence
 
 SIZES = {
     "detclipv2_swin_t": 27.5,
@@ -113,6 +117,16 @@ def test_every_switch_of_the_config_reaches_the_losses():
     assert {name: getattr(concepts.detector_config(config), name) for name in shape} == shape
 
 
+def test_recipes_that_read_definitions_name_a_dictionary_and_the_command_that_makes_it():
+    for name in SIZES:
+        config = load_config(f"configs/{name}.yaml")
+        boxed = [entry for entry in config.data if entry.kind in ("detection", "grounding")]
+        assert config.model.detector.definitions
+        assert {entry.dictionary for entry in boxed} == {"data/dictionary.json"}
+        told = " ".join(Path(f"configs/{name}.yaml").read_text().replace("#", " ").replace("\\", " ").split())
+        assert RECIPE in told
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wing") / "world"
@@ -140,6 +154,7 @@ def start(recipe, world, runs, *changes):
         path = world / folders.get(source.kind, source.kind)
         data += [f"data.{row}.path={path}", f"data.{row}.batch_size=3", f"data.{row}.weight=1"]
         data += [f"data.{row}.image_size={size}"] if source.kind != "regions" else []
+        data += [f"data.{row}.dictionary=null"] if source.dictionary else []
     shape = SWIN if "swin" in recipe else VIT
     return pretrain.main(["--config", f"configs/{recipe}.yaml", "--runs", str(runs), *SMALL, *shape, *data, *changes])
 
@@ -157,6 +172,12 @@ def test_a_small_copy_trains_exports_and_comes_back(recipe, score, world, tmp_pa
     (found,) = model.detect([spine_picture(50, 40)], ["cat", "dog"], processor, limit=7, score_threshold=0.0)
     assert 0 < len(found["scores"]) <= 7
     assert processor.image_processor.detection_size == {"shortest_edge": 48, "longest_edge": 64}
+    told, known = json.loads((folder / "export.json").read_text())["concepts"], ConceptDictionary.of_export(folder)
+    assert told == {
+        "form": "name, definition", "file": "concept_dictionary.json", "entries": len(known), "sha256": known.sha256(),
+    }  # fmt: skip
+    first = json.loads((world / "detection" / "dataset.json").read_text())["categories"][0]
+    assert known.sentence(first["name"]) == concept_sentence(first["name"], first["definition"])
     encoder = AutoModel.from_pretrained(folder)
     assert type(encoder) is cloc.ClocModel
     assert encoder.has_prompter == (recipe == "joint_swin_t")
@@ -204,6 +225,29 @@ def test_a_killed_joint_run_goes_on_with_the_same_losses(world, tmp_path, monkey
     whole, killed = (losses(tmp_path / name / "joint_vit_b16") for name in ("whole", "killed"))
     assert whole == killed
     assert len(whole) == 4
+
+
+def bare(world, tmp_path):
+    """The world's detection data, whose card tells names alone."""
+    shutil.copytree(world / "detection", tmp_path / "bare")
+    card = json.loads((tmp_path / "bare" / "dataset.json").read_text())
+    for category in card["categories"]:
+        category["definition"] = ""
+    (tmp_path / "bare" / "dataset.json").write_text(json.dumps(card))
+    return tmp_path / "bare"
+
+
+def test_definitions_that_training_would_not_see_are_refused_with_the_command(world, tmp_path, capsys):
+    recipe = ("detclipv2_finetune_lvis", world, tmp_path)
+    assert start(*recipe, f"data.0.path={bare(world, tmp_path)}") == 2
+    told = capsys.readouterr().err
+    assert "definitions true: none of the" in told
+    assert "python -m cloc.data.dictionary" in told
+    assert start(*recipe, "data.0.dictionary=nowhere.json") == 2
+    assert "nowhere.json: found no file; make one with `python -m cloc.data.dictionary" in capsys.readouterr().err
+    (tmp_path / "other.json").write_text('[{"name": "unicorn", "definition": "a horse with a horn"}]')
+    assert start(*recipe, f"data.0.path={tmp_path / 'bare'}", f"data.0.dictionary={tmp_path / 'other.json'}") == 2
+    assert "meets a definition (first:" in capsys.readouterr().err
 
 
 def losses(run):

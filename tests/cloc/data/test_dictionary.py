@@ -38,7 +38,7 @@ def test_of_two_definitions_the_first_counts(categories, tmp_path):
 def test_nothing_found_and_numbers_below_one_are_named():
     with pytest.raises(ValueError, match="no noun phrase in 9 captions or more; lower --least"):
         build_dictionary([], CAPTIONS, least=9)
-    with pytest.raises(ValueError, match="--least and --limit: expected at least 1, got 0 and None"):
+    with pytest.raises(ValueError, match="--least, --limit, --concepts: expected at least 1, got 0, None and None"):
         build_dictionary([], CAPTIONS, least=0)
 
 
