@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers.utils.logging import disable_progress_bar
 
-from cloc.command import printable
+from cloc import command
 from cloc.device import find_device
 from cloc.export import next_numbered
 from mllm_bridge.disk.folders import appearing, require_free
@@ -74,7 +74,10 @@ def swap(
     full_verify = full_verify or mllm is None  # a host made here is tiny
     require_free(target)
     host = None if mllm is None else open_host(mllm)  # without its weights, so what does not fit is soon said
+    if host is not None:
+        require_free(target, host.folder)
     chosen = load_encoder(encoder, runs)
+    require_free(target, chosen.folder)
     say(f"encoder: {chosen.folder}{_origin(chosen)}\n{_indented(chosen.facts.describe())}")
     if host is None:
         mllm = make_tiny(runs / f"tiny-{DEFAULT.model_type}")
@@ -215,11 +218,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0 when the swap is verified and written, 2 for a mistake of the user's."""
+    """Run the command; returns the exit status, see `cloc.command`."""
     asked = parse(arguments)
     layers = asked.feature_layer
     disable_progress_bar()
-    try:
+
+    def work() -> None:
         report = swap(
             asked.mllm,
             asked.encoder,
@@ -230,13 +234,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             link=not asked.copy,
             device=asked.device,
             seed=asked.seed,
-            say=lambda line: print(printable(line), flush=True),
+            say=lambda line: print(command.printable(line), flush=True),
         )
-    except (ValueError, OSError) as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
-        return 2
-    print(f"written: {report.out} (swap_report.json and README.md lie in it)")
-    return 0
+        print(f"written: {report.out} (swap_report.json and README.md lie in it)")
+
+    return command.run(work)
 
 
 if __name__ == "__main__":

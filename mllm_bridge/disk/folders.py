@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import socket
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,8 @@ from cloc.files import read_object
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 LEGAL = ("LICENSE", "LICENCE", "NOTICE")
 """How the names of files begin that go along into every result."""
+LARGEST_PASSED_ON = 1 << 29
+"""Bytes; the largest tokenizers have a tenth of it."""
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "LICENSE*", "NOTICE*"]
 
 
@@ -34,6 +39,8 @@ def locate(name: str | Path, what: str) -> Path:
     folder = Path(name).expanduser()
     if folder.is_dir():
         if (folder / "config.json").is_file():
+            if what == "host":
+                refuse_links(folder)
             return folder
         raise ValueError(_no_config(folder, what))
     if not HUB_NAME.fullmatch(str(name)):
@@ -50,6 +57,55 @@ def locate(name: str | Path, what: str) -> Path:
     if not (found / "config.json").is_file():
         raise ValueError(_no_config(found, what))
     return found
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse a folder whose links lead out of it: what they point to would be copied into a folder to be published.
+
+    The links of the hub's cache (snapshots/REVISION/file -> blobs/HASH of the same repository) are its files.
+
+    Raises:
+        ValueError: a link leads elsewhere, in a circle, or to nothing.
+    """
+    real = folder.resolve()
+    blobs = real.parents[1] / "blobs" if real.parent.name == "snapshots" else None
+    for path in sorted(folder.iterdir()):
+        if not path.is_symlink():
+            continue
+        try:
+            target = path.resolve(strict=True)
+        except (OSError, RuntimeError) as error:
+            raise ValueError(f"host: {path} is a link that leads nowhere ({error}); copy the whole folder") from error
+        if not target.is_relative_to(real) and not (target.parent == blobs and target.is_file()):
+            raise ValueError(
+                f"host: {path} is a link to {target}, outside its folder, and would be copied from there into the "
+                f"result; if that is wanted, copy the folder with what its links mean: cp -rL {folder} NEW"
+            )
+
+
+def pass_on(folder: Path, out: Path, endings: tuple[str, ...], without: Collection[str] = ()) -> None:
+    """Copy a model's small files (tokenizer, templates, licences) as they are.
+
+    Args:
+        folder: the model's.
+        out: where they go.
+        endings: of the files' names; files whose name begins as one of `LEGAL` go along always.
+        without: names that stay.
+
+    Raises:
+        ValueError: one is larger than any such file is.
+    """
+    for path in sorted(folder.iterdir()):
+        wanted = path.suffix in endings or path.name.upper().startswith(LEGAL)
+        if not path.is_file() or not wanted or path.name in without:
+            continue
+        size = path.stat().st_size
+        if size > LARGEST_PASSED_ON:
+            raise ValueError(
+                f"{path}: {size:,} bytes, and files of its kind go into the result as they are, up to "
+                f"{LARGEST_PASSED_ON:,}; move it out of the folder"
+            )
+        shutil.copyfile(path, out / path.name)
 
 
 def _no_config(folder: Path, what: str) -> str:
@@ -80,12 +136,15 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def require_free(out: Path) -> None:
-    """Nothing is ever overwritten.
+def require_free(out: Path, *sources: Path) -> None:
+    """Nothing is ever overwritten, and nothing is written into what is read.
 
     Raises:
-        ValueError: `out` exists and is not an empty folder, or lies below a file.
+        ValueError: `out` exists and is not an empty folder, lies below a file, or in one of `sources`.
     """
+    for source in sources:
+        if out.resolve().is_relative_to(source.resolve()):
+            raise ValueError(f"{out} lies in {source}, which is read; pass another --out")
     above = next(folder for folder in out.absolute().parents if folder.exists())
     if not above.is_dir():
         raise ValueError(f"{out} cannot be made: {above} is a file; pass another --out")
@@ -97,16 +156,38 @@ def require_free(out: Path) -> None:
 def appearing(out: Path) -> Iterator[Path]:
     """A folder to write into, which takes the name `out` at the end, and vanishes if anything goes wrong before.
 
+    What a killed process of this machine has left for the same `out` goes too.
+
     Raises:
-        ValueError: `out` exists and is not an empty folder.
+        ValueError: `out` exists and is not an empty folder, or became one meanwhile.
     """
     require_free(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.parent / f".{out.name}.unfinished-{os.getpid()}"
+    stem = f".{out.name}.unfinished-{socket.gethostname()}-"
+    for left in out.parent.glob(f"{glob.escape(stem)}*"):
+        owner = left.name.removeprefix(stem)
+        if owner.isdecimal() and not _alive(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    unfinished = out.parent / f"{stem}{os.getpid()}"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     try:
         yield unfinished
-        os.replace(unfinished, out)
+        try:
+            os.replace(unfinished, out)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            raise ValueError(f"{out} appeared meanwhile, written by another process; pass another --out") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,8 +19,9 @@ from cloc.files import parse_object
 
 CHUNK = 16 * 2**20
 """Bytes that are in memory at a time."""
-LONGEST_HEADER = 100_000_000
-"""Bytes; the library refuses longer ones as well."""
+LONGEST_HEADER = 25_000_000
+"""Bytes; a tensor takes about a hundred. The library itself refuses four times as many."""
+MOST_DIMENSIONS = 64
 BITS = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 8),
     **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
@@ -84,28 +86,39 @@ def _header(file: Path) -> tuple[dict[str, Stored], dict[str, str]]:
         length = int.from_bytes(opened.read(8), "little")
         if not 2 <= length <= min(size - 8, LONGEST_HEADER):
             raise ValueError(_broken(file, f"a header of {length} bytes in a file of {size}"))
-        try:
-            content = parse_object(opened.read(length), "header")
-            told = content.pop("__metadata__", None) or {}
-            start = 8 + length
-            found = {
-                key: Stored(
-                    file,
-                    entry["dtype"],
-                    tuple(entry["shape"]),
-                    start + entry["data_offsets"][0],
-                    start + entry["data_offsets"][1],
-                )
-                for key, entry in content.items()
-            }
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            raise ValueError(_broken(file, f"its header cannot be read: {error!r}")) from error
-    for key, tensor in found.items():
-        bits = BITS.get(tensor.dtype)
-        wrong = bits is not None and tensor.nbytes * 8 != math.prod(tensor.shape) * bits
-        if tensor.end > size or tensor.begin < start or wrong:
-            raise ValueError(_broken(file, f"tensor {key} ends at byte {tensor.end} of {size}"))
+        header = opened.read(length)
+    try:
+        content = parse_object(header, "header")
+    except ValueError as error:
+        raise ValueError(_broken(file, f"its header cannot be read: {error}")) from error
+    told = content.pop("__metadata__", None) or {}
+    if not isinstance(told, dict) or not all(isinstance(value, str) for value in told.values()):
+        raise ValueError(_broken(file, "__metadata__ is no table of texts"))
+    found = {key: _stored(file, key, entry, 8 + length) for key, entry in content.items()}
+    at = 8 + length
+    for key, tensor in sorted(found.items(), key=lambda one: (one[1].begin, one[1].end)):
+        if tensor.begin != at or tensor.end > size:
+            raise ValueError(
+                _broken(file, f"tensor {key:.200} takes bytes {tensor.begin} to {tensor.end} of {size}, expected {at}")
+            )
+        at = tensor.end
+    if at != size:
+        raise ValueError(_broken(file, f"its tensors end at byte {at} of {size}"))
     return found, told
+
+
+def _stored(file: Path, key: str, entry: Any, start: int) -> Stored:
+    try:
+        dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(_broken(file, f"tensor {key:.200} has no dtype, shape and data_offsets")) from error
+    whole = isinstance(dtype, str) and isinstance(shape, list) and len(shape) <= MOST_DIMENSIONS
+    if not whole or not all(type(number) is int and number >= 0 for number in (*shape, begin, end)) or end < begin:
+        raise ValueError(_broken(file, f"tensor {key:.200} has dtype, shape or data_offsets of another kind"))
+    bits = BITS.get(dtype)
+    if bits is not None and (end - begin) * 8 != math.prod(shape) * bits:
+        raise ValueError(_broken(file, f"tensor {key:.200} has {end - begin} bytes for shape {shape!r:.80} of {dtype}"))
+    return Stored(file, dtype, tuple(shape), start + begin, start + end)
 
 
 def _broken(file: Path, why: str) -> str:

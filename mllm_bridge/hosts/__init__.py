@@ -7,6 +7,7 @@ from typing import Any
 
 from mllm_bridge.disk.packed import refuse_quantised
 from mllm_bridge.hosts.aya_vision import AYA_VISION
+from mllm_bridge.hosts.bounds import check_config
 from mllm_bridge.hosts.cohere2_vision import COHERE2_VISION
 from mllm_bridge.hosts.family import HostFamily, Refusing
 from mllm_bridge.hosts.fast_vlm import FAST_VLM
@@ -59,10 +60,11 @@ def family_of(config: dict[str, Any], source: str) -> HostFamily:
         source: where the host lies, for messages.
 
     Raises:
-        ValueError: its weights are quantised, the family is unknown or takes no other tower, or its processor needs a
-            package that is not here.
+        ValueError: its weights are quantised, a size in its config is none, the family is unknown or takes no other
+            tower, or its processor needs a package that is not here.
     """
     refuse_quantised(config, source)
+    check_config(config, source)
     model_type = config.get("model_type")
     model_type = model_type if isinstance(model_type, str) else repr(model_type)
     if model_type in REFUSING:

@@ -63,7 +63,7 @@ def check_running(
     made = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
     new = made.shape[1] - inputs["input_ids"].shape[1]
     checks.append(Check("generate", 0 < new <= NEW_TOKENS, f"{new} new tokens for each of {len(made)} pictures"))
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".reload-") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".reload-") as scratch:
         model.save_pretrained(scratch)
         del model  # two large hosts at a time may not fit
         again = load_host(Path(scratch), family, device)(**inputs).logits[seen]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 
 from transformers import ProcessorMixin
 
+from cloc.export.loading import weights_of
 from mllm_bridge.disk.folders import locate, read_json
 from mllm_bridge.disk.packed import refuse_adapters, refuse_packed_keys
 from mllm_bridge.disk.weights import Part, find_part, weight_map
 from mllm_bridge.hosts import FAMILIES, family_of
+from mllm_bridge.hosts.bounds import LARGEST_PROJECTOR
 from mllm_bridge.hosts.family import FeatureLayer, HostFamily, Settings
 from mllm_bridge.hosts.loading import load_processor
 from mllm_bridge.proof.checks import check_plan, require
@@ -71,6 +74,12 @@ def open_host(mllm: str | Path) -> Host:
     family = family_of(config, str(folder))
     keys = weight_map(folder)
     refuse_packed_keys(keys, str(folder))
+    with weights_of(folder):
+        shapes = family.projector_shapes(config)
+    if sum(math.prod(shape) for shape in shapes.values()) > LARGEST_PROJECTOR:
+        raise ValueError(
+            f"host: {folder}: its config.json asks for a projector of more than {LARGEST_PROJECTOR:,} weights"
+        )
     towers = tuple(_part(folder, family, "tower", family.prefixes(name), list(keys)) for name in family.towers)
     projector = _part(folder, family, "projector", family.projector_prefixes, list(keys))
     return Host(folder, family, config, load_processor(folder), towers, projector)
@@ -102,7 +111,8 @@ def make_plan(host: Host, encoder: Encoder, keep_projector: bool, feature_layer:
         VerifyError: the settings do not agree with the tower.
     """
     family, facts = host.family, encoder.facts
-    layer = _layer(host, encoder, feature_layer)
+    with weights_of(host.folder):
+        layer = _layer(host, encoder, feature_layer)
     settings = family.settings(host.config, facts, layer)
     config = {**host.config, "vision_config": {**encoder.config, **settings.vision}, **settings.config}
     if keep_projector:

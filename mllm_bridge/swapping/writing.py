@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import torch
 
-from mllm_bridge.disk.folders import LEGAL, write_json
+from mllm_bridge.disk.folders import pass_on, write_json
 from mllm_bridge.disk.tensorfile import NAMES, stored_tensors
 from mllm_bridge.disk.weights import weight_map, write_replaced
 from mllm_bridge.swapping.plan import Host, Plan
@@ -56,10 +55,8 @@ def write_host(
         replaced.update(dict.fromkeys(host.projector.keys, family.projector))
         new[family.projector] = {host.projector.prefix + name: value.to(dtype) for name, value in fresh.items()}
     done = write_replaced(host.folder, folder, replaced, new, link)
-    for path in sorted(host.folder.iterdir()):
-        wanted = path.suffix in PASSED_ON or path.name.upper().startswith(LEGAL)
-        if path.is_file() and wanted and path.name not in REWRITTEN and not path.name.endswith(".index.json"):
-            shutil.copyfile(path, folder / path.name)
+    indexes = [path.name for path in host.folder.glob("*.index.json")]
+    pass_on(host.folder, folder, PASSED_ON, (*REWRITTEN, *indexes))
     write_json(folder / "config.json", plan.config)
     # transformers 5 reads processor_config.json, older versions and serving engines preprocessor_config.json.
     plan.processor.to_json_file(folder / "processor_config.json")

@@ -6,7 +6,6 @@ module and the convention for places lie in files of their own.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from cloc.places import Places
-from mllm_bridge.disk.folders import LEGAL, appearing, read_json, write_json
+from mllm_bridge.disk.folders import appearing, pass_on, read_json, write_json
 from mllm_bridge.disk.weights import write_level
 from mllm_bridge.tuning.batches import ConversationBatch
 from mllm_bridge.tuning.folders import CARD
@@ -98,9 +97,7 @@ def _write_around(folder: Path, built: Built, host: Path, places: Places) -> Non
     built.processor.image_processor.to_json_file(folder / "preprocessor_config.json")
     if isinstance(built.processor.chat_template, str):
         (folder / "chat_template.jinja").write_text(built.processor.chat_template, encoding="utf-8")
-    for path in sorted(host.iterdir()):
-        if path.is_file() and path.name.upper().startswith(LEGAL):
-            shutil.copyfile(path, folder / path.name)
+    pass_on(host, folder, ())
     places.save(folder)
     if built.trainee.regions is not None:
         built.trainee.regions.save(folder)

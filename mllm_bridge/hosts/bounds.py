@@ -1,0 +1,50 @@
+"""A config from somebody else's folder, looked at before the library builds anything from it: types and sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+BOUNDS = {
+    **dict.fromkeys(("num_hidden_layers", "num_layers", "n_layer", "n_layers", "depth"), 1_000),
+    **dict.fromkeys(("num_attention_heads", "num_key_value_heads", "num_heads", "num_channels"), 4_096),
+    **dict.fromkeys(("hidden_size", "projection_dim", "embed_dim", "head_dim", "d_model", "width"), 1 << 17),
+    **dict.fromkeys(("intermediate_size", "alignment_intermediate_size", "d_ff", "ffn_dim"), 1 << 20),
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 1 << 13),
+    **dict.fromkeys(("vocab_size", "image_seq_length", "mm_tokens_per_image"), 1 << 24),
+    **dict.fromkeys(("image_size", "patch_size", "crop_size"), 1 << 14),
+    "max_position_embeddings": 1 << 31,
+}
+"""Fields that say how much is built, each with a size beyond every published model; lists hold a number a stage."""
+PARTS = ("vision_config", "text_config")
+DEEPEST = 8
+LARGEST_PROJECTOR = 1 << 30
+"""Weights of a projector, which is the one part that a swap draws anew."""
+
+
+def check_config(config: Mapping[str, Any], source: str) -> None:
+    """Refuse sizes that no model has, and values of another type, wherever they stand in a config.
+
+    Raises:
+        ValueError: one is; the message names the field.
+    """
+    for name in PARTS:
+        if name in config and not isinstance(config[name], Mapping):
+            raise ValueError(_wrong(source, name, "an object", config[name]))
+    _check(config, source, "", 0)
+
+
+def _check(config: Mapping[str, Any], source: str, path: str, depth: int) -> None:
+    if depth > DEEPEST:
+        raise ValueError(f"{source}: config.json: {path} lies more than {DEEPEST} levels deep; is it a model's config?")
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            _check(value, source, f"{path}{name}.", depth + 1)
+        elif name in BOUNDS and value is not None:
+            values = value if isinstance(value, list) else [value]
+            if not all(type(one) is int and 0 < one <= BOUNDS[name] for one in values) or len(values) > 1_000:
+                raise ValueError(_wrong(source, f"{path}{name}", f"a whole number from 1 to {BOUNDS[name]:,}", value))
+
+
+def _wrong(source: str, field: str, expected: str, got: object) -> str:
+    return f"{source}: config.json: expected {field} to be {expected}, got {got!r:.60}; copy the model's own file again"
