@@ -32,6 +32,36 @@ def check_regions(config: Config, sources: Sequence[Source]) -> None:
         raise ValueError(f"objective {config.objective}: all cards say 0 regions; use objective=clip or add regions")
 
 
+def check_heads(config: Config) -> None:
+    """What a run makes it trains, unless `model.source` brings it trained: an export has no head of noise.
+
+    Raises:
+        ValueError: something would be left untrained; all of it is named.
+    """
+    loss, detection = config.loss, config.loss.detection
+    kinds = {entry.kind for entry in config.data if entry.weight != 0}
+    wrong = []
+    if config.objective != "detclip" and not loss.image_text and not loss.distillation:
+        wrong.append("image embeddings need loss.image_text above 0")
+    if config.objective in ("cloc", "joint"):
+        needs = "objective=clip has no Prompter" if config.objective == "cloc" else "objective=detclip has no Prompter"
+        if "regions" not in kinds:
+            wrong.append(f"the Prompter needs a source of kind regions; {needs}")
+        if not loss.region_text:
+            wrong.append(f"the Prompter's embeddings need loss.region_text above 0; {needs}")
+    if config.alternates:
+        if "detection" not in kinds:
+            wrong.append("boxes need a source of kind detection")
+        for name in ("alignment", "giou", "centerness"):
+            if not getattr(detection, name):
+                wrong.append(f"the detector needs loss.detection.{name} above 0")
+    if wrong and config.model.source is None:
+        raise ValueError(
+            f"objective {config.objective} would leave untrained what it makes: {'; '.join(wrong)}; or start from an "
+            "export that has it (model.source)"
+        )
+
+
 def check_weights_fit(config: Config) -> None:
     """Refuse a model whose weights alone are larger than this machine, before any of them is made.
 

@@ -110,6 +110,7 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     # 2. build
     sources, tokenizer = build.make_sources(config), build.make_tokenizer(config)
     preflight.check_regions(config, sources)
+    preflight.check_heads(config)
     preflight.check_weights_fit(config)
     build.check_concepts(config, sources)
     model, notes = build.make_model(config, tokenizer)

@@ -184,35 +184,6 @@ class Config(Strict):
             )
         return self
 
-    @model_validator(mode="after")
-    def _heads_have_losses(self) -> Config:
-        """What a run makes it trains, unless `model.source` brings it trained: an export has no head of noise."""
-        loss, detection = self.loss, self.loss.detection
-        kinds = {entry.kind for entry in self.data if entry.weight != 0}
-        wrong = []
-        if self.objective != "detclip" and not loss.image_text and not loss.distillation:
-            wrong.append("image embeddings need loss.image_text above 0")
-        if self.objective in ("cloc", "joint"):
-            needs = (
-                "objective=clip has no Prompter" if self.objective == "cloc" else "objective=detclip has no Prompter"
-            )
-            if "regions" not in kinds:
-                wrong.append(f"the Prompter needs a source of kind regions; {needs}")
-            if not loss.region_text:
-                wrong.append(f"the Prompter's embeddings need loss.region_text above 0; {needs}")
-        if self.alternates:
-            if "detection" not in kinds:
-                wrong.append("boxes need a source of kind detection")
-            for name in ("alignment", "giou", "centerness"):
-                if not getattr(detection, name):
-                    wrong.append(f"the detector needs loss.detection.{name} above 0")
-        if wrong and self.model.source is None:
-            raise ValueError(
-                f"objective {self.objective} would leave untrained what it makes: {'; '.join(wrong)}; or start from an "
-                "export that has it (model.source)"
-            )
-        return self
-
     def _continuation_fits(self) -> None:
         if self.train.prompter_warmup_steps and self.objective != "cloc":
             raise ValueError(

@@ -205,8 +205,8 @@ def test_a_learnt_proposal_score_needs_data_that_train_it(detector_config, tmp_p
             continue
         with pytest.raises(ValueError, match=message):
             concepts.detector_config(config)
-    with pytest.raises(ValueError, match="boxes need a source of kind detection"):
-        load_config(recipe, pairs)
+    with pytest.raises(ValueError, match=message):
+        concepts.detector_config(load_config(recipe, pairs))
 
 
 def test_a_killed_joint_run_goes_on_with_the_same_losses(world, tmp_path, monkeypatch):

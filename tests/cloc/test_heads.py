@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from cloc import build, pretrain
+from cloc import build, preflight, pretrain
 from cloc.build.steps import ground_all
 from cloc.config import dump_config, parse_config
 from cloc.losses.objectives import RegionTerms, make_objective
@@ -59,9 +59,9 @@ def test_what_nothing_would_train_is_refused(changes, told, spine_raw):
         raw["data"] = [{"path": path, "batch_size": 8, "kind": kind, "weight": weight} for kind in kinds]
         raw["data"] += [{"path": path, "batch_size": 8, "kind": more, "weight": 1}] if more else []
     with pytest.raises(ValueError, match=rf"would leave untrained what it makes: .*{told}"):
-        parse_config(raw)
+        preflight.check_heads(parse_config(raw))
     raw["model"]["source"] = "an/export"
-    parse_config(raw)  # which brings it trained
+    preflight.check_heads(parse_config(raw))  # it brings what is needed, trained
 
 
 def test_all_regions_feed_the_grounding_loss_where_the_config_says_so(spine_config, spine_tokenizer):
