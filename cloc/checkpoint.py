@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cloc.command import printable
-from cloc.disk import disk_errors
+from cloc.disk import disk_errors, open_to_umask
 from cloc.files import read_object
 
 STATE, WEIGHTS, MOMENTS = "state.json", "model.safetensors", "optimizer.safetensors"
@@ -209,6 +209,7 @@ def write_tensors(folder: Path, weights: dict[str, torch.Tensor], moments: dict[
     for name, tensors in ((WEIGHTS, weights), (MOMENTS, moments)):
         with disk_errors(folder / name):
             save_file(tensors, folder / name)
+            open_to_umask(folder / name)
 
 
 def shape_of(value: torch.Tensor) -> tuple[int, ...]:

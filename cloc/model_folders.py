@@ -62,3 +62,27 @@ def refusing_code(source: Path | str) -> Iterator[None]:
             f"{source}: can only be loaded by running code that lies in it (auto_map in its files), and this kit runs "
             "no code from a model's folder; name a model whose architecture is part of transformers"
         ) from error
+
+
+def refuse_links(folder: Path, what: str) -> None:
+    """Refuse a folder whose links lead out of it: what they point to would be copied into a folder to be published.
+
+    The links of the hub's cache (snapshots/REVISION/file -> blobs/HASH of the same repository) are its files.
+
+    Raises:
+        ValueError: a link leads elsewhere, in a circle, or to nothing.
+    """
+    real = folder.resolve()
+    blobs = real.parents[1] / "blobs" if real.parent.name == "snapshots" else None
+    for path in sorted(folder.rglob("*")):
+        if not path.is_symlink():
+            continue
+        try:
+            target = path.resolve(strict=True)
+        except (OSError, RuntimeError) as error:
+            raise ValueError(f"{what}: {path} is a link that leads nowhere ({error}); copy the whole folder") from error
+        if not target.is_relative_to(real) and not (target.parent == blobs and target.is_file()):
+            raise ValueError(
+                f"{what}: {path} is a link to {target}, outside its folder, and would be copied from there into the "
+                f"result; if that is wanted, copy the folder with what its links mean: cp -rL {folder} NEW"
+            )

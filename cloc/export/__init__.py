@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from cloc.command import printable
 from cloc.data.concepts import DICTIONARY, ConceptDictionary
-from cloc.disk import disk_errors, removed_unless_done
+from cloc.disk import disk_errors, open_to_umask, removed_unless_done
 from cloc.export.reference import reference_of
 from cloc.files import read_object
 from cloc.models.detection_processing import detection_image_processor
@@ -200,6 +200,7 @@ def write_export(
         card = _write_files(model, state, tokenizer, temporary, facts, data, detection_size, dictionary)
         part = temporary / f"{CARD}.part"
         part.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+        open_to_umask(temporary)
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
     (final / part.name).rename(final / CARD)

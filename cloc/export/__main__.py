@@ -19,10 +19,12 @@ import torch
 from transformers import AutoModel, AutoTokenizer, CLIPVisionModel
 
 from cloc import command
+from cloc.disk import open_to_umask
 from cloc.export import read_card
 from cloc.export.loading import weights_of
 from cloc.export.open_clip import write_open_clip
 from cloc.export.timm import write_timm
+from cloc.model_folders import refuse_links
 from cloc.models.modeling import ClocModel
 from cloc.models.tower import encode, image_side
 
@@ -123,6 +125,9 @@ def convert(export: Path, name: str, out: Path) -> str:
     read_card(export)
     if out.exists():
         raise ValueError(f"{out}: already there; give another folder")
+    if out.resolve().is_relative_to(export.resolve()):
+        raise ValueError(f"{out} lies in {export}, which is read; give another folder")
+    refuse_links(export, "export")
     with _appearing(out) as part:
         line = FORMATS[name](export, part)
     return line.replace(str(part), str(out))
@@ -135,6 +140,7 @@ def _appearing(out: Path) -> Iterator[Path]:
     part.mkdir(parents=True)
     try:
         yield part
+        open_to_umask(part)
         part.rename(out)
     finally:
         shutil.rmtree(part, ignore_errors=True)

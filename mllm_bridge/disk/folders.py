@@ -16,7 +16,9 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 
+from cloc.disk import open_to_umask
 from cloc.files import read_object
+from cloc.model_folders import refuse_links
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 LEGAL = ("LICENSE", "LICENCE", "NOTICE")
@@ -40,7 +42,7 @@ def locate(name: str | Path, what: str) -> Path:
     if folder.is_dir():
         if (folder / "config.json").is_file():
             if what == "host":
-                refuse_links(folder)
+                refuse_links(folder, what)
             return folder
         raise ValueError(_no_config(folder, what))
     if not HUB_NAME.fullmatch(str(name)):
@@ -57,30 +59,6 @@ def locate(name: str | Path, what: str) -> Path:
     if not (found / "config.json").is_file():
         raise ValueError(_no_config(found, what))
     return found
-
-
-def refuse_links(folder: Path) -> None:
-    """Refuse a folder whose links lead out of it: what they point to would be copied into a folder to be published.
-
-    The links of the hub's cache (snapshots/REVISION/file -> blobs/HASH of the same repository) are its files.
-
-    Raises:
-        ValueError: a link leads elsewhere, in a circle, or to nothing.
-    """
-    real = folder.resolve()
-    blobs = real.parents[1] / "blobs" if real.parent.name == "snapshots" else None
-    for path in sorted(folder.iterdir()):
-        if not path.is_symlink():
-            continue
-        try:
-            target = path.resolve(strict=True)
-        except (OSError, RuntimeError) as error:
-            raise ValueError(f"host: {path} is a link that leads nowhere ({error}); copy the whole folder") from error
-        if not target.is_relative_to(real) and not (target.parent == blobs and target.is_file()):
-            raise ValueError(
-                f"host: {path} is a link to {target}, outside its folder, and would be copied from there into the "
-                f"result; if that is wanted, copy the folder with what its links mean: cp -rL {folder} NEW"
-            )
 
 
 def pass_on(folder: Path, out: Path, endings: tuple[str, ...], without: Collection[str] = ()) -> None:
@@ -173,6 +151,7 @@ def appearing(out: Path) -> Iterator[Path]:
     unfinished.mkdir()
     try:
         yield unfinished
+        open_to_umask(unfinished)
         try:
             os.replace(unfinished, out)
         except OSError as error:
