@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cloc import command
-from cloc.data.doctor import Findings, Published, contact_sheet, examine, published_for, read_evaluation, write_page
+from cloc.data.doctor import Findings, Published, contact_sheet, examine, published_for, read_evaluations, write_page
 from cloc.data.doctor.sheet import spread
 from cloc.data.tables import open_samples
 
@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="EVAL",
-        help="evaluation splits: COCO's or LVIS's .json, refer's refs(*).p, REC_*.jsonl, or folders of shards",
+        help="evaluation splits: COCO's or LVIS's .json, refer's refs(*).p or its root, REC_*.jsonl, folders of shards",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="write check.json, sheet.png and sheet.html there")
     parser.add_argument("--show", type=int, default=24, help="samples on the contact sheet (default: %(default)s)")
@@ -79,7 +79,7 @@ def check(
 
     Args:
         dataset: folder of shards, a pattern of them, or Parquet.
-        against: evaluation splits, as `read_evaluation` takes them.
+        against: evaluation splits, as `read_evaluations` takes them.
         out: folder to write to; files of these names in it are replaced.
         show: samples on the contact sheet, from all over the set.
         known_as: name under which published figures are looked up; without it the card decides.
@@ -95,7 +95,7 @@ def check(
         raise ValueError(f"--show: expected at least 1 sample, got {show}")
     samples = open_samples(dataset)
     name, figures = published_for(samples.card, known_as)
-    found = examine(samples, [read_evaluation(path) for path in against], progress)
+    found = examine(samples, [split for path in against for split in read_evaluations(path)], progress)
     report = told(found, f"{dataset}: {(samples.card or {}).get('name', 'no card')}", compared(found, name, figures))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

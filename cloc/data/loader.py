@@ -53,8 +53,8 @@ def check_sources(sources: Sequence[Source], world: int) -> None:
             )
         if source.batch_size > source.shards.num_samples:
             raise ValueError(
-                f"{name}: {world} ranks ask for {source.batch_size} samples a step, the shards hold "
-                f"{source.shards.num_samples}; lower data batch_size, use fewer ranks, or add data"
+                f"{name}: the batch takes {source.batch_size} samples a step, the shards hold "
+                f"{source.shards.num_samples}; lower data.N.batch_size or add data"
             )
 
 

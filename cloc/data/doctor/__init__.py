@@ -1,6 +1,6 @@
 """Data room: a look at a finished set before anything is trained on it. The command is `python -m cloc.data.check`."""
 
-from cloc.data.doctor.evaluations import Evaluation, read_evaluation
+from cloc.data.doctor.evaluations import Evaluation, read_evaluation, read_evaluations
 from cloc.data.doctor.examine import Findings, examine
 from cloc.data.doctor.page import write_page
 from cloc.data.doctor.published import PUBLISHED, Published, published_for
@@ -15,5 +15,6 @@ __all__ = [
     "examine",
     "published_for",
     "read_evaluation",
+    "read_evaluations",
     "write_page",
 ]

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,24 @@ def names_of(sample: Sample) -> set[str]:
 def short_hash(data: bytes) -> int:
     """64 bits of a photo's bytes: equal files have equal ones, and a set of them is small."""
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest())
+
+
+def read_evaluations(path: Path) -> list[Evaluation]:
+    """The evaluation splits at a path: one file or folder of shards, or all of RefCOCO's files below its root.
+
+    Args:
+        path: see `read_evaluation`; or a folder with `refs(*).p` (else `.json`) or `REC_*.jsonl` in it or one level
+            below, such as refer's data root, of which each file is a split by the name of its folder and its own.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    path = Path(path)
+    for pattern in ("refs(*).p", "refs(*).json", "REC_*.jsonl"):
+        files = sorted([*path.glob(pattern), *path.glob(f"*/{pattern}")]) if path.is_dir() else []
+        if files:
+            return [replace(read_evaluation(file), name=f"{file.parent.name}/{file.name}") for file in files]
+    return [read_evaluation(path)]
 
 
 def read_evaluation(path: Path) -> Evaluation:

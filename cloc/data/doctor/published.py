@@ -12,6 +12,10 @@ _REFER = "official annotation files of refer (expressions of the split)"
 _COCO = "COCO's instances and captions files of 2017"
 
 
+A_PART = 0.9
+"""A set with less than this share of a published figure is a part, made on purpose; with more, something was lost."""
+
+
 @dataclass(frozen=True)
 class Published:
     """One published figure.
@@ -42,6 +46,8 @@ class Published:
             verdict = "agrees"
         elif self.all_splits and found < self.value:
             verdict = "not compared, for this is one split"
+        elif found < A_PART * self.value:
+            verdict = f"not compared, for this is a part of it ({found / self.value:.2%})"
         else:
             verdict = f"DIFFERS by {found - self.value:+,.6g}"
         return f"published: {beside}: {verdict} [{self.source}]"

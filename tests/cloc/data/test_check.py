@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cloc.data.check import check, main
-from cloc.data.doctor import examine, published_for, read_evaluation
+from cloc.data.doctor import examine, published_for, read_evaluation, read_evaluations
 from cloc.data.doctor.evaluations import photo_name
 from cloc.data.shards import write_shards
 from cloc.data.tables import open_samples
@@ -181,13 +181,18 @@ def test_two_numberings_clash_and_another_vocabulary_does_not(tmp_path):
 def test_counts_stand_beside_the_published_ones(tmp_path):
     write(tmp_path / "set", [sample(1, [cup()])], name="refcoco-testB")
     _, report = check(tmp_path / "set", progress=False)
-    assert "published: regions 5,095, here 1: DIFFERS by -5,094 [official annotation files of refer" in report
+    assert (
+        "published: regions 5,095, here 1: not compared, for this is a part of it (0.02%) [official annotation"
+        in report
+    )
     figures = published_for({"name": "mine", "made": {"by": "cloc.data.convert visual_genome"}})[1]
     assert [figure.what for figure in figures] == ["different images", "regions an image"]
     assert figures[0].agrees(108_077)  # Visual Genome's images; Table 1 prints 108K
     assert not figures[0].agrees(100_000)
     _, report = check(tmp_path / "set", known_as="lvis-minival", progress=False)
-    assert "published: samples 4,809, here 1: DIFFERS" in report
+    assert "published: samples 4,809, here 1: not compared, for this is a part of it (0.02%)" in report
+    (figure,) = published_for({"name": "lvis-minival"})[1]
+    assert "DIFFERS by -9 [" in figure.told(4_800)  # some were lost on the way
 
 
 def test_a_split_is_known_by_the_file_that_it_was_made_from():
@@ -263,3 +268,19 @@ def test_shards_and_files_without_photos_as_evaluation_splits(tmp_path):
     (tmp_path / "x.jsonl").write_text("{}\n")
     with pytest.raises(ValueError, match="expected the photos of an evaluation split"):
         read_evaluation(tmp_path / "x.jsonl")
+
+
+def test_a_root_of_refcoco_is_every_split_in_it(tmp_path):
+    for folder, number in (("refcoco", 7), ("refcoco+", 8)):
+        (tmp_path / folder).mkdir()
+        refs = [{"image_id": number, "split": "val"}, {"image_id": 99, "split": "train"}]
+        (tmp_path / folder / "refs(unc).json").write_text(json.dumps(refs))
+    splits = read_evaluations(tmp_path)
+    assert [(split.name, split.photos) for split in splits] == [
+        ("refcoco/refs(unc).json", {"coco:7"}),
+        ("refcoco+/refs(unc).json", {"coco:8"}),
+    ]
+    assert [split.name for split in read_evaluations(tmp_path / "refcoco")] == ["refcoco/refs(unc).json"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty"):
+        read_evaluations(tmp_path / "empty")

@@ -125,7 +125,7 @@ def test_more_ranks_than_the_batch_can_serve_is_refused(sources):
 def test_more_samples_a_step_than_the_shards_hold_is_refused(spine_shards):
     wanted = [Source(ShardSet.open(spine_shards), 66)]
     with pytest.raises(
-        ValueError, match=r"3 ranks ask for 66 samples a step, the shards hold 64; lower data batch_size"
+        ValueError, match=r"takes 66 samples a step, the shards hold 64; lower data\.N\.batch_size or add"
     ):
         check_sources(wanted, 3)
 
