@@ -13,7 +13,7 @@ from pathlib import Path
 
 from transformers.utils.logging import disable_progress_bar
 
-from cloc.command import printable
+from cloc import command
 from cloc.places import Places
 from mllm_bridge.assessing.asker import Asker
 from mllm_bridge.assessing.measures import captions, grounding
@@ -74,20 +74,19 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0 when measured, 2 for a mistake of the user's."""
+    """Run the command; returns the exit status, see `cloc.command`."""
     asked = parse(arguments)
     disable_progress_bar()
-    try:
+
+    def work() -> None:
         if asked.count < 2:
             raise ValueError(f"--count: expected 2 or more, got {asked.count}")
         found = run(asked)
-    except ValueError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
-        return 2
-    print(*map(printable, found.lines), sep="\n")
-    if asked.out is not None:
-        write_json(asked.out, {"schema": 1, "host": str(asked.host), **found.figures})
-    return 0
+        print(*map(command.printable, found.lines), sep="\n")
+        if asked.out is not None:
+            write_json(asked.out, {"schema": 1, "host": str(asked.host), **found.figures})
+
+    return command.run(work)
 
 
 if __name__ == "__main__":

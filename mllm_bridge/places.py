@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from cloc.command import printable
+from cloc import command
 from cloc.places import FILE, Places, Scale
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Declare how the host in a folder writes places."""
+    """Declare how the host in a folder writes places; returns the exit status, see `cloc.command`."""
     parser = argparse.ArgumentParser(
         prog="python -m mllm_bridge.places", description="Declare how the host in a folder writes boxes in its answers."
     )
@@ -25,15 +25,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--digits", type=int, default=3, help="decimals of the scale unit (default: 3)")
     parser.add_argument("--bins", type=int, default=32, help="of the scale bins (default: 32)")
     asked = parser.parse_args(arguments)
-    try:
+
+    def work() -> None:
         if not (asked.folder / "config.json").is_file():
             raise ValueError(f"{asked.folder}: expected a host's folder with a config.json")
         Places(asked.scale, asked.padded, asked.digits, asked.bins).save(asked.folder)
-    except ValueError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
-        return 2
-    print(f"written: {asked.folder / FILE}")
-    return 0
+        print(f"written: {asked.folder / FILE}")
+
+    return command.run(work, loads_models=False)
 
 
 if __name__ == "__main__":

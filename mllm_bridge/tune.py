@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloc.command import printable
-
 if TYPE_CHECKING:
     from cloc.stepper import Stepper
     from mllm_bridge.tuning.settings import TuneConfig
+
+USUAL = "configs/bridge/tiny.yaml"
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -37,9 +38,14 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "configs/bridge/tiny.yaml host=runs/swap-1 parts.language=lora optim.lr=2e-4 result.form=adapters",
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="config fields to change")
-    parser.add_argument("--config", default="configs/bridge/tiny.yaml", help="YAML file (default: %(default)s)")
     parser.add_argument(
-        "--resume", metavar="auto|FOLDER", help="continue a killed run: the newest of equal config, or that one"
+        "--config", metavar="FILE", help=f"YAML file (default: {USUAL}; with --resume FOLDER that run's own)"
+    )
+    parser.add_argument(
+        "--resume",
+        metavar="auto|FOLDER",
+        help="continue a run: auto takes the newest unfinished one of equal config, FOLDER that one with its own "
+        "config; a longer train.steps=N may be asked of it",
     )
     parser.add_argument("--runs", default="runs", type=Path, help="folder of runs (default: %(default)s)")
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # the deepspeed launcher adds it
@@ -56,7 +62,7 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     """See `run`."""
     import torch
 
-    from cloc import comm
+    from cloc import comm, runs
     from cloc.device import find_device, make_deterministic
     from cloc.metering.trackers import check_trackers
     from cloc.places import FILE, Places
@@ -70,7 +76,7 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     from mllm_bridge.tuning.trainee import build
 
     # 1. what to do
-    config = load_settings(options.config, options.overrides)
+    config = load_settings(runs.config_of_call(options.config, options.resume, USUAL), options.overrides)
     check_trackers(config.run.trackers)
     settings = deepspeed_settings(config)
     device = find_device(config.run.device, "run.device")
@@ -100,7 +106,8 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     if comm.is_main() and not stopped:
         print(*session.hand_over(weights, left_out), sep="\n")
     elif comm.is_main():
-        print(f"stopped on request; go on with --resume {folder}")
+        again = shlex.join(["python", "-m", "mllm_bridge.tune", "--resume", str(folder), "--runs", str(options.runs)])
+        print(f"stopped on request; go on with: {again}")
     comm.leave()
     return 128 + stopped if stopped else 0
 
@@ -133,19 +140,16 @@ def load(stepper: Stepper, checkpoint: Path) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
+    """Run the command; returns the exit status, see `cloc.command`."""
     from transformers.utils.logging import disable_progress_bar
+
+    from cloc import command
 
     options = parse_arguments(arguments)
     disable_progress_bar()
-    try:
-        return run(options)
-    except ValueError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
-        return 2
-    except FloatingPointError as error:
-        print(f"stopped: {error}", file=sys.stderr)
-        return 1
+    return command.run(
+        lambda: run(options), "a run that has a checkpoint goes on with the same command and --resume auto"
+    )
 
 
 if __name__ == "__main__":

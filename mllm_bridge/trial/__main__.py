@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 from transformers.utils.logging import disable_progress_bar
 
-from cloc.command import printable
+from cloc import command
 from cloc.files import read_object
 from mllm_bridge import tune
 from mllm_bridge.trial.guessing import box_of_another, name_in_picture
@@ -104,10 +104,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the trial; 0 when all runs are in the table."""
+    """Run the trial; 0 when all runs are in the table, else see `cloc.command`."""
     asked = parse(arguments)
     disable_progress_bar()
-    try:
+
+    def work() -> None:
         plan = load_plan(asked.plan, asked.budget)
         asked.out.mkdir(parents=True, exist_ok=True)
         fixed = asked.out / "plan.yaml"
@@ -122,13 +123,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 text = table(rows, guesses)
                 (asked.out / "table.md").write_text(text, encoding="utf-8")
                 print(f"{arm}, seed {seed}: done\n{text}", flush=True)
-    except ValueError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
-        return 2
-    result = {"schema": 1, "rendered": True, "guessing": guesses, "rows": rows}
-    (asked.out / "trial.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(f"written: {asked.out}/table.md and trial.json (rendered scenes: they say nothing about photographs)")
-    return 0
+        result = {"schema": 1, "rendered": True, "guessing": guesses, "rows": rows}
+        (asked.out / "trial.json").write_text(json.dumps(result, indent=1) + "\n")
+        print(f"written: {asked.out}/table.md and trial.json (rendered scenes: they say nothing about photographs)")
+
+    return command.run(work, f"runs that are finished stay; {command.GOES_ON}")
 
 
 if __name__ == "__main__":
