@@ -43,8 +43,9 @@ def test_both_sides_hold_the_same_members(small, tmp_path, monkeypatch):
             ]
 
 
-def test_a_conversion_that_loses_something_is_no_measurement(small, tmp_path):
+def test_a_conversion_that_loses_something_is_no_measurement(small, tmp_path, monkeypatch):
     photos, file = small
+    monkeypatch.setattr(conversion_cost, "SIDES", (640, 480))
     write_photos(photos, 5)
     write_instances(file, 6)
     with pytest.raises(RuntimeError, match=r"the conversion lost something: .*image_missing"):
