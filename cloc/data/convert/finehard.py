@@ -12,6 +12,7 @@ from cloc.data.convert.job import Conversion, Making, Reading
 from cloc.data.convert.photos import fingerprint
 from cloc.data.convert.sources import Photos
 from cloc.data.formats.frames import UNIT, FrameWatch
+from cloc.data.formats.json_lines import only
 from cloc.data.formats.numbers import flag, four, numbers_as_told, real
 from cloc.data.formats.rows import rows_of
 from cloc.files import is_text, parse_json
@@ -70,7 +71,11 @@ def _drafts(
             if not is_text(path) or not texts:
                 reading.dropped["bad_row"] += 1
                 continue
-            regions = tuple(region for box in boxes for region in _regions(box, columns, watch, reading))
+            regions = tuple(
+                region
+                for box in only(dict, boxes, reading.dropped)
+                for region in _regions(box, columns, watch, reading)
+            )
             inside = path[path.find("coyo_image_") :] if "coyo_image_" in path else path
             place = found_photo(photos, (path, inside), reading, len(regions))
             if place is not None:
@@ -95,7 +100,7 @@ def _boxes(value: Any) -> list[Any]:
 
 
 def _regions(box: Any, columns: Sequence[str], watch: FrameWatch, reading: Reading) -> Iterator[Region]:
-    corners = box.get("bbox") if isinstance(box, Mapping) else None
+    corners = box.get("bbox")
     if not isinstance(corners, list) or len(corners) not in (4, 5):
         reading.dropped["bad_region"] += 1
         return

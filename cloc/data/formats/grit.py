@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cloc.data.formats.frames import UNIT, FrameWatch
-from cloc.data.formats.json_lines import json_rows, strip_caption
+from cloc.data.formats.json_lines import json_rows, only, strip_caption
 from cloc.data.formats.layouts import other_layout
 from cloc.data.formats.numbers import numbers_as_told, real, whole
 from cloc.files import is_text
@@ -124,8 +124,8 @@ def _entries(
         if not isinstance(entries, list):
             dropped["bad_region"] += 1
             continue
-        for entry in entries:
-            told = [real(value) for value in entry] if isinstance(entry, list) and len(entry) == 7 else [None]
+        for entry in only(list, entries, dropped):
+            told = [real(value) for value in entry] if len(entry) == 7 else [None]
             if None in told:
                 dropped["bad_region"] += 1
                 continue

@@ -31,3 +31,16 @@ def json_rows(file: Path, dropped: Counter[str]) -> Iterator[dict[str, Any]]:
 def strip_caption(caption: str) -> tuple[str, int]:
     """(the caption as a shard keeps it, how far spans into it move to the left)."""
     return caption.strip(), len(caption) - len(caption.lstrip())
+
+
+def only(kind: type, entries: list[Any], dropped: Counter[str]) -> list[Any]:
+    """The entries of a row's list that are objects (or lists). Others are one fault of their row, however many.
+
+    Args:
+        kind: dict or list.
+        entries: as they came.
+        dropped: gets bad_region.
+    """
+    found = [entry for entry in entries if isinstance(entry, kind)]
+    dropped["bad_region"] += len(found) < len(entries)
+    return found

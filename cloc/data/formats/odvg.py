@@ -10,7 +10,7 @@ from typing import Any
 
 from cloc.data.formats.annotated import checked_box
 from cloc.data.formats.frames import XYXY, FrameWatch
-from cloc.data.formats.json_lines import json_rows, strip_caption
+from cloc.data.formats.json_lines import json_rows, only, strip_caption
 from cloc.data.formats.numbers import four, numbers_as_told, whole
 from cloc.data.names import is_absolute, normal_path
 from cloc.files import is_text
@@ -84,8 +84,8 @@ def _regions(
     watch: FrameWatch,
     dropped: Counter[str],
 ) -> Iterator[Region]:
-    for entry in entries:
-        boxes = entry.get("bbox") if isinstance(entry, dict) else None
+    for entry in only(dict, entries, dropped):
+        boxes = entry.get("bbox")
         if not isinstance(boxes, list):
             dropped["bad_region"] += 1
             continue

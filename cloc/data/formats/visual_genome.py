@@ -17,6 +17,7 @@ from typing import Any
 from cloc.data.formats.annotated import checked_box
 from cloc.data.formats.frames import FrameWatch
 from cloc.data.formats.grouped import Grouped
+from cloc.data.formats.json_lines import only
 from cloc.data.formats.json_stream import stream_json
 from cloc.data.formats.layouts import other_layout
 from cloc.data.formats.numbers import four, whole
@@ -102,10 +103,7 @@ class VisualGenome:
 
     def _regions(self, listed: list[Any], width: int, height: int) -> Iterator[Region]:
         number = "region_id" if self._what == "regions" else "object_id"
-        for one in listed:
-            if not isinstance(one, Mapping):
-                self.dropped["bad_region"] += 1
-                continue
+        for one in only(dict, listed, self.dropped):
             sides = ("width", "height") if self._what == "regions" else ("w", "h")
             numbers = four([one.get(name) for name in ("x", "y", *sides)])
             if numbers is not None:
