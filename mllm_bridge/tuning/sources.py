@@ -82,7 +82,8 @@ def _scenes() -> tuple[Path, str]:
 
 
 def _require_convention(file: Path, places: Places) -> None:
-    """A rendered world writes boxes in its own convention and says so in its card; the host has to keep to the same.
+    """What the kit makes (rendered worlds, `mllm_bridge.talk`) says in its card how boxes are written; the host has to
+    keep to the same.
 
     Raises:
         ValueError: they differ.
@@ -91,10 +92,15 @@ def _require_convention(file: Path, places: Places) -> None:
     told = read_json(card).get("coordinates") if card.is_file() else None
     if told is None:
         return
-    sizes = {"unit": ("digits", places.digits), "bins": ("to", places.bins - 1)}
+    sizes = {"unit": ("digits", places.digits), "bins": ("to", places.bins - 1), "pixels": ("to", None)}
     name, value = sizes.get(places.scale, ("to", 1000))
+    if told.get("padded", places.padded) is not places.padded:
+        raise ValueError(
+            f"places: {file} writes boxes of the image {'padded to a square' if told['padded'] else 'as it is'}, the "
+            f"host as {places.name}; set places.padded={str(told['padded']).lower()}"
+        )
     if told.get("convention") != places.scale or told.get(name) != value:
         raise ValueError(
             f"places: {file} writes boxes as {told.get('convention')} ({name} {told.get(name)}), the host as "
-            f"{places.name}; set places to the file's convention, or render the world with the host's"
+            f"{places.name}; set places to the file's convention, or make the file again with the host's"
         )
