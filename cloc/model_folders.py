@@ -33,6 +33,11 @@ loading call alone, where nothing else of ours runs.
 """
 
 
+def in_one_line(error: Exception) -> str:
+    """What a library said, which may take several lines for it, or nothing but its kind."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def never_ask() -> None:
     """Let transformers refuse where it would ask whether to run a folder's own code."""
     from transformers import dynamic_module_utils

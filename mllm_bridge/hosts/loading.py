@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin
 
-from cloc.model_folders import refusing_code
+from cloc.model_folders import UNREADABLE, in_one_line, refusing_code
 from mllm_bridge.hosts.family import HostFamily
 
 
@@ -41,8 +40,8 @@ def loaded(folder: Path, family: HostFamily, how: dict[str, Any]) -> tuple[PreTr
                 ignore_mismatched_sizes=True,  # they are in the info, by name
                 **how,
             )
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise ValueError(f"host: {folder} cannot be loaded: {error}") from error
+    except (ValueError, *UNREADABLE) as error:
+        raise ValueError(f"host: {folder} cannot be loaded: {in_one_line(error)}") from error
     wrong = {name: sorted(map(str, keys)) for name, keys in info.items() if keys}
     return model, "; ".join(f"{name}: {len(keys)}, as {keys[0]}" for name, keys in wrong.items())
 
@@ -61,8 +60,8 @@ def load_processor(folder: Path) -> ProcessorMixin:
     try:
         with refusing_code(folder):
             processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
-        raise ValueError(f"host: the processor in {folder} cannot be read: {error}") from error
+    except (ValueError, *UNREADABLE) as error:
+        raise ValueError(f"host: the processor in {folder} cannot be read: {in_one_line(error)}") from error
     if not all(hasattr(processor, part) for part in ("image_processor", "tokenizer")):
         raise ValueError(
             f"host: {folder} holds a {type(processor).__name__}, expected a processor with an image processor and a "

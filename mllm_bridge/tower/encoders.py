@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoImageProcessor,
@@ -26,7 +25,7 @@ from transformers import (
 )
 
 from cloc.export import newest_export, read_card
-from cloc.model_folders import refusing_code
+from cloc.model_folders import UNREADABLE, in_one_line, refusing_code
 from mllm_bridge.disk.folders import locate, read_json
 from mllm_bridge.disk.packed import refuse_adapters, refuse_quantised
 from mllm_bridge.disk.weights import LEVEL, file_hash, read, tensor_hash, weight_map
@@ -210,8 +209,8 @@ def _image_processor(folder: Path) -> Any:
     try:
         with refusing_code(folder):
             found = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"encoder: the image processor in {folder} cannot be read: {error}") from error
+    except (ValueError, *UNREADABLE) as error:
+        raise ValueError(f"encoder: the image processor in {folder} cannot be read: {in_one_line(error)}") from error
     if pads(found) and not found.do_center_crop:  # as exports had it before, see `cloc.models.processing`
         side = size_of(found, "size")["shortest_edge"]
         found.do_center_crop, found.crop_size = True, type(found.size)(height=side, width=side)
@@ -224,8 +223,8 @@ def _load_tower(folder: Path, tower_class: type[PreTrainedModel]) -> tuple[nn.Mo
             tower, info = tower_class.from_pretrained(
                 folder, use_safetensors=True, local_files_only=True, trust_remote_code=False, output_loading_info=True
             )
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"encoder: the tower in {folder} cannot be loaded: {error}") from error
+    except (ValueError, *UNREADABLE) as error:
+        raise ValueError(f"encoder: the tower in {folder} cannot be loaded: {in_one_line(error)}") from error
     keys = weight_map(folder)
     left_behind = tuple(key for key in keys if key.startswith(NOT_THE_TOWER) or key.endswith(POSITIONS))
     unexpected = sorted(key for key in info["unexpected_keys"] if not _explained(key, left_behind))

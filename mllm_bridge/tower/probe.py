@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import nn
 from transformers import PreTrainedConfig
 
+from cloc.model_folders import UNREADABLE, in_one_line
 from mllm_bridge.tower.pictures import pictures
 
 GEOMETRY_FIELDS = ("do_convert_rgb", "do_resize", "size", "resample", "do_pad", "do_center_crop")
@@ -196,14 +198,23 @@ def _declared_sizes(config: PreTrainedConfig, source: str) -> tuple[int, int]:
 def _processed(image_processor: Any, image_size: int, source: str) -> torch.Tensor:
     """(1, 3, S, S) of the first picture; every picture has to come out in this size."""
     for name, picture in pictures().items():
-        made = torch.as_tensor(image_processor(images=picture, return_tensors="pt")["pixel_values"])
+        made = _pixels(image_processor, picture, source)
         if tuple(made.shape) != (1, 3, image_size, image_size):
             raise ValueError(
                 f"{source}: the tower takes {image_size} x {image_size} px, its processor makes "
                 f"{tuple(made.shape[2:])} of the {name} picture ({geometry(image_processor)}); set size, crop_size or "
                 "do_pad in preprocessor_config.json"
             )
-    return torch.as_tensor(image_processor(images=pictures()["1:1"], return_tensors="pt")["pixel_values"])
+    return _pixels(image_processor, pictures()["1:1"], source)
+
+
+def _pixels(image_processor: Any, picture: Image.Image, source: str) -> torch.Tensor:
+    try:
+        return torch.as_tensor(image_processor(images=picture, return_tensors="pt")["pixel_values"])
+    except (ValueError, *UNREADABLE) as error:
+        raise ValueError(
+            f"{source}: its image processor fails on a picture ({in_one_line(error)}); look at preprocessor_config.json"
+        ) from error
 
 
 @torch.no_grad()
