@@ -127,7 +127,10 @@ class Conversation:
         if files and not any(IMAGE in turn.text for turn in turns):
             first = next((n for n, turn in enumerate(turns) if turn.role == "user"), 0)
             turns[first] = Turn(turns[first].role, f"{IMAGE}\n" * len(files) + turns[first].text)
-        regions = tuple(_place(region, key) for region in entry.get("regions") or ())
+        told = entry.get("regions") or []
+        if not isinstance(told, list):
+            raise DataError("bad_region", f"{key}: expected a list of regions in 'regions', got {told!r:.80}")
+        regions = tuple(_place(region, key) for region in told)
         known = ("id", *IMAGE_FIELDS, "conversations", "messages", "regions")
         return cls(key, files, tuple(turns), regions, {k: v for k, v in entry.items() if k not in known})
 
@@ -153,7 +156,7 @@ def _files(entry: Mapping[str, Any], folder: Path, key: str) -> tuple[Path, ...]
 
 
 def _turns(entries: object, key: str) -> list[Turn]:
-    if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, Mapping) for entry in entries):
         raise DataError("no_conversation", f"{key}: expected a list of turns in 'conversations', got {entries!r:.80}")
     turns = []
     for entry in entries:

@@ -73,6 +73,8 @@ def test_a_conversation_may_have_no_image_and_several(folder):
         ({"conversations": "hello"}, "no_conversation"),
         ({"image": "c.png"}, "missing_image"),
         ({"image": 3}, "bad_image_name"),
+        ({"conversations": []}, "no_conversation"),
+        ({"regions": 7.5}, "bad_region"),
         ({"image": ["a.png", "b.png"]}, "image_markers"),
         ({"conversations": [_human(), _gpt("<image>")]}, "image_in_answer"),
         ({"regions": [[1, 2, 3, 4]]}, "more_regions_than_placeholders"),
