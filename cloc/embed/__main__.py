@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 from transformers import AutoModel, AutoProcessor
+from transformers.utils.logging import disable_progress_bar
 
 from cloc import command
 from cloc.device import find_device
@@ -208,6 +209,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--batch-size", type=int, default=32, help="images at a time (default: %(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     options = parser.parse_args(arguments)
+    disable_progress_bar()
     return command.run(lambda: run(options), command.GOES_ON)
 
 

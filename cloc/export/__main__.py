@@ -17,9 +17,10 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import torch
 from transformers import AutoModel, AutoTokenizer, CLIPVisionModel
+from transformers.utils.logging import disable_progress_bar
 
 from cloc import command
-from cloc.disk import open_to_umask
+from cloc.disk import disk_errors, open_to_umask, removed_unless_done
 from cloc.export import read_card
 from cloc.export.loading import weights_of
 from cloc.export.open_clip import write_open_clip
@@ -135,15 +136,14 @@ def convert(export: Path, name: str, out: Path) -> str:
 
 @contextmanager
 def _appearing(out: Path) -> Iterator[Path]:
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")  # another process may write to the same place
     part.mkdir(parents=True)
-    try:
+    with removed_unless_done(part), disk_errors(out):
         yield part
         open_to_umask(part)
+        if out.exists():
+            raise ValueError(f"{out}: another process was quicker; give another folder")
         part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _pictures(model: ClocModel) -> torch.Tensor:
@@ -171,6 +171,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("out", type=Path, metavar="OUT", help="the new folder")
     parser.add_argument("--format", choices=sorted(FORMATS), required=True, help="the library that will read it")
     options = parser.parse_args(arguments)
+    disable_progress_bar()
     return command.run(lambda: _convert(options))
 
 

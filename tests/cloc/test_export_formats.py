@@ -7,6 +7,7 @@ import open_clip
 import pytest
 import timm
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModel, CLIPVisionModel
 
 from cloc.export import __main__ as export_formats
@@ -173,3 +174,19 @@ def test_a_cut_export_is_one_line(made, tmp_path, capsys):
     told = capsys.readouterr().err
     assert told.startswith(f"error: {cut}: weights or processor cannot be read (")
     assert told.count("\n") == 1
+
+
+def test_a_full_disk_and_a_quicker_process_are_one_line_and_leave_nothing(spine_export, tmp_path, capsys, monkeypatch):
+    export, out = spine_export(), tmp_path / "made" / "out"
+
+    def full(export, part):
+        (part / "half").write_bytes(b"x")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setitem(export_formats.FORMATS, "timm", full)
+    assert export_formats.main([str(export), str(out), "--format", "timm"]) == 2
+    assert f"error: the disk is full under {out}" in capsys.readouterr().err
+    monkeypatch.setitem(export_formats.FORMATS, "timm", lambda export, part: str(out.mkdir()))
+    assert export_formats.main([str(export), str(out), "--format", "timm"]) == 2
+    assert "another process was quicker" in capsys.readouterr().err
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
