@@ -145,6 +145,15 @@ def _serve(connection: Connection, states: dict[str, tuple[Reader, Any]], seed: 
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def warm_up() -> None:
+    """Import what the readers import: else each process would, and the limit of memory would count the libraries."""
+    import datasets  # noqa: F401
+    import torch  # noqa: F401
+    import transformers  # noqa: F401
+
+    import mllm_bridge.tower.encoders  # noqa: F401
+
+
 def feed_all(jobs: Sequence[tuple[Reader, int]], seed: int, folder: Path, keep: bool = False) -> Iterator[Verdict]:
     """Feed every (reader, number) and give the verdicts in order; a process that dies or hangs is replaced.
 
@@ -154,6 +163,7 @@ def feed_all(jobs: Sequence[tuple[Reader, int]], seed: int, folder: Path, keep: 
         folder: to work in.
         keep: leave the inputs there.
     """
+    warm_up()
     states = {}
     for reader in dict.fromkeys(reader for reader, _ in jobs):
         world = folder / "worlds" / reader.name.replace(" ", "-")
