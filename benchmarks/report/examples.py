@@ -11,7 +11,6 @@ from benchmarks.gallery import Gallery, Shown
 from benchmarks.predictors.contract import Predictor
 from benchmarks.report.choice import choose
 from benchmarks.report.drawing import drawn
-from cloc.images import ImageError, decode
 
 MAPS = 2
 """Similarity maps a section."""
@@ -80,6 +79,8 @@ def section(title: str, readings: Sequence[Reading], each: int = 2) -> Section:
 
 def open_image(shown: Shown) -> Image.Image | None:
     """The image in RGB, None where it is gone or broken."""
+    from cloc.images import ImageError, decode  # loads torch, which the page of a scored file needs not
+
     try:
         return decode(shown.image.read_bytes())
     except (ImageError, OSError):
