@@ -13,6 +13,8 @@ from cloc.config.strict import Strict
 
 DETECTING = ("detclip", "joint")
 """Objectives that train a detector."""
+MOST_STEPS = 10**8
+"""Most steps of a run: thousands of times those of the papers."""
 MANY = 1 << 20
 """Most samples of a batch, batches of a step and the like."""
 Pixels = Annotated[int, Field(ge=8, le=16_384)]
@@ -99,7 +101,7 @@ class OptimConfig(Strict):
 class TrainConfig(Strict):
     """How long, and what is kept."""
 
-    steps: int | None = Field(None, ge=1, le=10**12, description="optimiser steps; give this or samples")
+    steps: int | None = Field(None, ge=1, le=MOST_STEPS, description="optimiser steps; give this or samples")
     samples: int | None = Field(None, ge=1, le=10**15, description="samples to see, rounded up to whole steps")
     accumulation: int = Field(1, ge=1, le=MANY, description="batches a step; each has its own negatives")
     accumulation_mode: Literal["separate", "cached"] = Field(
@@ -169,6 +171,10 @@ class Config(Strict):
             raise ValueError(
                 "model.prompter.kind roi_align: RoI-Align takes no phrase prompts, so loss.grounding "
                 f"{self.loss.grounding:g} has nothing to train; set loss.grounding=0"
+            )
+        if self.steps > MOST_STEPS:
+            raise ValueError(
+                f"train.samples {self.train.samples}: {self.steps:,} steps, expected at most {MOST_STEPS:,}"
             )
         self._continuation_fits()
         self._starts_fit()

@@ -215,7 +215,8 @@ def test_what_is_meant_is_told_and_nothing_that_is_not_near(override, told, file
         "optim.lr=.inf", "optim.lr=.nan", "optim.lr=nan", "optim.lr=-.inf", "optim.lr=0", "optim.lr=-1e-3",
         "loss.grounding=.nan", "model.logit_scale_init=.inf", "run.name=..", "run.name=.", "run.name=.hidden",
         "run.name=/tmp/x", "run.name=a/../b", "run.name=''", f"run.name={'x' * 300}", "run.name='a\nb'", "run.seed=-1",
-        f"run.seed={10**30}", f"train.steps={10**30}", "train.steps=-5", "train.steps=2.5", "train.steps=true",
+        f"run.seed={10**30}", f"train.steps={10**30}", 
+        f"train.steps={10**9}", "train.steps=-5", "train.steps=2.5", "train.steps=true",
         "optim.lr=false", "data.0.batch_size=0", f"data.0.batch_size={10**12}", "data.0.image_size=0",
         "data.0.image_size=-32", "data.0.image_size=[[0,32]]", "data.0.image_size=[[32]]", "model.vision.width=-8",
         f"model.vision.width={10**9}", f"model.vision.layers={10**7}", "model.vision.image_size=100000000",
@@ -257,3 +258,8 @@ def test_a_hostile_file_is_refused_in_few_words(name, tmp_path):
         load_config(str(tmp_path / "c.yaml"))
     assert len(str(raised.value)) < 4000
     assert len(str(raised.value).splitlines()) <= 21
+
+
+def test_samples_that_make_too_many_steps_are_refused():
+    with pytest.raises(ValueError, match=r"train\.samples 1000000000000000: .* steps, expected at most 100,000,000"):
+        parse_config({**SMALL, "train": {"samples": 10**15}})
