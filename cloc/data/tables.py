@@ -62,7 +62,11 @@ class TableSet:
                 f"{place}: expected one split, got {sorted(rows)}; give the folder of one, such as {place}/train"
             )
         if "image" not in rows.column_names:
-            raise ValueError(f"{place}: expected a column 'image' with encoded images, got {rows.column_names}")
+            raise ValueError(
+                f"{place}: expected a column 'image' (encoded bytes, or a struct with bytes), caption or captions, and "
+                f"regions (box, phrase), got {', '.join(rows.column_names)}; rename them, or make shards: "
+                "img2dataset's Parquet with `python -m cloc.data.convert pairs`, others as its --help lists"
+            )
         if isinstance(rows.features["image"], datasets.Image):
             rows = rows.cast_column("image", datasets.Image(decode=False))
         self._rows = rows
@@ -107,8 +111,13 @@ def _header(image: bytes, number: int) -> tuple[str, tuple[int, int]]:
 
 
 def _regions(value: Any, number: int) -> list[Any]:
+    if isinstance(value, Mapping):  # datasets keeps a list of structs as a struct of lists
+        columns = [column if isinstance(column, list) else [] for column in value.values()]
+        if len({len(column) for column in columns}) > 1:
+            raise DataError("bad_regions", f"row {number}: expected as many boxes as phrases in 'regions'")
+        return [dict(zip(value, one, strict=True)) for one in zip(*columns, strict=True)]
     if not isinstance(value, str):
-        return value or []
+        return [] if value is None else value
     try:
         return parse_json(value, f"row {number}, 'regions'")
     except ValueError as error:

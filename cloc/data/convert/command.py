@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,22 @@ from cloc.data.convert.job import cores
 from cloc.data.convert.losses import largest_loss
 from cloc.data.convert.subcommands import FORMATS
 from cloc.data.convert.writing import LossError
+from cloc.data.formats.layouts import listed_layouts
 from cloc.data.shards import CARD
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m cloc.data.convert",
-        description="Turn an official data set into WebDataset shards with a dataset.json card. Photos are copied byte "
-        "by byte; what cannot be used is left out and counted by reason. Equal input gives equal bytes, whatever the "
-        "number of processes. An interrupted conversion goes on with the same command.",
+        description=textwrap.fill(
+            "Turn an official data set into WebDataset shards with a dataset.json card. Photos are copied byte by "
+            "byte; what cannot be used is left out and counted by reason, and more than a tenth of the boxes for one "
+            "reason ends with that line. Equal input gives equal bytes, whatever the number of processes. An "
+            "interrupted conversion goes on with the same command.",
+            width=100,
+        ),
+        epilog=listed_layouts(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="format", required=True, metavar="FORMAT")
     for name, row in FORMATS.items():

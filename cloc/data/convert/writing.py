@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from cloc.data.convert.drafts import Draft, finished
 from cloc.data.convert.losses import largest_loss
+from cloc.data.formats.layouts import other_layout
 from cloc.data.shards import CARD, LOCK, ShardEntry, locked, write_shard
 from cloc.data.shards.card import full_card
 from cloc.workers import leave_interrupts_to_parent
@@ -165,7 +166,8 @@ def write_drafts(
         whole["dropped"] = _all_dropped(card, entries)
         if not whole["shards"]:
             place.clear()
-            raise ValueError(_nothing_usable(where, whole["dropped"], told))
+            by = str(card["made"].get("by", "")).rpartition(" ")[2]
+            raise ValueError(_nothing_usable(where, whole["dropped"], told, by))
         loss = largest_loss(whole, told)
         if loss is not None and loss.ends and not allow_losses:
             raise LossError(
@@ -197,11 +199,12 @@ def _written(
     return [entries[number] for number in sorted(entries)]
 
 
-def _nothing_usable(where: str, dropped: Mapping[str, int], examples: Mapping[str, str]) -> str:
+def _nothing_usable(where: str, dropped: Mapping[str, int], examples: Mapping[str, str], converter: str) -> str:
     why = ", ".join(f"{number:,} {reason}" for reason, number in dropped.items()) or "it is empty"
     largest = max(examples, key=lambda reason: dropped.get(reason, 0), default=None)
     first = f"first: {examples[largest]}; " if largest is not None else ""
-    return f"{where}: expected at least one usable image, found none ({why}); {first}check it and --images"
+    other = other_layout(Path(where), converter)
+    return f"{where}: expected at least one usable image, found none ({why}); {first}check it and --images{other}"
 
 
 def _all_dropped(card: Mapping[str, Any], entries: list[ShardEntry]) -> dict[str, int]:

@@ -65,7 +65,7 @@ LAYOUTS = (
     ),
     Layout(
         "ODVG's JSON lines",
-        "the same with `grounding`",
+        "the same",
         ("filename", "grounding"),
         "odvg --annotations FILE",
     ),
@@ -144,13 +144,33 @@ def layout_of(file: Path) -> Layout | None:
     return _layout_with(names)
 
 
-def other_layout(file: Path) -> str:
-    """The end of a message about a file of the wrong layout: what it looks like, and what takes that; may be empty."""
+def other_layout(file: Path, converter: str = "") -> str:
+    """The end of a message about a file of the wrong layout: what it looks like, and what takes that; may be empty.
+
+    Args:
+        file: that could not be used.
+        converter: that could not use it.
+    """
     found = layout_of(file)
-    if found is None:
+    if found is None or (converter and found.command.split(" ")[0] == converter):
         return ""
     takes = f": python -m cloc.data.convert {found.command}" if found.command else ", which no converter takes"
     return f"; it looks like {found.name}{takes}"
+
+
+def listed_layouts() -> str:
+    """The list as text: each converter, and what it takes."""
+    lines = ["What each takes (a file of another layout is told which of these it is for):"]
+    for one in LAYOUTS:
+        if one.takes and one.command and one.takes != "the same":
+            lines.append(f"  {one.command}\n      {one.name}: {one.takes}")
+    lines.append(
+        "  pairs --images FOLDER\n      photos KEY.jpg (png, webp) with KEY.txt, or img2dataset's tars or Parquet; "
+        "tars of pairs train as they are, too\n  flickr30k_entities --root FOLDER\n      Sentences/ID.txt, "
+        "Annotations/ID.xml and train.txt; boxes as corners in pixels, counted from 1\nPhotos lie in folders, "
+        "tars or Parquet (image as bytes or as a struct with bytes; its name in path, file_name, key or id)."
+    )
+    return "\n".join(lines)
 
 
 def _layout_with(names: set[str]) -> Layout | None:

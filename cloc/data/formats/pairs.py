@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloc.data.convert.sources import Place, image_column, table_rows, tables_of
+from cloc.data.convert.sources import Place, files_in, image_column, table_rows, tables_of
 from cloc.data.shards import ShardIndex
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
@@ -37,7 +37,7 @@ def pair_files(folder: Path) -> list[Path]:
         ValueError: there is none of these, or two kinds.
     """
     tars = sorted(folder.glob("*.tar")) or tables_of(folder)
-    loose = sorted(path for path in folder.rglob("*") if _ending(path) in (*_IMAGES, "txt") and path.is_file())
+    loose = sorted(path for path in map(folder.joinpath, files_in(folder)) if _ending(path) in (*_IMAGES, "txt"))
     if tars and loose:
         raise ValueError(
             f"{folder}: expected either tars or loose photos, got {len(tars)} {tars[0].suffix[1:]}s and loose files "

@@ -4,10 +4,16 @@ import io
 import json
 import tarfile
 
+import pyarrow
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
+from cloc.data.convert.command import main
+from cloc.data.convert.subcommands import FORMATS
+from cloc.data.formats.layouts import LAYOUTS, listed_layouts
 from cloc.data.shards import ShardSet
+from cloc.data.tables import open_samples
 from cloc.structures import DataError
 
 
@@ -50,3 +56,57 @@ def test_for_other_kinds_the_message_names_the_converter(img2dataset, kind):
     with pytest.raises(DataError, match=r"another tool's JSON.*cloc\.data\.convert pairs") as error:
         ShardSet.open(img2dataset, kind).read_sample(0, 0)
     assert error.value.reason == "bad_schema"
+
+
+def test_the_list_names_every_converter(capsys):
+    told = listed_layouts()
+    for name in set(FORMATS) - {"objects365"}:  # COCO's layout
+        assert f"  {name} --" in told
+    assert {one.command.split(" ")[0] for one in LAYOUTS} - {""} <= set(FORMATS)
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "regions",
+    [
+        [{"phrase": "cup", "box": [1, 1, 9, 9]}, {"phrase": "dog", "box": [2, 2, 9, 9]}],
+        {"phrase": ["cup", "dog"], "box": [[1, 1, 9, 9], [2, 2, 9, 9]]},
+        json.dumps([{"box": [1, 1, 9, 9], "phrase": "cup"}, {"box": [2, 2, 9, 9], "phrase": "dog"}]),
+    ],
+)
+@pytest.mark.parametrize("image", [{"path": "a.jpg", "bytes": jpeg(3)}, {"bytes": jpeg(3), "path": None}, jpeg(3)])
+def test_tables_are_read_whatever_the_order_of_their_fields(tmp_path, regions, image):
+    rows = [{"regions": regions, "image": image, "caption": "a cup"}]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "0.parquet")
+    sample = open_samples(tmp_path / "0.parquet").read_sample(0, 0)
+    assert [(r.phrase, list(r.box)) for r in sample.regions] == [("cup", [1, 1, 9, 9]), ("dog", [2, 2, 9, 9])]
+    assert sample.image == jpeg(3)
+
+
+def test_a_table_of_another_layout_is_told_what_to_do(tmp_path):
+    parquet.write_table(pyarrow.Table.from_pylist([{"jpg": jpeg(3), "caption": "a"}]), tmp_path / "0.parquet")
+    with pytest.raises(ValueError, match=r"got jpg, caption; rename them, or make shards: .*convert pairs"):
+        open_samples(tmp_path / "0.parquet")
+
+
+def test_pairs_in_a_linked_folder_are_found(tmp_path):
+    (tmp_path / "far/sub").mkdir(parents=True)
+    (tmp_path / "far/sub/a.jpg").write_bytes(jpeg(1))
+    (tmp_path / "far/sub/a.txt").write_text("a cup")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/link").symlink_to(tmp_path / "far")
+    assert main(["pairs", "--images", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
+    assert ShardSet.open(tmp_path / "out").num_samples == 1
+
+
+def test_a_file_that_a_converter_cannot_use_is_told_which_one_can(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/1.jpg").write_bytes(jpeg(1))
+    content = {"images": [{"id": 1}], "annotations": [{"image_id": 1, "bbox": [1, 1, 2, 2], "category_id": 1}]}
+    (tmp_path / "a.jsonl").write_text(json.dumps(content))
+    for name, flag in (("odvg", "--annotations"), ("grit", "--rows"), ("llava", "--conversations")):
+        given = [name, "--images", str(tmp_path / "in"), flag, str(tmp_path / "a.jsonl"), "--out", str(tmp_path / "o")]
+        assert main(given) == 2
+        assert "it looks like a COCO instances file: python -m cloc.data.convert coco" in capsys.readouterr().err
