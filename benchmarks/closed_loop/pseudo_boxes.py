@@ -19,6 +19,7 @@ from cloc.boxes import iou
 from cloc.data.scenes import WorldSpec, render_scene
 from cloc.data.shards import ShardSet
 from cloc.files import read_object
+from cloc.phrases.mentions import Mentions
 from cloc.structures import Region
 
 LEAST_IOU = 0.5
@@ -167,11 +168,11 @@ def _scenes(labelled: Path, spec: WorldSpec) -> Iterator[tuple[Sequence[Region],
             sample = shards.read_sample(number, place)
             source = sample.extras["source"]
             scene = render_scene(spec, source["index"], source["split"])
-            caption = f" {sample.caption.replace(',', ' ')} "
+            caption = Mentions([sample.caption])
             yield (
                 sample.regions,
                 [
-                    Thing(one.box_xyxy, one.name, one.category.caption_only, f" {one.name} " in caption)
+                    Thing(one.box_xyxy, one.name, one.category.caption_only, one.name in caption)
                     for one in scene.objects
                 ],
             )

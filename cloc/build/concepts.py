@@ -24,6 +24,7 @@ from cloc.losses.detection import DetectionTerms, detection_objective
 from cloc.losses.proposals import LEARNT_SCORES
 from cloc.models.configuration import ClocConfig, ClocDetectorConfig, Objectness
 from cloc.models.tower import canvas_divisor, image_side
+from cloc.phrases import make_chunker
 from cloc.stepper import Stepper
 from cloc.structures import ConceptBatch, LossReport
 
@@ -95,6 +96,9 @@ def make_recipe(config: Config, entry: DataConfig, tower_size: int, divisor: int
         concepts=entry.concepts or PAPER_CONCEPTS[entry.kind],
         definitions=config.model.detector.definitions,
         text_context=config.model.detector.text_context,
+        chunker=entry.chunker,
+        generic_words=entry.generic_words,
+        phrases=entry.phrases,
         caption_context=config.model.text.context if config.objective == "joint" and entry.kind == "pairs" else None,
     )
 
@@ -119,10 +123,14 @@ def check_concepts(config: Config, sources: Sequence[Source]) -> None:
     """Refuse `name, definition` where training would read bare names, before a model is built.
 
     Raises:
-        ValueError: the dictionary is missing, no name of it or of a set's categories has a definition.
+        ValueError: the dictionary is missing, no name of it or of a set's categories has a definition, or the chunker
+            of pairs is not installed.
     """
     if not config.alternates:
         return
+    for entry in config.data:
+        if entry.kind == "pairs":
+            make_chunker(entry.chunker, entry.generic_words)
     dictionary = make_dictionary(config, sources)
     if not config.model.detector.definitions:
         return
@@ -168,9 +176,10 @@ def make_alternation(
     kinds = dict[str, KindBatches]()
     for kind, rows in config.kinds.items():
         entries, own = [config.data[row] for row in rows], [sources[row] for row in rows]
-        shared = {(entry.image_size, entry.flip, entry.concepts) for entry in entries}
+        names = ("image_size", "flip", "concepts", "chunker", "generic_words", "phrases")
+        shared = {tuple(getattr(entry, name) for name in names) for entry in entries}
         if len(shared) > 1:
-            raise ValueError(f"data: all sources of kind {kind} share image_size, flip and concepts, got {shared}")
+            raise ValueError(f"data: all sources of kind {kind} share {', '.join(names)}, got {shared}")
         each = (config.run.seed, comm.rank(), comm.world_size())
         if kind == "regions":
             last, most = config.steps * config.train.accumulation, config.loss.regions_per_image

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from cloc.config.loss import LossConfig
 from cloc.config.model import ModelConfig
 from cloc.config.strict import Strict
+from cloc.phrases import ChunkerName, GenericWords
 
 DETECTING = ("detclip", "joint")
 """Objectives that train a detector."""
@@ -79,6 +80,15 @@ class DataConfig(Strict):
     dictionary: str | None = Field(
         None, description="category file with definitions, beside the categories of the sets' own cards"
     )
+    chunker: ChunkerName = Field(
+        "rules", description="who finds the noun phrases of pairs: rules of ours; spacy (the paper) or nltk, as extras"
+    )
+    generic_words: GenericWords = Field(
+        "ours",
+        description="words of captions that are no part of a phrase: ours, which rendered captions need; owlv2, the 61 "
+        "of CLOC's VESL, which keep logos and posters; none (DetCLIPv2 names none)",
+    )
+    phrases: int = Field(20, ge=1, description="noun phrases of a pair's caption, the first ones (CLOC's VESL: 20)")
 
 
 class OptimConfig(Strict):

@@ -24,7 +24,7 @@ from cloc.data.known import Knowledge, Vocabulary, knowledge_of, relations_of
 from cloc.data.loader import Source
 from cloc.data.order import Order, draw
 from cloc.images import DetectionPlacement, place_top_left, to_pixel_values
-from cloc.phrases import noun_phrases
+from cloc.phrases import LIMIT, make_chunker
 from cloc.structures import BatchKnowledge, Box, ConceptBatch, ConceptKind, DataError, Sample
 from cloc.text import canonical, concept_name, concept_sentence, text_id, tokenise
 
@@ -44,6 +44,9 @@ class ConceptRecipe:
         text_context: tokens of a concept.
         caption_context: tokens of the whole caption for the image-text loss; None: that loss is not asked for.
         max_boxes: boxes an image may bring; the rest is left out and counted.
+        chunker, generic_words: who finds the noun phrases of pairs, and which words are no part of them, see
+            `cloc.phrases.make_chunker`.
+        phrases: the first so many of a caption are kept.
     """
 
     kind: ConceptKind
@@ -56,6 +59,9 @@ class ConceptRecipe:
     text_context: int
     caption_context: int | None = None
     max_boxes: int = 500
+    chunker: str = "rules"
+    generic_words: str = "ours"
+    phrases: int = LIMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +150,7 @@ def prepare_concepts(
         np.asarray(boxes, dtype=np.float64).reshape(-1, 4),
         tuple((row, read[name]) for row, name in names),
         tuple(asked),
-        _pair_texts(caption, dropped) if recipe.kind == "pairs" else (),
+        _pair_texts(caption, recipe, dropped) if recipe.kind == "pairs" else (),
         caption,
         dropped,
         keys,
@@ -200,12 +206,12 @@ def _defined(
     return [(name, "" if row in bare else text) for row, (name, text) in enumerate(found)]
 
 
-def _pair_texts(caption: str, dropped: Counter[str]) -> tuple[str, ...]:
+def _pair_texts(caption: str, recipe: ConceptRecipe, dropped: Counter[str]) -> tuple[str, ...]:
     text = canonical(caption)
     if not text:
         dropped["no_caption"] += 1
         return ()
-    phrases = noun_phrases(text)
+    phrases = make_chunker(recipe.chunker, recipe.generic_words)(text, recipe.phrases)
     if not phrases:
         dropped["caption_without_noun_phrase"] += 1
     return tuple(dict.fromkeys([text, *phrases]))

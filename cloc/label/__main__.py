@@ -13,7 +13,7 @@ from cloc.device import find_device
 from cloc.label.job import Labelled, cores, label
 from cloc.label.settings import CAPTION_PROMPT, PRECISIONS, LabelSettings
 from cloc.label.table1 import table
-from cloc.phrases import CHUNKERS, LIMIT
+from cloc.phrases import CHUNKERS, GENERIC_LISTS, LIMIT
 
 DETECTOR = "google/owlv2-large-patch14-finetuned"
 
@@ -33,6 +33,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--captioner", help="folder or hub name of an image-text-to-text model (default: keep the given captions)")
     add("--caption-prompt", default=CAPTION_PROMPT, help="what the captioner is asked (default: %(default)r)")
     add("--caption-tokens", type=int, default=96, help="longest caption in tokens (default: %(default)s)")
+    words = "words that are no part of a phrase: OWLv2's list (the paper's), ours, none (default: %(default)s)"
+    add("--generic-words", default="owlv2", choices=GENERIC_LISTS, help=words)
     add("--chunker", default="rules", choices=CHUNKERS, help="who finds the noun phrases (default: %(default)s)")
     add("--phrases", type=int, default=LIMIT, help="first phrases of a caption that are kept (default: %(default)s)")
     add("--score", type=float, default=0.1, help="keep boxes with a confidence above this (default: %(default)s)")

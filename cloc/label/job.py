@@ -25,7 +25,7 @@ from cloc.label.local import Advance, Work, run_here, run_processes
 from cloc.label.settings import LabelSettings
 from cloc.label.shard import Labeller
 from cloc.label.table1 import statistics
-from cloc.phrases import SPACY_MODEL, make_chunker
+from cloc.phrases import LIBRARIES, make_chunker
 
 LABELLER = 2
 """Raised when equal input and settings give other labels than before."""
@@ -73,7 +73,7 @@ def label(
     """
     shards = ShardSet.open(source, kind="pairs")
     find_device(settings.device)
-    make_chunker(settings.chunker)  # a missing one is said before the models are loaded
+    make_chunker(settings.chunker, settings.generic_words)  # a missing one is said before the models are loaded
     models = {"detector": detector_facts(settings.detector, settings.size)} if make is None else {}
     if settings.captioner is not None and make is None:
         models["captioner"] = captioner_facts(settings.captioner)
@@ -176,7 +176,7 @@ def _card(
 
 
 def _versions(settings: LabelSettings) -> dict[str, str]:
-    names = ["torch", "torchvision", "transformers", *([SPACY_MODEL, "spacy"] if settings.chunker == "spacy" else [])]
+    names = ["torch", "torchvision", "transformers", *(LIBRARIES.get(settings.chunker, ()))]
     found = {}
     for name in names:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cloc.phrases import CHUNKERS, LIMIT
+from cloc.phrases import CHUNKERS, GENERIC_LISTS, LIMIT
 
 CAPTION_PROMPT = "Describe the image in detail."
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -20,7 +20,8 @@ class LabelSettings:
         captioner: folder or hub name of an image-text-to-text model; None keeps the given captions.
         caption_prompt: what the captioner is asked.
         caption_tokens: longest caption it may write, in its own tokens.
-        chunker: `rules` or `spacy`.
+        chunker: `rules`, `spacy` or `nltk` (VESL's).
+        generic_words: list of words that are no part of a phrase: `owlv2` (VESL's), `ours` or `none`.
         phrases: first phrases of a caption that are kept (VESL: 20).
         score: boxes with a confidence above this are kept (VESL: 0.1).
         nms: IoU above which the weaker of two boxes is left out, whatever their phrases; 0 for none (the paper names
@@ -37,6 +38,7 @@ class LabelSettings:
     caption_prompt: str = CAPTION_PROMPT
     caption_tokens: int = 96
     chunker: str = "rules"
+    generic_words: str = "owlv2"
     phrases: int = LIMIT
     score: float = 0.1
     nms: float = 0.0
@@ -49,6 +51,7 @@ class LabelSettings:
     def __post_init__(self) -> None:
         rules = {
             "chunker": (self.chunker in CHUNKERS, f"one of {', '.join(CHUNKERS)}"),
+            "generic_words": (self.generic_words in GENERIC_LISTS, f"one of {', '.join(GENERIC_LISTS)}"),
             "precision": (self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
             "device": (self.device in ("cpu", "cuda"), "cpu or cuda"),
             "phrases": (self.phrases >= 1, "at least 1"),

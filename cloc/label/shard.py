@@ -70,7 +70,7 @@ class Labeller:
             ValueError: a model cannot be loaded.
         """
         device = device or settings.device
-        chunker = make_chunker(settings.chunker)
+        chunker = make_chunker(settings.chunker, settings.generic_words)
         s, captioner = settings, None
         if s.captioner is not None:
             captioner = load_captioner(s.captioner, s.caption_prompt, s.caption_tokens, device, s.precision)

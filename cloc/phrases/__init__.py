@@ -1,17 +1,20 @@
-"""Ground floor: the noun phrases of a caption.
+"""The noun phrases of a caption.
 
 `rules` follows the order of CLOC's data engine VESL (Sec. 4, App. C): lower-case, generic web words away, a word class
 for each word, then chunks of an optional determiner, adjectives and nouns. VESL takes NLTK's tagger; this one needs
 word lists and endings only (`cloc.phrases.words`), is English, and takes every word that it does not know for a noun.
 
-Three departures, each because a phrase is a query and a region's text: the determiner is no part of it (`a dog` and
-`the dog` are one, and category names have none), a number ends a chunk, and a phrase is given once.
+Departures, each because a phrase is a query and a region's text: the determiner is no part of it (`a dog` and `the dog`
+are one, and category names have none), a number ends a chunk, as a generic word does, and a phrase is given once.
+`nltk` is VESL's own way with the same departures, `spacy` DetCLIPv2's (its noun chunks).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from typing import Literal, get_args
 
 from cloc.phrases.words import (
     ADJECTIVES,
@@ -40,10 +43,16 @@ from cloc.text import canonical
 
 Chunker = Callable[[str, int], tuple[str, ...]]
 
-CHUNKERS = ("rules", "spacy")
+ChunkerName = Literal["rules", "spacy", "nltk"]
+CHUNKERS = get_args(ChunkerName)
+GenericWords = Literal["owlv2", "ours", "none"]
+GENERIC_LISTS = get_args(GenericWords)
 LIMIT = 20
 """Phrases of a caption that VESL keeps."""
 SPACY_MODEL = "en_core_web_sm"
+LIBRARIES = {"spacy": (SPACY_MODEL, "spacy"), "nltk": ("nltk",)}
+"""Packages whose versions decide what a chunker finds."""
+NLTK_TAGGER = "averaged_perceptron_tagger_eng"
 
 _ENDING_WORDS = DETERMINERS | FUNCTION | ADJECTIVES | NUMBERS
 _TOKEN = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*|[^\w\s]")
@@ -51,12 +60,13 @@ _ADJECTIVE_ENDING = re.compile(r".{2,}(?:ful|ous|less|able|ible|ive|ish|ic|ical|
 _DETERMINER, _ADJECTIVE, _NOUN, _BREAK, _AND = "determiner", "adjective", "noun", "break", "and"
 
 
-def noun_phrases(caption: str, limit: int = LIMIT) -> tuple[str, ...]:
+def noun_phrases(caption: str, limit: int = LIMIT, generic: GenericWords = "owlv2") -> tuple[str, ...]:
     """The first noun phrases of an English caption, by rules.
 
     Args:
         caption: any text; read no further than `limit` needs.
         limit: how many phrases at most.
+        generic: list of words that are no part of a phrase: OWLv2's, ours, or none.
 
     Returns:
         Lower-case phrases in the order of the caption, each once, without determiner; empty where there is no noun.
@@ -66,23 +76,32 @@ def noun_phrases(caption: str, limit: int = LIMIT) -> tuple[str, ...]:
     """
     _check_limit(limit)
     found: dict[str, None] = {}
-    for words in _chunks(caption):
+    for words in _chunks(caption, GENERIC[generic]):
         found.setdefault(" ".join(words))
         if len(found) == limit:
             break
     return tuple(found)
 
 
-def make_chunker(name: str) -> Chunker:
-    """The function (caption, limit) to phrases of that name: `rules` or `spacy`.
+@lru_cache(maxsize=8)
+def make_chunker(name: str, generic: str = "owlv2") -> Chunker:
+    """The function (caption, limit) to phrases of that name: `rules`, `spacy` or `nltk`.
+
+    Args:
+        name: of the chunker.
+        generic: list of words that are no part of a phrase, of `GENERIC_LISTS`.
 
     Raises:
-        ValueError: the name is unknown, or spaCy or its English model is not installed.
+        ValueError: a name is unknown, or the package or its English model is not installed.
     """
+    if generic not in GENERIC:
+        raise ValueError(f"generic words: expected one of {', '.join(GENERIC)}, got {generic!r}")
     if name == "rules":
-        return noun_phrases
+        return partial(noun_phrases, generic=generic)
     if name == "spacy":
-        return _spacy_chunker()
+        return _spacy_chunker(GENERIC[generic])
+    if name == "nltk":
+        return _nltk_chunker(GENERIC[generic])
     raise ValueError(f"chunker: expected one of {', '.join(CHUNKERS)}, got {name!r}")
 
 
@@ -91,10 +110,10 @@ def _check_limit(limit: int) -> None:
         raise ValueError(f"limit: expected at least 1 phrase, got {limit}")
 
 
-def _chunks(caption: str) -> Iterator[list[str]]:
+def _chunks(caption: str, generic: frozenset[str]) -> Iterator[list[str]]:
     """Lists of words, adjectives and nouns, that end in a noun and name more than a position or an amount."""
     chunk: list[tuple[str, str]] = []
-    for word, tag, next_word in _tagged(caption):
+    for word, tag, next_word in _tagged(caption, generic):
         has_noun = any(t == _NOUN for _, t in chunk)
         if tag == _NOUN:
             chunk.append((word, tag))
@@ -118,7 +137,7 @@ def _closed(chunk: list[tuple[str, str]], before_of: bool) -> Iterator[list[str]
     yield [word for word, _ in chunk]
 
 
-def _tagged(caption: str) -> Iterator[tuple[str, str, str]]:
+def _tagged(caption: str, generic: frozenset[str]) -> Iterator[tuple[str, str, str]]:
     """(word, tag, next word) of a caption; punctuation is a break."""
     before, previous, tag = "", "", _BREAK
     tokens = (match.group().lower().replace("’", "'") for match in _TOKEN.finditer(caption))
@@ -126,7 +145,7 @@ def _tagged(caption: str) -> Iterator[tuple[str, str, str]]:
     while word:
         following = next(tokens, "")
         stem = word.removesuffix("'s") if word not in FUNCTION else word
-        tag = _tag(stem, before, previous, tag, following)
+        tag = _BREAK if stem in generic else _tag(stem, before, previous, tag, following)
         yield stem, tag, following
         if stem != word:  # `a man's hand` names two things
             yield "'s", _BREAK, following
@@ -140,7 +159,7 @@ def _tag(word: str, before: str, previous: str, last: str, following: str) -> st
         return _NOUN if last in (_DETERMINER, _ADJECTIVE) or following == "of" else _BREAK
     if word == "and":
         return _AND
-    if word in GENERIC or not word[0].isalpha() or word in NUMBERS:
+    if not word[0].isalpha() or word in NUMBERS:
         return _BREAK
     if word in DETERMINERS:
         return _DETERMINER
@@ -198,8 +217,8 @@ def _ends_chunk(word: str) -> bool:
     )
 
 
-def _spacy_chunker() -> Chunker:
-    install = f"`pip install spacy`, then `python -m spacy download {SPACY_MODEL}`; or take --chunker rules"
+def _spacy_chunker(generic: frozenset[str]) -> Chunker:
+    install = f"`pip install spacy`, then `python -m spacy download {SPACY_MODEL}`; or take the chunker rules"
     try:
         import spacy
     except ImportError as error:
@@ -209,14 +228,47 @@ def _spacy_chunker() -> Chunker:
     except OSError as error:
         raise ValueError(f"chunker spacy: expected the model {SPACY_MODEL}, found none; {install}") from error
 
+    def chunks(caption: str) -> Iterator[list[tuple[str, bool]]]:
+        for piece in language(canonical(caption)).noun_chunks:
+            words = [token for token in piece if token.pos_ not in ("DET", "PRON", "NUM", "PUNCT")]
+            yield [(token.text, token.pos_ in ("NOUN", "PROPN")) for token in words]
+
+    return _by_chunks(chunks, generic)
+
+
+def _nltk_chunker(generic: frozenset[str]) -> Chunker:
+    install = f"`pip install nltk`, then `python -m nltk.downloader {NLTK_TAGGER}`; or take the chunker rules"
+    try:
+        import nltk
+    except ImportError as error:
+        raise ValueError(f"chunker nltk: expected the package nltk, found none; {install}") from error
+    tokenizer, grammar = nltk.NLTKWordTokenizer(), nltk.RegexpParser("NP: {<DT>?<JJ.*>*<NN.*>+}")
+    try:
+        nltk.pos_tag(["dog"])
+    except LookupError as error:
+        raise ValueError(f"chunker nltk: expected the data {NLTK_TAGGER}, found none; {install}") from error
+
+    def chunks(caption: str) -> Iterator[list[tuple[str, bool]]]:
+        words = [word for word in tokenizer.tokenize(canonical(caption)) if word not in generic]
+        tree = grammar.parse(nltk.pos_tag(words)) if words else ()
+        for piece in tree:
+            if not isinstance(piece, tuple):
+                yield [(word, tag.startswith("NN")) for word, tag in piece if tag != "DT"]
+
+    return _by_chunks(chunks, generic)
+
+
+def _by_chunks(chunks: Callable[[str], Iterator[list[tuple[str, bool]]]], generic: frozenset[str]) -> Chunker:
+    """A chunker of what another package finds: for each chunk its words, and whether each is a noun."""
+
     def chunk(caption: str, limit: int = LIMIT) -> tuple[str, ...]:
-        """As `noun_phrases`, with spaCy's tagger and its noun chunks."""
+        """As `noun_phrases`, with another package's tagger and chunks."""
         _check_limit(limit)
         found: dict[str, None] = {}
-        for piece in language(canonical(caption)).noun_chunks:
-            words = [t for t in piece if t.pos_ not in ("DET", "PRON", "NUM", "PUNCT") and t.text not in GENERIC]
-            if any(token.pos_ in ("NOUN", "PROPN") and token.text not in POSITIONS for token in words):
-                found.setdefault(" ".join(token.text for token in words))
+        for piece in chunks(caption):
+            words = [(word, noun) for word, noun in piece if word not in generic]
+            if any(noun and word not in POSITIONS for word, noun in words):
+                found.setdefault(" ".join(word for word, _ in words))
             if len(found) == limit:
                 break
         return tuple(found)

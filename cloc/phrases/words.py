@@ -7,7 +7,15 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-GENERIC = _words(
+OWLV2_GENERIC = _words(
+    """alibaba aliexpress amazon available background blog buy co com description diy download facebook free gif hd ie
+    illustration illustrations image images img instagram jpg online org original page pdf photo photography photos
+    picclick picture pictures png porn premium resolution royalty sale sex shutterstock stock svg thumbnail tumblr
+    tumgir twitter uk uploaded vector vectors video videos wallpaper wallpapers wholesale www xxx youtube"""
+)
+"""The 61 words that OWLv2 takes out of web captions (Minderer et al. 2023, A.2), and VESL after it."""
+
+OUR_GENERIC = _words(
     """photo photos photograph photographs photographer photography picture pictures pic pics image images imagery
     snapshot shot shots screenshot thumbnail closeup close-up stock background backgrounds wallpaper wallpapers
     brand brands logo logos vector clipart illustration illustrations poster print prints graphic graphics
@@ -16,7 +24,10 @@ GENERIC = _words(
     com http https video clip footage version copy template collection gallery portfolio edition item items
     product products sale price view views scene scenes title description caption text photoshoot"""
 )
-"""Words of web captions that name no thing in the image (the kind of list that OWLv2 removes; this one is ours)."""
+"""A longer list, of ours: it also takes out what can be a thing in the image, a logo, a poster, a print."""
+
+GENERIC = {"owlv2": OWLV2_GENERIC, "ours": OUR_GENERIC, "none": frozenset[str]()}
+"""Lists of words of web captions that name no thing in the image; DetCLIPv2 takes none out."""
 
 DETERMINERS = _words(
     """a an the this that these those my your his her its our their some any each every no another both either
