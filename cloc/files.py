@@ -249,7 +249,8 @@ def _decoded(data: bytes | bytearray | str, replace_halves: bool = False) -> Any
         raise ValueError(f"text that is no JSON ({error})") from None
     if len(text) <= _WALKED and text.count("[") + text.count("{") > DEEPEST and _is_deep(value):
         raise ValueError(too_deep)
-    if (_HALF_ESCAPED.search(text) or (isinstance(data, str) and _HALF.search(text))) and _has_half(value):
+    escaped = "\\u" in text and _HALF_ESCAPED.search(text)
+    if (escaped or (isinstance(data, str) and _HALF.search(text))) and _has_half(value):
         if not replace_halves:
             raise ValueError("half of a surrogate pair (such as \\ud83d), which is no character")
         value = _replaced(value)
