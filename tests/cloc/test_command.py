@@ -1,6 +1,9 @@
 import errno
 import os
+import signal
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -9,6 +12,7 @@ from huggingface_hub.utils import _http
 from transformers import AutoConfig
 
 from cloc import command, hub
+from cloc.workers import starting_processes
 
 
 def raises(error):
@@ -84,3 +88,13 @@ def test_a_proxy_is_what_has_to_be_reached(monkeypatch):
         assert hub.is_reached("https://nobody.invalid")
         monkeypatch.setattr(hub, "proxy_bypass", lambda host: True)
         assert not hub.is_reached("https://nobody.invalid", patience=0.5)
+
+
+def test_processes_that_are_started_leave_ctrl_c_to_their_parent():
+    before = signal.getsignal(signal.SIGINT)
+    with starting_processes():
+        done = subprocess.run(
+            [sys.executable, "-c", "import signal; print(signal.getsignal(2).name)"], capture_output=True
+        )
+    assert done.stdout.decode().strip() == "SIG_IGN"
+    assert signal.getsignal(signal.SIGINT) is before

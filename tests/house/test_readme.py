@@ -1,5 +1,6 @@
 """Every command line of the README is one that its program takes; the cheap ones are run as they stand."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -127,3 +128,48 @@ def test_the_lines_for_your_own_data_run_on_the_sample_photos(sample_data, tmp_p
                 ran.append(wanted)
     assert len(ran) == 3
     assert (tmp_path / "look" / "sheet.html").is_file()
+
+
+def lines_of(program):
+    """The arguments of a program's commands that do more than explain themselves."""
+    return [list(arguments) for name, arguments in COMMANDS if name == program and "--help" not in arguments]
+
+
+def test_the_lines_for_an_export_run_on_a_tiny_one(spine_export, spine_picture, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    places = {"runs/mine/export": str(spine_export())}
+    (tmp_path / "photos").mkdir()
+    spine_picture(40, 30).save("photos/a.jpg")
+    boxes = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 40, "height": 30}],
+        "annotations": [{"id": 5, "image_id": 1, "category_id": 1, "bbox": [2, 2, 20, 20], "area": 400, "iscrowd": 0}],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    for program in ("cloc.export", "cloc.embed"):
+        (arguments,) = lines_of(program)
+        more = ["--model", places["runs/mine/export"]] if program == "cloc.embed" else []
+        status = PROGRAMS[program]([places.get(part, part) for part in arguments] + more)
+        assert status == 0, capsys.readouterr().err
+    assert (tmp_path / "vectors.csv").read_text().count("\n") == 3
+    assert (tmp_path / "out" / "open_clip_model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_the_lines_that_plan_list_and_draw_run(spine_raw, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FILE").write_text(json.dumps(spine_raw()))  # JSON is YAML
+    places = {"N": "2", "DIR": str(tmp_path)}
+    plans = [line for line in lines_of("cloc/pretrain.py") if "--plan" in line]
+    lists = [line for line in lines_of("benchmarks/run.py") if "--list" in line]
+    for program, lines in (
+        ("cloc/pretrain.py", plans),
+        ("benchmarks/run.py", lists),
+        ("cloc.data.scenes", lines_of("cloc.data.scenes")),
+    ):
+        for line in lines:
+            if program == "cloc.data.scenes" and "--look" not in line:
+                continue  # the world of the quickstart
+            assert PROGRAMS[program]([places.get(part, part) for part in line]) == 0, capsys.readouterr().err
+    assert plans
+    assert (tmp_path / "world.png").is_file()
