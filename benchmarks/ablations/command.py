@@ -43,6 +43,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, metavar="DIR", help="folder of the ablation (default: runs/ablations-NAME)")
     made.add_argument("--only", action="append", metavar="ARM", help="this arm and what it starts from; repeatable")
     made.add_argument("--seed", action="append", type=int, metavar="N", help="this seed of the plan; repeatable")
+    made.add_argument(
+        "--take", type=Path, metavar="FILE", help="take over runs of an earlier record, such as a finding"
+    )
+    made.add_argument("--again", action="append", metavar="ARM", help="with --take: none of this arm; repeatable")
     made.add_argument("--list", action="store_true", help="print the runs, their steps and state; run nothing")
     made.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
     made.add_argument(
@@ -80,6 +84,9 @@ def ablate(given: argparse.Namespace, launcher: Launcher | None) -> int:
     every = make_units(plan, plan.with_starts(list(plan.arms)), runs)
     record = Record(folder, plan, given.scale)
     arms = plan.with_starts(given.only or list(plan.arms))
+    if given.take is not None:
+        plan.with_starts(given.again or [])  # which knows the arms
+        record.take(given.take, every, given.again or [])
     units = [unit for unit in every if unit.arm in arms and unit.seed in plan.some_seeds(given.seed)]
     todo = [unit for unit in units if record.finished(unit) is None]
     if given.list:

@@ -28,14 +28,40 @@ def markdown(record: Record, units: Sequence[Unit]) -> str:
         f"{plan.question}{smaller} {RENDERED}",
         f"Base `{plan.config}`; budget {_budget(plan)}; seeds {', '.join(map(str, plan.seeds))}. "
         f"Stopping rule: {plan.stopping} Verdicts: {plan.rule}",
-        f"Commit {', '.join(sorted({done.commit for done in record.done.values()})) or NO_RUN}; "
-        f"plan {plan.sha256[:12]}; every run is in `ablation.json`.",
+        f"Commit {_commits(record)}; plan {plan.sha256[:12]}; every run is in `ablation.json`.",
     ]
+    head += [f"Run again to see that the taken ones stand: {'; '.join(record.compared)}."] if record.compared else []
     parts = ["\n\n".join(head), *(_metric(record, name) for name in plan.metrics)]
     if plan.claims:
         parts.append(_claims(record))
     parts.append(_runs(record, units))
     return "\n\n".join(parts) + "\n"
+
+
+def _commits(record: Record) -> str:
+    """The commits that runs were trained on; where there are several, with their arms."""
+    seeds: dict[str, dict[str, set[int]]] = {}
+    for done in record.done.values():
+        seeds.setdefault(done.commit, {}).setdefault(done.arm, set()).add(done.seed)
+    if len(seeds) < 2:
+        return next(iter(seeds), NO_RUN)
+
+    def listed(arms: dict[str, set[int]]) -> str:
+        whole = set(record.plan.seeds)
+        return ", ".join(arm if own == whole else f"{arm} seed {_listed(own)}" for arm, own in arms.items())
+
+    renamed = sorted(
+        {
+            f"{done.arm} is {done.taken_from}"
+            for done in record.done.values()
+            if done.taken_from is not None and not done.taken_from.startswith(f"arm {done.arm} of ")
+        }
+    )
+    return "; ".join([*(f"{commit} ({listed(arms)})" for commit, arms in seeds.items()), *renamed])
+
+
+def _listed(seeds: set[int]) -> str:
+    return " and ".join(map(str, sorted(seeds)))
 
 
 def _budget(plan: Plan) -> str:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from benchmarks.ablations.plan import PLANS, read_plan
 from benchmarks.ablations.processes import Launcher, Stopped, last_words
 from benchmarks.ablations.record import Record, pick
 from benchmarks.ablations.scaling import scaled
+from benchmarks.ablations.table import markdown
 from benchmarks.ablations.units import make_units, steps_with
 from cloc.config import dump_config, load_config, parse_config
 from cloc.data.alternation import schedule
@@ -332,3 +334,53 @@ def test_an_orphan_of_a_killed_ablation_is_named(tmp_path):
     (tmp_path / "a.pid").write_text(str(os.getpid()))
     with pytest.raises(ValueError, match=rf"process {os.getpid()} of an ablation that was killed still does this"):
         Launcher().run([sys.executable, own], tmp_path / "a.log")
+
+
+def test_unchanged_runs_are_taken_over_and_the_table_says_which(write, tmp_path, capsys):
+    """An arm is renamed and another takes its name; one run is made again, to see that the taken ones stand."""
+    assert command.main([write(), "--out", "old"], Stub(values=VALUES)) == 0
+    file, arms = tmp_path / "old" / "ablation.json", {
+        "clip": {"what": "the start", "set": {"objective": "clip"}, "score": False},
+        "four": {"what": "four", "set": {"loss.regions_per_image": 4}},
+        "m4": {"what": "three now", "set": {"loss.regions_per_image": 3}},
+    }  # fmt: skip
+    renamed = {"arms": arms, "claims": [], "reference": "four"}
+    again = Stub(values={"four-s0": VALUES["m4-s0"]})
+    assert command.main([write(**renamed), "--out", "new", "--only", "four", "--seed", "0"], again) == 0
+    rest = Stub()
+    call = [write(**renamed), "--out", "new", "--take", str(file), "--again", "clip"]
+    assert command.main(call, rest) == 0
+    assert [one for one in kinds(rest) if one.startswith("train")] == [
+        *(f"train clip-s{s}" for s in range(3)),
+        *(f"train m4-s{s}" for s in range(3)),
+    ]
+    runs = {(r["arm"], r["seed"]): r for r in json.loads((tmp_path / "new/ablation.json").read_text())["runs"]}
+    assert [runs["four", seed]["metrics"]["mean"] for seed in range(3)] == [VALUES[f"m4-s{s}"] for s in range(3)]
+    plan = json.loads(file.read_text())["plan_sha256"][:12]
+    assert [runs["four", seed]["taken_from"] for seed in range(3)] == [None, *[f"arm m4 of plan {plan}"] * 2]
+    assert runs["m4", 0]["taken_from"] is None
+    page = (tmp_path / "new/ablation.md").read_text()
+    assert "Run again to see that the taken ones stand: four-s0 on commit" in page
+    assert "equal figures, other weights" in page  # the stub's weights are named after the arm
+    assert command.main([write(**renamed), "--out", "new", "--list"], Stub()) == 0
+    assert "to do" not in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_the_table_names_the_commit_of_each_arm(write, tmp_path):
+    assert command.main([write(), "--out", "out"], Stub(values=VALUES)) == 0
+    plan = read_plan(write())
+    record = Record(tmp_path / "out", plan, 1)
+    for key in (("m4", 1), ("more", 0), ("more", 1), ("more", 2)):
+        record.done[key] = replace(record.done[key], commit="later", taken_from="arm less of plan abc")
+    page = markdown(record, make_units(plan, list(plan.arms), tmp_path / "out/runs"))
+    line = next(one for one in page.splitlines() if one.startswith("Commit "))
+    assert "m4 seed 0 and 2" in line
+    assert "; later (" in line
+    assert "m4 seed 1, more)" in line or "more, m4 seed 1)" in line
+    assert line.count("more is arm less of plan abc") == 1
+
+
+def test_a_file_that_is_no_record_is_not_taken(write, tmp_path, capsys):
+    (tmp_path / "x.json").write_text("[]")
+    assert command.main([write(), "--out", "out", "--take", "x.json"], Stub()) == 2
+    assert "expected the record of an ablation" in capsys.readouterr().err
