@@ -57,6 +57,7 @@ NLTK_TAGGER = "averaged_perceptron_tagger_eng"
 _ENDING_WORDS = DETERMINERS | FUNCTION | ADJECTIVES | NUMBERS
 _TOKEN = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*|[^\w\s]")
 _ADJECTIVE_ENDING = re.compile(r".{2,}(?:ful|ous|less|able|ible|ive|ish|ic|ical|esque|-colored|-shaped|-sized)$")
+_SENTENCE_END = re.compile(r"([.!?])\s+")
 _DETERMINER, _ADJECTIVE, _NOUN, _BREAK, _AND = "determiner", "adjective", "noun", "break", "and"
 
 
@@ -249,7 +250,8 @@ def _nltk_chunker(generic: frozenset[str]) -> Chunker:
         raise ValueError(f"chunker nltk: expected the data {NLTK_TAGGER}, found none; {install}") from error
 
     def chunks(caption: str) -> Iterator[list[tuple[str, bool]]]:
-        words = [word for word in tokenizer.tokenize(canonical(caption)) if word not in generic]
+        apart = _SENTENCE_END.sub(r" \1 ", canonical(caption))  # the tokenizer takes one sentence
+        words = [word for word in tokenizer.tokenize(apart) if word not in generic]
         tree = grammar.parse(nltk.pos_tag(words)) if words else ()
         for piece in tree:
             if not isinstance(piece, tuple):

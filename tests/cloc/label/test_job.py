@@ -345,7 +345,7 @@ def test_settings_are_checked_at_once():
         ("nms", 2, r"--nms: expected an IoU in \[0, 1\]"),
         ("max_boxes", -1, r"--max-boxes: expected 0 \(no limit\) or more, got -1"),
         ("batch", 0, "--batch: expected at least 1 image, got 0"),
-        ("chunker", "x", "--chunker: expected one of rules, spacy, got 'x'"),
+        ("chunker", "x", "--chunker: expected one of rules, spacy, nltk, got 'x'"),
     ]:
         with pytest.raises(ValueError, match=message):
             replace(SETTINGS, **{field: value})
