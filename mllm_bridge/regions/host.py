@@ -19,7 +19,8 @@ from transformers import AutoModelForImageTextToText, PreTrainedModel, Processor
 from cloc.export.loading import weights_of
 from mllm_bridge.regions.module import RegionModule
 from mllm_bridge.regions.prompts import box_of, canvas_boxes
-from mllm_bridge.talk.conversations import REGION
+from mllm_bridge.talk.answers import render
+from mllm_bridge.talk.conversations import IMAGE, REGION, Turn
 
 
 class RegionHooks:
@@ -102,8 +103,10 @@ class RegionHost(nn.Module):
     r"""A host with a region module, for asking.
 
         host = RegionHost.from_pretrained(folder)
-        inputs = host.prepare(["USER: <image>\nWhat is <region>? ASSISTANT:"], [[image]], [[(10, 20, 60, 80)]])
-        answers = host.generate(**inputs, max_new_tokens=20)
+        answers = host.answer(["What is <region>?"], [[image]], [[(10, 20, 60, 80)]])   # texts
+
+    `prepare` and `generate` are the two steps of it, for prompts of one's own: `generate` returns token ids, the
+    prompt's included, as every `generate` of transformers does.
 
     Args:
         host: the host.
@@ -200,8 +203,50 @@ class RegionHost(nn.Module):
 
     @torch.no_grad()
     def generate(self, region_boxes: torch.Tensor, region_image: torch.Tensor, **inputs: Any) -> torch.Tensor:
-        """The host's `generate`, with regions; one answer a prompt, without beams."""
+        """The host's `generate`, with regions; one answer a prompt, without beams.
+
+        Args:
+            region_boxes: (R, 4), of `prepare`.
+            region_image: (R,), of `prepare`.
+            inputs: the rest of `prepare`, and options of `generate`.
+
+        Returns:
+            (B, L) token ids, the prompts included; `answer` gives texts.
+        """
         return self._call(self.host.generate, region_boxes, region_image, inputs)
+
+    def answer(
+        self,
+        questions: Sequence[str],
+        images: Sequence[Sequence[Image.Image]],
+        regions: Sequence[Sequence[object]],
+        max_new_tokens: int = 64,
+        **options: Any,
+    ) -> list[str]:
+        """Ask, through the host's chat template, and read the answers.
+
+        Args:
+            questions: with `<region>` where a region is meant; `<image>` may be left out.
+            images: for each question its images.
+            regions: as `prepare` takes them.
+            max_new_tokens: of an answer, at most.
+            options: more of `generate`; greedy unless they say otherwise.
+
+        Returns:
+            A text for each question.
+
+        Raises:
+            ValueError: as `prepare`, or the host has no chat template.
+        """
+        turns = [
+            Turn("user", text if IMAGE in text else f"{IMAGE}\n" * len(own) + text)
+            for text, own in zip(questions, images, strict=True)
+        ]
+        texts = [render(self.processor, [turn], ask=True) for turn in turns]
+        inputs = self.prepare(texts, images, regions)
+        made = self.generate(**inputs, **{"do_sample": False, "max_new_tokens": max_new_tokens, **options})
+        new = made[:, inputs["input_ids"].shape[1] :]
+        return [text.strip() for text in self.processor.batch_decode(new, skip_special_tokens=True)]
 
     def _call(self, function: Any, boxes: torch.Tensor, image_of: torch.Tensor, inputs: dict[str, Any]) -> Any:
         self.hooks.set(boxes, image_of)

@@ -47,7 +47,7 @@ TOWERS: dict[str, type[PreTrainedModel]] = {
     TIMM: TimmTokens,
 }
 """Config types that hold a tower. Whether a host takes it as it is or wrapped, its family says."""
-PLAIN_FOLDERS = ("clip_vision_model", "siglip_vision_model")
+PLAIN_FOLDERS = ("clip_vision_model", "siglip_vision_model", "swin", TIMM)
 """Where an export of ours keeps its tower as a plain transformers model."""
 NOT_IN_A_HOST = ("transformers_version", "dtype", "torch_dtype", "architectures", "_name_or_path")
 """Fields of a tower's config that have no meaning inside a host, whose own type and version hold."""

@@ -112,6 +112,8 @@ COMMANDS = (
     ("-m", "mllm_bridge.tune"),
     ("-m", "mllm_bridge.assess"),
     ("-m", "mllm_bridge.places"),
+    ("-m", "mllm_bridge.talk"),
+    ("-m", "mllm_bridge.hosts"),
     ("-m", "mllm_bridge.trial"),
     ("-m", "benchmarks.ablations"),
 )

@@ -222,3 +222,15 @@ def test_a_folder_without_or_with_other_weights_is_refused(with_regions, host_fo
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 2}))
     with pytest.raises(ValueError, match="expected schema 1, got 2"):
         RegionModule.load(tmp_path)
+
+
+def test_answers_are_texts_and_those_of_generate(host):
+    inputs = host.prepare(
+        [_ask("<region>"), _ask("And what is <region>?")], [[_picture()], [_picture(4)]], [[BOX], [OTHER]]
+    )
+    made = host.generate(**inputs, max_new_tokens=3, do_sample=False)
+    due = host.processor.batch_decode(made[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    asked = ["<region>", "<image>\nAnd what is <region>?"]
+    found = host.answer(asked, [[_picture()], [_picture(4)]], [[BOX], [OTHER]], max_new_tokens=3)
+    assert found == [text.strip() for text in due]
+    assert all(isinstance(text, str) for text in found)

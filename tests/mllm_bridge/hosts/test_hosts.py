@@ -12,6 +12,7 @@ from transformers import AutoProcessor, Dinov2Config, Dinov2Model, DINOv3ViTConf
 
 from mllm_bridge import hosts
 from mllm_bridge.hosts import FAMILIES
+from mllm_bridge.hosts.__main__ import STYLES, WORDS, page, taken
 from mllm_bridge.hosts.fitting import fit
 from mllm_bridge.proof.verify import verify
 from mllm_bridge.swap import swap
@@ -20,6 +21,7 @@ from mllm_bridge.swapping.report import SwapReport
 from mllm_bridge.tower.encoders import load_encoder
 from mllm_bridge.tower.wrapper import WRAPPED
 
+REPOSITORY = Path(hosts.__file__).parents[2]
 STOCK, WRAPPER, NAMED, NO = "stock", "wrapper", "converted", None
 TABLE = {
     "aya_vision": (STOCK, STOCK, STOCK),
@@ -47,6 +49,26 @@ REFUSING = {
 
 def test_table_is_complete():
     assert set(TABLE) == set(FAMILIES)
+    for name, forms in TABLE.items():
+        found = [taken(FAMILIES[name], style) for style in STYLES]
+        assert [form if form in WORDS else NO for form in found] == list(forms), name
+
+
+def test_the_page_of_hosts_is_not_stale():
+    """Made again by `python -m mllm_bridge.hosts > docs/hosts.md`."""
+    assert (REPOSITORY / "docs" / "hosts.md").read_text(encoding="utf-8") == page()
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_an_export_of_each_style_goes_in(tmp_path, tiny_hosts, spine_export, style):
+    changes = {"depths": [1, 1], "heads": 2, "window": 4, "width": 8, "patch_size": 4} if style == "swin" else {}
+    told = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "heads": 2, "style": style, **changes}
+    if style == "swin":
+        del told["layers"]
+    export = spine_export(model__vision=told)
+    report = swap(tiny_hosts("llava"), export, tmp_path / "out", device="cpu")
+    assert report.tower_after["form"] == taken(FAMILIES["llava"], style)
+    assert report.export["objective"] == "cloc"
     assert set(REFUSING) == set(hosts.REFUSING)
 
 
