@@ -12,7 +12,6 @@ from pathlib import Path
 
 from benchmarks.plain import plain
 from benchmarks.roots import data_root, roots
-from cloc.command import printable
 
 DESCRIPTION = """\
 Score a model on regions (recognition, retrieval, referring, detection): an export of this kit, an encoder or a detector
@@ -206,7 +205,7 @@ def score_predictions(given: argparse.Namespace) -> int:
     rows, charts = score_with_charts(Asked(*files, given.protocol or (), given.fixed_ap_k, given.plus_one, *more))
     with out_folder(given.out) as folder:
         path, report = write_rows(rows, folder), write_report(Story((), rows, charts=charts), folder)
-    print(printable(f"{summary(rows)}\n\nresults: {path}\nreport: {report}"))
+    print(plain("command").printable(f"{summary(rows)}\n\nresults: {path}\nreport: {report}"))
     return 0
 
 
@@ -221,7 +220,7 @@ def listing(given: argparse.Namespace) -> int:
         found = task.find(where)
         for one in found:
             place = f" at {one.file}" if one.file.name else ""
-            print(printable(f"  found {one.dataset} {one.split}{place}"))
+            print(plain("command").printable(f"  found {one.dataset} {one.split}{place}"))
         if not found:
             print("\n".join(f"  not found: {place}" for place in task.places(where)))
     return 0
