@@ -210,12 +210,13 @@ class Prompter(nn.Module):
         if real is not None:
             there = torch.cat([real, real.new_ones(images, num_prompts, sequence.shape[2] - own)], dim=2)
         normed = self.norm1(sequence)
+        # Every prompt is an item of its own: torch 2.11 ends the process where no prompts stand as heads.
         mixed = F.scaled_dot_product_attention(
-            self.q_proj(normed),
-            self.k_proj(normed),
-            self.v_proj(normed),
-            attn_mask=None if there is None else there.unsqueeze(2),
-        )
+            self.q_proj(normed).flatten(0, 1),
+            self.k_proj(normed).flatten(0, 1),
+            self.v_proj(normed).flatten(0, 1),
+            attn_mask=None if there is None else there.flatten(0, 1).unsqueeze(1),
+        ).view_as(sequence)
         sequence = sequence + self.out_proj(mixed)
         sequence = sequence + self.mlp(self.norm2(sequence))
         if self.pool == "all":
