@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.gallery import Box
-from benchmarks.readers.lines import inside, read_lines
+from benchmarks.readers.lines import read_lines
+from cloc.data.convert.sources import PhotoFolders
 from cloc.data.formats.annotated import checked_box
 
 FIELDS = {
@@ -66,14 +67,14 @@ def read_fgovd(file: Path, photos: Path) -> ChoiceSet:
     Raises:
         ValueError: the file is missing, or a line is no such line.
     """
-    choices, dropped = [], Counter[str]()
+    choices, dropped, folders = [], Counter[str](), PhotoFolders([photos])
     for entry in read_lines(file, "FG-OVD's captions", FIELDS):
         box, reason = checked_box(entry["bbox"], entry["width"], entry["height"])
         if box is None or not entry["pos_expression"] or not entry["neg_expression"]:
             dropped[reason or "no_caption"] += 1
             continue
         captions = (str(entry["pos_expression"][0]), *map(str, entry["neg_expression"]))
-        place = inside(photos, entry["img_path"], str(file))
+        place = folders.path(entry["img_path"], where=str(file))
         size = (entry["width"], entry["height"])
         choices.append(Choice(entry["image_id"], entry["sent_id"], place, size, box, captions))
     return ChoiceSet(file.stem, tuple(choices), dropped)

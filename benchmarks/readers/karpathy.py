@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.readers.lines import inside
+from cloc.data.convert.sources import PhotoFolders
 from cloc.data.formats.annotated import AnnotatedSet, load_json
 
 
@@ -55,7 +55,7 @@ def read_karpathy(file: Path, photos: Path, split: str, name: str) -> CaptionedS
         ValueError: the file is missing or of another layout, or has no image of that split.
     """
     content = load_json(file, "a Karpathy split file", ("images",))
-    images, dropped = [], Counter[str]()
+    images, dropped, folders = [], Counter[str](), PhotoFolders([photos])
     for place, entry in enumerate(content["images"]):
         if not isinstance(entry, dict) or not isinstance(entry.get("filename"), str):
             raise ValueError(f"{file}: images[{place}]: expected an object with filename, got {entry!r:.80}")
@@ -66,11 +66,8 @@ def read_karpathy(file: Path, photos: Path, split: str, name: str) -> CaptionedS
         if not captions:
             dropped["no_caption"] += 1
             continue
-        where = inside(
-            photos,
-            f"{entry['filepath']}/{entry['filename']}" if entry.get("filepath") else entry["filename"],
-            str(file),
-        )
+        named = f"{entry['filepath']}/{entry['filename']}" if entry.get("filepath") else entry["filename"]
+        where = folders.path(named, where=f"{file}: images[{place}]")
         images.append(Captioned(int(entry.get("cocoid", entry.get("imgid", place))), where, captions))
     if not images:
         raise ValueError(f"{file}: expected images of the split {split!r}, found none")

@@ -35,15 +35,3 @@ def read_lines(file: Path, what: str, fields: Mapping[str, type | tuple[type, ..
     if not entries:
         raise ValueError(f"{file}: expected {what}, got an empty file; download it again")
     return entries
-
-
-def inside(folder: Path, name: str, what: str) -> Path:
-    """A file named by an entry, which must lie in its folder.
-
-    Raises:
-        ValueError: the name climbs out.
-    """
-    place = Path(name)
-    if place.is_absolute() or ".." in place.parts:
-        raise ValueError(f"{what}: expected a file name inside {folder}, got {name!r}")
-    return folder / place

@@ -14,7 +14,9 @@ from pathlib import Path
 from benchmarks.gallery import Box
 from benchmarks.readers.lines import read_lines
 from benchmarks.scoring.synonyms import words_of
+from cloc.data.convert.sources import PhotoFolders
 from cloc.data.formats.annotated import checked_box
+from cloc.data.names import without_root
 
 FORMS = ("box", "point", "free-form")
 POINT_REACH = 5
@@ -64,12 +66,12 @@ class EitherSet:
 
 
 def read_reflvis(file: Path, photos: Path) -> EitherSet:
-    """Read the file; photos are looked for by their base name.
+    """Read the file; photos are looked for by the rule of `Photos`, whatever folder their names begin in.
 
     Raises:
         ValueError: the file is missing, or a line is no such line.
     """
-    questions, dropped = [], Counter[str]()
+    questions, dropped, folders = [], Counter[str](), PhotoFolders([photos])
     for number, entry in enumerate(read_lines(file, "Ref-LVIS's questions", FIELDS)):
         width, height = entry["width"], entry["height"]
         boxes = {}
@@ -80,7 +82,7 @@ def read_reflvis(file: Path, photos: Path) -> EitherSet:
             else:
                 boxes[form] = box
         name, other = (entry[field].replace("_", " ").strip() for field in ("name", "neg_class"))
-        place = photos / Path(entry["image_path"]).name
+        place = folders.path(without_root(entry["image_path"]), where=f"{file}: question {number}")
         questions.append(Either(number, place, (width, height), boxes, name, other, words_of(entry)))
     return EitherSet("reflvis", tuple(questions), dropped)
 

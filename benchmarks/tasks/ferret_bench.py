@@ -19,10 +19,11 @@ from PIL import Image
 
 from benchmarks.metrics.answers import relative_score
 from benchmarks.predictors.mllm import MllmPredictor
-from benchmarks.readers.lines import inside, read_lines
+from benchmarks.readers.lines import read_lines
 from benchmarks.roots import FoundSet
 from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of
 from benchmarks.tasks.photos import open_sized, opened
+from cloc.data.convert.sources import PhotoFolders
 
 PARTS = ("refer_caption", "refer_reason", "ground_conv")
 FIELDS = {"question_id": int, "image": str, "category": str, "text": str}
@@ -31,12 +32,12 @@ NO_JUDGE = "answers are written; a judge's reviews of them are scored with --pre
 
 @dataclass(frozen=True)
 class Asked:
-    """Questions with their reference answers and contexts, by `question_id`."""
+    """Questions with their reference answers and contexts, by `question_id`, and where each named photo lies."""
 
     questions: list[dict[str, Any]]
     references: dict[int, str]
     contexts: dict[int, str]
-    photos: Path
+    photos: dict[str, Path]
 
 
 class FerretBench(Task):
@@ -69,7 +70,7 @@ class FerretBench(Task):
         questions, skipped, told = dataset.questions[: options.limit], dict[int, str](), []
 
         def open_one(question: dict[str, Any]) -> Image.Image | str:
-            return open_sized(inside(dataset.photos, question["image"], "ferret_bench"), None)
+            return open_sized(dataset.photos[question["image"]], None)
 
         for rows, photos in opened(questions, open_one, options, f"{predictor.name} on ferret_bench", skipped):
             answers = predictor.answer(photos, [questions[row]["text"] for row in rows])
@@ -87,5 +88,7 @@ def _read(folder: Path, part: str, photos: Path) -> Asked:
         file = folder / f"{part}_{kind}.jsonl"
         return {line["question_id"]: line["text"] for line in read_lines(file, f"Ferret-Bench's {kind}s", FIELDS)}
 
-    questions = read_lines(folder / f"{part}_question.jsonl", "Ferret-Bench's questions", FIELDS)
-    return Asked(questions, texts("answer"), texts("context"), photos)
+    file, folders = folder / f"{part}_question.jsonl", PhotoFolders([photos])
+    questions = read_lines(file, "Ferret-Bench's questions", FIELDS)
+    places = {name: folders.path(name, where=str(file)) for name in dict.fromkeys(one["image"] for one in questions)}
+    return Asked(questions, texts("answer"), texts("context"), places)

@@ -18,10 +18,11 @@ from PIL import Image
 from benchmarks.metrics.answers import as_yes, blind_yes_figures, says_yes, told_undecided, yes_figures
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.mllm import MllmPredictor
-from benchmarks.readers.lines import inside, read_lines
+from benchmarks.readers.lines import read_lines
 from benchmarks.roots import FoundSet
 from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened
+from cloc.data.convert.sources import PhotoFolders
 
 KINDS = ("random", "popular", "adversarial")
 PROTOCOL = "yes-no/first-sentence-rule"
@@ -30,15 +31,10 @@ FIELDS = {"question_id": int, "image": str, "text": str, "label": (str, bool, in
 
 @dataclass(frozen=True)
 class Questions:
-    """One file's lines, and the folders in which their photos are looked for."""
+    """One file's lines, and where each named photo lies."""
 
     lines: list[dict[str, Any]]
-    folders: tuple[Path, ...]
-
-    def photo(self, line: dict[str, Any]) -> Path:
-        """The first folder that has it, else the first folder's path."""
-        places = [inside(folder, line["image"], "pope") for folder in self.folders]
-        return next((place for place in places if place.is_file()), places[0])
+    photos: dict[str, Path]
 
 
 class Pope(Task):
@@ -76,7 +72,7 @@ class Pope(Task):
         skipped, told = dict[int, str](), []
 
         def open_one(line: dict[str, Any]) -> Image.Image | str:
-            return open_sized(dataset.photo(line), None)
+            return open_sized(dataset.photos[line["image"]], None)
 
         for rows, photos in opened(lines, open_one, options, f"{predictor.name} on pope", skipped):
             answers = predictor.answer(photos, [lines[row]["text"] for row in rows])
@@ -112,4 +108,5 @@ def _read(file: Path, folders: tuple[Path, ...]) -> Questions:
     odd = [line["label"] for line in lines if as_yes(line["label"]) is None]
     if odd:
         raise ValueError(f"{file}: expected label yes or no, got {odd[0]!r} ({len(odd):,} such)")
-    return Questions(lines, folders)
+    photos, names = PhotoFolders(folders), dict.fromkeys(line["image"] for line in lines)
+    return Questions(lines, {name: photos.path(name, where=str(file)) for name in names})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import unicodedata
 
@@ -24,6 +25,17 @@ def normal_path(name: str) -> str:
 def is_absolute(path: str) -> bool:
     """Whether a normal path begins at a root or a drive."""
     return path.startswith("/") or _DRIVE.match(path) is not None
+
+
+def without_root(name: str) -> str:
+    """A normal path without what tells of another machine: its root or drive, and the `..` with which it begins.
+
+    For files that are known to hold such names; what is left is looked for by the end of the path.
+    """
+    path = posixpath.normpath(_DRIVE.sub("", normal_path(name))).lstrip("/")
+    while path.startswith("../"):
+        path = path[3:]
+    return path
 
 
 def photo_key(name: str) -> str:

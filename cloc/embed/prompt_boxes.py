@@ -82,7 +82,7 @@ def read_prompt_boxes(file: Path) -> tuple[dict[str, PromptBoxes], Counter[str]]
         raise ValueError(f"--boxes {file}: no such file")
     found: dict[str, PromptBoxes] = {}
     if file.suffix == ".json":
-        told = read_coco(file, Path())
+        told = read_coco(file, None)
         names = {number: category.name for number, category in told.categories.items()}
         for image in told.images:
             if (name := str(image.path)) in found:

@@ -18,6 +18,7 @@ BOXES = (
     "bad_annotation", "unknown_image", "unknown_category", "duplicate_id", "bad_box", "nan_box", "empty_box",
     "box_outside", "box_of_0_to_1", "bad_region", "bad_span", "empty_phrase", "label_of_other_category",
     "bad_expression", "expression_of_unknown_image", "expression_of_unknown_annotation",
+    "expression_of_unusable_box",
 )  # fmt: skip
 """Reasons for which a box is left out."""
 IMAGES = (
@@ -31,6 +32,7 @@ _SAID = {
     "unknown_image": "image_id is none of the list images",
     "duplicate_id": "the same box stands in the file twice",
     "box_of_0_to_1": "boxes of less than a pixel: are they shares of the image?",
+    "expression_of_unusable_box": "the annotation that it speaks of has no usable box",
     "image_ambiguous": "several photos have this name",
     "image_of_other_row": "the photo's own JSON tells another address or caption: keys of another download",
     "image_of_other_size": "the photo has another size than the file tells",

@@ -13,6 +13,7 @@ from cloc.data.convert.job import Conversion, Making, Reading
 from cloc.data.convert.photos import fingerprint
 from cloc.data.convert.sources import Photos, Place
 from cloc.data.formats.refcoco import Expression, ReferringSet, read_refcoco
+from cloc.data.names import without_root
 
 CONVERTER = 2
 """Raised when equal input gives other shards than before."""
@@ -82,8 +83,11 @@ def _drafts(found: ReferringSet, photos: Photos | None, reading: Reading) -> Ite
         image = found.images[image_id]
         told = [region_or_none(e.box_xyxy, e.text, reading.dropped, extras=_extras(e)) for e in spoken[image_id]]
         regions = tuple(region for region in told if region is not None)
-        file_name = image.path.name
-        place = Place(str(image.path)) if photos is None else found_photo(photos, (file_name,), reading, len(regions))
+        file_name = image.file_name.replace("\\", "/").rpartition("/")[2]
+        if photos is None:
+            place: Place | None = Place(str(image.path))
+        else:
+            place = found_photo(photos, (without_root(image.file_name),), reading, len(regions))
         if place is not None:
             source = {"dataset": found.name, "split": found.split, "file_name": file_name}
             extras = {"image_id": image_id, "source": source}

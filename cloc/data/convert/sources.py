@@ -150,7 +150,7 @@ class Photos:
     def _list_folders(self) -> None:
         """Names of all photos in the folders, once."""
         self._listed = True
-        for folder in self._folders:
+        for folder in (folder for folder in self._folders if folder.is_dir()):
             for path in files_in(folder):
                 if path.rpartition(".")[2].lower() in _PHOTO_ENDINGS:
                     self._add(f"{folder.name}/{path}", Place(f"{folder}/{path}"))
@@ -175,13 +175,13 @@ class Photos:
         found = [(*self._fitting(key), key) for key in keys]
         level, fits, key = min(found, key=lambda one: one[0])  # of equal ones the first
         if level == _NOWHERE or (level >= _OWN_PATH and self._whole_names):
-            return Place(f"{self._folders[0] if self._folders else self.roots[0]}/{paths[0]}")
+            return Place(self._first_place(paths[0]))
         if len(fits) > 1 and not all(_same_place(fits[0][1], other) for _, other in fits[1:]):
             listed = ", ".join(whole for whole, _ in fits[:3])
             raise DataError(
                 "image_ambiguous", f"{key}: {len(fits)} photos have this name ({listed}); name them in full"
             )
-        return self._given(fits[0][1], key, level < _OWN_PATH)
+        return self._given(fits[0][1], key, level == _WHOLE or (level == _END and "/" in key))
 
     def _given(self, place: Place, key: str, whole: bool) -> Place:
         """The place, where no other name was given it. Names found whole are remembered only as being such."""
@@ -194,6 +194,13 @@ class Photos:
                     f"{place.file}; give the folder in which the whole names begin as --images"
                 )
         return place
+
+    def _first_place(self, path: str) -> str:
+        """Where a photo that is nowhere was looked for first: in the folder that its name tells, else in the first."""
+        told = next((folder for folder in self._folders if path.startswith(f"{folder.name}/")), None)
+        if told is not None:
+            return f"{told}/{path.removeprefix(f'{told.name}/')}"
+        return f"{self._folders[0] if self._folders else self.roots[0]}/{path}"
 
     def _where_it_says(self, path: str) -> Place | None:
         """The file of this very name in one of the folders: no list is needed for it."""
@@ -238,6 +245,28 @@ class Photos:
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.roots))
+
+
+class PhotoFolders(Photos):
+    """Photos that lie as files in folders, found by the rule of `Photos`. Neither folders nor photos need be there."""
+
+    def _open(self, root: Path) -> None:
+        self._folders.append(root)
+
+    def path(self, *names: str, where: str) -> Path:
+        """The photo with the first of these names that is there; else where the first was looked for.
+
+        Args:
+            *names: as the entry tells them.
+            where: the entry, for messages.
+
+        Raises:
+            ValueError: a name climbs out of the folder, or several photos fit it.
+        """
+        try:
+            return Path(self.find(*names).file)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
 
 
 _WHOLE, _END, _OWN_PATH, _BASE, _NOWHERE = range(5)

@@ -61,6 +61,7 @@ class AnnotatedImage:
         captions: of the whole image.
         neg_category_ids: LVIS: categories checked to be absent.
         not_exhaustive_category_ids: LVIS: categories of which some instances carry no box.
+        file_name: as in its file, where that tells one.
     """
 
     image_id: int
@@ -74,6 +75,7 @@ class AnnotatedImage:
     captions: tuple[str, ...] = ()
     neg_category_ids: frozenset[int] = frozenset()
     not_exhaustive_category_ids: frozenset[int] = frozenset()
+    file_name: str = ""
 
 
 @dataclass(frozen=True, eq=False)

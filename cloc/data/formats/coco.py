@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from cloc.data.convert.sources import PhotoFolders
 from cloc.data.formats.annotated import (
     AnnotatedImage,
     AnnotatedSet,
@@ -23,12 +24,15 @@ from cloc.data.names import normal_path
 from cloc.files import is_text
 
 
-def read_coco(instances: Path, images_dir: Path, captions: Path | None = None, name: str = "coco") -> AnnotatedSet:
+def read_coco(
+    instances: Path, images_dir: Path | None, captions: Path | None = None, name: str = "coco"
+) -> AnnotatedSet:
     """Read an instances file, with the captions of its images where a captions file is given.
 
     Args:
         instances: `instances_*.json`.
-        images_dir: folder in which `file_name` is looked for; whether a photo is there is not checked here.
+        images_dir: folder in which `file_name` is looked for by the rule of `Photos`; a photo need not be there. None:
+            nowhere, `path` is the name alone.
         captions: `captions_*.json`; captions of images that `instances` does not know are counted as
             caption_of_unknown_image, empty ones as empty_caption.
         name: of the data set.
@@ -36,7 +40,8 @@ def read_coco(instances: Path, images_dir: Path, captions: Path | None = None, n
     Raises:
         ValueError: a file is missing or is no such file.
     """
-    instances, images_dir = Path(instances), Path(images_dir)
+    instances = Path(instances)
+    photos = None if images_dir is None else PhotoFolders([Path(images_dir)])
     content = load_json(instances, "a COCO instances file", ("images", "annotations", "categories"))
     categories = read_categories(content, instances)
     sizes: dict[int, tuple[int, int]] = {}
@@ -45,11 +50,6 @@ def read_coco(instances: Path, images_dir: Path, captions: Path | None = None, n
         image_id, width, height = image_size(entry, place, instances)
         if image_id in sizes or not is_text(entry.get("file_name")):
             raise ValueError(f"{instances}: images[{place}]: expected a new id and a file_name, got {entry!r:.200}")
-        inside = PurePosixPath(normal_path(entry["file_name"]))
-        if inside.is_absolute() or ".." in inside.parts:
-            raise ValueError(
-                f"{instances}: images[{place}]: expected a file_name inside the folder, got {str(inside)!r}"
-            )
         sizes[image_id], entries[image_id] = (width, height), entry
     watch = FrameWatch(instances)
     annotations = Annotations(content["annotations"], sizes, categories, watch)
@@ -58,15 +58,20 @@ def read_coco(instances: Path, images_dir: Path, captions: Path | None = None, n
     images = tuple(
         AnnotatedImage(
             image_id=image_id,
-            path=images_dir / normal_path(entry["file_name"]),
+            path=_photo(photos, entry["file_name"], f"{instances}: images[{place}]"),
             width=sizes[image_id][0],
             height=sizes[image_id][1],
+            file_name=entry["file_name"],
             captions=tuple(texts.get(image_id, ())),
             **annotations.of(image_id),
         )
-        for image_id, entry in entries.items()
+        for place, (image_id, entry) in enumerate(entries.items())
     )
     return AnnotatedSet(name, images, categories, is_rendered(content), instances, annotations.dropped + dropped)
+
+
+def _photo(photos: PhotoFolders | None, name: str, where: str) -> Path:
+    return Path(normal_path(name)) if photos is None else photos.path(name, where=where)
 
 
 def _captions(file: Path, known: dict[int, tuple[int, int]]) -> tuple[dict[int, list[str]], Counter[str]]:

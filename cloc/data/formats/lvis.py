@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cloc.data.convert.sources import PhotoFolders
 from cloc.data.formats.annotated import (
     AnnotatedImage,
     AnnotatedSet,
@@ -26,8 +27,8 @@ from cloc.files import is_text
 def read_lvis(file: Path, image_dirs: Sequence[Path], name: str = "lvis") -> AnnotatedSet:
     """Read an LVIS file.
 
-    A photo is looked for in `image_dirs` under `lvis_photo_names`, first in the folder that `coco_url` names (v1: val
-    holds photos of both COCO folders), then in order. Where it is nowhere, `path` is the first place looked at.
+    A photo is looked for in `image_dirs` under `lvis_photo_names` by the rule of `Photos` (v1: val holds photos of both
+    COCO folders, which `coco_url` names). Where it is nowhere, `path` is the first place looked at.
 
     Raises:
         ValueError: the file is missing or is no LVIS file, or no folder is given.
@@ -36,6 +37,7 @@ def read_lvis(file: Path, image_dirs: Sequence[Path], name: str = "lvis") -> Ann
     if not folders:
         raise ValueError("image_dirs: expected at least one folder, such as coco/val2017, got none")
     content = load_json(file, "an LVIS annotation file", ("images", "annotations", "categories"))
+    photos = PhotoFolders(folders)
     categories = read_categories(content, file)
     sizes: dict[int, tuple[int, int]] = {}
     entries: dict[int, Mapping[str, Any]] = {}
@@ -50,7 +52,8 @@ def read_lvis(file: Path, image_dirs: Sequence[Path], name: str = "lvis") -> Ann
     images = tuple(
         AnnotatedImage(
             image_id=image_id,
-            path=_photo(entry, place, file, folders),
+            path=_photo(entry, f"{file}: images[{place}]", photos),
+            file_name=entry["file_name"] if is_text(entry.get("file_name")) else "",
             width=sizes[image_id][0],
             height=sizes[image_id][1],
             neg_category_ids=category_ids_of(entry, "neg_category_ids"),
@@ -95,17 +98,8 @@ def _number_of(named: str) -> str:
     return found.group(1) if found else ""
 
 
-def _photo(entry: Mapping[str, Any], place: int, file: Path, folders: list[Path]) -> Path:
+def _photo(entry: Mapping[str, Any], where: str, photos: PhotoFolders) -> Path:
     names = lvis_photo_names(entry)
     if not names:
-        raise ValueError(f"{file}: images[{place}]: expected coco_url (v1) or file_name (v0.5), got neither")
-    for name in names:
-        if ".." in name.split("/"):
-            raise ValueError(f"{file}: images[{place}]: expected a name inside the folder, got {name!r}")
-    named = names[0].rpartition("/")[0]
-    ordered = sorted(folders, key=lambda folder: folder.name != named)
-    inside = [
-        name.removeprefix(f"{named}/") if named in {folder.name for folder in folders} else name for name in names
-    ]
-    candidates = [folder / name for name in dict.fromkeys((*inside, *names)) for folder in ordered]
-    return next((path for path in candidates if path.is_file()), candidates[0])
+        raise ValueError(f"{where}: expected coco_url (v1) or file_name (v0.5), got neither")
+    return photos.path(*names, where=where)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cloc.data.convert.sources import PhotoFolders
 from cloc.data.formats.annotated import (
     AnnotatedImage,
     Annotations,
@@ -20,6 +21,7 @@ from cloc.data.formats.annotated import (
 from cloc.data.formats.frames import XYXY, FrameWatch
 from cloc.data.formats.numbers import four, whole
 from cloc.data.formats.plain_pickle import load_plain_pickle
+from cloc.data.names import without_root
 from cloc.files import is_text, read_json_lines
 
 PUBLISHERS = ("unc", "umd", "google")
@@ -105,8 +107,8 @@ def refcoco_name(root: Path, dataset: str) -> str:
 def read_refcoco(root: Path, dataset: str, split: str) -> ReferringSet:
     """Read one split: refs(*).json or refs(*).p with instances.json, else `annotations_only/REC_*.jsonl`.
 
-    Photos are looked for in `root/images/mscoco/images/train2014`, then in `<data root>/coco/train2014`; whether they
-    are there is not checked here.
+    Photos are looked for in `root/images/mscoco/images/train2014` and in `<data root>/coco/train2014` by the rule of
+    `Photos`; they need not be there.
 
     Args:
         root: `<data root>/refcoco`.
@@ -158,10 +160,8 @@ def _load_refs(file: Path) -> list[Mapping[str, Any]]:
     return found
 
 
-def _photo(root: Path, file_name: str) -> Path:
-    base = Path(file_name).name
-    candidates = [root / "images/mscoco/images/train2014" / base, root.parent / "coco/train2014" / base]
-    return next((path for path in candidates if path.is_file()), candidates[0])
+def _photos(root: Path) -> PhotoFolders:
+    return PhotoFolders([root / "images/mscoco/images/train2014", root.parent / "coco/train2014"])
 
 
 def _from_refer(root: Path, dataset: str, split: str, file: Path) -> ReferringSet:
@@ -184,11 +184,19 @@ def _from_refer(root: Path, dataset: str, split: str, file: Path) -> ReferringSe
     watch = FrameWatch(instances)
     annotations = Annotations(ours, sizes, read_categories(content, instances, dropped), watch)
     watch.refuse()
+    photos = _photos(root)
     images = {
-        image_id: AnnotatedImage(image_id, _photo(root, name), *sizes[image_id], **annotations.of(image_id))
+        image_id: AnnotatedImage(
+            image_id,
+            photos.path(without_root(name), where=str(instances)),
+            *sizes[image_id],
+            **annotations.of(image_id),
+            file_name=name,
+        )
         for image_id, name in names.items()
     }
-    expressions = _expressions(refs, images, dropped)
+    told = {(whole(entry.get("image_id")), whole(entry.get("id"))) for entry in ours}
+    expressions = _expressions(refs, images, told, dropped)
     rendered = is_rendered(content)
     spoken_of = {expression.image_id for expression in expressions}
     images = {image_id: image for image_id, image in images.items() if image_id in spoken_of}
@@ -201,7 +209,10 @@ def _of_one(entry: Mapping[str, Any], sizes: Mapping[int, tuple[int, int]]) -> b
 
 
 def _expressions(
-    refs: list[Mapping[str, Any]], images: Mapping[int, AnnotatedImage], dropped: Counter[str]
+    refs: list[Mapping[str, Any]],
+    images: Mapping[int, AnnotatedImage],
+    told_boxes: set[tuple[int | None, int | None]],
+    dropped: Counter[str],
 ) -> tuple[Expression, ...]:
     found = []
     for ref in refs:
@@ -219,7 +230,8 @@ def _expressions(
             elif image is None:
                 dropped["expression_of_unknown_image"] += 1
             elif len(rows) == 0:
-                dropped["expression_of_unknown_annotation"] += 1
+                there = (image.image_id, annotation_id) in told_boxes
+                dropped["expression_of_unusable_box" if there else "expression_of_unknown_annotation"] += 1
             elif not text.strip():
                 dropped["empty_expression"] += 1
             else:
@@ -241,7 +253,7 @@ def _expressions(
 def _from_jsonl(root: Path, dataset: str, split: str, file: Path) -> ReferringSet:
     expressions, images, dropped = [], dict[int, AnnotatedImage](), Counter[str]()
     empty, watch = Annotations((), {}, ()).of(0), FrameWatch(file, XYXY)
-    first_bad = 0
+    first_bad, photos = 0, _photos(root)
     for number, row in read_json_lines(file, "expressions", dropped):
         told = _told_by(row)
         if told is None:
@@ -258,7 +270,9 @@ def _from_jsonl(root: Path, dataset: str, split: str, file: Path) -> ReferringSe
         if box is None or not text.strip():
             dropped["empty_expression"] += box is not None
             continue
-        images.setdefault(image_id, AnnotatedImage(image_id, _photo(root, photo), width, height, **empty))
+        if image_id not in images:
+            place = photos.path(without_root(photo), where=f"{file}:{number}")
+            images[image_id] = AnnotatedImage(image_id, place, width, height, **empty, file_name=photo)
         expressions.append(Expression(sent_id, -1, image_id, None, text, box, split, None))
     watch.refuse()
     if not expressions and dropped["bad_row"]:

@@ -99,8 +99,8 @@ def test_captions_go_to_their_images(tmp_path):
         ({"images": []}, "with the lists images, annotations, categories; got images"),
         ([], "with the lists images, annotations, categories; got list"),
         (instances(width=0), r"images\[0\]: expected whole numbers id, width and height, got \(7, 0, 50\)"),
-        (instances(file_name="../../secret.jpg"), r"images\[0\]: expected a file_name inside the folder"),
-        (instances(file_name="/secret.jpg"), r"images\[0\]: expected a file_name inside the folder"),
+        (instances(file_name="../../secret.jpg"), r"images\[0\]: expected a file name inside the folder"),
+        (instances(file_name="/secret.jpg"), r"images\[0\]: expected a file name inside the folder"),
         (instances(file_name=None), r"images\[0\]: expected a new id and a file_name"),
         ({**instances(), "categories": [{"id": 2}]}, r"categories\[0\]: expected an id and a name"),
         (
