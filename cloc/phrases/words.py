@@ -8,12 +8,14 @@ def _words(text: str) -> frozenset[str]:
 
 
 OWLV2_GENERIC = _words(
-    """alibaba aliexpress amazon available background blog buy co com description diy download facebook free gif hd ie
-    illustration illustrations image images img instagram jpg online org original page pdf photo photography photos
-    picclick picture pictures png porn premium resolution royalty sale sex shutterstock stock svg thumbnail tumblr
-    tumgir twitter uk uploaded vector vectors video videos wallpaper wallpapers wholesale www xxx youtube"""
+    """alibaba aliexpress amazon available background blog buy co com description diy download facebook free gif hd
+    ideas illustration illustrations image images img instagram jpg online org original page pdf photo
+    photography photos picclick picture pictures png porn premium resolution royalty sale sex shutterstock stock
+    svg thumbnail tumblr tumgir twitter uk uploaded vector vectors video videos wallpaper wallpapers wholesale
+    www xxx youtube"""
 )
-"""The 61 words that OWLv2 takes out of web captions (Minderer et al. 2023, A.2), and VESL after it."""
+"""The 61 words that CLOC's VESL takes out of captions before it looks for noun phrases, as printed in its Listing 1
+(appendix C.1), which has them from OWLv2 (Minderer et al. 2023, A.2)."""
 
 OUR_GENERIC = _words(
     """photo photos photograph photographs photographer photography picture pictures pic pics image images imagery
