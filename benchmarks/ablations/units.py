@@ -43,7 +43,7 @@ class Unit:
         return unit_name(self.arm, self.seed)
 
 
-UNKNOWN = 10**9
+UNKNOWN = 10**8
 """Steps of a run whose length is yet to be counted; so long that every other length in the config fits."""
 
 

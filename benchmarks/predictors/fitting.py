@@ -31,9 +31,15 @@ def load_foreign(kind: Any, place: str, device: str, same_processor: bool = True
     Raises:
         ValueError: something cannot be read, or is of another model than the rest.
     """
-    how |= {"trust_remote_code": False, "use_safetensors": True, "ignore_mismatched_sizes": True}
     with weights_of(place):
-        model, info = kind.from_pretrained(place, output_loading_info=True, **how)
+        model, info = kind.from_pretrained(
+            place,
+            trust_remote_code=False,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **how,
+        )
         processor = AutoProcessor.from_pretrained(place, trust_remote_code=False)
     lacking = sorted(map(str, [*info["missing_keys"], *(one[0] for one in info["mismatched_keys"])]))
     family = model.config.model_type

@@ -199,7 +199,7 @@ def _check_function(ours: ClocConfig, source: str) -> None:
     """
     if not (Path(source) / "config.json").is_file():
         return
-    theirs = ClocConfig.from_pretrained(source)
+    theirs = ClocConfig.from_pretrained(source, trust_remote_code=False)
     sides = [
         ("vision", theirs.vision_config.tower, ours.vision_config.tower),
         ("text", theirs.text_config, ours.text_config),

@@ -12,6 +12,12 @@ KNOWN = {
     "openai/clip-vit-large-patch14-336": "open_clip:ViT-L-14-336-quickgelu:openai",
 }
 """Names of the hub to the same architecture in open_clip, whose package holds the shapes."""
+_SWIN = {"style": "swin", "patch_size": 4, "window": 7}
+KNOWN_SWINS = {
+    "microsoft/swin-tiny-patch4-window7-224": {**_SWIN, "width": 96, "depths": (2, 2, 6, 2), "heads": 3},
+    "microsoft/swin-large-patch4-window7-224-in22k": {**_SWIN, "width": 192, "depths": (2, 2, 18, 2), "heads": 6},
+}
+"""Names of the hub to the fields of `model.vision` that make the same shape from nothing."""
 
 
 def with_known_shapes(config: Config) -> tuple[Config, list[str]]:
@@ -29,12 +35,14 @@ def with_known_shapes(config: Config) -> tuple[Config, list[str]]:
             if part.source in KNOWN:
                 parts = parts.model_copy(update={name: part.model_copy(update={"source": KNOWN[part.source]})})
                 replaced.append(part.source)
+            elif part.source in KNOWN_SWINS:
+                made = part.model_copy(update={"source": None, **KNOWN_SWINS[part.source]})
+                parts = parts.model_copy(update={name: made})
+                replaced.append(part.source)
         if not replaced:
             raise
         told = config.model_copy(update={"model": parts})
         build.make_model_config(told, build.make_tokenizer(told))
         names = ", ".join(dict.fromkeys(replaced))
-        return told, [
-            f"weights     {names}: not reached; the plan takes the shape of the same architecture in open_clip"
-        ]
+        return told, [f"weights     {names}: not reached; the plan takes the shape of the same architecture"]
     return config, []

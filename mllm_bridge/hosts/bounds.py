@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+MOST_LAYERS = 1_000
 BOUNDS = {
-    **dict.fromkeys(("num_hidden_layers", "num_layers", "n_layer", "n_layers", "depth"), 1_000),
+    **dict.fromkeys(("num_hidden_layers", "num_layers", "n_layer", "n_layers", "depth"), MOST_LAYERS),
     **dict.fromkeys(("num_attention_heads", "num_key_value_heads", "num_heads", "num_channels"), 4_096),
     **dict.fromkeys(("hidden_size", "projection_dim", "embed_dim", "head_dim", "d_model", "width"), 1 << 17),
     **dict.fromkeys(("intermediate_size", "alignment_intermediate_size", "d_ff", "ffn_dim"), 1 << 20),
@@ -42,8 +43,10 @@ def _check(config: Mapping[str, Any], source: str, path: str, depth: int) -> Non
             _check(value, source, f"{path}{name}.", depth + 1)
         elif name in BOUNDS and value is not None:
             values = value if isinstance(value, list) else [value]
-            if not all(type(one) is int and 0 < one <= BOUNDS[name] for one in values) or len(values) > 1_000:
-                raise ValueError(_wrong(source, f"{path}{name}", f"a whole number from 1 to {BOUNDS[name]:,}", value))
+            least = 0 if BOUNDS[name] == MOST_LAYERS else 1  # a tower of one map has no layer before it
+            if not all(type(one) is int and least <= one <= BOUNDS[name] for one in values) or len(values) > 1_000:
+                told = f"a whole number from {least} to {BOUNDS[name]:,}"
+                raise ValueError(_wrong(source, f"{path}{name}", told, value))
 
 
 def _wrong(source: str, field: str, expected: str, got: object) -> str:

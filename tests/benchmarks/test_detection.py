@@ -217,7 +217,7 @@ def unread(task):
 
 def test_a_kind_of_model_that_cannot_do_a_task_says_so_and_reads_no_data(root, colours, tmp_path):
     results, _ = measured(root, tmp_path, ColourDetector(colours), unread(RegionRecognition()))
-    assert [r.row.reason for r in results] == ["m: a detector cannot do this; it takes an encoder"]
+    assert [r.row.reason for r in results] == ["m: a detector cannot do this; it takes an encoder or an mllm"]
     results, _ = measured(root, tmp_path, colours.Reader(), unread(Coco()))
     assert [r.row.reason for r in results] == ["m: an encoder cannot do this; it takes a detector"]
 

@@ -9,6 +9,7 @@ from benchmarks.costs import detection_training as training
 from benchmarks.costs.detection_training import PassSeconds
 
 SMALL = (
+    *training.OVERRIDES,
     "model.embed_dim=16", "model.vision.width=8", "model.vision.heads=1", "model.vision.depths=[1,1,1,1]",
     "model.vision.window=2", "model.text.width=16", "model.text.layers=1", "model.text.heads=2",
     "model.detector.width=16", "model.detector.num_convs=1", "train.activation_checkpointing=false",

@@ -230,9 +230,18 @@ def test_what_every_rank_skipped_is_counted(start, spine_sample, tmp_path):
 
 def test_a_batch_of_nothing_but_broken_samples_is_refused_in_words(start, spine_sample, tmp_path, capfd):
     samples = [spine_sample(f"s{i}", kind="JPEG", regions=[((1, 1, 9, 9), "cat")]) for i in range(8)]
-    data = made_of([broken(sample) for sample in samples], tmp_path)
+    data = made_of([broken(sample) for sample in samples[:7]] + samples[7:], tmp_path)
+    data[0]["batch_size"] = 2
     assert start(data=data) == [2]
-    assert "step 0: not one usable sample in the whole batch (broken_image 2); look" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert re.search(r"step [01]: not one usable sample in the whole batch \(broken_image 2\); look", told), told
+
+
+def test_a_source_of_nothing_but_broken_samples_is_refused_before_a_run(start, spine_sample, tmp_path, capfd):
+    samples = [broken(spine_sample(f"s{i}", kind="JPEG", regions=[((1, 1, 9, 9), "cat")])) for i in range(8)]
+    assert start(data=made_of(samples, tmp_path)) == [2]
+    assert "none of the 8 samples looked at, of 8, can be used (broken_image 8)" in capfd.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_nothing_is_left_behind_by_a_run_that_cannot_start(start, tmp_path, capfd):

@@ -246,12 +246,19 @@ def test_the_smallest_number_of_devices_that_fits_is_told(spine_config):
         list(plan_lines(config, 1, 0, False, float("nan")))
 
 
+@pytest.mark.parametrize(("recipe", "width", "depths"), [("t", 96, [2, 2, 6, 2]), ("l", 192, [2, 2, 18, 2])])
+def test_a_plan_knows_the_swins_of_the_recipes_without_a_network(recipe, width, depths):
+    config, (note,) = with_known_shapes(load_config(f"configs/detclipv2_swin_{recipe}.yaml"))
+    assert "microsoft/swin-" in note
+    tower = build.make_model_config(config, build.make_tokenizer(config)).vision_config.tower
+    assert (tower.model_type, tower.embed_dim, list(tower.depths), tower.window_size) == ("swin", width, depths, 7)
+
+
 def test_a_plan_knows_the_shapes_of_the_recipes_weights_without_a_network():
     config, notes = with_known_shapes(load_config("configs/cloc_continue.yaml"))
     assert config.model.vision.source == "open_clip:ViT-B-16-quickgelu:openai"
     assert notes == [
-        "weights     openai/clip-vit-base-patch16: not reached; the plan takes the shape of the same architecture in "
-        "open_clip"
+        "weights     openai/clip-vit-base-patch16: not reached; the plan takes the shape of the same architecture"
     ]
     made = build.make_model_config(config, build.make_tokenizer(config))
     assert made.vision_config.tower.hidden_size == 768
