@@ -22,8 +22,12 @@ from benchmarks.tasks.contract import Measured, Options, Score, Task
 
 NO_MODEL = "none"
 PROGRESS = "progress"
-KEPT = "box_cut_at_border"
-"""Readers count this too, but such a box stays in."""
+KEPT = {
+    "box_cut_at_border": "",
+    "box_beyond_its_image": "boxes (about) end outside their image or have no area: are some in another frame?",
+    "file_name_again": "images name a photo that another image names too",
+}
+"""Readers count these too, but what they count stays in; what is said of them, nothing of the first."""
 
 
 @dataclass(frozen=True)
@@ -176,8 +180,9 @@ class Session:
         texts: str | None = None,
     ) -> Row:
         tally, seed = score.tally, self.provenance.seed
-        skipped = Counter({k: v for k, v in score.skipped.items() if v and k != KEPT})
+        skipped = Counter({k: v for k, v in score.skipped.items() if v and k not in KEPT})
         told = "skipped: " + "; ".join(f"{count:,} {why}" for why, count in sorted(skipped.items())) if skipped else ""
+        noted = [f"{score.skipped[why]:,} {said}" for why, said in KEPT.items() if said and score.skipped.get(why)]
         return Row(
             task=task,
             dataset=measured.dataset,
@@ -199,7 +204,7 @@ class Session:
             machine=self.provenance.machine,
             seed=seed,
             seconds=round(seconds, 3),
-            reason="; ".join(part for part in (score.reason, told) if part) or None,
+            reason="; ".join(part for part in (score.reason, told, *noted) if part) or None,
             images_per_second=None if speed is None else round(speed, 3),
             texts_sha256=texts,
             tokenizer_sha256=tokenizer_sha256(side.folder),

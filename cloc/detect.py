@@ -174,17 +174,25 @@ class Ids:
             raise ValueError(f"--annotations {file}: an image id stands there twice")
         return cls(file, images, by_name, names)
 
-    def image_of(self, path: Path) -> tuple[int, tuple[int, int] | None] | None:
-        """(id, size) of a photo: by the longest end of its path that is a whole `file_name`, or by its base name where
-        that belongs to one entry alone; None where there is none.
+    def images_of(self, paths: Sequence[Path]) -> dict[Path, tuple[int, tuple[int, int] | None]]:
+        """(id, size) of those photos that are images of the file: by the longest end of a path that is a whole
+        `file_name`; by its base name alone only where one entry and one of the photos have that, so that `cam2/1.jpg`
+        is not taken for `cam1/1.jpg`.
         """
-        parts = photo_key(path.absolute().as_posix()).strip("/").split("/")
-        for start in range(len(parts)):
-            known = self.images.get("/".join(parts[start:]))
-            if known is not None:
-                return known
-        same = [one for name, one in self.images.items() if name.rpartition("/")[2] == parts[-1]]
-        return same[0] if len(same) == 1 else None
+        found = dict[Path, tuple[int, tuple[int, int] | None]]()
+        parts = {path: photo_key(path.absolute().as_posix()).strip("/").split("/") for path in paths}
+        for path, own in parts.items():
+            ends = ("/".join(own[start:]) for start in range(len(own)))
+            name = next((end for end in ends if end in self.images), None)
+            if name is not None:
+                found[path] = self.images[name]
+        entries = Counter(name.rpartition("/")[2] for name in self.images)
+        photos = Counter(own[-1] for own in parts.values())
+        by_base = {name.rpartition("/")[2]: one for name, one in self.images.items()}
+        for path, own in parts.items():
+            if path not in found and entries[own[-1]] == photos[own[-1]] == 1:
+                found[path] = by_base[own[-1]]
+        return found
 
     def category_ids(self, names: Sequence[str]) -> list[int]:
         """The ids of some names.
@@ -301,9 +309,10 @@ def detect_files(
         print("warning: trained on `name, definition`, asked by name; --definitions FILE gives them", file=sys.stderr)
     asked = {"limit": limit, "score_threshold": score, "per_level": boxes_a_level}
     images, results, counts, bad, taken = [], [], {}, {}, set[int]()
+    known = {} if ids is None else ids.images_of(paths)
     # without a terminal there is no bar, so that a log holds lines alone
     for path in tqdm(paths, desc="detect", unit="image", leave=False, disable=True if len(paths) < 2 else None):
-        number, size = (len(images) + 1, None) if ids is None else ids.image_of(path) or (None, None)
+        number, size = (len(images) + 1, None) if ids is None else known.get(path, (None, None))
         if number is None or number in taken:
             bad[str(path)] = f"is {'no image' if number is None else 'another photo of an image'} of {ids.file}"
             continue

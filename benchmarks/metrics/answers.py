@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+TORN = "answers that name neither of the two, or both, judged by the right name alone"
 _CLAUSES = (re.compile(r"\s+not[^,.]*[,.]"), re.compile(r"\s+no[^,.]*[,.]"))
 
 
@@ -24,6 +25,16 @@ def names_it(text: str, words: Sequence[str]) -> bool:
     """Whether the answer, without what it denies, holds one of the names; letter case as it stands."""
     told = without_negations(text)
     return any(word in told for word in words)
+
+
+def told_torn(asked: Sequence[tuple[str, Sequence[str], str]]) -> Counter[str]:
+    """How many answers to "this or that?" name neither or both of the two, for a note on the figures.
+
+    Args:
+        asked: (answer, names that count as right, the other name, underscores as they stand) of each.
+    """
+    torn = [names_it(text, words) == names_it(text, [other.replace("_", " ").strip()]) for text, words, other in asked]
+    return +Counter({TORN: sum(torn)})
 
 
 def as_yes(value: object) -> bool | None:

@@ -15,6 +15,8 @@ from benchmarks.gallery import Box
 from benchmarks.readers.lines import read_lines
 from cloc.data.convert.sources import PhotoFolders
 from cloc.data.formats.annotated import checked_box
+from cloc.data.formats.frames import FrameWatch
+from cloc.data.formats.numbers import four
 
 FIELDS = {
     "img_path": str,
@@ -65,11 +67,15 @@ def read_fgovd(file: Path, photos: Path) -> ChoiceSet:
         photos: the folder that `img_path` starts from, `coco/`.
 
     Raises:
-        ValueError: the file is missing, or a line is no such line.
+        ValueError: the file is missing, a line is no such line, or the boxes are in another frame.
     """
     choices, dropped, folders = [], Counter[str](), PhotoFolders([photos])
+    watch = FrameWatch(file)
     for entry in read_lines(file, "FG-OVD's captions", FIELDS):
-        box, reason = checked_box(entry["bbox"], entry["width"], entry["height"])
+        numbers = four(entry["bbox"])
+        if numbers is not None:
+            watch.see(numbers, entry["width"], entry["height"])
+        box, reason = checked_box(numbers, entry["width"], entry["height"])
         if box is None or not entry["pos_expression"] or not entry["neg_expression"]:
             dropped[reason or "no_caption"] += 1
             continue
@@ -77,4 +83,5 @@ def read_fgovd(file: Path, photos: Path) -> ChoiceSet:
         place = folders.path(entry["img_path"], where=str(file))
         size = (entry["width"], entry["height"])
         choices.append(Choice(entry["image_id"], entry["sent_id"], place, size, box, captions))
+    watch.refuse(dropped)
     return ChoiceSet(file.stem, tuple(choices), dropped)

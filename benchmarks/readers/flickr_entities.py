@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 from benchmarks.gallery import Box
 from cloc.data.formats.annotated import checked_box
+from cloc.data.formats.frames import XYXY, FrameWatch
 
 _PHRASE = re.compile(r"\[/EN#(?P<id>[^/\]\s]+)(?P<types>(?:/[^\s\]]+)*)\s+(?P<text>[^\]]*)\]")
 
@@ -61,8 +62,9 @@ def read_entities(folder: Path, photos: Path, split: str) -> EntitySet:
     """
     ids = _text(folder / f"{split}.txt").split()
     images, dropped, number = [], Counter[str](), 0
+    watch = FrameWatch(folder / "Annotations", XYXY)
     for told in ids:
-        size, boxes = _boxes(folder / "Annotations" / f"{told}.xml", dropped)
+        size, boxes = _boxes(folder / "Annotations" / f"{told}.xml", dropped, watch)
         entities = []
         for line in _text(folder / "Sentences" / f"{told}.txt").splitlines():
             for match in _PHRASE.finditer(line):
@@ -72,6 +74,7 @@ def read_entities(folder: Path, photos: Path, split: str) -> EntitySet:
                 entities.append(Entity(number, match["text"].strip(), tuple(boxes[match["id"]])))
                 number += 1
         images.append(EntityImage(int(told), photos / f"{told}.jpg", size, tuple(entities)))
+    watch.refuse(dropped)
     if not number:
         raise ValueError(
             f"{folder}: expected phrases like [/EN#1/people a man] with boxes in the split {split}, got none"
@@ -79,7 +82,7 @@ def read_entities(folder: Path, photos: Path, split: str) -> EntitySet:
     return EntitySet("flickr30k_grounding", tuple(images), dropped)
 
 
-def _boxes(file: Path, dropped: Counter[str]) -> tuple[tuple[int, int], dict[str, list[Box]]]:
+def _boxes(file: Path, dropped: Counter[str], watch: FrameWatch) -> tuple[tuple[int, int], dict[str, list[Box]]]:
     try:
         root = ElementTree.fromstring(_text(file))
         size = int(root.findtext("size/width", "")), int(root.findtext("size/height", ""))
@@ -89,6 +92,7 @@ def _boxes(file: Path, dropped: Counter[str]) -> tuple[tuple[int, int], dict[str
             if place is None:
                 continue  # a scene, or a thing that cannot be seen
             raw = [float(place.findtext(side, "")) for side in ("xmin", "ymin", "xmax", "ymax")]
+            watch.see(tuple(raw), *size)
             box, reason = checked_box(raw, *size, xywh=False)
             if box is None:
                 dropped[str(reason)] += 1

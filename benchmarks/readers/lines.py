@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cloc.data.formats.numbers import whole
 from cloc.files import read_json_lines
 
 Entry = dict[str, Any]
@@ -17,7 +18,8 @@ def read_lines(file: Path, what: str, fields: Mapping[str, type | tuple[type, ..
     Args:
         file: one object a line; blank lines are passed over.
         what: what the file should be, for messages.
-        fields: those that each object must have, and their types.
+        fields: those that each object must have, and their types. Whole numbers may be written as texts or with a
+            decimal point.
 
     Raises:
         ValueError: the file is missing or empty, or a line is no such object.
@@ -25,7 +27,11 @@ def read_lines(file: Path, what: str, fields: Mapping[str, type | tuple[type, ..
     if not file.is_file():
         raise ValueError(f"{file}: expected {what}, found no file; check the path or the data root")
     entries = []
+    whole_numbers = [name for name, kind in fields.items() if kind is int]
     for number, entry in read_json_lines(file, what):
+        if isinstance(entry, dict):
+            told = {name: whole(entry[name]) for name in whole_numbers if name in entry}
+            entry |= {name: value for name, value in told.items() if value is not None}
         lacking = [n for n, kind in fields.items() if not isinstance(entry, dict) or not isinstance(entry.get(n), kind)]
         if lacking:
             raise ValueError(

@@ -16,6 +16,8 @@ from benchmarks.readers.lines import read_lines
 from benchmarks.scoring.synonyms import words_of
 from cloc.data.convert.sources import PhotoFolders
 from cloc.data.formats.annotated import checked_box
+from cloc.data.formats.frames import UNIT, FrameWatch
+from cloc.data.formats.numbers import four
 from cloc.data.names import without_root
 
 FORMS = ("box", "point", "free-form")
@@ -69,12 +71,19 @@ def read_reflvis(file: Path, photos: Path) -> EitherSet:
     """Read the file; photos are looked for by the rule of `Photos`, whatever folder their names begin in.
 
     Raises:
-        ValueError: the file is missing, or a line is no such line.
+        ValueError: the file is missing, a line is no such line, or the boxes are in another frame.
     """
     questions, dropped, folders = [], Counter[str](), PhotoFolders([photos])
+    watch = FrameWatch(file, UNIT)
     for number, entry in enumerate(read_lines(file, "Ref-LVIS's questions", FIELDS)):
         width, height = entry["width"], entry["height"]
         boxes = {}
+        unit = four(entry["bbox_norm"])
+        if unit is None:
+            raise ValueError(
+                f"{file}: question {number}: expected four numbers bbox_norm, got {entry['bbox_norm']!r:.80}"
+            )
+        watch.see(unit, width, height)
         for form, raw in _raw_boxes(entry).items():
             box, reason = checked_box(raw, width, height, xywh=False)
             if box is None:
@@ -84,6 +93,7 @@ def read_reflvis(file: Path, photos: Path) -> EitherSet:
         name, other = (entry[field].replace("_", " ").strip() for field in ("name", "neg_class"))
         place = folders.path(without_root(entry["image_path"]), where=f"{file}: question {number}")
         questions.append(Either(number, place, (width, height), boxes, name, other, words_of(entry)))
+    watch.refuse(dropped)
     return EitherSet("reflvis", tuple(questions), dropped)
 
 
@@ -92,7 +102,7 @@ def _raw_boxes(entry: dict) -> dict[str, list]:
     scale = (width, height, width, height)
     x, y = entry["sample_point"][:2]
     found = {
-        "box": [value * side for value, side in zip(entry["bbox_norm"], scale, strict=False)],
+        "box": [value * side for value, side in zip(four(entry["bbox_norm"]) or (), scale, strict=True)],
         "point": [x - POINT_REACH, y - POINT_REACH, x + POINT_REACH + 1, y + POINT_REACH + 1],
     }
     if "free_shape_bbox_raw" in entry:

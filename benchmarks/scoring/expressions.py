@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.metrics.detection import EMPTY
-from benchmarks.scoring.frames import XYXY, check_beside_truth, check_frame, evenly
+from benchmarks.scoring.frames import XYXY, check_beside_truth, check_frame, evenly, told_beyond
 from benchmarks.scoring.reading import boxes, different, entries_of, integers, numbers
 
 TRUTH, ANSWERS = "annotations", "predictions"
@@ -86,6 +86,7 @@ def read_grounding(annotations: Any, predictions: Any) -> Grounding:
     check_frame(found[boxed], sides[rows[boxed]], XYXY, ANSWERS)
     some = evenly(boxed)
     notes = check_beside_truth(found[some], references[rows[some]], np.arange(len(some)), sides[rows[some]], "xyxy")
+    notes += told_beyond(references, sides, XYXY, TRUTH) + told_beyond(found[boxed], sides[rows[boxed]], XYXY, ANSWERS)
     backwards = int((found[boxed][:, 2:] < found[boxed][:, :2]).any(axis=1).sum())
     answers_xyxy = np.full((len(truth), 4), np.nan)
     answers_xyxy[rows[known]] = found[known]

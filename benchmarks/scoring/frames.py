@@ -43,6 +43,22 @@ def check_frame(boxes: object, sizes: object, frame: object, what: str) -> None:
         raise ValueError(f"{what}: {misfit}")
 
 
+def told_beyond(boxes: NDArray[np.float64], sizes: NDArray[np.number], frame: object, what: str) -> Counter[str]:
+    """A note where more than a tenth of some boxes, and yet too few to refuse the file, do not fit their images.
+
+    Args:
+        boxes: (K, 4) as they stand in the file.
+        sizes: (K, 2) width and height of their images, infinite where they are not known.
+        frame: `XYWH` or `XYXY`.
+        what: `annotations` or `predictions`.
+    """
+    share = _frames.share_amiss(boxes, sizes, frame) if len(boxes) >= _frames.TOLD_FROM else 0.0
+    if share <= _frames.BEYOND:
+        return Counter()
+    said = f"boxes of the {what} ({share:.0%}) end outside their image or have no area: are some in another frame?"
+    return Counter({said: round(share * len(boxes))})
+
+
 def evenly(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """`ENOUGH` of some rows at most, evenly spaced."""
     return rows if len(rows) <= ENOUGH else rows[np.linspace(0, len(rows) - 1, ENOUGH).astype(np.int64)]

@@ -20,6 +20,7 @@ from benchmarks.metrics.answers import (
     names_it,
     relative_score,
     says_yes,
+    told_torn,
     told_undecided,
     yes_figures,
 )
@@ -126,7 +127,10 @@ def _pope(rows: Sequence[tuple[Mapping, Mapping | None]]) -> _Read:
 def _reflvis(rows: Sequence[tuple[Mapping, Mapping | None]]) -> _Read:
     right = [answer is not None and names_it(_text(answer), words_of(line)) for line, answer in rows]
     blind = {"accuracy": {"chance": 0.5, "constant": 0.5}}
-    return _Read(right, {}, "question-in-words/negation-rule", blind, Counter())
+    notes = told_torn(
+        [(_text(answer), words_of(line), line["neg_class"]) for line, answer in rows if answer is not None]
+    )
+    return _Read(right, {}, "question-in-words/negation-rule", blind, notes)
 
 
 def _reviews(

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.gallery import Gallery, Shown, boxes_of
-from benchmarks.metrics.answers import names_it
+from benchmarks.metrics.answers import TORN, names_it, told_torn
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
 from benchmarks.predictors.mllm import MllmPredictor
@@ -123,7 +123,13 @@ def asked_in_words(predictor: MllmPredictor, photos: Sequence[Image.Image], aske
         answers = predictor.answer([photo] * len(told), told) if told else []
         found.append(
             [
-                {"question": text, "text": answer, "value": float(names_it(answer, q.words)), "lead": 0.0}
+                {
+                    "question": text,
+                    "text": answer,
+                    "value": float(names_it(answer, q.words)),
+                    "lead": 0.0,
+                    "torn": bool(told_torn([(answer, q.words, q.other)])),
+                }
                 for q, text, answer in zip(questions, told, answers, strict=True)
             ]
         )
@@ -135,7 +141,11 @@ def _score(lines: Sequence[dict], form: str, split: str, protocol: str, skipped:
     if not own:
         return Score(f"{split}/{form}", protocol, "accuracy", skipped=skipped, reason="no question of this form")
     tally = Tally.of([line["image"] for line in own], [line["value"] for line in own])
-    return Score(f"{split}/{form}", protocol, "accuracy", tally, skipped=skipped, chance=0.5, constant=0.5)
+    torn = sum(line.get("torn", False) for line in own)
+    reason = f"{torn:,} {TORN}" if torn else None
+    return Score(
+        f"{split}/{form}", protocol, "accuracy", tally, skipped=skipped, chance=0.5, constant=0.5, reason=reason
+    )
 
 
 def _gallery(lines: Sequence[dict], questions: Sequence[Either]) -> Gallery:

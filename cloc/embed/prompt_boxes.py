@@ -30,12 +30,12 @@ class PromptBoxes:
     Attributes:
         boxes_xyxy: (M, 4) in pixels of the image.
         size: (width, height) in pixels where the file tells it; the image must have it.
-        annotation_ids, categories: of each box where the file tells them, else empty.
+        annotation_ids, categories: of each box where the file tells them, else empty; None for one without an id.
     """
 
     boxes_xyxy: FloatArray
     size: tuple[int, int] | None = None
-    annotation_ids: tuple[int, ...] = ()
+    annotation_ids: tuple[int | None, ...] = ()
     categories: tuple[str, ...] = ()
 
     def check(self, image: str, width: int, height: int) -> None:
@@ -90,7 +90,8 @@ def read_prompt_boxes(file: Path) -> tuple[dict[str, PromptBoxes], Counter[str]]
                     f"--boxes {file}: two of its images have the file_name {name}; name each with its folder, or join "
                     "their annotations under one image"
                 )
-            ids, kinds = image.annotation_ids.tolist(), image.category_ids.tolist()
+            ids = (number if number >= 0 else None for number in image.annotation_ids.tolist())  # no made-up ids
+            kinds = image.category_ids.tolist()
             size = image.width, image.height
             found[name] = PromptBoxes(image.boxes_xyxy, size, tuple(ids), tuple(names[kind] for kind in kinds))
         return found, told.dropped

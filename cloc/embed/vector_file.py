@@ -54,17 +54,23 @@ def _write_csv(path: Path, schema: pa.Schema, tables: Tables) -> None:
     plain = [name for name in schema.names if name not in ("embedding", "best_texts", "best_scores")]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        for number, table in enumerate(tables):
+        named = None
+        for table in tables:
             rows = table.to_pylist()
-            if number == 0:
-                best = max((len(row.get("best_texts") or ()) for row in rows), default=0)
-                pairs = [f"{name}_{place}" for place in range(1, best + 1) for name in ("text", "score")]
-                writer.writerow([*plain, *pairs, *(f"e{place}" for place in range(width))])
+            if named is None and rows:  # a part whose images could not be read has none
+                named = max(len(row.get("best_texts") or ()) for row in rows)
+                writer.writerow([*plain, *_pairs(named), *(f"e{place}" for place in range(width))])
             for row in rows:
-                named = zip(row.get("best_texts") or (), row.get("best_scores") or (), strict=True)
+                best = zip(row.get("best_texts") or (), row.get("best_scores") or (), strict=True)
                 writer.writerow(
-                    [*(row[name] for name in plain), *(v for pair in named for v in pair), *row["embedding"]]
+                    [*(row[name] for name in plain), *(v for pair in best for v in pair), *row["embedding"]]
                 )
+        if named is None:
+            writer.writerow([*plain, *(f"e{place}" for place in range(width))])
+
+
+def _pairs(count: int) -> list[str]:
+    return [f"{name}_{place}" for place in range(1, count + 1) for name in ("text", "score")]
 
 
 def _write_jsonl(path: Path, schema: pa.Schema, tables: Tables) -> None:

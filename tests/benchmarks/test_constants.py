@@ -279,3 +279,13 @@ def test_the_printed_table_shows_the_constant_beside_both():
     assert "below constant" in alone
     assert "no chance: x" in single_table([row(0.3, 0.252, no_constant="no chance: x")])
     assert json.loads(json.dumps(row(0.3, 0.2).no_constant)) is None
+
+
+def test_answers_that_choose_neither_or_both_are_told(files):
+    said = ["a cup", "a dog", "I cannot say.", "a cup or a dog", "It is not a dog, but a cup."]
+    entry = {"name": "cup", "synonyms": ["cup"], "neg_class": "dog", "image_path": "1.jpg"}
+    lines = [{**entry, "id": number} for number in range(len(said))]
+    told = [{"id": number, "answer": text} for number, text in enumerate(said)]
+    row = score_files(Asked(*files(lines, told, lines=True)))[0]
+    assert row.value == pytest.approx(3 / 5)
+    assert "2 answers that name neither of the two, or both" in row.reason

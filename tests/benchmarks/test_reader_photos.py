@@ -186,3 +186,29 @@ def test_an_expression_whose_annotation_has_no_usable_box_is_named(tmp_path, pho
     found = read_refcoco(tmp_path / "refcoco", "refcoco", "val")
     assert [expression.image_id for expression in found.expressions] == [3]
     assert found.dropped == {"empty_box": 1, "expression_of_unusable_box": 1, "expression_of_unknown_annotation": 1}
+
+
+@pytest.mark.parametrize("scale", [1000, 480])
+def test_boxes_of_ref_lvis_in_another_frame_are_refused(tmp_path, photos, scale):
+    entry = {"image_path": "flat.jpg", "width": 640, "height": 480, "name": "cup", "synonyms": [], "neg_class": "dog"}
+    told = [{**entry, "bbox_norm": [v * scale for v in (0.1, 0.2, 0.5, 0.9)], "sample_point": [99, 99]}] * 8
+    with pytest.raises(ValueError, match="expected bbox as corners"):
+        read_reflvis(lines(tmp_path / "r.jsonl", *told), photos)
+
+
+@pytest.mark.parametrize("box", [[0.1, 0.2, 0.5, 0.9], [300, 200, 600, 400]])
+def test_boxes_of_fg_ovd_in_another_frame_are_refused(tmp_path, photos, box):
+    entry = {"img_path": "flat.jpg", "bbox": box, "pos_expression": ["a"], "neg_expression": ["b"]}
+    told = [{**entry, "width": 640, "height": 480, "image_id": n, "sent_id": n} for n in range(8)]
+    with pytest.raises(ValueError, match="expected bbox as x, y, width, height"):
+        read_fgovd(lines(tmp_path / "h.jsonl", *told), photos)
+
+
+@pytest.mark.parametrize(("width", "image", "question"), [("40", 7.0, "3"), (40.0, "7", 3.0)])
+def test_whole_numbers_may_be_written_as_texts(tmp_path, photos, width, image, question):
+    entry = {"img_path": "flat.jpg", "bbox": ["1", "1", 9, 9], "pos_expression": ["a"], "neg_expression": ["b"]}
+    told = {**entry, "width": width, "height": 30, "image_id": image, "sent_id": "1"}
+    (choice,) = read_fgovd(lines(tmp_path / "h.jsonl", told), photos).choices
+    assert (choice.size, choice.image_id, choice.sent_id) == ((40, 30), 7, 1)
+    asked = {"question_id": question, "image": "flat.jpg", "text": "?", "label": "no"}
+    assert pope._read(lines(tmp_path / "p.jsonl", asked), (photos,)).lines[0]["question_id"] == 3

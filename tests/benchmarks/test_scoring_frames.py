@@ -212,3 +212,26 @@ def test_damaged_bytes_end_with_one_line(raw, files, tmp_path, capsys):
         said = capsys.readouterr()
         assert code in (0, 2)
         assert len(said.err.strip().splitlines()) == (code == 2), said.err
+
+
+@pytest.mark.parametrize("which", ["annotations", "predictions"])
+def test_a_part_in_another_frame_is_told_with_its_share(which, files):
+    """Three in ten: too few to refuse the file, too many for silence."""
+    truth = truth_of()
+    answers = answers_to(truth)
+    part = truth["annotations"] if which == "annotations" else answers
+    for one in part[: len(part) * 3 // 10]:
+        one["bbox"] = [300, 200, 400, 300]
+    row = score_files(Asked(*files(truth, answers)))[0]
+    assert f"36 boxes of the {which} (30%) end outside their image or have no area" in row.reason
+
+
+@pytest.mark.parametrize("which", ["bbox", "pred_bbox_xyxy"])
+def test_a_part_of_grounding_in_another_frame_is_told(which, files):
+    entries = [{"sent_id": k, "image_id": k, "width": WIDE, "height": HIGH, "bbox": [9, 9, 99, 99]} for k in range(20)]
+    told = [{"sent_id": k, "image_id": k, "pred_bbox_xyxy": [9, 9, 99, 99]} for k in range(20)]
+    for one in (entries if which == "bbox" else told)[:5]:
+        one[which] = [300, 200, 1000, 700]
+    row = score_files(Asked(*files(entries, told, lines=True)))[0]
+    assert "5 boxes of the" in row.reason
+    assert "(25%) end outside" in row.reason

@@ -6,7 +6,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from cloc.data.concepts import ConceptDictionary
-from cloc.detect import draw, main, newest_detector, parse_classes, sentences
+from cloc.detect import Ids, draw, main, newest_detector, parse_classes, sentences
 from cloc.export import CARD
 
 
@@ -253,3 +253,22 @@ def test_more_boxes_come_out_where_more_reach_the_suppression(export, spine_pict
         counts.append(len(json.loads((tmp_path / f"out{number}" / "detections.json").read_text())))
     assert counts[0] < counts[1] < counts[2]
     assert counts[0] <= 5
+
+
+@pytest.mark.parametrize(
+    ("listed", "photos", "expected"),
+    [
+        (["cam1/1.jpg"], ["cam0/1.jpg", "cam1/1.jpg"], [None, 0]),
+        (["cam1/1.jpg", "cam2/2.jpg"], ["cam1/1.jpg", "cam3/2.jpg"], [0, 1]),
+        (["cam1/1.jpg"], ["cam0/1.jpg", "cam2/1.jpg"], [None, None]),
+        (["a/1.jpg", "b/1.jpg"], ["1.jpg"], [None]),
+        (["old\\1.JPG", "old\\2.jpeg"], ["new/1.jpg", "new/2.jpg"], [0, 1]),
+        (["1.jpg"], ["sub/1.jpg"], [0]),
+    ],
+)
+def test_which_image_of_the_file_a_photo_is(tmp_path, listed, photos, expected):
+    file = tmp_path / "truth.json"
+    images = [{"id": number, "file_name": name} for number, name in enumerate(listed)]
+    file.write_text(json.dumps({"images": images, "categories": []}))
+    found = Ids.read(file).images_of([tmp_path / name for name in photos])
+    assert [found.get(tmp_path / name, (None, None))[0] for name in photos] == expected

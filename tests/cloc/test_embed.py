@@ -13,6 +13,7 @@ from cloc.data.shards import lock
 from cloc.embed import __main__ as embed
 from cloc.embed.best_texts import read_texts
 from cloc.embed.prompt_boxes import PromptBoxes, match, read_prompt_boxes
+from cloc.embed.vector_file import VectorFile, vector_schema
 from cloc.images import read_photo
 
 BOXES = {"a.png": [[5, 5, 30, 25], [0, 0, 50, 30]], "b.png": [[2, 3, 20, 20]], "c.png": []}
@@ -365,3 +366,23 @@ def test_a_line_that_is_none_is_named(line, tmp_path):
     file.write_text("\n" + line)
     with pytest.raises(ValueError, match=r"boxes\.jsonl:2: expected [^\n]*\Z"):
         read_prompt_boxes(file)
+
+
+def test_a_first_part_without_rows_leaves_the_header_whole(tmp_path):
+    schema = vector_schema(2, {}, texts=True)
+    row = {"image": "a", "kind": "image", "best_texts": ["x"], "best_scores": [1.0], "embedding": [0.5, 0.5]}
+    file = VectorFile(tmp_path / "v.csv", schema, {})
+    file.write(0, [], {"bad.jpg": "unreadable"})
+    file.write(1, [row], {})
+    assert file.finish(2) == 1
+    with (tmp_path / "v.csv").open(newline="") as lines:
+        (found,) = csv.DictReader(lines)
+    assert (found["text_1"], found["score_1"], found["e1"]) == ("x", "1.0", "0.5")
+
+
+def test_a_box_without_an_id_gets_none_made_up(tmp_path):
+    content = coco("a.png", 50, 30, [[5, 5, 25, 20], [1, 1, 20, 4], [2, 2, 20, 4]])
+    for entry, number in zip(content["annotations"], (7, None, 7), strict=True):
+        entry["id"] = number
+    (tmp_path / "b.json").write_text(json.dumps(content))
+    assert read_prompt_boxes(tmp_path / "b.json")[0]["a.png"].annotation_ids == (7, None, None)

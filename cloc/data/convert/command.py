@@ -9,7 +9,7 @@ from typing import Any
 
 from cloc import command
 from cloc.data.convert.job import cores
-from cloc.data.convert.losses import largest_loss
+from cloc.data.convert.losses import notes_of
 from cloc.data.convert.subcommands import FORMATS
 from cloc.data.convert.writing import LossError
 from cloc.data.formats.layouts import listed_layouts
@@ -77,6 +77,5 @@ def _convert(given: dict[str, Any]) -> None:
     print(command.printable(report(card)))
     state = "already there, made from the same files" if whole_before else "made"
     print(f"{len(card['shards'])} shards, {state}: {out}")
-    loss = largest_loss(card, {})
-    if loss is not None:
-        print(f"note: {loss}")
+    for note in notes_of(card):
+        print(command.printable(f"note: {note}"))

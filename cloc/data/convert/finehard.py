@@ -81,7 +81,7 @@ def _drafts(
             if place is not None:
                 extras = {"captions": texts, "source": {"dataset": name, "file_name": path}}
                 yield Draft(f"{number:09d}", place, path, texts[0], regions, extras, None, "unit")
-        watch.refuse()
+        watch.refuse(reading.dropped)
     reading.dropped.update(photos.dropped)
 
 

@@ -79,5 +79,5 @@ def _drafts(file: Path, coordinates: Frame, photos: Photos, name: str, reading: 
             source = {"dataset": name, "file_name": found.image, "id": own}
             extras = {"conversations": found.turns, "source": source}
             yield Draft(f"{number:09d}", place, found.image, found.caption, regions, extras, None, coordinates)
-    watch.refuse()
+    watch.refuse(reading.dropped)
     reading.dropped.update(photos.dropped)

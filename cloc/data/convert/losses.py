@@ -87,3 +87,29 @@ def largest_loss(card: Mapping[str, Any], examples: Mapping[str, str]) -> Loss |
         if dropped.get(reason, 0) > SHARE * totals[what]
     ]
     return max(losses, key=lambda loss: (loss.ends, loss.lost / loss.total), default=None)
+
+
+def notes_of(card: Mapping[str, Any]) -> list[str]:
+    """What a finished conversion still has to say: its largest loss, and what stays in and may yet be wrong.
+
+    Args:
+        card: with `counts` and `dropped`.
+    """
+    dropped, found = card["dropped"], list[str]()
+    loss = largest_loss(card, {})
+    if loss is not None:
+        found.append(str(loss))
+    beyond, again = dropped.get("box_beyond_its_image", 0), dropped.get("file_name_again", 0)
+    if beyond:
+        total = card["counts"]["regions"] + sum(dropped.get(reason, 0) for reason in BOXES)
+        share = min(beyond / max(total, 1), 1)
+        found.append(
+            f"about {beyond:,} of {total:,} boxes ({share:.0%}) end outside their image or have no area; "
+            "were some written in another frame, or for a picture of another size?"
+        )
+    if again:
+        found.append(
+            f"{again:,} images name a photo that another image names too: each is a sample of its own and knows only "
+            "the boxes under its own id; join them under one id"
+        )
+    return found

@@ -5,17 +5,21 @@ Benchmarks read whole files, since they need them whole; conversions read files 
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cloc.data.formats.annotated import Annotations, Category, caption_text, image_size, is_rendered, read_categories
 from cloc.data.formats.frames import FrameWatch
 from cloc.data.formats.grouped import Grouped
 from cloc.data.formats.json_stream import stream_json
 from cloc.data.formats.layouts import other_layout
+from cloc.data.names import normal_path
 from cloc.files import is_text
 
 _KEPT = ("id", "image_id", "category_id", "iscrowd", "bbox", "tokens_positive")
@@ -59,7 +63,7 @@ class AnnotatedStream:
         images: how many there are.
         dropped: what was left out so far, by reason: entries of `images` (bad_image_entry; duplicate_image_id: an id
             that stands for two photos is neither's), of `categories`, annotations and captions; those of unknown images
-            are counted at once.
+            are counted at once. file_name_again counts images that stay, though another one names the same photo.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class AnnotatedStream:
         self.file, self.dropped, self.rendered = file, Counter[str](), False
         self._grouped, self._what, self._named, self._categorised = Grouped(), what, named, categories
         self._ambiguous, self._place = set[int](), 0
+        self._names = array("q")
         self._first_fault: ValueError | None = None
         fields = (*_KEPT, "segmentation") if outlines else _KEPT
         listed: list[Any] = []
@@ -113,6 +118,8 @@ class AnnotatedStream:
         if captions is not None:
             self._put_captions(captions)
         self.images = self._grouped.images
+        self.dropped["file_name_again"] += len(self._names) - len(np.unique(self._names))
+        del self._names
         self._known = set(self.categories) if categories else {0}
         self.dropped["unknown_image"] += self._grouped.unknown("annotation")
 
@@ -133,7 +140,10 @@ class AnnotatedStream:
         kept |= {"id": number, "width": width, "height": height}
         if number in self._ambiguous:
             self.dropped["duplicate_image_id"] += 1
-        elif not self._grouped.put_image(number, kept):
+        elif self._grouped.put_image(number, kept):
+            if self._categorised and is_text(entry.get("file_name")):
+                self._names.append(hash(normal_path(entry["file_name"])))
+        else:
             self.dropped["duplicate_image_id"] += 1
             if self._grouped.image(number) != kept:  # its annotations may be of either photo
                 self._grouped.take_image(number)
@@ -197,4 +207,4 @@ class AnnotatedStream:
             yield StreamedImage(
                 entry, annotations.of(number), annotations.entries_of(number), tuple(text for text in texts if text)
             )
-        watch.refuse()
+        watch.refuse(self.dropped)

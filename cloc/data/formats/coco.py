@@ -53,7 +53,9 @@ def read_coco(
         sizes[image_id], entries[image_id] = (width, height), entry
     watch = FrameWatch(instances)
     annotations = Annotations(content["annotations"], sizes, categories, watch)
-    watch.refuse()
+    watch.refuse(annotations.dropped)
+    again = len(entries) - len({normal_path(entry["file_name"]) for entry in entries.values()})
+    annotations.dropped.update({"file_name_again": again} if again else {})
     texts, dropped = _captions(captions, sizes) if captions is not None else ({}, Counter[str]())
     images = tuple(
         AnnotatedImage(

@@ -107,7 +107,7 @@ def read_entities(root: Path, numbers: list[str], dropped: Counter[str]) -> Iter
             for box in (box for boxes in photo.boxes_xyxy.values() for box in boxes):
                 watch.see(box, photo.width, photo.height)
             yield photo
-    watch.refuse()
+    watch.refuse(dropped)
 
 
 def parse_sentence(line: str) -> tuple[str, tuple[Mention, ...]]:

@@ -9,6 +9,7 @@ while they read (`FrameWatch`), benchmarks and scoring with whole arrays.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,6 +28,9 @@ ROUNDING, SLACK = 1.0, 0.02
 SOUND, FITTING, AMISS = 0.8, 0.9, 0.5
 """Share of sound boxes from which on nothing is said; that another frame needs to be named; and below which the file
 is refused though no other frame fits."""
+
+BEYOND, TOLD_FROM = 0.1, 20
+"""Share of boxes amiss in a file that is not refused, from which on it is said; and of how many at least."""
 
 _FORMS = {
     "xywh": "x, y, width, height",
@@ -138,6 +142,13 @@ def judge_frame(boxes: FloatArray, sizes: NDArray[np.number] | None, promised: F
     return Misfit(promised, count, int((~sound).sum()), best, 0 if best is None else int(fitting.sum()))
 
 
+def share_amiss(boxes: FloatArray, sizes: NDArray[np.number] | None, promised: Frame = XYWH) -> float:
+    """Share of boxes that end outside their image or have no area; 0 of none. See `judge_frame` for the arguments."""
+    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    sides = None if sizes is None else np.asarray(sizes, dtype=np.float64).reshape(-1, 2)
+    return 1 - float(_sound(boxes, sides, promised).mean()) if len(boxes) else 0.0
+
+
 def _others(promised: Frame, sized: bool, share: float) -> list[Frame]:
     """The frames that are tried, the likeliest first."""
     forms: tuple[Form, ...] = ("xyxy", "xywh", "centre")
@@ -221,8 +232,13 @@ class FrameWatch:
             self.refuse()
             self._boxes, self._sizes, self._step = self._boxes[::2], self._sizes[::2], self._step * 2
 
-    def refuse(self) -> None:
+    def refuse(self, dropped: Counter[str] | None = None) -> None:
         """Say so where the boxes are not in the promised frame.
+
+        Args:
+            dropped: gets box_beyond_its_image where more than a tenth of the boxes, and yet too few to refuse the
+                file, end outside their image or have no area: how many, estimated from those that were kept. They are
+                cut or left out all the same, and counted again as that.
 
         Raises:
             ValueError: that is how it is.
@@ -234,3 +250,7 @@ class FrameWatch:
         misfit = judge_frame(np.array(self._boxes), sizes if known else None, self.promised)
         if misfit is not None:
             raise ValueError(f"{self.file}: {misfit}")
+        if dropped is not None and len(sizes) >= TOLD_FROM and (known or self.promised.scale != "pixels"):
+            amiss = share_amiss(np.array(self._boxes), sizes if known else None, self.promised)
+            if amiss > BEYOND:
+                dropped["box_beyond_its_image"] += round(amiss * self._count)

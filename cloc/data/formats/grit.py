@@ -85,7 +85,7 @@ def read_grit(files: Sequence[Path], phrases: Sequence[str], dropped: Counter[st
                 for entry in entries:
                     watch.see(entry[2:6], width or math.nan, height or math.nan)
                 yield GritRow(str(key), text, width, height, url, entries)
-        watch.refuse()
+        watch.refuse(dropped)
 
 
 def _size(row: Mapping[str, Any]) -> tuple[int | None, int | None]:

@@ -48,7 +48,7 @@ def read_lvis(file: Path, image_dirs: Sequence[Path], name: str = "lvis") -> Ann
         sizes[image_id], entries[image_id] = (width, height), entry
     watch = FrameWatch(file)
     annotations = Annotations(content["annotations"], sizes, categories, watch)
-    watch.refuse()
+    watch.refuse(annotations.dropped)
     images = tuple(
         AnnotatedImage(
             image_id=image_id,

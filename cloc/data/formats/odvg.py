@@ -73,7 +73,7 @@ def read_odvg(file: Path, dropped: Counter[str]) -> Iterator[OdvgRow]:
         caption, lead = strip_caption(told)
         regions = tuple(_regions(entries, kind == "detection", lead, (width, height), watch, dropped))
         yield OdvgRow(name, width, height, str(kind), caption, regions)
-    watch.refuse()
+    watch.refuse(dropped)
 
 
 def _regions(

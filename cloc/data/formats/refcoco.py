@@ -183,7 +183,7 @@ def _from_refer(root: Path, dataset: str, split: str, file: Path) -> ReferringSe
     ours = [entry for entry in content["annotations"] if isinstance(entry, dict) and _of_one(entry, sizes)]
     watch = FrameWatch(instances)
     annotations = Annotations(ours, sizes, read_categories(content, instances, dropped), watch)
-    watch.refuse()
+    watch.refuse(annotations.dropped)
     photos = _photos(root)
     images = {
         image_id: AnnotatedImage(
@@ -274,7 +274,7 @@ def _from_jsonl(root: Path, dataset: str, split: str, file: Path) -> ReferringSe
             place = photos.path(without_root(photo), where=f"{file}:{number}")
             images[image_id] = AnnotatedImage(image_id, place, width, height, **empty, file_name=photo)
         expressions.append(Expression(sent_id, -1, image_id, None, text, box, split, None))
-    watch.refuse()
+    watch.refuse(dropped)
     if not expressions and dropped["bad_row"]:
         raise ValueError(
             f"{file}:{first_bad or 1}: expected img_path, expression, bbox, width, height, image_id, sent_id in every "

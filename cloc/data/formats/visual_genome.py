@@ -99,7 +99,7 @@ class VisualGenome:
             places = (tail, f"VG_100K/{number}.jpg", f"VG_100K_2/{number}.jpg", f"{number}.jpg")
             names = tuple(dict.fromkeys(place for place in places if place))
             yield GenomePhoto(number, *size, names, entry["coco_id"], regions)
-        self._watch.refuse()
+        self._watch.refuse(self.dropped)
 
     def _regions(self, listed: list[Any], width: int, height: int) -> Iterator[Region]:
         number = "region_id" if self._what == "regions" else "object_id"

@@ -299,3 +299,26 @@ def of_images(**annotation):
 def test_a_file_of_another_layout_is_told_which_converter_takes_it(convert, name, files, said, capsys):
     assert convert(name, files)[0] == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "frame"), [(n, row[1]) for n, row in FORMATS.items() if row[1] in ("xywh", "xyxy")])
+def test_a_part_in_another_frame_is_told_with_its_share(convert, name, frame, capsys, monkeypatch):
+    """A quarter of the boxes in corners for widths: too few to refuse the file, too many for silence."""
+    odd = FRAMES[frame].copy()
+    odd[::4] = [20, 10, W + 20, 30] if frame == "xyxy" else [30, 20, 50, 40]
+    monkeypatch.setitem(FRAMES, frame, odd)
+    code, card = convert(name, FORMATS[name][0](frame))
+    assert code == 0
+    assert card["dropped"]["box_beyond_its_image"] == IMAGES * BOXES // 4
+    said = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("note: about 6 of 24 boxes (25%) end outside their image") for line in said)
+
+
+@pytest.mark.parametrize(("name", "again"), [("coco", 1), ("lvis", 1), ("objects365", 1), ("goldg", 0)])
+def test_a_photo_under_two_ids_is_told(convert, name, again, capsys):
+    """MDETR's files name a photo once for each of its captions; in the others its boxes are torn apart."""
+    content = FORMATS[name][0](FORMATS[name][1])
+    content["file.json"]["images"][1]["file_name"] = ".\\0.jpg"
+    code, card = convert(name, content)
+    assert (code, card["dropped"].get("file_name_again", 0)) == (0, again)
+    assert ("name a photo that another image names too" in capsys.readouterr().out) == bool(again)
