@@ -14,6 +14,9 @@ from pathlib import Path
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
+from cloc.files import read_object
+from cloc.model_bounds import check_sizes
+
 UNREADABLE = (
     OSError,
     RuntimeError,
@@ -47,7 +50,8 @@ def never_ask() -> None:
 
 @contextmanager
 def refusing_code(source: Path | str) -> Iterator[None]:
-    """Say in one line that a model wants to run code of its own, or what else the library tells in several.
+    """Say in one line that a model wants to run code of its own, or what else the library tells in several. Sizes in
+    the folder's config are looked at first, since nothing bounds what the library makes of them.
 
     Args:
         source: the folder or hub name that is loaded inside.
@@ -55,6 +59,9 @@ def refusing_code(source: Path | str) -> Iterator[None]:
     Raises:
         ValueError: it can only be loaded with code that lies in it, or is not what the library expects.
     """
+    config = Path(source) / "config.json"
+    if config.is_file():
+        check_sizes(read_object(config, "a model's config"), str(source))
     try:
         yield
     except ValueError as error:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
+from cloc.model_bounds import check_config
 from mllm_bridge.disk.packed import refuse_quantised
 from mllm_bridge.hosts.aya_vision import AYA_VISION
-from mllm_bridge.hosts.bounds import check_config
 from mllm_bridge.hosts.cohere2_vision import COHERE2_VISION
 from mllm_bridge.hosts.family import HostFamily, Refusing
 from mllm_bridge.hosts.fast_vlm import FAST_VLM

@@ -15,6 +15,7 @@ from transformers import AutoModel
 import cloc
 from cloc.export import read_card
 from cloc.export.loading import weights_of
+from cloc.model_bounds import check_sizes
 from mllm_bridge.disk.folders import read_json, write_json
 
 FOLDER, CONFIG, WEIGHTS = "regions", "config.json", "model.safetensors"
@@ -118,12 +119,22 @@ class RegionModule(nn.Module):
         content = read_json(own / CONFIG)
         if content.get("schema") != 1:
             raise ValueError(f"{own / CONFIG}: expected schema 1, got {content.get('schema')!r}")
-        module = cls(cloc.ClocVisionConfig(**content["vision_config"]), content["width"], content["rms"])
-        weights = load_file(own / WEIGHTS)
+        vision, width, rms = (content.get(name) for name in ("vision_config", "width", "rms"))
+        numbers = isinstance(rms, int | float) and type(width) is int and 0 < width
+        if not isinstance(vision, dict) or not numbers:
+            raise ValueError(
+                f"{own / CONFIG}: expected the object vision_config and the numbers width and rms, got "
+                f"{vision!r:.40}, {width!r:.40} and {rms!r:.40}; copy the folder again"
+            )
+        check_sizes(content, str(own))
+        with weights_of(own):
+            module = cls(cloc.ClocVisionConfig(**vision), width, rms)
+            weights = load_file(own / WEIGHTS)
         wrong = sorted(set(weights) ^ set(module.state_dict()))
         if wrong:
             raise ValueError(f"{own / WEIGHTS}: {len(wrong)} weights are missing or left over, the first is {wrong[0]}")
-        module.load_state_dict(weights)
+        with weights_of(own):
+            module.load_state_dict(weights)
         return module
 
 

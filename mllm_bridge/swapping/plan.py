@@ -16,12 +16,14 @@ from mllm_bridge.disk.folders import locate, read_json
 from mllm_bridge.disk.packed import refuse_adapters, refuse_packed_keys
 from mllm_bridge.disk.weights import Part, find_part, weight_map
 from mllm_bridge.hosts import FAMILIES, family_of
-from mllm_bridge.hosts.bounds import LARGEST_PROJECTOR
 from mllm_bridge.hosts.family import FeatureLayer, HostFamily, Settings
 from mllm_bridge.hosts.loading import load_processor
 from mllm_bridge.proof.checks import check_plan, require
 from mllm_bridge.swapping.report import Change
 from mllm_bridge.tower.encoders import Encoder
+
+LARGEST_PROJECTOR = 1 << 30
+"""Weights of a projector, which is the one part that a swap draws anew."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from cloc.export import newest_export, read_card
+from cloc.model_bounds import check_picture_sizes, check_sizes
 from cloc.model_folders import UNREADABLE, in_one_line, refusing_code
 from mllm_bridge.disk.folders import locate, read_json
 from mllm_bridge.disk.packed import refuse_adapters, refuse_quantised
@@ -136,6 +137,7 @@ def _load(asked: str | Path, folder: Path) -> Encoder:
     told = read_json(folder / "config.json")
     refuse_adapters(folder, "encoder")
     refuse_quantised(told, str(folder))
+    check_sizes(told, str(folder))
     model_type = told.get("model_type")
     if not isinstance(model_type, str) or model_type not in TOWERS:
         raise ValueError(
@@ -206,6 +208,11 @@ def _image_processor(folder: Path) -> Any:
             f"encoder: {folder} holds no preprocessor_config.json; mean, deviation and geometry are never guessed: "
             "save the image processor that the encoder was trained with into the folder"
         )
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        if (folder / name).is_file():
+            content = read_json(folder / name)
+            inner = content.get("image_processor", content)
+            check_picture_sizes(inner if isinstance(inner, dict) else {}, f"encoder: {folder / name}")
     try:
         with refusing_code(folder):
             found = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

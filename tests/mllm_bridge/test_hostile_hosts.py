@@ -125,6 +125,31 @@ def test_a_hostile_config_is_one_line(host, swapped, fields, edit_json):
         assert [path.name for path in host.parent.iterdir()] == ["host"]
 
 
+@pytest.mark.parametrize(
+    ("file", "fields"),
+    [
+        ("config.json", {"num_hidden_layers": 10**7}),
+        ("config.json", {"hidden_size": 10**9}),
+        ("config.json", {"image_size": [10**6, 10**6]}),
+        ("config.json", {"num_hidden_layers": "2"}),
+        ("config.json", {"patch_size": 0}),
+        ("preprocessor_config.json", {"size": {"shortest_edge": 10**7}}),
+        ("preprocessor_config.json", {"crop_size": {"height": 10**6, "width": 10**6}}),
+        ("preprocessor_config.json", {"size": 10**6}),
+        ("preprocessor_config.json", {"image_mean": ["a"]}),
+    ],
+    ids=str,
+)
+def test_a_hostile_encoder_is_one_line(host_folder, clip_folder, tmp_path, capsys, file, fields):
+    tower = shutil.copytree(clip_folder, tmp_path / "tower")
+    told = json.loads((tower / file).read_text())
+    (tower / file).write_text(json.dumps(told | fields))
+    capsys.readouterr()
+    code = swap.main(["--mllm", str(host_folder), "--encoder", str(tower), "--out", str(tmp_path / "out")])
+    one_line((code, capsys.readouterr().err.splitlines()), "encoder")
+    assert not (tmp_path / "out").exists()
+
+
 def header(**entries):
     told = json.dumps(entries).encode()
     return len(told).to_bytes(8, "little") + told

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -221,6 +222,28 @@ def test_a_folder_without_or_with_other_weights_is_refused(with_regions, host_fo
     path = tmp_path / "regions" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 2}))
     with pytest.raises(ValueError, match="expected schema 1, got 2"):
+        RegionModule.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"width": "8"}, "the numbers width and rms"),
+        ({"width": 10**9}, "width to be at most"),
+        ({"rms": None}, "the numbers width and rms"),
+        ({"vision_config": [1]}, "the object vision_config"),
+        ({"vision_config": {}}, "regions"),
+        ({"vision_config": {"tower": {"num_hidden_layers": 10**7}}}, "at most 1,000"),
+        ({"vision_config": {"nothing": 1}}, "regions"),
+        ({"schema": 2}, "expected schema 1"),
+    ],
+    ids=str,
+)
+def test_a_tampered_region_module_is_named(with_regions, tmp_path, fields, said):
+    own = shutil.copytree(with_regions / "regions", tmp_path / "regions")
+    told = json.loads((own / "config.json").read_text())
+    (own / "config.json").write_text(json.dumps(told | fields))
+    with pytest.raises(ValueError, match=said):
         RegionModule.load(tmp_path)
 
 

@@ -17,10 +17,16 @@ BOUNDS = {
     "max_position_embeddings": 1 << 31,
 }
 """Fields that say how much is built, each with a size beyond every published model; lists hold a number a stage."""
+MORE_BOUNDS = {
+    **dict.fromkeys(("depths", "layers", "decoder_layers", "encoder_layers", "num_convs"), 1_000),
+    **dict.fromkeys(("heads", "decoder_attention_heads", "encoder_attention_heads", "window", "window_size"), 4_096),
+    **dict.fromkeys(("num_queries", "context", "text_context"), 1 << 24),
+    "height": 1 << 17,
+}
+"""The same of encoders, detectors and exports of this kit; names that mean something else in some host."""
+ALL_BOUNDS = BOUNDS | MORE_BOUNDS
 PARTS = ("vision_config", "text_config")
 DEEPEST = 8
-LARGEST_PROJECTOR = 1 << 30
-"""Weights of a projector, which is the one part that a swap draws anew."""
 
 
 def check_config(config: Mapping[str, Any], source: str) -> None:
@@ -47,6 +53,43 @@ def _check(config: Mapping[str, Any], source: str, path: str, depth: int) -> Non
             if not all(type(one) is int and least <= one <= BOUNDS[name] for one in values) or len(values) > 1_000:
                 told = f"a whole number from {least} to {BOUNDS[name]:,}"
                 raise ValueError(_wrong(source, f"{path}{name}", told, value))
+
+
+def check_sizes(config: Mapping[str, Any], source: str, path: str = "", depth: int = 0) -> None:
+    """Refuse sizes that no model has, in the config of a model of any kind, before the library builds it; what has
+    another type than it should is left to the library.
+
+    Raises:
+        ValueError: one is; the message names the field.
+    """
+    for name, value in config.items():
+        if isinstance(value, Mapping) and depth < DEEPEST:
+            check_sizes(value, source, f"{path}{name}.", depth + 1)
+        elif name in ALL_BOUNDS and _largest(value) > ALL_BOUNDS[name]:
+            raise ValueError(_wrong(source, f"{path}{name}", f"at most {ALL_BOUNDS[name]:,}", value))
+
+
+def check_picture_sizes(config: Mapping[str, Any], source: str) -> None:
+    """Refuse a square that no tower reads, in the config of a tower's image processor: it would be made in memory.
+
+    Raises:
+        ValueError: one is; the message names the field.
+    """
+    most = BOUNDS["image_size"]
+    for name in ("size", "crop_size", "pad_size"):
+        value = config.get(name)
+        for key, one in value.items() if isinstance(value, Mapping) else (("", value),):
+            if _largest(one) > most:
+                raise ValueError(
+                    f"{source}: expected {f'{name}.{key}'.rstrip('.')} to be at most {most:,} pixels, got {one!r:.60}; "
+                    "copy the encoder's own file again"
+                )
+
+
+def _largest(value: Any) -> float:
+    """The largest number of a field, or of its list; 0 where there is none."""
+    values = value if isinstance(value, list) else [value]
+    return max((one for one in values if isinstance(one, int | float)), default=0)
 
 
 def _wrong(source: str, field: str, expected: str, got: object) -> str:
