@@ -25,6 +25,7 @@ PROGRESS = "progress"
 KEPT = {
     "box_cut_at_border": "",
     "box_beyond_its_image": "boxes (about) end outside their image or have no area: are some in another frame?",
+    "box_of_smaller_picture": "boxes all lie in the upper left of their images: are they of smaller copies?",
     "file_name_again": "images name a photo that another image names too",
 }
 """Readers count these too, but what they count stays in; what is said of them, nothing of the first."""

@@ -13,11 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.metrics.detection import Detections, DetectionTruth, places_within
+from benchmarks.metrics.overlap import answer_iou
 from benchmarks.scoring.frames import XYWH, check_beside_truth, check_frame, evenly, told_beyond
 from benchmarks.scoring.reading import Entry, boxes, different, entries_of, flags, integers, numbers, repeated
 
 TRUTH, ANSWERS = "annotations", "predictions"
 _FEDERATED = ("neg_category_ids", "not_exhaustive_category_ids")
+
+_NUMBERED, _COVERING = 2000, 20
+"""Surest answers whose numbering is looked at, and how many of them must cover an annotated box."""
 
 
 def is_lvis(content: dict[str, Any]) -> bool:
@@ -100,6 +104,7 @@ def read_detections(content: Any, truth: DetectionTruth) -> tuple[Detections, Co
     found = Detections(image[kept], category[kept], boxes_xywh[kept], scores[kept])
     notes += told_beyond(truth.boxes_xywh, truth.sizes[truth.images], XYWH, TRUTH)
     notes += told_beyond(found.boxes_xywh, truth.sizes[found.images], XYWH, ANSWERS)
+    _check_numbering(found, truth)
     return found, skipped, notes + _beside_truth(found, truth)
 
 
@@ -112,6 +117,38 @@ def _check_xywh(boxes_xywh: NDArray[np.float64], sizes: NDArray[np.int64]) -> No
             f"{ANSWERS}: expected bbox as x, y, width, height, got {boxes_xywh[negative[0]].tolist()} with a negative "
             f"side ({negative.size:,} such); corners (xyxy) must be turned into x0, y0, x1 - x0, y1 - y0"
         )
+
+
+def _check_numbering(found: Detections, truth: DetectionTruth) -> None:
+    """Refuse answers whose category ids count categories from 0 or 1 where the file's ids do not.
+
+    Judged by the surest answers that cover a box of any category: what they say of it, and what it is.
+    """
+    by_image = np.argsort(truth.images, kind="stable")
+    surest = np.argsort(-found.scores, kind="stable")[:_NUMBERED]
+    first, end = (np.searchsorted(truth.images[by_image], found.images[surest], side) for side in ("left", "right"))
+    groups = np.repeat(np.arange(len(surest)), end - first)
+    meant = by_image[first[groups] + places_within(groups)]
+    overlap = answer_iou(_xyxy(found.boxes_xywh[surest][groups]), _xyxy(truth.boxes_xywh[meant]))
+    by_answer = np.lexsort((overlap, groups))
+    best = by_answer[np.flatnonzero(np.diff(groups[by_answer], append=len(surest)))]  # the last of each answer
+    best = best[overlap[best] >= 0.5]
+    said, places = found.categories[surest][groups[best]], truth.categories[meant[best]]
+    if len(said) < _COVERING:
+        return
+    ids, given = truth.category_ids[said], float((said == places).mean())
+    for start in (0, 1):
+        counted = float((ids == places + start).mean())
+        if counted >= 0.5 and counted >= 3 * given:
+            raise ValueError(
+                f"{ANSWERS}: read as places in the list of categories, counted from {start}, the category_ids of the "
+                f"surest answers are right in {counted:.0%} of {len(said):,} covered boxes, as ids of the annotation "
+                f"file in {given:.0%}; write the file's own ids, categories sorted by id"
+            )
+
+
+def _xyxy(boxes_xywh: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], axis=1)
 
 
 def _beside_truth(found: Detections, truth: DetectionTruth) -> Counter[str]:

@@ -235,3 +235,30 @@ def test_a_part_of_grounding_in_another_frame_is_told(which, files):
     row = score_files(Asked(*files(entries, told, lines=True)))[0]
     assert "5 boxes of the" in row.reason
     assert "(25%) end outside" in row.reason
+
+
+@pytest.mark.parametrize(("ids", "start"), [((1, 3, 4), 0), ((1, 2, 3), 0), ((2, 5, 9), 1)])
+def test_categories_counted_instead_of_named_by_their_ids_are_refused(ids, start, files):
+    """COCO's 80 categories have ids up to 90, and trainers count them from 0."""
+    truth = truth_of()
+    for one in (*truth["categories"], *truth["annotations"]):
+        name = "id" if "name" in one else "category_id"
+        one[name] = ids[one[name] - 1]
+    answers = answers_to(truth)
+    assert score_files(Asked(*files(truth, answers)))[0].value == pytest.approx(1.0)
+    for one in answers:
+        one["category_id"] = ids.index(one["category_id"]) + start
+    if not {one["category_id"] for one in answers} & set(ids):
+        with pytest.raises(ValueError, match="none of 120 is of an image and a category"):
+            score_files(Asked(*files(truth, answers)))
+        return
+    with pytest.raises(ValueError, match=f"counted from {start}, the category_ids of the surest answers are right"):
+        score_files(Asked(*files(truth, answers)))
+
+
+def test_a_detector_that_confuses_its_categories_is_only_poor(files):
+    truth = truth_of()
+    answers = answers_to(truth)
+    for one in answers:
+        one["category_id"] = {1: 3, 2: 1, 3: 1}[one["category_id"]]
+    assert score_files(Asked(*files(truth, answers)))[0].value < 0.1

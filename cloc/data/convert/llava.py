@@ -9,19 +9,23 @@ from typing import Any, Unpack
 from cloc.data.convert.annotated import found_photo
 from cloc.data.convert.drafts import Draft, Frame, region_or_none
 from cloc.data.convert.job import Conversion, Making, Reading
-from cloc.data.convert.photos import fingerprint
-from cloc.data.convert.sources import Photos
-from cloc.data.formats.frames import UNIT, FrameWatch
-from cloc.data.formats.llava import read_conversation
+from cloc.data.convert.photos import fingerprint, header_of
+from cloc.data.convert.sources import Photos, Place
+from cloc.data.formats.frames import UNIT, FrameWatch, PaddingWatch
+from cloc.data.formats.llava import Conversation, read_conversation
 from cloc.data.formats.numbers import whole
 from cloc.data.formats.rows import rows_of
 from cloc.files import is_text
+from cloc.structures import DataError
 
 CONVERTER = 1
 """Raised when equal input gives other shards than before."""
 
 COORDINATES: tuple[Frame, ...] = ("square", "unit")
 """What 0 to 1 means: of the photo padded to a square (LLaVA-1.5's own data), or of the photo."""
+
+LOOKED_AT = 200
+"""Photos with boxes, of the first ones, whose shape is held against their boxes."""
 
 
 def convert_llava(
@@ -56,7 +60,8 @@ def convert_llava(
 
 def _drafts(file: Path, coordinates: Frame, photos: Photos, name: str, reading: Reading) -> Iterator[Draft]:
     reading.read.update(conversations=0, regions=0)
-    watch = FrameWatch(file, UNIT)
+    watch, padding = FrameWatch(file, UNIT), PaddingWatch(file, coordinates == "square")
+    looked = 0
     for row in rows_of(file, "LLaVA's conversations", reading.dropped):
         number = reading.read["conversations"]
         reading.read["conversations"] += 1
@@ -74,10 +79,26 @@ def _drafts(file: Path, coordinates: Frame, photos: Photos, name: str, reading: 
             continue
         place = found_photo(photos, (found.image,), reading, len(regions))
         if place is not None:
+            if found.spoken and looked < LOOKED_AT:
+                looked += 1
+                _look(place, found, padding)
+                if looked == LOOKED_AT:
+                    padding.refuse(reading.dropped)
             own = row.get("id")
             own = own if is_text(own) or whole(own) is not None else None
             source = {"dataset": name, "file_name": found.image, "id": own}
             extras = {"conversations": found.turns, "source": source}
             yield Draft(f"{number:09d}", place, found.image, found.caption, regions, extras, None, coordinates)
     watch.refuse(reading.dropped)
+    if looked < LOOKED_AT:
+        padding.refuse(reading.dropped)
     reading.dropped.update(photos.dropped)
+
+
+def _look(place: Place, found: Conversation, padding: PaddingWatch) -> None:
+    try:
+        size = header_of(place.read(), found.image)[1]
+    except DataError:  # counted when its turn comes
+        return
+    for box, _ in found.spoken:
+        padding.see(box, *size)

@@ -107,6 +107,16 @@ def notes_of(card: Mapping[str, Any]) -> list[str]:
             f"about {beyond:,} of {total:,} boxes ({share:.0%}) end outside their image or have no area; "
             "were some written in another frame, or for a picture of another size?"
         )
+    if dropped.get("box_of_smaller_picture"):
+        found.append(
+            "all boxes lie in the upper left of their images, none comes near the right and lower sides: were they "
+            "drawn on a smaller copy of the photos? then multiply them by the ratio of the sides"
+        )
+    if dropped.get("box_of_padded_square"):
+        found.append(
+            "no box reaches into the part that padding to a square would add, though the photos are not square: are "
+            "they of the padded photo, as LLaVA-1.5's own? then --coordinates square"
+        )
     if again:
         found.append(
             f"{again:,} images name a photo that another image names too: each is a sample of its own and knows only "

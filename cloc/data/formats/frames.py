@@ -32,6 +32,10 @@ is refused though no other frame fits."""
 BEYOND, TOLD_FROM = 0.1, 20
 """Share of boxes amiss in a file that is not refused, from which on it is said; and of how many at least."""
 
+SPREAD_FROM, NEAR, FAR = 50, 0.05, 0.75
+"""Boxes from which on it is asked where they lie, and shares of the image that are near its beginning, far from its
+end."""
+
 _FORMS = {
     "xywh": "x, y, width, height",
     "xyxy": "corners (xyxy: x0, y0, x1, y1)",
@@ -149,6 +153,16 @@ def share_amiss(boxes: FloatArray, sizes: NDArray[np.number] | None, promised: F
     return 1 - float(_sound(boxes, sides, promised).mean()) if len(boxes) else 0.0
 
 
+def fill_upper_left(boxes: FloatArray, sizes: NDArray[np.number], promised: Frame = XYWH) -> bool:
+    """Whether boxes in pixels begin at the upper left of their images and never come near the right or lower side: so
+    lie those of a smaller copy of the photos. False of few. See `judge_frame` for the arguments.
+    """
+    if promised.scale != "pixels" or len(boxes) < SPREAD_FROM:
+        return False
+    low, high = (corner / np.asarray(sizes, dtype=np.float64) for corner in _corners(boxes, promised.form))
+    return bool((np.percentile(low, 2, axis=0) < NEAR).all() and (np.percentile(high, 99, axis=0) < FAR).all())
+
+
 def _others(promised: Frame, sized: bool, share: float) -> list[Frame]:
     """The frames that are tried, the likeliest first."""
     forms: tuple[Form, ...] = ("xyxy", "xywh", "centre")
@@ -238,7 +252,8 @@ class FrameWatch:
         Args:
             dropped: gets box_beyond_its_image where more than a tenth of the boxes, and yet too few to refuse the
                 file, end outside their image or have no area: how many, estimated from those that were kept. They are
-                cut or left out all the same, and counted again as that.
+                cut or left out all the same, and counted again as that. And box_of_smaller_picture, for all boxes of a
+                file where they fill the upper left of their images alone.
 
         Raises:
             ValueError: that is how it is.
@@ -254,3 +269,52 @@ class FrameWatch:
             amiss = share_amiss(np.array(self._boxes), sizes if known else None, self.promised)
             if amiss > BEYOND:
                 dropped["box_beyond_its_image"] += round(amiss * self._count)
+        if dropped is not None and known and fill_upper_left(np.array(self._boxes), sizes, self.promised):
+            dropped["box_of_smaller_picture"] += self._count
+
+
+class PaddingWatch:
+    """Whether boxes of 0 to 1 are of a photo, or of the photo padded to a square at its centre.
+
+    On a photo that is not square the two differ along its shorter side: of the padded one no box reaches into the
+    padding; of the photo many do, since things touch its borders.
+
+    Args:
+        file: for the message.
+        padded: what is promised.
+    """
+
+    def __init__(self, file: object, padded: bool) -> None:
+        self.file, self.padded = file, padded
+        self.seen = self.reaching = 0
+
+    def see(self, box: tuple[float, ...], width: int, height: int) -> None:
+        """Look at one box (x0, y0, x1, y1) of a photo of this size in pixels."""
+        short, long = sorted((width, height))
+        if long < _OBLONG * short:
+            return
+        padding, axis = (1 - short / long) / 2, int(width > height)
+        self.seen += 1
+        self.reaching += box[axis] < padding - SLACK or box[axis + 2] > 1 - padding + SLACK
+
+    def refuse(self, dropped: Counter[str]) -> None:
+        """Say so where the boxes are of the other one.
+
+        Args:
+            dropped: gets box_of_padded_square, all that were seen, where boxes that are promised to be of the photo
+                look like such of the padded one.
+
+        Raises:
+            ValueError: they are promised to be of the padded one, and more than a fifth reach into the padding.
+        """
+        if self.padded and self.seen >= TOLD_FROM and self.reaching > (1 - SOUND) * self.seen:
+            raise ValueError(
+                f"{self.file}: expected boxes of the photos padded to a square, but {self.reaching:,} of {self.seen:,} "
+                "reach into the padding, where no photo is; are they of the photos themselves? then --coordinates unit"
+            )
+        if not self.padded and self.seen >= SPREAD_FROM and self.reaching <= 0.01 * self.seen:
+            dropped["box_of_padded_square"] += self.seen
+
+
+_OBLONG = 1.2
+"""Ratio of the sides from which on padding is wide enough to tell."""

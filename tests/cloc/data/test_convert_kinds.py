@@ -322,3 +322,10 @@ def test_a_photo_under_two_ids_is_told(convert, name, again, capsys):
     code, card = convert(name, content)
     assert (code, card["dropped"].get("file_name_again", 0)) == (0, again)
     assert ("name a photo that another image names too" in capsys.readouterr().out) == bool(again)
+
+
+def test_llavas_boxes_of_the_photo_are_refused_as_boxes_of_the_padded_one(convert, capsys):
+    arguments = FORMATS["llava"][0](FORMATS["llava"][1])
+    code, card = convert("llava", arguments, "--coordinates", "square")
+    assert (code, card) == (2, None)
+    assert "reach into the padding" in capsys.readouterr().err

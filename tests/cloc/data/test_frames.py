@@ -1,9 +1,11 @@
 """In which frame boxes are is told by share: a single odd box changes nothing."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
-from cloc.data.formats.frames import UNIT, XYWH, XYXY, Frame, FrameWatch, judge_frame
+from cloc.data.formats.frames import UNIT, XYWH, XYXY, Frame, FrameWatch, PaddingWatch, judge_frame
 
 W, H, K = 640, 480, 120
 SIDES = np.array([W, H, W, H])
@@ -91,3 +93,34 @@ def test_a_watch_judges_at_the_start_and_an_even_sample_of_the_rest():
         show(late, np.tile(corners, (200, 1)))
     show(FrameWatch("fine.json"), np.tile(right, (50, 1)))
     FrameWatch("empty.json").refuse()
+
+
+@pytest.mark.parametrize(("scale", "told"), [(1.0, 0), (0.9, 0), (0.5, 200), (0.16, 200)])
+def test_boxes_of_a_smaller_picture_are_told(scale, told):
+    draw = np.random.default_rng(0)
+    span = draw.uniform(0.05, 0.6, (200, 2))
+    low = draw.uniform(0, 1, (200, 2)) * (1 - span)
+    watch, dropped = FrameWatch("f.json"), Counter()
+    for box in (np.concatenate([low, span], axis=1) * [640, 480, 640, 480] * scale).tolist():
+        watch.see(tuple(box), 640, 480)
+    watch.refuse(dropped)
+    assert dropped["box_of_smaller_picture"] == told
+
+
+@pytest.mark.parametrize(("padded", "size"), [(True, (640, 400)), (True, (400, 640)), (False, (640, 400))])
+def test_boxes_of_the_padded_photo_and_of_the_photo_are_told_apart(padded, size):
+    draw = np.random.default_rng(0)
+    of_photo = np.sort(draw.uniform(0, 1, (60, 2, 2)), axis=1)
+    axis, share = int(size[0] > size[1]), min(size) / max(size)
+    of_square = of_photo.copy()
+    of_square[..., axis] = (1 - share) / 2 + share * of_photo[..., axis]
+    for boxes, is_square in ((of_photo, False), (of_square, True)):
+        watch, dropped = PaddingWatch("f.json", padded), Counter()
+        for box in boxes.reshape(-1, 4).tolist():
+            watch.see(tuple(box), *size)
+        if padded and not is_square:
+            with pytest.raises(ValueError, match=r"reach into the padding.*--coordinates unit"):
+                watch.refuse(dropped)
+        else:
+            watch.refuse(dropped)
+            assert dropped == ({"box_of_padded_square": 60} if is_square and not padded else {})
