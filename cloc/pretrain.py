@@ -237,7 +237,8 @@ def export_unfinished(options: argparse.Namespace) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     known = build.export_dictionary(config, sources)
     write_export(model, weights, tokenizer, out.parent, facts, data, size, out.name, known)
-    print(f"export: {out} (unfinished: step {step:,} of {config.steps:,}; give its path, it is never the newest one)")
+    told = f"(unfinished: step {step:,} of {config.steps:,}; give its path, it is never the newest one)"
+    print(printable(f"export: {out} {told}"))
 
 
 def print_plan(options: argparse.Namespace) -> int:
@@ -259,7 +260,7 @@ def print_plan(options: argparse.Namespace) -> int:
         )
         for line in lines:
             bar.clear()
-            print(line, flush=True)
+            print(printable(line), flush=True)
     return 0
 
 

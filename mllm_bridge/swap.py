@@ -77,7 +77,7 @@ def swap(
     if host is not None:
         require_free(target, host.folder)
     chosen = load_encoder(encoder, runs)
-    require_free(target, chosen.folder)
+    require_free(target, chosen.folder if chosen.card is None else chosen.folder.parent)
     say(f"encoder: {chosen.folder}{_origin(chosen)}\n{_indented(chosen.facts.describe())}")
     if host is None:
         mllm = make_tiny(runs / f"tiny-{DEFAULT.model_type}")
@@ -236,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seed=asked.seed,
             say=lambda line: print(command.printable(line), flush=True),
         )
-        print(f"written: {report.out} (swap_report.json and README.md lie in it)")
+        print(command.printable(f"written: {report.out} (swap_report.json and README.md lie in it)"))
 
     return command.run(work)
 

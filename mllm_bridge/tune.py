@@ -63,6 +63,7 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     import torch
 
     from cloc import comm, runs
+    from cloc.command import printable
     from cloc.device import find_device, make_deterministic
     from cloc.metering.trackers import check_trackers
     from cloc.places import FILE, Places
@@ -85,6 +86,8 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
 
     # 2. build
     host = find_host(config.host, options.runs)
+    if Path(options.runs).resolve().is_relative_to(host.resolve()):
+        raise ValueError(f"--runs {options.runs} lies in the host {host}, which is read; pass another --runs")
     places = Places.load(host) if (host / FILE).is_file() else Places(**config.places.model_dump())
     family = family_of(read_json(host / "config.json"), str(host))
     conversations, skipped = open_conversations(config.data, places, family.needs_image)
@@ -100,14 +103,14 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     # 3. train and hand over
     session = Session(config, host, places, tuple(conversations), skipped, built, folder, first)
     if comm.is_main():
-        print(*session.lines(device), sep="\n", flush=True)
+        print(printable("\n".join(session.lines(device))), flush=True)
     stopped, left_out = session.train(stepper)
     weights = stepper.weights()
     if comm.is_main() and not stopped:
-        print(*session.hand_over(weights, left_out), sep="\n")
+        print(printable("\n".join(session.hand_over(weights, left_out))))
     elif comm.is_main():
         again = shlex.join(["python", "-m", "mllm_bridge.tune", "--resume", str(folder), "--runs", str(options.runs)])
-        print(f"stopped on request; go on with: {again}")
+        print(printable(f"stopped on request; go on with: {again}"))
     comm.leave()
     return 128 + stopped if stopped else 0
 

@@ -148,7 +148,8 @@ def _write(asked: argparse.Namespace) -> None:
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     found.write(asked.out)
     defined = sum(bool(text) for text in found.definitions.values())
-    print(f"{len(found):,} concepts, {phrases:,} of them from captions, {defined:,} with a definition: {asked.out}")
+    told = f"{len(found):,} concepts, {phrases:,} of them from captions, {defined:,} with a definition: {asked.out}"
+    print(command.printable(told))
     if skipped:
         print(f"warning: samples left out: {json.dumps(skipped, sort_keys=True)}", file=sys.stderr)
 

@@ -175,7 +175,7 @@ def run(options: argparse.Namespace) -> None:
                 skipped |= file.skipped(number)
                 bar.update(len(part))
         rows = file.finish(len(parts))
-    print(f"wrote {options.out}: {rows:,} vectors of {len(images) - len(skipped):,} images")
+    print(command.printable(f"wrote {options.out}: {rows:,} vectors of {len(images) - len(skipped):,} images"))
     reasons = dropped + Counter(reason.partition(":")[0] for reason in skipped.values())
     if reasons:
         told_reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))

@@ -131,7 +131,7 @@ def convert(export: Path, name: str, out: Path) -> str:
     refuse_links(export, "export")
     with _appearing(out) as part:
         line = FORMATS[name](export, part)
-    return line.replace(str(part), str(out))
+    return line.replace(*(repr(str(path))[1:-1] for path in (part, out)))  # as the line has them, escaped
 
 
 @contextmanager
@@ -177,7 +177,7 @@ def main(arguments: list[str]) -> int:
 
 def _convert(options: argparse.Namespace) -> None:
     line = convert(options.model, options.format, options.out)
-    print(f"wrote {options.out}, read back with equal outputs; load it with\n  {line}")
+    print(command.printable(f"wrote {options.out}, read back with equal outputs; load it with\n  {line}"))
 
 
 if __name__ == "__main__":

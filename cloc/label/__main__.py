@@ -95,7 +95,7 @@ def _label(args: argparse.Namespace) -> None:
             f"{command.told(error)}; put it right and run the same command again: what is finished stays"
         ) from error
     print(command.printable(report(done)))
-    print(f"{len(done.card['shards'])} shards: {args.out}")
+    print(command.printable(f"{len(done.card['shards'])} shards: {args.out}"))
 
 
 if __name__ == "__main__":

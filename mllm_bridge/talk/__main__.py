@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -76,14 +77,13 @@ def make(asked: argparse.Namespace) -> None:
             photos, asked.images, folder, places, asked.kinds, asked.rounds, asked.held_out, asked.seed, source
         )
     told = ", ".join(f"{name} {count:,}" for name, count in sorted((counts + dropped).items()))
-    print(f"written: {asked.out} ({told})")
+    print(command.printable(f"written: {asked.out} ({told})"))
     options = [f"places.scale={places.scale}", f"places.padded={str(places.padded).lower()}"]
     options += [f"places.digits={places.digits}"] * (places.scale == "unit")
     options += [f"places.bins={places.bins}"] * (places.scale == "bins")
-    print(
-        "train on it: python -m mllm_bridge.tune --config configs/bridge/tiny.yaml host=HOST "
-        f"data.0.path={asked.out / 'conversations_regions.json'} data.0.images={asked.images} {' '.join(options)}"
-    )
+    paths = [f"data.0.path={asked.out / 'conversations_regions.json'}", f"data.0.images={asked.images}"]
+    again = ["python", "-m", "mllm_bridge.tune", "--config", "configs/bridge/tiny.yaml", "host=HOST", *paths, *options]
+    print(command.printable(f"train on it: {shlex.join(again)}"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

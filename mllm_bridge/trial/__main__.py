@@ -125,7 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"{arm}, seed {seed}: done\n{text}", flush=True)
         result = {"schema": 1, "rendered": True, "guessing": guesses, "rows": rows}
         (asked.out / "trial.json").write_text(json.dumps(result, indent=1) + "\n")
-        print(f"written: {asked.out}/table.md and trial.json (rendered scenes: they say nothing about photographs)")
+        said = f"written: {asked.out}/table.md and trial.json (rendered scenes: they say nothing about photographs)"
+        print(command.printable(said))
 
     return command.run(work, f"runs that are finished stay; {command.GOES_ON}")
 

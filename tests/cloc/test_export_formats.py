@@ -190,3 +190,12 @@ def test_a_full_disk_and_a_quicker_process_are_one_line_and_leave_nothing(spine_
     assert export_formats.main([str(export), str(out), "--format", "timm"]) == 2
     assert "another process was quicker" in capsys.readouterr().err
     assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_the_line_that_loads_names_the_folder_and_steers_no_terminal(made, tmp_path, capsys):
+    out = tmp_path / "a\x1b[31m 'b'"
+    assert export_formats.main([str(made("swin")[0]), str(out), "--format", "timm"]) == 0
+    told = capsys.readouterr().out
+    assert "\x1b" not in told
+    assert ".part" not in told
+    assert out.is_dir()

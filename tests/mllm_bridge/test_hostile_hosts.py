@@ -245,3 +245,12 @@ def test_a_result_inside_what_is_read_is_refused(host, clip_folder, capsys):
         (line,) = capsys.readouterr().err.splitlines()
         assert "lies in" in line or "is not empty" in line
     assert not (host / "out").exists()
+
+
+def test_a_result_inside_the_export_of_the_encoder_is_refused(runs, host_folder, capsys):
+    export = next(runs.glob("*/export"))
+    capsys.readouterr()
+    assert swap.main(["--mllm", str(host_folder), "--encoder", str(export), "--out", str(export / "in")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "lies in" in line
+    assert not (export / "in").exists()

@@ -154,6 +154,12 @@ def test_a_folder_that_does_not_give_the_same_logits_never_appears(talks, swappe
     assert not (tmp_path / "tune" / "host").exists()
 
 
+def test_runs_inside_the_host_are_refused(talks, swapped_once, capsys):
+    assert main(_command(talks, swapped_once, swapped_once / "runs")) == 2
+    assert "lies in the host" in capsys.readouterr().err
+    assert not (swapped_once / "runs").exists()
+
+
 def _spoilt(built):
     with torch.no_grad():
         built.trainee.host.model.multi_modal_projector.linear_2.bias += 0.1

@@ -76,6 +76,6 @@ def _convert(given: dict[str, Any]) -> None:
         raise
     print(command.printable(report(card)))
     state = "already there, made from the same files" if whole_before else "made"
-    print(f"{len(card['shards'])} shards, {state}: {out}")
+    print(command.printable(f"{len(card['shards'])} shards, {state}: {out}"))
     for note in notes_of(card):
         print(command.printable(f"note: {note}"))
