@@ -6,9 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-QUANTISED = ("quantization_config", "compression_config", "quantization")
-"""Fields of a config, at any depth, by which quantised weights are told (the last one is MLX's)."""
-QUANTISED_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
+QUANTISED = (
+    *("quantization_config", "compression_config", "quantization", "quant_config", "quantize_config"),
+    *("load_in_8bit", "load_in_4bit", "_load_in_8bit", "_load_in_4bit"),
+)
+"""Fields of a config, at any depth, by which quantised weights are told (`quantization` is MLX's)."""
+DTYPES = ("dtype", "torch_dtype")
+NARROW = ("float8", "fp8", "int8", "int4", "float4", "nf4")
+"""How a type of fewer than 16 bits is written in these fields."""
+QUANTISED_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json", "quantization_config.json")
 """Files beside a config by which older and other quantisers tell the same."""
 QUANTISED_KEYS = (
     *(".qweight", ".qzeros", ".g_idx", ".SCB", ".absmax", ".quant_map", ".W_q"),
@@ -16,7 +22,7 @@ QUANTISED_KEYS = (
     *(".quant_state.bitsandbytes__nf4", ".quant_state.bitsandbytes__fp4"),
 )
 """How keys of quantised weights end, in files that say nothing of it in their config."""
-ADAPTER = "adapter_config.json"
+ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 DEEPEST = 8
 
 
@@ -57,12 +63,14 @@ def _packed(source: str, where: str) -> str:
     )
 
 
-def _quantised(config: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, str]]:
-    for name, value in config.items():
-        if name in QUANTISED and value:
+def _quantised(config: Mapping[str, Any] | list[Any], depth: int = 0) -> Iterator[tuple[object, str]]:
+    for name, value in config.items() if isinstance(config, Mapping) else enumerate(config):
+        if name in DTYPES and isinstance(value, str) and any(one in value.lower() for one in NARROW):
+            yield name, value[:40]
+        elif name in QUANTISED and value:
             method = value.get("quant_method", value.get("quant_algo")) if isinstance(value, Mapping) else None
             yield name, f"{method or 'given'!s:.40}"
-        elif isinstance(value, Mapping) and depth < DEEPEST:
+        elif isinstance(value, Mapping | list) and depth < DEEPEST:
             yield from _quantised(value, depth + 1)
 
 
@@ -72,9 +80,10 @@ def refuse_adapters(folder: Path, what: str) -> None:
     Raises:
         ValueError: adapters lie in it.
     """
-    if (folder / ADAPTER).is_file():
+    found = next((name for name in ADAPTERS if (folder / name).is_file()), None)
+    if found is not None:
         raise ValueError(
-            f"{what}: {folder} holds adapters ({ADAPTER}), not yet merged into the model that they belong to; merge "
+            f"{what}: {folder} holds adapters ({found}), not yet merged into the model that they belong to; merge "
             "them first: load the base, `peft.PeftModel.from_pretrained(base, FOLDER).merge_and_unload()"
             ".save_pretrained(NEW)`, or here: `result.form=merged` when tuning; then pass NEW"
         )

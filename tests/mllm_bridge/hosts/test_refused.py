@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mllm_bridge import swap
+from mllm_bridge.disk.packed import refuse_quantised
 
 QUANTISED = {
     "bitsandbytes": {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}},
@@ -56,6 +57,32 @@ def refused(host_folder, clip_folder, tmp_path, capsys, edit_json):
 @pytest.mark.parametrize("name", QUANTISED)
 def test_quantised(name, refused):
     refused("pass the unquantised folder", **QUANTISED[name])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"parts": [{"quantization_config": {"bits": 4}}]},
+        {"load_in_8bit": True},
+        {"text_config": {"_load_in_4bit": True}},
+        {"quant_config": {"w_bit": 4}},
+        {"quantize_config": {"bits": 4}},
+        {"torch_dtype": "float8_e4m3fn"},
+        {"text_config": {"dtype": "torch.int8"}},
+    ],
+    ids=str,
+)
+def test_other_spellings_of_quantised(config):
+    with pytest.raises(ValueError, match="pass the unquantised folder"):
+        refuse_quantised(config, "host")
+
+
+def test_what_only_looks_quantised_passes():
+    refuse_quantised({"quantization_config": {}, "load_in_8bit": False, "dtype": "bfloat16", "parts": [1, "x"]}, "host")
+
+
+def test_adapters_without_their_config(refused):
+    refused("adapter_model.safetensors", lambda host: (host / "adapter_model.safetensors").write_text("x"))
 
 
 def test_quantised_by_a_file_beside(refused):
