@@ -12,6 +12,8 @@ from pathlib import Path
 
 from cloc.data.convert.sources import PhotoFolders
 from cloc.data.formats.annotated import AnnotatedSet, load_json
+from cloc.data.formats.numbers import whole
+from cloc.files import is_text
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,16 @@ def read_karpathy(file: Path, photos: Path, split: str, name: str) -> CaptionedS
             raise ValueError(f"{file}: images[{place}]: expected an object with filename, got {entry!r:.80}")
         if entry.get("split") != split:
             continue
-        told = entry.get("sentences") or ()
-        captions = tuple(" ".join(str(one["raw"]).split()) for one in told if str(one.get("raw", "")).strip())
+        told = entry.get("sentences")
+        raw = [one.get("raw") for one in told if isinstance(one, dict)] if isinstance(told, list) else []
+        captions = tuple(" ".join(text.split()) for text in raw if is_text(text) and text.strip())
         if not captions:
             dropped["no_caption"] += 1
             continue
+        number = next((n for n in map(whole, (entry.get("cocoid"), entry.get("imgid"))) if n is not None), place)
         named = f"{entry['filepath']}/{entry['filename']}" if entry.get("filepath") else entry["filename"]
         where = folders.path(named, where=f"{file}: images[{place}]")
-        images.append(Captioned(int(entry.get("cocoid", entry.get("imgid", place))), where, captions))
+        images.append(Captioned(number, where, captions))
     if not images:
         raise ValueError(f"{file}: expected images of the split {split!r}, found none")
     return CaptionedSet(name, tuple(images), False, dropped)

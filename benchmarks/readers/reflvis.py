@@ -8,6 +8,7 @@ github.com/apple/ml-ferret (arXiv 2310.07704); the file itself is not published 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from benchmarks.scoring.synonyms import words_of
 from cloc.data.convert.sources import PhotoFolders
 from cloc.data.formats.annotated import checked_box
 from cloc.data.formats.frames import UNIT, FrameWatch
-from cloc.data.formats.numbers import four
+from cloc.data.formats.numbers import four, real
 from cloc.data.names import without_root
 
 FORMS = ("box", "point", "free-form")
@@ -78,13 +79,14 @@ def read_reflvis(file: Path, photos: Path) -> EitherSet:
     for number, entry in enumerate(read_lines(file, "Ref-LVIS's questions", FIELDS)):
         width, height = entry["width"], entry["height"]
         boxes = {}
-        unit = four(entry["bbox_norm"])
-        if unit is None:
+        unit, point = four(entry["bbox_norm"]), [real(value) for value in entry["sample_point"][:2]]
+        if unit is None or len(point) < 2 or None in point:
+            got = f"{entry['bbox_norm']!r:.80} and {entry['sample_point']!r:.80}"
             raise ValueError(
-                f"{file}: question {number}: expected four numbers bbox_norm, got {entry['bbox_norm']!r:.80}"
+                f"{file}: question {number}: expected bbox_norm of four numbers, sample_point of two: {got}"
             )
         watch.see(unit, width, height)
-        for form, raw in _raw_boxes(entry).items():
+        for form, raw in _raw_boxes(entry, unit, point).items():
             box, reason = checked_box(raw, width, height, xywh=False)
             if box is None:
                 dropped[f"{form}: {reason}"] += 1
@@ -97,12 +99,12 @@ def read_reflvis(file: Path, photos: Path) -> EitherSet:
     return EitherSet("reflvis", tuple(questions), dropped)
 
 
-def _raw_boxes(entry: dict) -> dict[str, list]:
+def _raw_boxes(entry: dict, unit: Sequence[float], point: Sequence[float]) -> dict[str, list]:
     width, height = entry["width"], entry["height"]
     scale = (width, height, width, height)
-    x, y = entry["sample_point"][:2]
+    x, y = point
     found = {
-        "box": [value * side for value, side in zip(four(entry["bbox_norm"]) or (), scale, strict=True)],
+        "box": [value * side for value, side in zip(unit, scale, strict=True)],
         "point": [x - POINT_REACH, y - POINT_REACH, x + POINT_REACH + 1, y + POINT_REACH + 1],
     }
     if "free_shape_bbox_raw" in entry:

@@ -109,6 +109,7 @@ def check_beside_truth(
 def _others(answers, references_xyxy, sizes, form):
     """(name, (K, 4) corners) of each frame that is tried."""
     forms = {"xywh": "x, y, width, height", "xyxy": "corners", "centre": "centre, width, height"}
+    forms |= {"yxyx": "corners with y first", "yxhw": "y, x, height, width"}
     longer, shorter = sizes.max(axis=1, keepdims=True), sizes.min(axis=1, keepdims=True)
     known = np.isfinite(sizes).all()
     for kind, told in forms.items():
@@ -131,6 +132,8 @@ def _others(answers, references_xyxy, sizes, form):
 
 
 def _corners(boxes: NDArray[np.float64], form: str) -> NDArray[np.float64]:
+    if form in ("yxyx", "yxhw"):
+        boxes, form = boxes[:, [1, 0, 3, 2]], {"yxyx": "xyxy", "yxhw": "xywh"}[form]
     first, second = boxes[:, :2], boxes[:, 2:]
     if form == "xyxy":
         return boxes

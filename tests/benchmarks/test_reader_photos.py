@@ -212,3 +212,20 @@ def test_whole_numbers_may_be_written_as_texts(tmp_path, photos, width, image, q
     assert (choice.size, choice.image_id, choice.sent_id) == ((40, 30), 7, 1)
     asked = {"question_id": question, "image": "flat.jpg", "text": "?", "label": "no"}
     assert pope._read(lines(tmp_path / "p.jsonl", asked), (photos,)).lines[0]["question_id"] == 3
+
+
+@pytest.mark.parametrize("change", [{"sample_point": [1]}, {"sample_point": ["a", None]}, {"bbox_norm": [0, 1]}])
+def test_a_damaged_question_of_ref_lvis_is_named(tmp_path, photos, change):
+    entry = {"image_path": "flat.jpg", "width": 640, "height": 480, "name": "cup", "synonyms": [], "neg_class": "dog"}
+    entry |= {"bbox_norm": [0, 0, 1, 1], "sample_point": [9, 9], **change}
+    with pytest.raises(ValueError, match=r"r.jsonl: question 0: expected bbox_norm of four numbers"):
+        read_reflvis(lines(tmp_path / "r.jsonl", entry), photos)
+
+
+@pytest.mark.parametrize("number", [{"cocoid": None, "imgid": "4"}, {"cocoid": "4"}, {"cocoid": 4.0, "imgid": 1}])
+def test_karpathys_odd_entries_are_numbers_or_counted(tmp_path, photos, number):
+    entry = {"filename": "flat.jpg", "split": "test", "sentences": ["a", {"raw": None}, {"raw": " a  cup "}], **number}
+    images = [entry, {**entry, "sentences": {"raw": "a"}}]
+    found = read_karpathy(lines(tmp_path / "k.json", {"images": images}), photos, "test", "k")
+    assert [(image.image_id, image.captions) for image in found.images] == [(4, ("a cup",))]
+    assert found.dropped == {"no_caption": 1}

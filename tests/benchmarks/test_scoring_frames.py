@@ -56,6 +56,11 @@ FRAMES = {
     "a picture of 336": (lambda box: box / SIDES * 336, "far better"),
     "the longer side at 224": (lambda box: box / WIDE * 224, "far better"),
     "twice": (lambda box: box * 2, "far better|another size"),
+    "y first": (lambda box: box[[1, 0, 3, 2]], "y, x, height, width"),
+    "corners of 0 to 1,000 with y first": (
+        lambda box: (to_corners(box) / SIDES * 1000)[[1, 0, 3, 2]],
+        "thousandths|corners with y first",
+    ),
 }
 
 

@@ -99,6 +99,8 @@ def notes_of(card: Mapping[str, Any]) -> list[str]:
     loss = largest_loss(card, {})
     if loss is not None:
         found.append(str(loss))
+    if card.get("kind") in ("regions", "detection") and not card["counts"]["regions"]:
+        found.append("not one box is in this set; are they in another file?")
     beyond, again = dropped.get("box_beyond_its_image", 0), dropped.get("file_name_again", 0)
     if beyond:
         total = card["counts"]["regions"] + sum(dropped.get(reason, 0) for reason in BOXES)

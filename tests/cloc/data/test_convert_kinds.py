@@ -329,3 +329,12 @@ def test_llavas_boxes_of_the_photo_are_refused_as_boxes_of_the_padded_one(conver
     code, card = convert("llava", arguments, "--coordinates", "square")
     assert (code, card) == (2, None)
     assert "reach into the padding" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["coco", "lvis", "objects365"])
+def test_a_set_without_one_box_is_told(convert, name, capsys):
+    content = FORMATS[name][0](FORMATS[name][1])
+    content["file.json"]["annotations"] = []
+    code, card = convert(name, content)
+    assert (code, card["counts"]["regions"]) == (0, 0)
+    assert "note: not one box is in this set" in capsys.readouterr().out
