@@ -49,8 +49,10 @@ class Places:
             raise ValueError(f"places: expected a scale of {', '.join(get_args(Scale))}, got {self.scale!r}")
         if self.scale == "pixels" and self.padded:
             raise ValueError("places: pixels refer to the original image; set padded to false")
-        if self.digits < 1 or self.bins < 2:
-            raise ValueError(f"places: expected digits >= 1 and bins >= 2, got {self.digits} and {self.bins}")
+        if not 1 <= self.digits <= 15 or not 2 <= self.bins <= 100_000:
+            raise ValueError(
+                f"places: expected digits from 1 to 15 and bins from 2 to 100,000, got {self.digits} and {self.bins}"
+            )
 
     @property
     def name(self) -> str:

@@ -52,6 +52,7 @@ def run_one(plan: TrialPlan, arm: Arm, seed: int, out: Path) -> dict:
 
     Raises:
         ValueError: exports or world are not there, or training failed.
+        KeyboardInterrupt, SystemExit: training was asked to stop.
     """
     file = out / f"{arm}-{seed}.json"
     if file.is_file():
@@ -66,7 +67,12 @@ def run_one(plan: TrialPlan, arm: Arm, seed: int, out: Path) -> dict:
     run = out / "runs" / f"{arm}-{seed}"
     if not (run / "host" / "tune.json").is_file():
         resume = ["--resume", str(run)] if run.is_dir() else []
-        if tune.main(["--config", str(config), "--runs", str(out / "runs"), *resume]):
+        status = tune.main(["--config", str(config), "--runs", str(out / "runs"), *resume])
+        if status == command.INTERRUPTED:
+            raise KeyboardInterrupt
+        if status > 128:  # another signal asked it to stop
+            raise SystemExit(status)
+        if status:
             raise ValueError(f"trial: the run {run} did not finish; look above, then start the trial again")
     asker, row = Asker(run / "host", arm == "cloc_regions"), {"arm": arm, "seed": seed}
     for kind in KINDS:

@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 
 from cloc.config import checked
+from cloc.places import Places
 from mllm_bridge.talk.answers import IGNORED, encode
 from mllm_bridge.talk.conversations import Conversation, Turn
+from mllm_bridge.trial import __main__ as trial
 from mllm_bridge.trial.__main__ import main, settings
 from mllm_bridge.trial.guessing import box_of_another, name_in_picture
 from mllm_bridge.trial.host import make_host, word_tokenizer, words_of
@@ -128,3 +130,21 @@ def test_missing_parts_are_one_line_and_another_plan_is_refused(tmp_path, capsys
     assert main(["--plan", str(tmp_path / "plan.yaml"), "--out", str(tmp_path / "out"), "--budget", "0.5"]) == 2
     assert "was begun with another plan" in capsys.readouterr().err
     assert main(["--plan", "none.yaml"]) == 2
+
+
+@pytest.mark.parametrize(("status", "expected"), [(130, KeyboardInterrupt), (143, SystemExit), (2, ValueError)])
+def test_a_training_that_was_asked_to_stop_stops_the_trial(tmp_path, monkeypatch, status, expected):
+    monkeypatch.setattr(trial, "texts_of", lambda file: TEXTS)
+    monkeypatch.setattr(trial, "make_host", lambda folder, *rest: folder)
+    monkeypatch.setattr(trial, "training_file", lambda world, kinds, file: file)
+    monkeypatch.setattr(trial.tune, "main", lambda arguments: status)
+    plan = load_plan("configs/bridge/trial.yaml")
+    with pytest.raises(expected):
+        trial.run_one(plan, "clip", 0, tmp_path)
+    assert not (tmp_path / "clip-0.json").exists()
+
+
+@pytest.mark.parametrize("fields", [{"digits": 10**9}, {"bins": 10**12}, {"digits": 0}, {"bins": 1}], ids=str)
+def test_places_that_nobody_writes_are_refused(fields):
+    with pytest.raises(ValueError, match="digits from 1 to 15"):
+        Places(**fields)
