@@ -11,7 +11,7 @@ BOUNDS = {
     **dict.fromkeys(("num_attention_heads", "num_key_value_heads", "num_heads", "num_channels"), 4_096),
     **dict.fromkeys(("hidden_size", "projection_dim", "embed_dim", "head_dim", "d_model", "width"), 1 << 17),
     **dict.fromkeys(("intermediate_size", "alignment_intermediate_size", "d_ff", "ffn_dim"), 1 << 20),
-    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 1 << 13),
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 1 << 17),
     **dict.fromkeys(("vocab_size", "image_seq_length", "mm_tokens_per_image"), 1 << 24),
     **dict.fromkeys(("image_size", "patch_size", "crop_size"), 1 << 14),
     "max_position_embeddings": 1 << 31,
