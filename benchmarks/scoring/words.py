@@ -113,8 +113,8 @@ def score_words(kind: str, truth: Sequence[Mapping], answers: Sequence[Mapping],
 
 
 def _pope(rows: Sequence[tuple[Mapping, Mapping | None]]) -> _Read:
-    true = [as_yes(line["label"]) for line, _ in rows]
-    odd = [line["label"] for (line, _), label in zip(rows, true, strict=True) if label is None]
+    true = [as_yes(line.get("label")) for line, _ in rows]
+    odd = [line.get("label") for (line, _), label in zip(rows, true, strict=True) if label is None]
     if odd:
         raise ValueError(f"annotations: expected label yes or no, got {odd[0]!r} ({len(odd):,} such)")
     texts = [None if answer is None else _text(answer) for _, answer in rows]
@@ -128,7 +128,7 @@ def _reflvis(rows: Sequence[tuple[Mapping, Mapping | None]]) -> _Read:
     right = [answer is not None and names_it(_text(answer), words_of(line)) for line, answer in rows]
     blind = {"accuracy": {"chance": 0.5, "constant": 0.5}}
     notes = told_torn(
-        [(_text(answer), words_of(line), line["neg_class"]) for line, answer in rows if answer is not None]
+        [(_text(answer), words_of(line), str(line.get("neg_class", ""))) for line, answer in rows if answer is not None]
     )
     return _Read(right, {}, "question-in-words/negation-rule", blind, notes)
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import TracebackType
 
 from cloc.model_folders import UNREADABLE, refusing_code
 
 
-@contextmanager
-def weights_of(source: Path | str) -> Iterator[None]:
+def weights_of(source: Path | str) -> AbstractContextManager[None]:
     """Say in one line which model cannot be read where its files are missing, cut short or not what they should be.
 
     Args:
@@ -19,12 +18,24 @@ def weights_of(source: Path | str) -> Iterator[None]:
     Raises:
         ValueError: config, weights or processor of `source` cannot be read, or it wants to run code of its own.
     """
-    try:
-        with refusing_code(source):
-            yield
-    except UNREADABLE as error:
-        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
-        raise ValueError(
-            f"{source}: weights or processor cannot be read ({reason}); copy the whole folder again, or name another "
-            "model"
-        ) from error
+    return _Readable(source)
+
+
+class _Readable(AbstractContextManager[None]):
+    def __init__(self, source: Path | str) -> None:
+        self.source, self.refusing = source, refusing_code(source)
+
+    def __enter__(self) -> None:
+        self.refusing.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.refusing.__exit__(kind, error, trace)
+        # `tokenizers` raises a bare `Exception`, which no `except` could name without all others
+        if kind is not None and (kind is Exception or issubclass(kind, UNREADABLE)):
+            reason = (str(error) or kind.__name__).strip().splitlines()[0]
+            raise ValueError(
+                f"{self.source}: weights or processor cannot be read ({reason}); copy the whole folder again, or name "
+                "another model"
+            ) from error

@@ -18,6 +18,7 @@ from PIL import Image
 from transformers import LlavaImageProcessor
 from transformers.utils import logging
 
+from cloc.export.loading import weights_of
 from cloc.models.modeling import ClocModel
 
 COMPONENTS = 16
@@ -78,13 +79,21 @@ def check_reference(card: Mapping[str, Any], model: ClocModel, images: LlavaImag
     told = card.get("reference")
     if told is None:
         return
-    found = reference_embedding(model, images)
-    apart = max(abs(one - other) for one, other in zip(found, told["image_embedding"], strict=True))
+    embedding = told.get("image_embedding") if isinstance(told, Mapping) else None
+    if not isinstance(embedding, list) or not all(isinstance(one, (int, float)) for one in embedding):
+        raise ValueError(f"{where}: expected numbers in reference.image_embedding of export.json; copy it again")
+    with weights_of(where):  # a tampered processor fails where it is asked, with errors of many kinds
+        found = reference_embedding(model, images)
+    if len(found) != len(embedding):
+        raise ValueError(
+            f"{where}: expected {len(found)} numbers in reference.image_embedding of export.json, got {len(embedding)}"
+        )
+    apart = max(abs(one - other) for one, other in zip(found, embedding, strict=True))
     if not apart <= TOLERANCE:
         raise ValueError(
             f"{where}: the reference picture's embedding differs by {apart:.2g} from the one in export.json, so images "
-            f"are prepared in another way than in training, or weights were changed. Written with {told['versions']}, "
-            f"read with {_versions()}; use those versions, or copy the whole folder again"
+            "are prepared in another way than in training, or weights were changed. Written with "
+            f"{told.get('versions')}, read with {_versions()}; use those versions, or copy the whole folder again"
         )
 
 
