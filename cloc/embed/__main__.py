@@ -156,7 +156,7 @@ def run(options: argparse.Namespace) -> None:
     model.to(device)
     if boxes is not None and not model.has_prompter:
         raise ValueError(f"{folder}: no Prompter (objective clip), so it has no region vectors; leave --boxes out")
-    told = {"model": str(folder), "model_sha256": card["model_sha256"], "version": card["version"]}
+    told = {"model": str(folder), "model_sha256": card.get("model_sha256", ""), "version": card.get("version", "")}
     drawn = None
     if boxes is not None:
         drawn = [[str(p), b.boxes_xyxy.tolist(), b.annotation_ids, b.categories] for p, b in sorted(boxes.items())]

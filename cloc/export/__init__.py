@@ -64,6 +64,9 @@ def read_card(folder: Path) -> dict[str, Any]:
     card = read_object(path, "the card of an export", "export the run again")
     if card.get("schema") != 1:
         raise ValueError(f"{path}: expected an object with schema 1; export the run again with this version of the kit")
+    for name in ("time", "objective", "model_sha256", "version"):
+        if not isinstance(card.get(name, ""), str):
+            raise ValueError(f"{path}: expected a text in {name}, got {card[name]!r:.60}; export the run again")
     return card
 
 
