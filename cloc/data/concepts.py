@@ -11,7 +11,7 @@ import csv
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -253,8 +253,3 @@ def from_cards(cards: Iterable[Mapping[str, Any] | None], more: Iterable[Path] =
     for file in more:
         entries += read_entries(file)
     return ConceptDictionary(entries)
-
-
-def definitions_missing(dictionary: ConceptDictionary, names: Sequence[str]) -> list[str]:
-    """Those of the names that have no definition."""
-    return [name for name in names if not dictionary.definition(concept_name(name))]

@@ -54,7 +54,6 @@ LIBRARIES = {"spacy": (SPACY_MODEL, "spacy"), "nltk": ("nltk",)}
 """Packages whose versions decide what a chunker finds."""
 NLTK_TAGGER = "averaged_perceptron_tagger_eng"
 
-_ENDING_WORDS = DETERMINERS | FUNCTION | ADJECTIVES | NUMBERS
 _TOKEN = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*|[^\w\s]")
 _ADJECTIVE_ENDING = re.compile(r".{2,}(?:ful|ous|less|able|ible|ive|ish|ic|ical|esque|-colored|-shaped|-sized)$")
 _SENTENCE_END = re.compile(r"([.!?])\s+")
