@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 MOST_LAYERS = 1_000
@@ -38,16 +38,12 @@ def check_config(config: Mapping[str, Any], source: str) -> None:
     for name in PARTS:
         if name in config and not isinstance(config[name], Mapping):
             raise ValueError(_wrong(source, name, "an object", config[name]))
-    _check(config, source, "", 0)
-
-
-def _check(config: Mapping[str, Any], source: str, path: str, depth: int) -> None:
-    if depth > DEEPEST:
-        raise ValueError(f"{source}: config.json: {path} lies more than {DEEPEST} levels deep; is it a model's config?")
-    for name, value in config.items():
+    for path, name, value in _fields(config):
         if isinstance(value, Mapping):
-            _check(value, source, f"{path}{name}.", depth + 1)
-        elif name in BOUNDS and value is not None:
+            raise ValueError(
+                f"{source}: config.json: {path}{name}. lies more than {DEEPEST} levels deep; is it a model's config?"
+            )
+        if name in BOUNDS and value is not None:
             values = value if isinstance(value, list) else [value]
             least = 0 if BOUNDS[name] == MOST_LAYERS else 1  # a tower of one map has no layer before it
             if not all(type(one) is int and least <= one <= BOUNDS[name] for one in values) or len(values) > 1_000:
@@ -55,18 +51,25 @@ def _check(config: Mapping[str, Any], source: str, path: str, depth: int) -> Non
                 raise ValueError(_wrong(source, f"{path}{name}", told, value))
 
 
-def check_sizes(config: Mapping[str, Any], source: str, path: str = "", depth: int = 0) -> None:
+def check_sizes(config: Mapping[str, Any], source: str) -> None:
     """Refuse sizes that no model has, in the config of a model of any kind, before the library builds it; what has
     another type than it should is left to the library.
 
     Raises:
         ValueError: one is; the message names the field.
     """
+    for path, name, value in _fields(config):
+        if name in ALL_BOUNDS and _largest(value) > ALL_BOUNDS[name]:
+            raise ValueError(_wrong(source, f"{path}{name}", f"at most {ALL_BOUNDS[name]:,}", value))
+
+
+def _fields(config: Mapping[str, Any], path: str = "", depth: int = 0) -> Iterator[tuple[str, str, Any]]:
+    """(path of the objects around it, name, value) of each field; objects below `DEEPEST` levels are values."""
     for name, value in config.items():
         if isinstance(value, Mapping) and depth < DEEPEST:
-            check_sizes(value, source, f"{path}{name}.", depth + 1)
-        elif name in ALL_BOUNDS and _largest(value) > ALL_BOUNDS[name]:
-            raise ValueError(_wrong(source, f"{path}{name}", f"at most {ALL_BOUNDS[name]:,}", value))
+            yield from _fields(value, f"{path}{name}.", depth + 1)
+        else:
+            yield path, name, value
 
 
 def check_picture_sizes(config: Mapping[str, Any], source: str) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.metrics.detection import Detections, DetectionTruth, places_within
 from benchmarks.metrics.overlap import answer_iou
+from benchmarks.plain import plain
 from benchmarks.scoring.frames import XYWH, check_beside_truth, check_frame, evenly, told_beyond
 from benchmarks.scoring.reading import Entry, boxes, different, entries_of, flags, integers, numbers, repeated
 
@@ -129,7 +130,8 @@ def _check_numbering(found: Detections, truth: DetectionTruth) -> None:
     first, end = (np.searchsorted(truth.images[by_image], found.images[surest], side) for side in ("left", "right"))
     groups = np.repeat(np.arange(len(surest)), end - first)
     meant = by_image[first[groups] + places_within(groups)]
-    overlap = answer_iou(_xyxy(found.boxes_xywh[surest][groups]), _xyxy(truth.boxes_xywh[meant]))
+    to_corners = plain("boxes").xywh_to_xyxy
+    overlap = answer_iou(to_corners(found.boxes_xywh[surest][groups]), to_corners(truth.boxes_xywh[meant]))
     by_answer = np.lexsort((overlap, groups))
     best = by_answer[np.flatnonzero(np.diff(groups[by_answer], append=len(surest)))]  # the last of each answer
     best = best[overlap[best] >= 0.5]
@@ -145,10 +147,6 @@ def _check_numbering(found: Detections, truth: DetectionTruth) -> None:
                 f"surest answers are right in {counted:.0%} of {len(said):,} covered boxes, as ids of the annotation "
                 f"file in {given:.0%}; write the file's own ids, categories sorted by id"
             )
-
-
-def _xyxy(boxes_xywh: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], axis=1)
 
 
 def _beside_truth(found: Detections, truth: DetectionTruth) -> Counter[str]:

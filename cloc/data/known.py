@@ -244,7 +244,8 @@ def knowledge_of(
         left = [name for name in relations.without(unknown) if name not in there]
         return Knowledge(True, unknown=unknown, partly=tuple(partly), negatives=tuple(left))
     related = {other for name in closed_to for other in _related(name, vocabulary.relations)} - {*there}
-    left = tuple(name for name in vocabulary.names if name not in closed_to | related)
+    open_to = closed_to | related
+    left = tuple(name for name in vocabulary.names if name not in open_to)
     if vocabulary.alone:
         return Knowledge(True, unknown=frozenset(map(named, related)), partly=tuple(partly), negatives=left)
     known = frozenset(map(named, (*left, *(name for name, _ in crowds))))
