@@ -28,7 +28,7 @@ environment:
 	@cp pyproject.toml $(BIN)/.installed
 
 quickstart: install
-	$(BIN)/python -m cloc.data.scenes --out data/scenes
+	$(BIN)/python -m cloc.scenes --out data/scenes
 	$(BIN)/deepspeed cloc/pretrain.py objective=clip run.name=clip
 	$(BIN)/deepspeed cloc/pretrain.py
 	$(BIN)/python -m mllm_bridge.swap --encoder cloc

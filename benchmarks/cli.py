@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.data_roots import data_root, roots
 from benchmarks.plain import plain
-from benchmarks.roots import data_root, roots
 
 DESCRIPTION = """\
 Score a model on regions (recognition, retrieval, referring, detection): an export of this kit, an encoder or a detector
@@ -29,7 +29,7 @@ examples:
                                                         score a file of answers alone (COCO, LVIS, grounding)
 
 data is looked for in the official layouts under --data, else $CLOC_DATA, else data/, and under scenes/ in it
-(rendered scenes; `python -m cloc.data.scenes` makes them). results go to runs/bench-N: results.json holds one row a
+(rendered scenes; `python -m cloc.scenes` makes them). results go to runs/bench-N: results.json holds one row a
 figure, predictions/ one line an example. exit code 2 means that something asked for cannot be done.
 """
 
@@ -229,7 +229,7 @@ def listing(given: argparse.Namespace) -> int:
 def measured(given: argparse.Namespace) -> int:
     """Measure with a model; among several processes the first one speaks."""
     from benchmarks import processes
-    from benchmarks.measuring import score
+    from benchmarks.evaluate import score
     from cloc.command import INTERRUPTED, say
 
     processes.join()

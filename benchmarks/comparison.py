@@ -14,7 +14,7 @@ from benchmarks.metrics.intervals import Difference, paired_difference
 from benchmarks.rows import Row
 
 if TYPE_CHECKING:  # the report of a scored file loads no model and no torch
-    from benchmarks.session import Result
+    from benchmarks.runner import Result
 
 
 @dataclass(frozen=True)

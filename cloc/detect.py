@@ -27,12 +27,12 @@ from cloc.boxes import xyxy_to_xywh
 from cloc.command import printable, run
 from cloc.config.run import DETECTING
 from cloc.data.concepts import ConceptDictionary
-from cloc.data.formats.numbers import whole
-from cloc.data.names import photo_key
 from cloc.device import find_device
 from cloc.export import newest_export, next_numbered, read_card
 from cloc.export.loading import weights_of
 from cloc.files import LARGEST, read_object
+from cloc.formats.names import photo_key
+from cloc.formats.numbers import whole
 from cloc.images import read_photo
 from cloc.models.detection import ClocForObjectDetection
 from cloc.text import canonical, concept_name

@@ -179,6 +179,11 @@ def read_json_lines(
             yield number, value
 
 
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write an object as readable JSON."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 class _Loader(yaml.SafeLoader):
     """The safe loader, with the rule for integers."""
 

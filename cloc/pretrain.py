@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from cloc.config import Config
     from cloc.data.loader import Source
-    from cloc.metering import Meter
     from cloc.models.modeling import ClocModel
-    from cloc.stepper import Stepper
+    from cloc.train.metric_logger import Meter
+    from cloc.train.stepper import Stepper
 
 USUAL = "configs/quickstart.yaml"
 
@@ -91,42 +91,53 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     """See `run`."""
     import torch
 
-    from cloc import build, comm, command, engine, preflight, runs
-    from cloc.metering import Meter
-    from cloc.metering.trackers import check_trackers
-    from cloc.optim import learning_rate
-    from cloc.stepper import read_deepspeed
-    from cloc.stepper.cached import joined
+    from cloc import comm, command, factory
+    from cloc.train import engine, preflight, runs
+    from cloc.train.grad_cache import joined
+    from cloc.train.metric_logger import Meter
+    from cloc.train.optim import learning_rate
+    from cloc.train.stepper import read_deepspeed
+    from cloc.train.trackers import check_trackers
     from cloc.workers import make_loader
 
     # 1. what to do
     config = config_of(options)
     check_trackers(config.run.trackers)
-    deepspeed = build.deepspeed_file(config, options.local_rank is not None)
+    deepspeed = factory.deepspeed_file(config, options.local_rank is not None)
     settings = None if deepspeed is None else read_deepspeed(deepspeed)
     device = take_place(config, deepspeed is not None)
     resumed = None if options.resume is None else runs.open_run(options.runs, config, options.resume, held=held)
 
     # 2. build
-    sources, tokenizer = build.make_sources(config), build.make_tokenizer(config)
+    sources, tokenizer = factory.make_sources(config), factory.make_tokenizer(config)
     preflight.check_regions(config, sources)
     preflight.check_heads(config)
     preflight.check_weights_fit(config)
-    build.check_concepts(config, sources)
-    model, notes = build.make_model(config, tokenizer)
+    factory.check_concepts(config, sources)
+    model, notes = factory.make_model(config, tokenizer)
     preflight.check_disk(config, model, resumed[0] if resumed else options.runs)
     warnings = fits_lines(config, settings) if preflight.wants_plan(config, model) else []
     model.to(device)
-    teacher = build.teacher.make_teacher(config, model)
-    stepper = build.make_stepper(config, model, settings)
+    teacher = factory.teacher.make_teacher(config, model)
+    stepper = factory.make_stepper(config, model, settings)
     folder, checkpoint = resumed or runs.open_run(options.runs, config, None, held=held)  # nothing was refused
     first_step = 0 if checkpoint is None else load(stepper, checkpoint)
-    batches = make_loader(build.make_batches(config, sources, tokenizer, first_step), build.num_workers(config))
+    batches = make_loader(factory.make_batches(config, sources, tokenizer, first_step), factory.num_workers(config))
     batches = joined(batches, config.train.accumulation) if config.train.cached else batches
 
     # 3. say what will happen
     if comm.is_main():
-        known = config, model, sources, notes, folder, first_step, device, deepspeed, build.num_samples(config, sources)
+        known = (
+            config,
+            model,
+            sources,
+            notes,
+            folder,
+            first_step,
+            device,
+            deepspeed,
+            factory.num_samples(config, sources),
+        )
         print(printable("\n".join(preflight.lines(*known) + warnings)), flush=True)
 
     # 4. train
@@ -139,7 +150,7 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     meter = Meter(folder, config.steps, first_step, train.log_every, not comm.is_main(), config.run.trackers)
     try:
         with closing(meter):
-            stopped = engine.train(stepper, batches, build.make_losses(config, stepper, teacher), meter, plan)
+            stopped = engine.train(stepper, batches, factory.make_losses(config, stepper, teacher), meter, plan)
 
         # 5. hand over
         weights = stepper.weights()
@@ -156,8 +167,8 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
 
 def config_of(options: argparse.Namespace) -> Config:
     """The config that the command line means."""
-    from cloc import runs
     from cloc.config import load_config
+    from cloc.train import runs
 
     return load_config(runs.config_of_call(options.config, options.resume, USUAL), options.overrides)
 
@@ -182,7 +193,7 @@ def take_place(config: Config, deepspeed: bool) -> str:
 def fits_lines(config: Config, deepspeed: dict[str, Any] | None) -> list[str]:
     """Refuse what cannot fit in memory, before it is taken; lines where it hardly does."""
     from cloc import comm
-    from cloc.planning.memory import check_fits
+    from cloc.plan.memory import check_fits
 
     stage = (deepspeed or {}).get("zero_optimization", {}).get("stage", 0)
     here = os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or "1"  # torchrun's name, deepspeed's
@@ -199,12 +210,13 @@ def hand_over(
     meter: Meter,
 ) -> None:
     """Write the export, and say where it is and what was left out on the way."""
-    from cloc import build, preflight
+    from cloc import factory
     from cloc.export import write_export
+    from cloc.train import preflight
 
-    facts = preflight.facts(config, build.num_samples(config, sources))
+    facts = preflight.facts(config, factory.num_samples(config, sources))
     data = preflight.data_facts(config, sources)
-    size, known = build.export_detection_size(config), build.export_dictionary(config, sources)
+    size, known = factory.export_detection_size(config), factory.export_dictionary(config, sources)
     print(f"export: {write_export(model, weights, tokenizer, folder, facts, data, size, dictionary=known)}")
     for line in preflight.skip_lines(meter.skipped, facts["samples"], sources):
         print(line)
@@ -212,9 +224,10 @@ def hand_over(
 
 def export_unfinished(options: argparse.Namespace) -> None:
     """Write the newest whole checkpoint of a run as an export that says that it is unfinished; nothing is trained."""
-    from cloc import build, preflight, runs
-    from cloc.checkpoint import read_state, read_weights
+    from cloc import factory
     from cloc.export import write_export
+    from cloc.train import preflight, runs
+    from cloc.train.checkpoint import read_state, read_weights
 
     out, config = options.export, config_of(options)
     if options.resume is None:
@@ -227,15 +240,15 @@ def export_unfinished(options: argparse.Namespace) -> None:
             f"--resume {folder}: has no checkpoint yet; the first one comes after "
             f"{config.train.checkpoint_every:,} steps"
         )
-    sources, tokenizer = build.make_sources(config), build.make_tokenizer(config)
-    model = build.make_empty_model(config, tokenizer)
+    sources, tokenizer = factory.make_sources(config), factory.make_tokenizer(config)
+    model = factory.make_empty_model(config, tokenizer)
     weights, step = read_weights(checkpoint, model), read_state(checkpoint)["step"]
     model.load_state_dict(weights)
-    samples = build.num_samples(config, sources) * step // config.steps
+    samples = factory.num_samples(config, sources) * step // config.steps
     facts = preflight.facts(config, samples) | {"steps": step, "unfinished": {"steps": config.steps}}
-    data, size = preflight.data_facts(config, sources), build.export_detection_size(config)
+    data, size = preflight.data_facts(config, sources), factory.export_detection_size(config)
     out.parent.mkdir(parents=True, exist_ok=True)
-    known = build.export_dictionary(config, sources)
+    known = factory.export_dictionary(config, sources)
     write_export(model, weights, tokenizer, out.parent, facts, data, size, out.name, known)
     told = f"(unfinished: step {step:,} of {config.steps:,}; give its path, it is never the newest one)"
     print(printable(f"export: {out} {told}"))
@@ -245,7 +258,7 @@ def print_plan(options: argparse.Namespace) -> int:
     """Say what the recipe costs; 0."""
     from tqdm import tqdm
 
-    from cloc.planning import plan_lines
+    from cloc.plan import plan_lines
 
     config = config_of(options)
     bar = tqdm(bar_format="planning: {desc} [{elapsed}]", leave=False, disable=None)
@@ -268,7 +281,7 @@ def load(stepper: Stepper, checkpoint: Path) -> int:
     """Go on from a checkpoint, of any number of ranks, with DeepSpeed or without; returns its step."""
     import torch
 
-    from cloc.checkpoint import read_state
+    from cloc.train.checkpoint import read_state
 
     state = read_state(checkpoint)
     torch.set_num_threads(

@@ -64,7 +64,7 @@ def sample_data() -> Path:
 @pytest.fixture(scope="session")
 def spine_world(tmp_path_factory) -> Path:
     """A data root with a rendered world of 64 small scenes in four shards."""
-    from cloc.data.scenes import WorldSpec, ensure_scenes
+    from cloc.scenes import WorldSpec, ensure_scenes
 
     root = tmp_path_factory.mktemp("spine") / "data"
     spec = WorldSpec(train=64, val=6, refcoco=6, size=48, shard_size=18)
@@ -125,14 +125,14 @@ def torch_as_at_the_start():
 @pytest.fixture(scope="session")
 def spine_tokenizer() -> Callable[..., object]:
     """The tokenizer of a config, made once for each kind: tests must not change it."""
-    from cloc import build
+    from cloc import factory
 
     kept = {}
 
     def make(config):
         kind = config.model.text.tokenizer, config.model.text.context
         if kind not in kept:
-            kept[kind] = build.make_tokenizer(config)
+            kept[kind] = factory.make_tokenizer(config)
         return kept[kind]
 
     return make
@@ -141,11 +141,11 @@ def spine_tokenizer() -> Callable[..., object]:
 @pytest.fixture
 def spine_model(spine_config, spine_tokenizer) -> Callable[..., object]:
     """Makes a tiny `ClocModel` with random weights."""
-    from cloc import build
+    from cloc import factory
 
     def make(**changes: object):
         config = spine_config(**changes)
-        return build.make_model(config, spine_tokenizer(config))[0]
+        return factory.make_model(config, spine_tokenizer(config))[0]
 
     return make
 
@@ -153,13 +153,13 @@ def spine_model(spine_config, spine_tokenizer) -> Callable[..., object]:
 @pytest.fixture
 def spine_export(spine_config, spine_tokenizer, tmp_path) -> Callable[..., Path]:
     """Makes a finished export of an untrained tiny model."""
-    from cloc import build
+    from cloc import factory
     from cloc.export import write_export
 
     def make(name: str = "tiny", **changes: object) -> Path:
         config = spine_config(**changes)
         tokenizer = spine_tokenizer(config)
-        model = build.make_model(config, tokenizer)[0]
+        model = factory.make_model(config, tokenizer)[0]
         state = {k: v.detach().clone() for k, v in model.state_dict().items()}
         facts = {"objective": config.objective, "steps": 0, "samples": 0, "seed": 0, "licence": "unknown"}
         data = [{"path": "scenes", "name": "scenes", "kind": "regions", "samples": 64, "rendered": True, "note": ""}]
@@ -215,8 +215,7 @@ def spine_warm() -> None:
     """What every run imports and makes at its start, once for all the forks of these tests."""
     import deepspeed  # noqa: F401
 
-    from cloc import build, engine, preflight, runs  # noqa: F401
-    from cloc.data.scenes import preset
+    from cloc.scenes import preset
     from cloc.text import clip_tokenizer
 
     clip_tokenizer()

@@ -111,7 +111,7 @@ def call(main: Callable[[list[str]], int], *arguments: object) -> None:
 
 def render_world() -> dict[str, Any]:
     """A world of tiny scenes of every kind."""
-    from cloc.data.scenes.__main__ import main
+    from cloc.scenes.__main__ import main
 
     counts = {"train": 64, "detection": 24, "grounding": 24, "pairs": 24, "val": 8, "refcoco": 8, "conversations": 6}
     options = [f"--{name}={count}" for name, count in {**counts, "single": 4, "size": 48, "shard-size": 18}.items()]
@@ -190,7 +190,7 @@ def convert_coco() -> dict[str, Any]:
     import numpy as np
     from PIL import Image
 
-    from cloc.data.convert.command import main
+    from cloc.convert.command import main
 
     rng, images, annotations, captions = np.random.default_rng(0), [], [], []
     Path("photos").mkdir()
@@ -247,7 +247,7 @@ def label_pairs() -> dict[str, Any]:
 
 def bare_swap() -> dict[str, Any]:
     """The newest export with regions in a tiny LLaVA that is made on the way."""
-    from mllm_bridge import swap
+    from mllm_bridge.swap import command as swap
 
     call(swap.main, "--encoder", "runs/cloc/export", "--out", "swapped", "--device", "cpu")
     return hash_folder(Path("swapped"), r"\.md$")

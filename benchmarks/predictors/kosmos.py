@@ -17,7 +17,7 @@ from transformers import Kosmos2ForConditionalGeneration
 
 from benchmarks.predictors.fitting import load_foreign
 from benchmarks.predictors.mllm import MAX_NEW_TOKENS
-from cloc.places import Reading
+from cloc.box_text import Reading
 from cloc.structures import Box
 
 FAMILY = "kosmos-2"

@@ -14,7 +14,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from benchmarks.predictors.fitting import load_foreign
-from cloc.places import FILE, Places
+from cloc.box_text import FILE, Places
 
 CONVENTIONS = {
     "0-1": Places("unit", padded=False),
@@ -125,6 +125,6 @@ def places_of(folder: Path | None, asked: str | None) -> Places:
     if asked is not None and CONVENTIONS[asked] != declared:
         raise ValueError(
             f"--coordinates {asked}: {folder / FILE} declares {declared.name}; leave the option out, or declare the "
-            "convention again with `python -m mllm_bridge.places`"
+            "convention again with `python -m mllm_bridge.box_text`"
         )
     return declared

@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmarks.predictors.contract import Boxes
 from benchmarks.predictors.mllm import MAX_NEW_TOKENS, TransformersMllm
-from cloc.places import Places
+from cloc.box_text import Places
 
 REGIONS = "regions/config.json"
 TOKEN = "<region>"

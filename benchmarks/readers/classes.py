@@ -13,10 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloc.data.formats.annotated import load_json
 from cloc.data.shards.card import read_card
 from cloc.data.shards.read import ShardIndex
 from cloc.files import read_object
+from cloc.formats.annotated import load_json
 
 ENDINGS = ("jpg", "jpeg", "png", "webp")
 NAMES, TEMPLATES = "classnames.txt", "zeroshot_classification_templates.txt"

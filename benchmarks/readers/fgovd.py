@@ -11,12 +11,12 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.gallery import Box
+from benchmarks.examples import Box
 from benchmarks.readers.lines import read_lines
-from cloc.data.convert.sources import PhotoFolders
-from cloc.data.formats.annotated import checked_box
-from cloc.data.formats.frames import FrameWatch
-from cloc.data.formats.numbers import four
+from cloc.formats.annotated import checked_box
+from cloc.formats.frames import FrameWatch
+from cloc.formats.numbers import four
+from cloc.formats.sources import PhotoFolders
 
 FIELDS = {
     "img_path": str,

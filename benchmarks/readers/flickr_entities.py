@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from benchmarks.gallery import Box
-from cloc.data.formats.annotated import checked_box
-from cloc.data.formats.frames import XYXY, FrameWatch
+from benchmarks.examples import Box
+from cloc.formats.annotated import checked_box
+from cloc.formats.frames import XYXY, FrameWatch
 
 _PHRASE = re.compile(r"\[/EN#(?P<id>[^/\]\s]+)(?P<types>(?:/[^\s\]]+)*)\s+(?P<text>[^\]]*)\]")
 

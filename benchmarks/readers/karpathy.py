@@ -10,10 +10,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cloc.data.convert.sources import PhotoFolders
-from cloc.data.formats.annotated import AnnotatedSet, load_json
-from cloc.data.formats.numbers import whole
 from cloc.files import is_text
+from cloc.formats.annotated import AnnotatedSet, load_json
+from cloc.formats.numbers import whole
+from cloc.formats.sources import PhotoFolders
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cloc.data.formats.numbers import whole
 from cloc.files import read_json_lines
+from cloc.formats.numbers import whole
 
 Entry = dict[str, Any]
 

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.gallery import Box
+from benchmarks.examples import Box
 from benchmarks.readers.lines import read_lines
 from benchmarks.scoring.synonyms import words_of
-from cloc.data.convert.sources import PhotoFolders
-from cloc.data.formats.annotated import checked_box
-from cloc.data.formats.frames import UNIT, FrameWatch
-from cloc.data.formats.numbers import four, real
-from cloc.data.names import without_root
+from cloc.formats.annotated import checked_box
+from cloc.formats.frames import UNIT, FrameWatch
+from cloc.formats.names import without_root
+from cloc.formats.numbers import four, real
+from cloc.formats.sources import PhotoFolders
 
 FORMS = ("box", "point", "free-form")
 POINT_REACH = 5

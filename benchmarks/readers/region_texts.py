@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.tasks.photos import UNREADABLE, open_photo, open_sized
-from cloc.data.formats.annotated import AnnotatedImage, AnnotatedSet
-from cloc.data.formats.grit import GritRow, read_grit
 from cloc.data.shards.read import ShardSet
+from cloc.formats.annotated import AnnotatedImage, AnnotatedSet
+from cloc.formats.grit import GritRow, read_grit
 from cloc.images import decode
 from cloc.structures import DataError
 from cloc.text import canonical

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from benchmarks.gallery import Chart
+from benchmarks.examples import Chart
 
 COLOURS = ("#2f6fb0", "#c8553d", "#3a8f5c", "#8b5fbf", "#b8860b", "#5f6b7a")
 _WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 480, 250, 48, 22, 12, 36

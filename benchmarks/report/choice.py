@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.gallery import Gallery
+from benchmarks.examples import Gallery
 
 A_ALONE, B_ALONE = "A right, B wrong", "A wrong, B right"
 BOTH_WRONG, BOTH_RIGHT = "both wrong", "both right, A least sure"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from benchmarks.gallery import Box
+from benchmarks.examples import Box
 
 SIDE = 320
 """Longest side in pixels; smaller images are enlarged to it without smoothing, so that their pixels stay visible."""

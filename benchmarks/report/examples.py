@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from benchmarks.gallery import Gallery, Shown
+from benchmarks.examples import Gallery, Shown
 from benchmarks.predictors.contract import Predictor
 from benchmarks.report.choice import choose
 from benchmarks.report.drawing import drawn

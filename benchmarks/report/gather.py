@@ -10,7 +10,7 @@ from benchmarks.report.examples import Reading, Section, section
 from benchmarks.report.page import Story
 from benchmarks.report.training import training_charts
 from benchmarks.rows import Row
-from benchmarks.session import Kept, Session
+from benchmarks.runner import Kept, Session
 
 
 def story(session: Session, exports: Mapping[str, Path], rows: Sequence[Row], compared: Sequence[Compared]) -> Story:

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from benchmarks.comparison import Compared
-from benchmarks.gallery import Chart
+from benchmarks.examples import Chart
 from benchmarks.report import charts, tables
 from benchmarks.report.examples import Section
 from benchmarks.report.style import SHEET

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.gallery import Chart, Curve
+from benchmarks.examples import Chart, Curve
 from benchmarks.metrics import lvis_ap
 
 FREQUENCY_NAMES = {"r": "rare", "c": "common", "f": "frequent"}

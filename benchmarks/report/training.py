@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.gallery import Chart, Curve
+from benchmarks.examples import Chart, Curve
 from benchmarks.plain import plain
 
 METRICS = "metrics.jsonl"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gallery import Chart
+from benchmarks.examples import Chart
 from benchmarks.metrics import coco_ap, lvis_ap
 from benchmarks.metrics.ap_resamples import ap_tallies
 from benchmarks.metrics.constant_detections import NO_CHANCE, constant_detections

@@ -1,7 +1,7 @@
 """Refuses, or says of, boxes that are in another frame than promised: corners for widths, shares or thousandths for
 pixels, another picture's size.
 
-Truth and answers are judged alone, by the rule of the converters (`cloc.data.formats.frames`). What that cannot see (a
+Truth and answers are judged alone, by the rule of the converters (`cloc.formats.frames`). What that cannot see (a
 smaller picture's pixels fit into a larger one) shows beside the truth: in the right frame the answers overlap it, in
 the promised one they do not. Letters: K boxes.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.metrics.overlap import answer_iou
 from benchmarks.plain import plain
 
-_frames = plain("data.formats.frames")
+_frames = plain("formats.frames")
 XYWH, XYXY = _frames.XYWH, _frames.XYXY
 ENOUGH, FEWEST = 2000, 20
 """Answers that are held beside the truth, and fewest of which anything is said."""

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks.roots import SOURCE, near
+from benchmarks.data_roots import SOURCE, near
 from benchmarks.rows import RESULTS, read_rows
 
 LOCK = ".lock"

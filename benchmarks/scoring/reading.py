@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.plain import plain
 
-_files, _numbers = plain("files"), plain("data.formats.numbers")
+_files, _numbers = plain("files"), plain("formats.numbers")
 Entry = dict[str, Any]
 LARGE = 64 << 20
 """Bytes from which on a list is read in parts."""

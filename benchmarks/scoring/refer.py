@@ -25,7 +25,7 @@ def refer_lines(folder: Path, split: str | None) -> list[dict[str, Any]]:
     Raises:
         ValueError: there is no such split, or several and none was named.
     """
-    from cloc.data.formats.refcoco import read_refcoco, refcoco_splits
+    from cloc.formats.refcoco import read_refcoco, refcoco_splits
 
     there = [name for name in refcoco_splits(folder.parent, folder.name) if name != "train"]
     if split is None and len(there) == 1:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from benchmarks.data_roots import FoundSet, coco_files
 from benchmarks.metrics import coco_ap
 from benchmarks.predictors.detector import DetectorPredictor
-from benchmarks.roots import FoundSet, coco_files
 from benchmarks.tasks.checks import check_detection
 from benchmarks.tasks.contract import Measured, Options, Task, name_of
 from benchmarks.tasks.detection import coco_scores, detect_all, detection_gallery, groups_of, nothing
-from cloc.data.formats.annotated import AnnotatedSet
-from cloc.data.formats.coco import read_coco
+from cloc.formats.annotated import AnnotatedSet
+from cloc.formats.coco import read_coco
 
 
 class Coco(Task):

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gallery import Chart, Gallery
+from benchmarks.data_roots import FoundSet
+from benchmarks.examples import Chart, Gallery
 from benchmarks.metrics.intervals import Resampled
 from benchmarks.predictors.contract import Predictor
-from benchmarks.roots import FoundSet
 from benchmarks.rows import Row
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.gallery import Gallery, Shown, boxes_of
+from benchmarks.examples import Gallery, Shown, boxes_of
 from benchmarks.metrics import coco_ap, lvis_ap
 from benchmarks.metrics.ap_resamples import ApTally, ap_tallies
 from benchmarks.metrics.constant_detections import NO_CHANCE, constant_detections
@@ -35,9 +35,9 @@ from benchmarks.tasks.coco_results import CocoResults, rounded, together
 from benchmarks.tasks.contract import Options, Score, with_limit
 from benchmarks.tasks.photos import limited, photo_batches
 from cloc.boxes import iou, xywh_to_xyxy
-from cloc.data.formats.annotated import AnnotatedImage, AnnotatedSet, Category
-from cloc.data.formats.numbers import four, whole
 from cloc.files import read_json
+from cloc.formats.annotated import AnnotatedImage, AnnotatedSet, Category
+from cloc.formats.numbers import four, whole
 from cloc.text import concept_name, concept_sentence
 
 Groups = Mapping[str, NDArray[np.bool_]]

@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
-from benchmarks.costs import detection_models as made
-from benchmarks.costs.detection_memory import memory_scores
+from benchmarks.data_roots import FoundSet
 from benchmarks.predictors.contract import Predictor
-from benchmarks.roots import FoundSet
+from benchmarks.speed import detection_models as made
+from benchmarks.speed.detection_memory import memory_scores
 from benchmarks.tasks.contract import COST, Measured, Options, Score, Task, expect
 
 REPEATS = 3
@@ -64,8 +64,8 @@ class DetectionSpeed(Task):
         """See `Task.run`."""
         repeats = options.limit or REPEATS
         # Heavy imports (the planner, the engine) wait until a part is asked for.
-        from benchmarks.costs.alignment import alignment_scores
-        from benchmarks.costs.detection_training import training_scores
+        from benchmarks.speed.alignment import alignment_scores
+        from benchmarks.speed.detection_training import training_scores
 
         works: dict[str, Callable[[str, int], list[Score]]] = {
             "inference": inference_scores,
@@ -79,7 +79,7 @@ class DetectionSpeed(Task):
 def inference_scores(split: str, repeats: int) -> list[Score]:
     """Seconds from the photo to its boxes, and of the names."""
     from benchmarks.predictors.detector import ClocDetector
-    from benchmarks.predictors.rivals import GroundedDetector, OwlDetector, name_chunks
+    from benchmarks.predictors.hf_detectors import GroundedDetector, OwlDetector, name_chunks
 
     names, photo = made.made_up_names(), made.made_up_photo()
     with tempfile.TemporaryDirectory(prefix="detection-speed-") as work:

@@ -17,13 +17,13 @@ from typing import Any
 
 from PIL import Image
 
+from benchmarks.data_roots import FoundSet
 from benchmarks.metrics.answers import relative_score
 from benchmarks.predictors.mllm import MllmPredictor
 from benchmarks.readers.lines import read_lines
-from benchmarks.roots import FoundSet
 from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of
 from benchmarks.tasks.photos import open_sized, opened
-from cloc.data.convert.sources import PhotoFolders
+from cloc.formats.sources import PhotoFolders
 
 PARTS = ("refer_caption", "refer_reason", "ground_conv")
 FIELDS = {"question_id": int, "image": str, "category": str, "text": str}

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.gallery import Gallery, Shown, boxes_of
+from benchmarks.data_roots import FoundSet
+from benchmarks.examples import Gallery, Shown, boxes_of
 from benchmarks.metrics.recall import single_hits
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
 from benchmarks.readers.fgovd import Choice, ChoiceSet, read_fgovd
-from benchmarks.roots import FoundSet
 from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened
 

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.gallery import Gallery, Shown, boxes_of
+from benchmarks.data_roots import FoundSet
+from benchmarks.examples import Gallery, Shown, boxes_of
 from benchmarks.metrics.grounding import constant_box, constant_ious, hits_at
 from benchmarks.metrics.tally import Tally
 from benchmarks.readers.flickr_entities import Entity, EntityImage, EntitySet, read_entities
-from benchmarks.roots import FoundSet
 from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened
 from benchmarks.tasks.phrase_boxes import (

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.data_roots import FoundSet
 from benchmarks.metrics import lvis_ap
 from benchmarks.predictors.contract import Predictor
 from benchmarks.predictors.detector import DetectorPredictor
 from benchmarks.report.precision import FREQUENCIES, by_frequency, precision_chart
-from benchmarks.roots import FoundSet
 from benchmarks.tasks.checks import check_detection
 from benchmarks.tasks.contract import Measured, Options, Score, Task, name_of
 from benchmarks.tasks.detection import detect_all, detection_gallery, groups_of, lvis_scores, nothing
 from benchmarks.tasks.region_recognition import check_recognition
 from benchmarks.tasks.regions import recognise, recognition_gallery, recognition_scores
-from cloc.data.formats.annotated import AnnotatedSet, Category
-from cloc.data.formats.lvis import read_lvis
+from cloc.formats.annotated import AnnotatedSet, Category
+from cloc.formats.lvis import read_lvis
 
 PROTOCOL = "regions/gt-box/no-template/underscores-as-blanks"
 

@@ -12,14 +12,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from benchmarks.data_roots import FoundSet
 from benchmarks.predictors.detector import DetectorPredictor
-from benchmarks.roots import FoundSet
 from benchmarks.rows import Row
 from benchmarks.tasks.checks import check_detection
 from benchmarks.tasks.coco import measure_coco
 from benchmarks.tasks.contract import Measured, Options, Task
-from cloc.data.formats.annotated import AnnotatedSet
-from cloc.data.formats.coco import read_coco
+from cloc.formats.annotated import AnnotatedSet
+from cloc.formats.coco import read_coco
 
 SETS = (
     "AerialMaritimeDrone", "Aquarium", "CottontailRabbits", "EgoHands", "NorthAmericaMushrooms", "Packages",

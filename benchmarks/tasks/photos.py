@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.shared_photos import open_together
-from cloc.data.formats.annotated import AnnotatedImage
+from cloc.formats.annotated import AnnotatedImage
 from cloc.images import ImageError, decode, is_strip
 
 T = TypeVar("T")

@@ -15,14 +15,14 @@ from typing import Any
 
 from PIL import Image
 
+from benchmarks.data_roots import FoundSet
 from benchmarks.metrics.answers import as_yes, blind_yes_figures, says_yes, told_undecided, yes_figures
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.mllm import MllmPredictor
 from benchmarks.readers.lines import read_lines
-from benchmarks.roots import FoundSet
 from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened
-from cloc.data.convert.sources import PhotoFolders
+from cloc.formats.sources import PhotoFolders
 
 KINDS = ("random", "popular", "adversarial")
 PROTOCOL = "yes-no/first-sentence-rule"

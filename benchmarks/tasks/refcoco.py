@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.data_roots import FoundSet
 from benchmarks.metrics.grounding import constant_box, constant_ious, hits_at
 from benchmarks.metrics.tally import Tally
-from benchmarks.roots import FoundSet
 from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of, with_limit
 from benchmarks.tasks.photos import why_none
 from benchmarks.tasks.phrase_boxes import (
@@ -35,7 +35,7 @@ from benchmarks.tasks.phrase_boxes import (
     told_failures,
 )
 from benchmarks.tasks.referring import Referred, refer
-from cloc.data.formats.refcoco import ReferringSet, read_refcoco, refcoco_name, refcoco_splits
+from cloc.formats.refcoco import ReferringSet, read_refcoco, refcoco_name, refcoco_splits
 from cloc.images import Placement
 
 CANDIDATES = "candidates/nearest-region"

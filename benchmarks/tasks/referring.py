@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.gallery import Gallery, Shown, boxes_of
+from benchmarks.examples import Gallery, Shown, boxes_of
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.photos import limited, photo_batches
 from benchmarks.tasks.phrase_boxes import AnyPredictor, PhraseBox, cannot_box, kind_of, phrase_boxes
 from cloc.boxes import area, iou, paired_iou
-from cloc.data.formats.annotated import AnnotatedImage
-from cloc.data.formats.refcoco import Expression, ReferringSet
+from cloc.formats.annotated import AnnotatedImage
+from cloc.formats.refcoco import Expression, ReferringSet
 
 RIGHT_IOU = 0.5
 

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.gallery import Gallery, Shown, boxes_of
+from benchmarks.data_roots import FoundSet
+from benchmarks.examples import Gallery, Shown, boxes_of
 from benchmarks.metrics.answers import TORN, names_it, told_torn
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
 from benchmarks.predictors.mllm import MllmPredictor
 from benchmarks.readers.reflvis import FORMS, Either, EitherSet, read_reflvis
-from benchmarks.roots import FoundSet
 from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened
 

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.data_roots import FoundSet, coco_files
 from benchmarks.metrics.accuracy import top1, top1_hits
 from benchmarks.metrics.intervals import interval
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
-from benchmarks.roots import FoundSet, coco_files
 from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of
 from benchmarks.tasks.regions import recognise, recognise_in_words, recognition_gallery, recognition_scores
-from cloc.data.formats.annotated import AnnotatedSet, Category
-from cloc.data.formats.coco import read_coco
+from cloc.formats.annotated import AnnotatedSet, Category
+from cloc.formats.coco import read_coco
 
 PROTOCOL, REGION_PROTOCOL = "gt-box/no-template", "gt-box/region-prompt/class-named-first"
 METRICS = ("top1", "class_mean")

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.data_roots import FoundSet, coco_files
 from benchmarks.metrics.recall import merged_chance, merged_hits, single_hits
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
@@ -30,12 +31,11 @@ from benchmarks.readers.region_texts import (
     read_grit_texts,
     read_region_shards,
 )
-from benchmarks.roots import FoundSet, coco_files
 from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of, with_limit
 from benchmarks.tasks.photos import limited, opened, why_none
-from cloc.data.formats.coco import read_coco
-from cloc.data.formats.grit import PHRASES
 from cloc.data.shards.card import CARD
+from cloc.formats.coco import read_coco
+from cloc.formats.grit import PHRASES
 
 KS = (1, 5, 10)
 DIRECTIONS = ("region-to-text", "text-to-region")

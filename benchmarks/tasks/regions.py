@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.gallery import Gallery, Shown, boxes_of
+from benchmarks.examples import Gallery, Shown, boxes_of
 from benchmarks.metrics.accuracy import blind, top1, top1_hits
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
 from benchmarks.predictors.mllm import MllmPredictor
 from benchmarks.tasks.contract import Options, Score, with_limit
 from benchmarks.tasks.photos import NO_EXAMPLE, limited, photo_batches, why_none
-from cloc.data.formats.annotated import AnnotatedImage, AnnotatedSet, Category
+from cloc.formats.annotated import AnnotatedImage, AnnotatedSet, Category
 from cloc.text import canonical, concept_name
 
 CROWD = "crowd"

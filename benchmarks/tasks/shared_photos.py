@@ -1,6 +1,6 @@
 """Photos that several processes look at together: each decodes only those that it will be asked about.
 
-The tape hands chunk c of a question to process c modulo their number (`benchmarks.predictors.taped`). So each process
+The tape hands chunk c of a question to process c modulo their number (see `cached_predictor`). So each process
 opens the photos of its chunks, all tell each other which could not be opened, and from then on all know which photos
 count. A photo that was left out moves later ones to another chunk: such a photo is opened where it is asked for.
 """

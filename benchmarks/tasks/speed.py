@@ -3,7 +3,7 @@
 `speed_rendering`: scenes a second. `speed_encoding`: 100 boxes beside the image alone, with the model given.
 `speed_regions`: the same with a ViT-B/16, and beside one encoding a box. `speed_step`: a training step beside the one
 without regions and beside open_clip's. `speed_loader`: our loader beside open_clip's. `speed_contrast`: the region
-contrast in tiles beside the whole matrix. `speed_conversion`: `cloc.data.convert coco` beside `tarfile`.
+contrast in tiles beside the whole matrix. `speed_conversion`: `cloc.convert coco` beside `tarfile`.
 `speed_conversion_memory`: its peak memory on an annotation file and on one of half its length.
 """
 
@@ -15,17 +15,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.costs.contrast import contrast_scores
-from benchmarks.costs.conversion import conversion_scores
-from benchmarks.costs.conversion_memory import memory_scores
-from benchmarks.costs.loader import loader_scores
-from benchmarks.costs.regions import region_scores
-from benchmarks.costs.step import step_scores
-from benchmarks.costs.timing import in_turn, ratio_of, seconds_of
+from benchmarks.data_roots import FoundSet
 from benchmarks.predictors.contract import Predictor
-from benchmarks.roots import FoundSet
+from benchmarks.speed.contrast import contrast_scores
+from benchmarks.speed.conversion import conversion_scores
+from benchmarks.speed.conversion_memory import memory_scores
+from benchmarks.speed.loader import loader_scores
+from benchmarks.speed.regions import region_scores
+from benchmarks.speed.step import step_scores
+from benchmarks.speed.timing import in_turn, ratio_of, seconds_of
 from benchmarks.tasks.contract import COST, Measured, Options, Score, Task, expect
-from cloc.data.scenes import WorldSpec, render_scene
+from cloc.scenes import WorldSpec, render_scene
 
 SCENE_SIZE = 224
 SCENES = 300

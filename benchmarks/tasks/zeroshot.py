@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.gallery import Gallery, Shown
+from benchmarks.data_roots import FoundSet
+from benchmarks.examples import Gallery, Shown
 from benchmarks.metrics.accuracy import blind
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Embeddings, Predictor
 from benchmarks.readers.classes import ClassImage, ClassSet, class_splits, read_classes
-from benchmarks.roots import FoundSet
 from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of, with_limit
 from benchmarks.tasks.photos import UNREADABLE, opened
 from cloc.images import decode

@@ -1,1 +1,1 @@
-"""Sealed room: shards, converters, rendered scenes, and the way from a shard to a batch."""
+"""The training loader: shards, the order of samples, prompts, concepts, and the way from a shard to a batch."""

@@ -22,7 +22,7 @@ from cloc.phrases.mentions import head_words, name_words, spelling
 from cloc.text import canonical, concept_name, concept_sentence
 
 RECIPE = (
-    "python -m cloc.data.dictionary --categories lvis_v1_train_cat_info.json Objects365_names_fix.csv --wordnet "
+    "python -m cloc.convert.dictionary --categories lvis_v1_train_cat_info.json Objects365_names_fix.csv --wordnet "
     "--concepts 14000 --out data/dictionary.json"
 )
 """The command that makes a dictionary like the paper's, which is not public: LVIS's and Objects365's names, WordNet's

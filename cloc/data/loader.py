@@ -81,7 +81,7 @@ def check_readable(sources: Sequence[Source]) -> None:
             told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
             raise ValueError(
                 f"{shards.shards[0].parent}: none of the {tried:,} samples looked at, of {total:,}, can be used "
-                f"({told or 'there are none'}); first: {first}; look at it with `python -m cloc.data.check`"
+                f"({told or 'there are none'}); first: {first}; look at it with `python -m cloc.check`"
             )
 
 

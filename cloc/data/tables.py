@@ -65,7 +65,7 @@ class TableSet:
             raise ValueError(
                 f"{place}: expected a column 'image' (encoded bytes, or a struct with bytes), caption or captions, and "
                 f"regions (box, phrase), got {', '.join(rows.column_names)}; rename them, or make shards: "
-                "img2dataset's Parquet with `python -m cloc.data.convert pairs`, others as its --help lists"
+                "img2dataset's Parquet with `python -m cloc.convert pairs`, others as its --help lists"
             )
         if isinstance(rows.features["image"], datasets.Image):
             rows = rows.cast_column("image", datasets.Image(decode=False))

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloc.boxes import FloatArray, as_boxes
-from cloc.data.formats.coco import read_coco
 from cloc.files import read_json_lines
+from cloc.formats.coco import read_coco
 
 _LINE = '{"image": "a.jpg", "boxes": [[x0, y0, x1, y1], ...]}'
 

@@ -27,7 +27,7 @@ from cloc.files import read_object
 from cloc.models.detection_processing import detection_image_processor
 from cloc.models.modeling import ClocModel
 from cloc.models.processing import ClocProcessor, image_processor
-from cloc.models.tower import PREFIX_TOKENS, image_side
+from cloc.towers.tower import PREFIX_TOKENS, image_side
 from cloc.version import __version__
 
 CARD = "export.json"

@@ -27,7 +27,7 @@ from cloc.export.open_clip import write_open_clip
 from cloc.export.timm import write_timm
 from cloc.model_folders import refuse_links
 from cloc.models.modeling import ClocModel
-from cloc.models.tower import encode, image_side
+from cloc.towers.tower import encode, image_side
 
 TOLERANCE = 1e-4
 """Largest difference between the export's outputs and those of the folder written, over their own largest value."""

@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from cloc.images import CLIP_MEAN, CLIP_STD
-from cloc.models.layouts import OPEN_CLIP_TEXT, OPEN_CLIP_VISION
 from cloc.models.modeling import ClocModel
-from cloc.models.sources import OPEN_CLIP_CONFIG
 from cloc.models.temperature import MAX_LOG_SCALE
 from cloc.text import clip_tokenizer
+from cloc.towers.layouts import OPEN_CLIP_TEXT, OPEN_CLIP_VISION
+from cloc.towers.sources import OPEN_CLIP_CONFIG
 
 ACTIVATIONS = {"gelu": False, "quick_gelu": True}
 """What open_clip's own towers know, and whether it is its `quick_gelu`."""

@@ -19,9 +19,9 @@ from cloc.models.detector.atss import AtssDetector, start_weights
 from cloc.models.detector.postprocess import select_detections
 from cloc.models.modeling import ClocModel
 from cloc.models.processing import ClocProcessor
-from cloc.models.tower import canvas_divisor, feature_maps, feature_spec
 from cloc.structures import DetectionOutputs, Outputs
 from cloc.text import tokenise
+from cloc.towers.tower import canvas_divisor, feature_maps, feature_spec
 
 TEXT_ROWS = 256
 """Concepts that go through the text tower at once when no gradient is wanted."""

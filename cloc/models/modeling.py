@@ -21,8 +21,8 @@ from cloc.models.prompter import BoxHead, ImageTokens, Prompter
 from cloc.models.prompts import check_kinds, gather_prompts
 from cloc.models.roi_align import ImageMap, RoiAlignPrompter
 from cloc.models.temperature import inverse_temperature
-from cloc.models.tower import check_tower, encode, patch_grid, tower_width
 from cloc.structures import Outputs
+from cloc.towers.tower import check_tower, encode, patch_grid, tower_width
 
 
 @dataclass

@@ -12,7 +12,7 @@ from transformers import BatchFeature, LlavaImageProcessor, ProcessorMixin
 from cloc.boxes import as_boxes
 from cloc.images import CLIP_MEAN, CLIP_STD, Placement, place, to_rgb
 from cloc.models.detection_processing import ClocDetectionImageProcessor
-from cloc.models.placing import place_prompts
+from cloc.models.prompt_inputs import place_prompts
 from cloc.structures import DetectionOutputs
 from cloc.text import tokenise
 

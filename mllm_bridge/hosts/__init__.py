@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from typing import Any
 
 from cloc.model_bounds import check_config
-from mllm_bridge.disk.packed import refuse_quantised
 from mllm_bridge.hosts.aya_vision import AYA_VISION
 from mllm_bridge.hosts.cohere2_vision import COHERE2_VISION
 from mllm_bridge.hosts.family import HostFamily, Refusing
@@ -25,6 +24,7 @@ from mllm_bridge.hosts.refused import way_on
 from mllm_bridge.hosts.smolvlm import SMOLVLM
 from mllm_bridge.hosts.video_llava import VIDEO_LLAVA
 from mllm_bridge.hosts.vipllava import VIPLLAVA
+from mllm_bridge.weights.packed import refuse_quantised
 
 FAMILIES: dict[str, HostFamily] = {
     family.model_type: family

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from transformers import CLIPVisionConfig, SiglipVisionConfig, SwinConfig
 
+from cloc.towers.probe import TowerFacts
 from mllm_bridge.hosts import FAMILIES, REFUSING
 from mllm_bridge.hosts.family import STOCK, WRAPPER, HostFamily
-from mllm_bridge.tower.probe import TowerFacts
 
 CONVERTED = "converted"
 STYLES = {"clip": CLIPVisionConfig, "siglip": SiglipVisionConfig, "swin": SwinConfig}

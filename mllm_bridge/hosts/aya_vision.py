@@ -13,11 +13,11 @@ from transformers import (
     ProcessorMixin,
 )
 
+from cloc.towers.probe import TowerFacts
 from mllm_bridge.hosts.family import STOCK, FeatureLayer, Settings
 from mllm_bridge.hosts.shuffle import ShuffleHost
 from mllm_bridge.hosts.strategies import strategy
 from mllm_bridge.hosts.tiny_parts import TinyParts
-from mllm_bridge.tower.probe import TowerFacts
 
 TOKENS = ("<image>", "<|START_OF_IMG|>", "<|END_OF_IMG|>", "<|IMG_PATCH|>", "TILE_GLOBAL", "TILE")
 

@@ -14,10 +14,10 @@ from transformers import (
     ProcessorMixin,
 )
 
+from cloc.towers.probe import TowerFacts
 from mllm_bridge.hosts.family import STOCK, WRAPPER, FeatureLayer, Settings
 from mllm_bridge.hosts.shuffle import ShuffleHost
 from mllm_bridge.hosts.tiny_parts import TinyParts
-from mllm_bridge.tower.probe import TowerFacts
 
 
 class Cohere2Vision(ShuffleHost):

@@ -13,9 +13,9 @@ from torch import nn
 from transformers import LlamaConfig, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 from transformers.image_processing_utils import BaseImageProcessor
 
+from cloc.towers.probe import TowerFacts
+from cloc.towers.timm_tower import TIMM
 from mllm_bridge.hosts.tiny_parts import TinyParts
-from mllm_bridge.tower.probe import TowerFacts
-from mllm_bridge.tower.timm_tower import TIMM
 
 FeatureLayer = int | list[int] | None
 """Index of the hidden state that a host reads, or several; None: the tower's `last_hidden_state`."""

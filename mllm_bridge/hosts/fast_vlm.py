@@ -12,11 +12,11 @@ from transformers import (
     ProcessorMixin,
 )
 
+from cloc.towers.probe import TowerFacts
+from cloc.towers.wrapper import WrappedTowerConfig
 from mllm_bridge.hosts.family import WRAPPER, FeatureLayer, Settings
 from mllm_bridge.hosts.strategies import StrategyHost, counting_processor
 from mllm_bridge.hosts.tiny_parts import TinyParts
-from mllm_bridge.tower.probe import TowerFacts
-from mllm_bridge.tower.wrapper import WrappedTowerConfig
 
 
 class FastVlm(StrategyHost):

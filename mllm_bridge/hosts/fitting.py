@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from cloc.towers.wrapper import WRAPPED, WrappedTower, WrappedTowerConfig
+from mllm_bridge.encoder import NOT_IN_A_HOST, Encoder
 from mllm_bridge.hosts.family import STOCK, WRAPPER, HostFamily
-from mllm_bridge.tower.encoders import NOT_IN_A_HOST, Encoder
-from mllm_bridge.tower.wrapper import WRAPPED, WrappedTower, WrappedTowerConfig
 
 KINDS = {
     "cls": "with a CLS token",

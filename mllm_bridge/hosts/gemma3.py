@@ -15,9 +15,9 @@ from transformers import (
     ProcessorMixin,
 )
 
+from cloc.towers.probe import TowerFacts
 from mllm_bridge.hosts.family import WRAPPER, FeatureLayer, HostFamily, Settings
 from mllm_bridge.hosts.tiny_parts import TinyParts
-from mllm_bridge.tower.probe import TowerFacts
 
 
 class Gemma3(HostFamily):

@@ -15,9 +15,9 @@ from transformers import (
     ProcessorMixin,
 )
 
+from cloc.towers.probe import TowerFacts
 from mllm_bridge.hosts.family import FeatureLayer, HostFamily, Settings
 from mllm_bridge.hosts.tiny_parts import TinyParts
-from mllm_bridge.tower.probe import TowerFacts
 
 WHY = (
     "its tower class is fixed, with the layout of DINOv2 (any other config would be read as its own vision class, and "

@@ -17,10 +17,10 @@ from transformers import (
     ProcessorMixin,
 )
 
+from cloc.towers.probe import TowerFacts
 from mllm_bridge.hosts.family import FeatureLayer, Settings
 from mllm_bridge.hosts.tiles import TileHost, tiny_grids
 from mllm_bridge.hosts.tiny_parts import TinyParts
-from mllm_bridge.tower.probe import TowerFacts
 
 
 class LlavaOnevision(TileHost):

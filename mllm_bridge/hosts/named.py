@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 from transformers import ProcessorMixin, SiglipVisionConfig
 
+from cloc.towers.probe import TowerFacts
 from mllm_bridge.hosts.family import FeatureLayer, HostFamily, Settings
-from mllm_bridge.tower.probe import TowerFacts
 
 WHY = (
     "its tower class is fixed and is SigLIP's (any other config would be read as SigLIP's without a word); pass a "

@@ -14,9 +14,9 @@ from transformers import (
     ProcessorMixin,
 )
 
+from cloc.towers.probe import TowerFacts
 from mllm_bridge.hosts.family import STOCK, FeatureLayer, HostFamily, Settings
 from mllm_bridge.hosts.tiny_parts import TinyParts
-from mllm_bridge.tower.probe import TowerFacts
 
 
 class PerceptionLM(HostFamily):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from cloc.towers.probe import TowerFacts
 from mllm_bridge.hosts.family import HostFamily
-from mllm_bridge.tower.probe import TowerFacts
 
 
 class ShuffleHost(HostFamily):

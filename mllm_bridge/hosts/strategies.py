@@ -7,9 +7,9 @@ from typing import Any
 from transformers import ProcessorMixin
 from transformers.image_processing_utils import BaseImageProcessor
 
+from cloc.towers.probe import TowerFacts
 from mllm_bridge.hosts.family import FeatureLayer, HostFamily, Settings
 from mllm_bridge.hosts.tiny_parts import TinyParts
-from mllm_bridge.tower.probe import TowerFacts
 
 
 def strategy(facts: TowerFacts) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from cloc.towers.probe import TowerFacts
 from mllm_bridge.hosts.family import FeatureLayer, HostFamily, Settings
 from mllm_bridge.hosts.strategies import strategy
-from mllm_bridge.tower.probe import TowerFacts
 
 
 def tiny_grids(size: int) -> list[list[int]]:

@@ -10,10 +10,10 @@ from tokenizers.models import BPE
 from tokenizers.processors import TemplateProcessing
 from transformers import CLIPImageProcessor, CLIPVisionConfig, PreTrainedTokenizerFast
 
-from mllm_bridge.disk.folders import appearing
 from mllm_bridge.hosts import DEFAULT
 from mllm_bridge.hosts.family import HostFamily
 from mllm_bridge.hosts.tiny_parts import TinyParts
+from mllm_bridge.weights.folders import appearing
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 CHAT_TEMPLATE = (

@@ -12,10 +12,10 @@ from transformers import (
     VipLlavaForConditionalGeneration,
 )
 
+from cloc.towers.probe import TowerFacts
 from mllm_bridge.hosts.family import WRAPPER, FeatureLayer, HostFamily, Settings
 from mllm_bridge.hosts.strategies import counting_processor
 from mllm_bridge.hosts.tiny_parts import TinyParts
-from mllm_bridge.tower.probe import TowerFacts
 
 
 class VipLlava(HostFamily):

@@ -17,10 +17,10 @@ from torch import nn
 from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
 
 from cloc.export.loading import weights_of
+from mllm_bridge.conversations.answers import render
+from mllm_bridge.conversations.reading import IMAGE, REGION, Turn
 from mllm_bridge.regions.module import RegionModule
 from mllm_bridge.regions.prompts import box_of, canvas_boxes
-from mllm_bridge.talk.answers import render
-from mllm_bridge.talk.conversations import IMAGE, REGION, Turn
 
 
 class RegionHooks:
@@ -130,9 +130,9 @@ class RegionHost(nn.Module):
         Raises:
             ValueError: there is no region module in it.
         """
-        from mllm_bridge.disk.folders import locate, read_json
         from mllm_bridge.hosts import family_of
         from mllm_bridge.hosts.loading import load_processor
+        from mllm_bridge.weights.folders import locate, read_json
 
         folder = locate(folder, "host")
         module = RegionModule.load(folder)

@@ -15,8 +15,9 @@ from transformers import AutoModel
 import cloc
 from cloc.export import read_card
 from cloc.export.loading import weights_of
+from cloc.files import write_json
 from cloc.model_bounds import check_sizes
-from mllm_bridge.disk.folders import read_json, write_json
+from mllm_bridge.weights.folders import read_json
 
 FOLDER, CONFIG, WEIGHTS = "regions", "config.json", "model.safetensors"
 

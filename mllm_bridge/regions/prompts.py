@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 from cloc.boxes import FloatArray, as_boxes
 from cloc.images import Placement
 from cloc.structures import Box, DataError
-from mllm_bridge.tower.probe import crops
+from cloc.towers.probe import crops
 
 POINT_WINDOW = 11
 """Side in pixels of the window around a point."""

@@ -14,12 +14,12 @@ from transformers.utils.logging import disable_progress_bar
 
 from cloc import command
 from cloc.files import read_object
-from mllm_bridge import tune
 from mllm_bridge.trial.guessing import box_of_another, name_in_picture
 from mllm_bridge.trial.host import make_host, texts_of, words_of
 from mllm_bridge.trial.plan import Arm, TrialPlan, load_plan
 from mllm_bridge.trial.questions import CONVERSATIONS, KINDS, Asker, held_out, score, training_file
 from mllm_bridge.trial.table import table
+from mllm_bridge.tune import command as tune
 
 
 def settings(plan: TrialPlan, arm: Arm, seed: int, host: Path, talks: Path) -> dict:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cloc.boxes import iou
-from mllm_bridge.talk.conversations import Conversation
+from mllm_bridge.conversations.reading import Conversation
 
 
 def name_in_picture(questions: Sequence[Conversation]) -> float:

@@ -15,12 +15,12 @@ from tokenizers.processors import TemplateProcessing
 from transformers import CLIPImageProcessor, CLIPVisionConfig, PreTrainedTokenizerFast
 
 from cloc.files import read_json
-from mllm_bridge.disk.folders import appearing
+from mllm_bridge.conversations.reading import IMAGE, REGION
 from mllm_bridge.hosts import DEFAULT
 from mllm_bridge.hosts.tiny_parts import TinyParts
-from mllm_bridge.swap import swap
-from mllm_bridge.talk.conversations import IMAGE, REGION
+from mllm_bridge.swap.command import swap
 from mllm_bridge.trial.plan import LanguagePlan
+from mllm_bridge.weights.folders import appearing
 
 WORD = r"\w+|[^\w\s]"
 START, END, PAD, UNKNOWN = "<s>", "</s>", "<pad>", "<unk>"
@@ -45,7 +45,7 @@ def texts_of(file: Path) -> list[str]:
     """
     if not file.is_file():
         raise ValueError(
-            f"trial: there is no {file}; render the world with `python -m cloc.data.scenes --out WORLD --train 64 "
+            f"trial: there is no {file}; render the world with `python -m cloc.scenes --out WORLD --train 64 "
             "--conversations 16000 --questions 2 --coordinates bins --bins 32`"
         )
     return [turn["value"] for entry in read_json(file, "conversations") for turn in entry["conversations"]]

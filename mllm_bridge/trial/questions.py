@@ -13,8 +13,8 @@ from tqdm import tqdm
 from cloc.boxes import iou
 from cloc.files import read_json
 from cloc.images import read_photo
-from mllm_bridge.assessing.asker import Asker
-from mllm_bridge.talk.conversations import IMAGE, REGION, Conversation, Turn, read_conversations
+from mllm_bridge.assess.asker import Asker
+from mllm_bridge.conversations.reading import IMAGE, REGION, Conversation, Turn, read_conversations
 
 CONVERSATIONS = "llava/conversations_regions.json"
 KINDS = ("referring", "grounding")

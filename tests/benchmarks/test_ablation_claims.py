@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.ablations.claims import AGREES, DISAGREES, UNCLEAR, UNMEASURED, parse_claim, spread, verdict
+from benchmarks.experiments.claims import AGREES, DISAGREES, UNCLEAR, UNMEASURED, parse_claim, spread, verdict
 
 
 def test_a_claim_is_taken_apart():

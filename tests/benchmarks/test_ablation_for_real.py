@@ -10,10 +10,11 @@ import torch
 import yaml
 
 from benchmarks import cli
-from benchmarks.ablations import command
-from benchmarks.ablations.processes import Launcher
-from cloc import metering, pretrain
-from cloc.data.scenes import __main__ as scenes
+from benchmarks.experiments import command
+from benchmarks.experiments.processes import Launcher
+from cloc import pretrain
+from cloc.scenes import __main__ as scenes
+from cloc.train import metric_logger
 
 RETRIEVAL = {"task": "region_retrieval", "split": "val", "metric": "recall@10"}
 PLAN = {
@@ -80,14 +81,14 @@ class Forked(Launcher):
             return scenes.main([*command[3:], "--workers", "1"])
         if command[1].endswith("run.py"):
             return cli.main(command[2:])
-        logged = metering.Meter.step
+        logged = metric_logger.Meter.step
 
         def step(meter, number, *figures):
             if number == self.killed_at:
                 os.kill(os.getpid(), signal.SIGKILL)
             logged(meter, number, *figures)
 
-        metering.Meter.step = step
+        metric_logger.Meter.step = step
         return pretrain.main(command[2:])
 
 

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.ablations import command
-from benchmarks.ablations.plan import PLANS, read_plan
-from benchmarks.ablations.processes import Launcher, Stopped, last_words
-from benchmarks.ablations.record import Record, pick
-from benchmarks.ablations.scaling import scaled
-from benchmarks.ablations.table import markdown
-from benchmarks.ablations.units import make_units, steps_with
+from benchmarks.experiments import command
+from benchmarks.experiments.plan import PLANS, read_plan
+from benchmarks.experiments.processes import Launcher, Stopped, last_words
+from benchmarks.experiments.record import Record, pick
+from benchmarks.experiments.scaling import scaled
+from benchmarks.experiments.table import markdown
+from benchmarks.experiments.units import make_units, steps_with
 from cloc.config import dump_config, load_config, parse_config
 from cloc.data.alternation import schedule
-from cloc.data.scenes import WorldSpec
+from cloc.scenes import WorldSpec
 
 METRIC = {"task": "t", "split": "val", "protocol": "p", "metric": "m"}
 

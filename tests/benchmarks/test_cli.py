@@ -100,7 +100,7 @@ def test_unknown_task_names_the_nearest(capsys, root):
 def test_no_data_says_where_it_was_looked_for_and_what_to_type(tmp_path, capsys):
     message = error_of(capsys, "refcoco", "lvis", "--data", tmp_path)
     assert f"no data for refcoco, lvis under {tmp_path}" in message
-    assert f"python -m cloc.data.scenes --out {tmp_path / 'scenes'}" in message
+    assert f"python -m cloc.scenes --out {tmp_path / 'scenes'}" in message
 
 
 def test_a_data_root_that_is_not_there(tmp_path, capsys, monkeypatch):

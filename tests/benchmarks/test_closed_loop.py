@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.ablations.units import make_units
-from benchmarks.closed_loop import command
-from benchmarks.closed_loop.loop import CLIP, LOOP, PSEUDO, TRUE, read_loop
-from benchmarks.closed_loop.page import value
-from benchmarks.closed_loop.pseudo_boxes import (
+from benchmarks.data_roots import SOURCE
+from benchmarks.experiments.closed_loop import command
+from benchmarks.experiments.closed_loop.loop import CLIP, LOOP, PSEUDO, TRUE, read_loop
+from benchmarks.experiments.closed_loop.page import value
+from benchmarks.experiments.closed_loop.pseudo_boxes import (
     BOXED,
     CAPTION_ONLY,
     Thing,
@@ -20,10 +20,10 @@ from benchmarks.closed_loop.pseudo_boxes import (
     right_boxes,
     spec_of,
 )
-from benchmarks.roots import SOURCE
-from cloc.data.scenes import WorldSpec, ensure_scenes, render_scene
+from benchmarks.experiments.units import make_units
 from cloc.data.shards import ShardSet
 from cloc.data.shards.write import write_shards
+from cloc.scenes import WorldSpec, ensure_scenes, render_scene
 from cloc.structures import Region
 
 

@@ -6,7 +6,7 @@ import pytest
 from benchmarks.comparison import compare, one_sided
 from benchmarks.provenance import Provenance
 from benchmarks.rows import Row
-from benchmarks.session import Session, Side
+from benchmarks.runner import Session, Side
 from benchmarks.table import comparison_table, single_table
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.lvis import Lvis

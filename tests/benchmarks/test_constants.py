@@ -20,10 +20,10 @@ from benchmarks.metrics.tally import Tally
 from benchmarks.readers.flickr_entities import Entity, EntityImage
 from benchmarks.report.tables import paired, single
 from benchmarks.rows import Row
+from benchmarks.runner import Result
 from benchmarks.scoring.command import Asked, score_files
 from benchmarks.scoring.detections import read_truth
 from benchmarks.scoring.summary import summary
-from benchmarks.session import Result
 from benchmarks.table import comparison_table, single_table
 from benchmarks.tasks.contract import Options, Score
 from benchmarks.tasks.fgovd import FgOvd

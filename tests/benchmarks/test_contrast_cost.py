@@ -5,9 +5,9 @@ import pickle
 
 import pytest
 
-from benchmarks.costs import child
-from benchmarks.costs import contrast as contrast_cost
-from benchmarks.costs.contrast import Cost, contrast_scores, measure
+from benchmarks.speed import child
+from benchmarks.speed import contrast as contrast_cost
+from benchmarks.speed.contrast import Cost, contrast_scores, measure
 
 
 def test_both_ways_see_the_same_regions_and_the_filter_has_work():

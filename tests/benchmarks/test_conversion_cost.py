@@ -6,10 +6,10 @@ import tarfile
 import pytest
 from PIL import Image
 
-from benchmarks.costs import conversion as conversion_cost
-from benchmarks.costs import conversion_memory
-from benchmarks.costs.conversion import convert, copy_members, write_instances, write_photos
-from benchmarks.costs.conversion_memory import Peak, memory_scores
+from benchmarks.speed import conversion as conversion_cost
+from benchmarks.speed import conversion_memory
+from benchmarks.speed.conversion import convert, copy_members, write_instances, write_photos
+from benchmarks.speed.conversion_memory import Peak, memory_scores
 
 
 @pytest.fixture

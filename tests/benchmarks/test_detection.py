@@ -10,12 +10,12 @@ import pytest
 
 from benchmarks.cli import main
 from benchmarks.comparison import compare
+from benchmarks.data_roots import roots
 from benchmarks.metrics.lvis_ap import PROTOCOLS
 from benchmarks.metrics.proposals import PROTOCOL as AGNOSTIC
 from benchmarks.predictors.detector import ClocDetector, Found, as_found
 from benchmarks.provenance import Provenance
-from benchmarks.roots import roots
-from benchmarks.session import Session, Side
+from benchmarks.runner import Session, Side
 from benchmarks.tasks.coco import Coco, CocoFit
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.lvis import Lvis

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.costs import detection_memory as cost
-from benchmarks.costs import detection_models as made
 from benchmarks.predictors.detector import ClocDetector
-from benchmarks.predictors.rivals import name_chunks
+from benchmarks.predictors.hf_detectors import name_chunks
+from benchmarks.speed import detection_memory as cost
+from benchmarks.speed import detection_models as made
 from benchmarks.tasks import detection_speed as speed
 from benchmarks.tasks.registry import TASKS, tasks_named
 

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from benchmarks.costs import alignment, child
-from benchmarks.costs import detection_training as training
-from benchmarks.costs.detection_training import PassSeconds
+from benchmarks.speed import alignment, child
+from benchmarks.speed import detection_training as training
+from benchmarks.speed.detection_training import PassSeconds
 
 SMALL = (
     *training.OVERRIDES,

@@ -20,9 +20,9 @@ from transformers import (
     SiglipImageProcessor,
 )
 
-from benchmarks import cli, measuring
+from benchmarks import cli, evaluate
 from benchmarks.cli import main
-from benchmarks.predictors.sides import load_side
+from benchmarks.predictors.loaded_models import load_side
 from benchmarks.scoring.origin import held, out_folder
 from cloc.text import load_tokenizer
 
@@ -105,7 +105,7 @@ def test_ctrl_c_ends_with_one_line_that_goes_on(root, exports, tmp_path, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(measuring.Session, "run", interrupted)
+        patched.setattr(evaluate.Session, "run", interrupted)
         assert main([*given, "--out", str(tmp_path / "out")]) == 130
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line == f"stopped by Ctrl-C; add --resume {tmp_path / 'out'} to the same command to go on"
@@ -120,7 +120,7 @@ def test_a_full_disk_is_one_line(root, exports, tmp_path, monkeypatch, capsys):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(measuring, "write_rows", full)
+    monkeypatch.setattr(evaluate, "write_rows", full)
     given = ["region_recognition", "--data", str(root), "--model", str(exports["cloc"]), "--device", "cpu"]
     assert main([*given, "--out", str(tmp_path / "out"), "--limit", "2"]) == 2
     assert "the disk is full" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from benchmarks.predictors.kosmos import GROUNDED, Cells
-from benchmarks.predictors.sides import load_side
+from benchmarks.predictors.loaded_models import load_side
 from benchmarks.tasks.phrase_boxes import phrase_boxes
 
 WORDS = ("▁a", "▁the", "▁dog", "▁red", "▁ring", "▁Question", ":", "▁Answer", "▁", "?", "▁Is", "▁it")

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.costs import labelling_kills, labelling_runners
-from benchmarks.costs.family import Family
-from benchmarks.costs.labelling_job import Job, load_together
-from benchmarks.costs.labelling_runners import Took, verdict
+from benchmarks.speed import labelling_kills, labelling_runners
+from benchmarks.speed.family import Family
+from benchmarks.speed.labelling_job import Job, load_together
+from benchmarks.speed.labelling_runners import Took, verdict
 from cloc.data.shards import ShardSet
 
 # uses 0.2 seconds of processor time, says who it is, and stays until it may go
@@ -82,19 +82,19 @@ def test_a_job_begins_with_its_last_worker(tmp_path):
 
 
 def test_workers_wait_for_the_others_and_not_for_ever(tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmarks.costs.labelling_job.PATIENCE", 0.1)
-    monkeypatch.setattr("benchmarks.costs.labelling_job.Labeller.load", lambda settings, device: SimpleNamespace())
+    monkeypatch.setattr("benchmarks.speed.labelling_job.PATIENCE", 0.1)
+    monkeypatch.setattr("benchmarks.speed.labelling_job.Labeller.load", lambda settings, device: SimpleNamespace())
     assert load_together(None, tmp_path, 1, False, "cpu") == SimpleNamespace()
     with pytest.raises(RuntimeError, match="expected 2 workers within"):
         load_together(None, tmp_path, 2, False, "cpu")
 
 
 def test_the_job_labels_the_rendered_photos(tmp_path, monkeypatch):
-    from benchmarks.costs.labelling_job import write_detector, write_source
+    from benchmarks.speed.labelling_job import write_detector, write_source
 
-    monkeypatch.setattr("benchmarks.costs.labelling_job.DIFFERENT", 2)
-    monkeypatch.setattr("benchmarks.costs.labelling_job.WIDTH", 64)
-    monkeypatch.setattr("benchmarks.costs.labelling_job.LAYERS", 1)
+    monkeypatch.setattr("benchmarks.speed.labelling_job.DIFFERENT", 2)
+    monkeypatch.setattr("benchmarks.speed.labelling_job.WIDTH", 64)
+    monkeypatch.setattr("benchmarks.speed.labelling_job.LAYERS", 1)
     source, detector = write_source(tmp_path / "in", 3, 2), write_detector(tmp_path / "detector")
     one = Job(source, detector, tmp_path / "out", tmp_path / "signs", "processes", 1)
     one.run()

@@ -9,10 +9,10 @@ import pytest
 import webdataset
 import yaml
 
+from benchmarks.external import answers, clip_scores, environment
+from benchmarks.external.rendered import SPLIT, TEMPLATES, world, write_captions, write_classes
+from benchmarks.external.side_by_side import compared, tell, their_versions, theirs
 from benchmarks.metrics.answers import says_yes
-from benchmarks.neighbours import answers, clip_scores, environment
-from benchmarks.neighbours.rendered import SPLIT, TEMPLATES, world, write_captions, write_classes
-from benchmarks.neighbours.side_by_side import compared, tell, their_versions, theirs
 from benchmarks.readers.classes import read_classes
 from benchmarks.readers.lines import read_lines
 from benchmarks.tasks.pope import FIELDS

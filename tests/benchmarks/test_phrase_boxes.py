@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPVisionConfig
 
+from benchmarks.data_roots import roots
 from benchmarks.predictors.detector import DEFINED, ClocDetector, Found, ground_alone
+from benchmarks.predictors.loaded_models import load_side
 from benchmarks.predictors.mllm import CONVENTIONS
-from benchmarks.predictors.sides import load_side
 from benchmarks.provenance import Provenance
-from benchmarks.roots import roots
-from benchmarks.session import Session, Side
+from benchmarks.runner import Session, Side
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.phrase_boxes import PhraseBox, box_protocol, phrase_boxes, told_failures
 from benchmarks.tasks.refcoco import RefCoco

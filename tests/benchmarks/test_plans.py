@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.ablations.plan import PLANS, read_plan
-from benchmarks.ablations.record import pick
+from benchmarks.data_roots import roots
+from benchmarks.experiments.plan import PLANS, read_plan
+from benchmarks.experiments.record import pick
 from benchmarks.predictors.detector import Found
 from benchmarks.provenance import Provenance
-from benchmarks.roots import roots
-from benchmarks.session import Session, Side
+from benchmarks.runner import Session, Side
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.registry import tasks_named
 

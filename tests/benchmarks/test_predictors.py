@@ -13,12 +13,12 @@ from transformers import BatchFeature, CLIPConfig, Kosmos2Config, LlavaConfig, O
 
 from benchmarks.predictors.crop import cut_out
 from benchmarks.predictors.detector import ClocDetector
-from benchmarks.predictors.foreign import ForeignCrop
+from benchmarks.predictors.hf_detectors import OwlDetector
+from benchmarks.predictors.hf_encoders import ForeignCrop
 from benchmarks.predictors.kosmos import Kosmos
 from benchmarks.predictors.loading import label_of, load_model
 from benchmarks.predictors.mllm import TransformersMllm
-from benchmarks.predictors.readings import readings_of
-from benchmarks.predictors.rivals import OwlDetector
+from benchmarks.predictors.readouts import readings_of
 from cloc import ClocConfig
 from cloc.export.reference import reference_of
 

@@ -8,9 +8,9 @@ from benchmarks.readers.fgovd import read_fgovd
 from benchmarks.readers.karpathy import read_karpathy
 from benchmarks.readers.reflvis import read_reflvis
 from benchmarks.tasks import ferret_bench, pope
-from cloc.data.formats.coco import read_coco
-from cloc.data.formats.lvis import read_lvis
-from cloc.data.formats.refcoco import read_refcoco
+from cloc.formats.coco import read_coco
+from cloc.formats.lvis import read_lvis
+from cloc.formats.refcoco import read_refcoco
 
 
 def lines(path, *entries):

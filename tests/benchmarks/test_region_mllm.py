@@ -8,19 +8,19 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from benchmarks.predictors.cached_predictor import read_record, write_record
+from benchmarks.predictors.loaded_models import load_side
 from benchmarks.predictors.mllm import CONVENTIONS, TransformersMllm
 from benchmarks.predictors.region_mllm import RegionMllm
-from benchmarks.predictors.sides import load_side
-from benchmarks.predictors.taped import read_record, write_record
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.region_recognition import NO_REGIONS, RegionRecognition
 from benchmarks.tasks.regions import class_finder
-from cloc import build
+from cloc import factory
 from cloc.config import parse_config
 from cloc.export import write_export
 from mllm_bridge.hosts.tiny import make_tiny
 from mllm_bridge.regions import RegionHost, add_region_token, region_module
-from mllm_bridge.swap import swap
+from mllm_bridge.swap.command import swap
 
 QUIET = Options(progress=False, photos_at_once=5)
 
@@ -101,8 +101,8 @@ def tuned(tmp_path_factory):
     text = {"width": 16, "layers": 1, "heads": 2, "context": 16}
     raw = {"run": {"name": "tiny", "device": "cpu"}, "data": [{"path": "none"}], "train": {"steps": 1}}
     config = parse_config({**raw, "model": {"embed_dim": 16, "vision": vision, "text": text}})
-    tokenizer = build.make_tokenizer(config)
-    model, _ = build.make_model(config, tokenizer)
+    tokenizer = factory.make_tokenizer(config)
+    model, _ = factory.make_model(config, tokenizer)
     state = {name: value.detach().clone() for name, value in model.state_dict().items()}
     facts = {"objective": "cloc", "steps": 0, "samples": 0, "seed": 0, "licence": "unknown"}
     (work / "run").mkdir()

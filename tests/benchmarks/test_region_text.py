@@ -8,16 +8,16 @@ import shutil
 import numpy as np
 import pytest
 
+from benchmarks.data_roots import roots
 from benchmarks.metrics.intervals import interval
 from benchmarks.predictors.detector import Found
 from benchmarks.predictors.mllm import CONVENTIONS
 from benchmarks.provenance import Provenance
 from benchmarks.readers.flickr_entities import read_entities
 from benchmarks.readers.reflvis import read_reflvis
-from benchmarks.roots import roots
 from benchmarks.rows import Row
+from benchmarks.runner import Session, Side
 from benchmarks.scoring.synonyms import spoken
-from benchmarks.session import Session, Side
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.fgovd import FgOvd
 from benchmarks.tasks.flickr30k_grounding import Flickr30kGrounding

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.cli import main
-from benchmarks.gallery import Chart, Curve, Gallery, Shown
+from benchmarks.examples import Chart, Curve, Gallery, Shown
 from benchmarks.report import charts
 from benchmarks.report.choice import A_ALONE, B_ALONE, BOTH_RIGHT, BOTH_WRONG, RIGHT, WRONG, choose
 from benchmarks.report.drawing import ANSWER, SIDE, TRUTH, drawn

@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from benchmarks.cli import main
-from benchmarks.predictors.rivals import (
+from benchmarks.predictors.hf_detectors import (
     GroundedDetector,
     OwlDetector,
     best_pairs,

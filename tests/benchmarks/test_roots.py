@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import roots
+from benchmarks import data_roots
 from benchmarks.provenance import provenance
 
 
@@ -11,29 +11,29 @@ def test_near_prefers_the_current_folder_and_falls_back_to_the_repository(tmp_pa
     (repository / "runs").mkdir(parents=True)
     (repository / "pyproject.toml").write_text("")
     here.mkdir()
-    monkeypatch.setattr(roots, "SOURCE", repository)
+    monkeypatch.setattr(data_roots, "SOURCE", repository)
     monkeypatch.chdir(here)
-    assert roots.near("runs") == repository / "runs"
-    assert roots.near("data") == Path("data")  # neither has one: it would be made here
+    assert data_roots.near("runs") == repository / "runs"
+    assert data_roots.near("data") == Path("data")  # neither has one: it would be made here
     (here / "runs").mkdir()
-    assert roots.near("runs") == Path("runs")
+    assert data_roots.near("runs") == Path("runs")
 
 
 def test_an_installed_copy_does_not_look_beside_itself(tmp_path, monkeypatch):
     (tmp_path / "site" / "runs").mkdir(parents=True)  # no pyproject.toml: not a repository
-    monkeypatch.setattr(roots, "SOURCE", tmp_path / "site")
+    monkeypatch.setattr(data_roots, "SOURCE", tmp_path / "site")
     monkeypatch.chdir(tmp_path)
-    assert roots.near("runs") == Path("runs")
+    assert data_roots.near("runs") == Path("runs")
 
 
 def test_the_data_option_goes_before_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("CLOC_DATA", str(tmp_path))
     (tmp_path / "other").mkdir()
-    assert roots.data_root(None) == tmp_path
-    assert roots.data_root(str(tmp_path / "other")) == tmp_path / "other"
+    assert data_roots.data_root(None) == tmp_path
+    assert data_roots.data_root(str(tmp_path / "other")) == tmp_path / "other"
     with pytest.raises(ValueError, match="--data: expected a folder"):
-        roots.data_root(str(tmp_path / "none"))
-    assert roots.roots(tmp_path) == (tmp_path, tmp_path / "scenes")
+        data_roots.data_root(str(tmp_path / "none"))
+    assert data_roots.roots(tmp_path) == (tmp_path, tmp_path / "scenes")
 
 
 def test_provenance_names_what_changes_numbers():

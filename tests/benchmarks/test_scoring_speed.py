@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from benchmarks.costs import scoring as scoring_speed
-from benchmarks.costs.child import measured
+from benchmarks.speed import scoring as scoring_speed
+from benchmarks.speed.child import measured
 
 
 def test_a_small_set_is_scored_by_the_command_and_by_arrays(capsys):

@@ -12,11 +12,11 @@ from PIL import Image
 
 from benchmarks import processes
 from benchmarks.cli import main
+from benchmarks.data_roots import roots
+from benchmarks.predictors.cached_predictor import Taped, read_record, write_record
 from benchmarks.predictors.detector import Found
-from benchmarks.predictors.taped import Taped, read_record, write_record
 from benchmarks.provenance import Provenance
-from benchmarks.roots import roots
-from benchmarks.session import PROGRESS, Session, Side
+from benchmarks.runner import PROGRESS, Session, Side
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.region_recognition import RegionRecognition
 from benchmarks.tasks.shared_photos import open_together
@@ -157,14 +157,14 @@ def test_a_run_goes_on_only_with_the_same_request(root, exports, tmp_path, capsy
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("benchmarks.measuring.tell", die)
+        patched.setattr("benchmarks.evaluate.tell", die)
         assert main([*asked, "--out", str(tmp_path / "killed")]) == 130
     killed = str(tmp_path / "killed")
     assert list((tmp_path / "killed" / PROGRESS).glob("*/*.npz"))
     assert main([*asked, "--limit", "3", "--resume", killed]) == 2
     assert "asked for something else: limit was None, is 3" in capsys.readouterr().err
     with monkeypatch.context() as patched:
-        patched.setattr("benchmarks.predictors.taped.Taped._answer", die)
+        patched.setattr("benchmarks.predictors.cached_predictor.Taped._answer", die)
         assert main([*asked, "--resume", killed]) == 0  # everything was answered already
     assert rows_of(tmp_path / "killed") == rows_of(tmp_path / "whole")
     assert main([*asked, "--resume", killed]) == 2

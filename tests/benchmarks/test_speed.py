@@ -3,11 +3,11 @@
 import pytest
 
 from benchmarks.cli import main
-from benchmarks.costs import loader as loader_cost
-from benchmarks.costs import regions as region_cost
-from benchmarks.costs import step as step_cost
-from benchmarks.costs.timing import in_turn, ratio_of
 from benchmarks.rows import read_rows
+from benchmarks.speed import loader as loader_cost
+from benchmarks.speed import regions as region_cost
+from benchmarks.speed import step as step_cost
+from benchmarks.speed.timing import in_turn, ratio_of
 from benchmarks.tasks import speed
 from benchmarks.tasks.registry import tasks_named
 
@@ -44,8 +44,8 @@ def test_the_step_stands_beside_both_others(monkeypatch):
 
 
 def test_the_steps_are_what_the_table_asks_for(monkeypatch):
-    from cloc.planning.shapes import Shapes
-    from cloc.planning.trial import Trial
+    from cloc.plan.shapes import Shapes
+    from cloc.plan.timed_step import Trial
 
     monkeypatch.setattr(step_cost, "OVERRIDES", TINY)
     config = step_cost.recipe("cloc", "cpu")

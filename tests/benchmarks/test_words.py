@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.data_roots import MARK
 from benchmarks.metrics.answers import names_it, relative_score, says_yes, without_negations, yes_figures
 from benchmarks.predictors.mllm import CONVENTIONS, MAX_NEW_TOKENS, TransformersMllm, places_of
-from benchmarks.roots import MARK
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.ferret_bench import NO_JUDGE, FerretBench
 from benchmarks.tasks.pope import Pope
-from cloc.data.scenes import build
-from cloc.places import Places
+from cloc.box_text import Places
+from cloc.scenes import build
 from mllm_bridge.hosts.tiny import make_tiny
 
 QUIET = Options(progress=False, photos_at_once=3)

@@ -8,11 +8,11 @@ import pytest
 import torch
 import yaml
 
-from cloc import build, pretrain
+from cloc import factory, pretrain
 from cloc.data.loader import Source, StepBatches
 from cloc.data.tables import open_samples
-from cloc.stepper import TorchStepper
-from cloc.stepper.cached import join, joined
+from cloc.train.grad_cache import join, joined
+from cloc.train.stepper import TorchStepper
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-12}
 
@@ -58,8 +58,8 @@ def _empty(batch):
 
 
 def made(config, model):
-    stepper = build.make_stepper(config, model, None)
-    return stepper, build.make_losses(config, stepper)
+    stepper = factory.make_stepper(config, model, None)
+    return stepper, factory.make_losses(config, stepper)
 
 
 def gradients(model):
@@ -183,11 +183,11 @@ def test_cached_wants_an_objective_with_one_batch_a_step(spine_raw):
 def test_zero_3_is_refused(spine_config, spine_model):
     config = spine_config(train__accumulation=2, train__accumulation_mode="cached")
     with pytest.raises(ValueError, match=r"train\.accumulation_mode cached: not under ZeRO 3; use ZeRO 0 to 2"):
-        build.make_stepper(config, spine_model(), {"zero_optimization": {"stage": 3}})
+        factory.make_stepper(config, spine_model(), {"zero_optimization": {"stage": 3}})
 
 
 def test_the_wrapped_stepper_is_told_the_number_of_passes(spine_config, spine_model):
     config = spine_config(train__accumulation=3, train__accumulation_mode="cached")
-    stepper = build.make_stepper(config, spine_model(), None)
+    stepper = factory.make_stepper(config, spine_model(), None)
     assert isinstance(stepper.inner, TorchStepper)
     assert stepper.inner.accumulation == stepper.accumulation == 3

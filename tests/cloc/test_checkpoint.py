@@ -9,9 +9,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from cloc import checkpoint, engine
-from cloc.optim import make_adamw, parameter_groups
-from cloc.stepper import TorchStepper
+from cloc.train import checkpoint, engine
+from cloc.train.optim import make_adamw, parameter_groups
+from cloc.train.stepper import TorchStepper
 
 
 def make(seed=0):

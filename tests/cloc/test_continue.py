@@ -9,14 +9,14 @@ import torch
 import yaml
 from transformers import AutoModel, CLIPTextConfig, CLIPVisionConfig, SiglipVisionConfig, SwinConfig
 
-from cloc import build, pretrain
-from cloc.build.teacher import make_teacher
+from cloc import factory, pretrain
 from cloc.data.loader import Source, StepBatches
 from cloc.data.tables import open_samples
+from cloc.factory.teacher import make_teacher
 from cloc.losses.distillation import distillation
 from cloc.losses.objectives import total
-from cloc.optim import group_rate, layer_scales, parameter_groups
-from cloc.stepper.cached import join
+from cloc.train.grad_cache import join
+from cloc.train.optim import group_rate, layer_scales, parameter_groups
 
 ALL = ["box", "point", "mask"]
 SIZES = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
@@ -24,7 +24,7 @@ SIZES = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
 
 def batch_of(config, size=4, step=0):
     sources = [Source(open_samples(config.data[0].path, "regions"), size)]
-    return build.make_batches(config, sources, build.make_tokenizer(config), step).batch(step)
+    return factory.make_batches(config, sources, factory.make_tokenizer(config), step).batch(step)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_timm_tower_has_layers_too():
 def test_layer_decay_reaches_the_optimiser(spine_config, spine_model):
     config = spine_config(optim__layer_decay=0.5, optim__text_lr_scale=0.1, optim__prompter_lr_scale=3)
     model = spine_model()
-    stepper = build.make_stepper(config, model, None)
+    stepper = factory.make_stepper(config, model, None)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     found = {names[id(p)]: group["lr_scale"] for group in stepper.optimizer.param_groups for p in group["params"]}
     assert found["vision.tower.encoder.layers.1.mlp.fc1.weight"] == 0.5
@@ -96,8 +96,8 @@ def test_a_group_rests_then_rises_then_goes_as_the_others():
 def test_in_the_warm_up_the_prompter_moves_alone(spine_config, spine_model):
     config = spine_config(train__prompter_warmup_steps=2, optim__warmup_steps=0)
     model = spine_model()
-    stepper = build.make_stepper(config, model, None)
-    losses = build.make_losses(config, stepper)
+    stepper = factory.make_stepper(config, model, None)
+    losses = factory.make_losses(config, stepper)
     for step, some in ((0, False), (1, False), (2, True)):
         before = {name: value.detach().clone() for name, value in model.named_parameters()}
         stepper.backward(losses(batch_of(config, step=step), step)[1])
@@ -127,10 +127,10 @@ def continued(spine_config, spine_export):
 
 
 def taught(config, batch):
-    model = build.make_model(config, build.make_tokenizer(config))[0]
+    model = factory.make_model(config, factory.make_tokenizer(config))[0]
     teacher = make_teacher(config, model)
-    stepper = build.make_stepper(config, model, None)
-    report, share = build.make_losses(config, stepper, teacher)(batch, 0)
+    stepper = factory.make_stepper(config, model, None)
+    report, share = factory.make_losses(config, stepper, teacher)(batch, 0)
     stepper.backward(share)
     return model, teacher, report, share.detach()
 
@@ -142,8 +142,8 @@ def test_the_teacher_stays_and_the_student_is_drawn_back(continued):
     weights = {name: value.clone() for name, value in teacher.tower.state_dict().items()}
     with torch.no_grad():
         model.vision.visual_projection.weight.normal_()
-    stepper = build.make_stepper(config, model, None)
-    report, share = build.make_losses(config, stepper, teacher)(batch_of(config), 0)
+    stepper = factory.make_stepper(config, model, None)
+    report, share = factory.make_losses(config, stepper, teacher)(batch_of(config), 0)
     plain = {n: v for n, v in report.terms.items() if n != "distillation"}
     assert float(report.terms["distillation"].detach()) > 0.1
     rest = total(replace(report, terms=plain), dict.fromkeys(plain, 1.0))
@@ -159,7 +159,7 @@ def test_cached_micro_batches_have_the_same_term(continued):
     whole = batch_of(continued(), 6)
     cached = continued(train__accumulation=2, train__accumulation_mode="cached")
     sources = [Source(open_samples(cached.data[0].path, "regions"), 3)]
-    parts = [StepBatches(sources, build.make_tokenizer(cached), 32, 3, 0, 0, 1, 0, 9).batch(step) for step in (0, 1)]
+    parts = [StepBatches(sources, factory.make_tokenizer(cached), 32, 3, 0, 0, 1, 0, 9).batch(step) for step in (0, 1)]
     assert sorted(parts[0].keys + parts[1].keys) == sorted(whole.keys)
     one, _, report, share = taught(continued(), whole)
     two, _, again, other = taught(cached, join(parts))
@@ -179,7 +179,7 @@ def test_a_run_with_all_three_exports_no_teacher(continued, spine_ranks, tmp_pat
     assert kept[:3] == pytest.approx([0, 0, 0], abs=1e-6)  # the towers first move in step 2, and are read in step 3
     assert kept[3] > 1e-6
     names = set(AutoModel.from_pretrained(tmp_path / "new/tiny/export").state_dict())
-    assert names == set(build.make_model(config, build.make_tokenizer(config))[0].state_dict())
+    assert names == set(factory.make_model(config, factory.make_tokenizer(config))[0].state_dict())
 
 
 @pytest.mark.parametrize(
@@ -205,14 +205,14 @@ def test_a_step_with_every_kind_of_prompt_reaches_every_parameter(cached, spine_
     more = {"train__accumulation": 2, "train__accumulation_mode": "cached"} if cached else {}
     config = spine_config(model__prompter__prompts=ALL, **more)
     model = spine_model(model__prompter__prompts=ALL)
-    stepper = build.make_stepper(config, model, None)
+    stepper = factory.make_stepper(config, model, None)
     batch = batch_of(config, 8)
     kinds = batch.prompt_kinds[batch.boxes_mask]
     assert set(kinds.tolist()) == {0, 1}  # the rendered world has no masks, which are counted
     assert batch.skipped["no_mask"] == len(kinds)
     batch.prompt_kinds[0, 0] = 2
     batch.prompt_cover[0, 0, 1:3, 1:3] = 1.0
-    _, share = build.make_losses(config, stepper)(join([batch, batch]) if cached else batch, 0)
+    _, share = factory.make_losses(config, stepper)(join([batch, batch]) if cached else batch, 0)
     stepper.backward(share)
     assert all(p.grad is not None for p in model.parameters())
     assert all(model.get_parameter(f"vision.prompter.{n}").grad.any() for n in ("point_type", "mask_type"))

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from cloc import pretrain
-from cloc.stepper import read_deepspeed
+from cloc.train.stepper import read_deepspeed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STEPS = 20

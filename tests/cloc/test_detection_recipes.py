@@ -11,13 +11,14 @@ import torch
 from transformers import AutoModel, AutoProcessor
 
 import cloc
-from cloc import build, engine, pretrain
-from cloc.build import concepts
+from cloc import factory, pretrain
 from cloc.config import load_config
 from cloc.data.concepts import RECIPE, ConceptDictionary
 from cloc.data.loader import Source
-from cloc.data.scenes import WorldSpec, ensure_scenes
+from cloc.factory import concepts
+from cloc.scenes import WorldSpec, ensure_scenes
 from cloc.text import concept_sentence
+from cloc.train import engine
 
 SIZES = {
     "detclipv2_swin_t": 27.5,
@@ -38,12 +39,12 @@ FRESH = ["model.vision.source=null", "model.text.source=null"]
 def test_a_recipe_has_the_tower_of_its_name(name):
     config = load_config(f"configs/{name}.yaml", FRESH)
     with torch.device("meta"):
-        model = build.make_model(config, build.make_tokenizer(config))[0]
+        model = factory.make_model(config, factory.make_tokenizer(config))[0]
     assert sum(p.numel() for p in model.vision.tower.parameters()) / 1e6 == pytest.approx(SIZES[name], rel=0.005)
     assert model.has_prompter == name.startswith("joint")
     assert model.config.detector_config.strides == [8, 16, 32, 64, 128]
     assert model.config.detector_config.definitions == config.model.detector.definitions
-    assert build.export_detection_size(config) == (800, 1333)
+    assert factory.export_detection_size(config) == (800, 1333)
 
 
 def test_the_papers_table():
@@ -95,9 +96,9 @@ def test_a_run_sees_as_many_samples_as_its_kinds_have_in_their_own_batches():
     config = load_config("configs/detclipv2_swin_t.yaml")
     held = {"detection": 660_000, "grounding": 770_000, "pairs": 13_000_000}  # Table 1
     sources = [Source(SimpleNamespace(num_samples=held[one.kind]), one.batch_size) for one in config.data]
-    assert build.num_samples(config, sources) == pytest.approx(12 * sum(held.values()), rel=0.01)  # 12 epochs
+    assert factory.num_samples(config, sources) == pytest.approx(12 * sum(held.values()), rel=0.01)  # 12 epochs
     twice = load_config("configs/detclipv2_swin_t.yaml", ["train.accumulation=2"])
-    assert build.num_samples(twice, sources) == 2 * build.num_samples(config, sources)
+    assert factory.num_samples(twice, sources) == 2 * factory.num_samples(config, sources)
 
 
 def test_every_switch_of_the_config_reaches_the_losses():
@@ -242,9 +243,9 @@ def test_definitions_that_training_would_not_see_are_refused_with_the_command(wo
     assert start(*recipe, f"data.0.path={bare(world, tmp_path)}") == 2
     told = capsys.readouterr().err
     assert "definitions true: none of the" in told
-    assert "python -m cloc.data.dictionary" in told
+    assert "python -m cloc.convert.dictionary" in told
     assert start(*recipe, "data.0.dictionary=nowhere.json") == 2
-    assert "nowhere.json: found no file; make one with `python -m cloc.data.dictionary" in capsys.readouterr().err
+    assert "nowhere.json: found no file; make one with `python -m cloc.convert.dictionary" in capsys.readouterr().err
     (tmp_path / "other.json").write_text('[{"name": "unicorn", "definition": "a horse with a horn"}]')
     assert start(*recipe, f"data.0.path={tmp_path / 'bare'}", f"data.0.dictionary={tmp_path / 'other.json'}") == 2
     assert "meets a definition (first:" in capsys.readouterr().err

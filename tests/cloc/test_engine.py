@@ -13,9 +13,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from cloc import checkpoint, metering, pretrain
+from cloc import pretrain
 from cloc.data.shards import write_shards
 from cloc.export import newest_export, read_card
+from cloc.train import checkpoint, metric_logger
 
 CARD = {"name": "made", "kind": "regions", "licence": "none", "made": {}}
 MEASURED = {"samples_per_second", "samples_per_second_per_process", "resident_mib", "device_peak_mib"}
@@ -164,7 +165,7 @@ def test_what_a_stopped_run_tells_to_paste_works_and_it_can_be_made_longer(
     def start(command, stop=False):
         with monkeypatch.context() as patch:
             if stop:
-                patch.setattr(metering.Meter, "step", interrupting(metering.Meter.step))
+                patch.setattr(metric_logger.Meter, "step", interrupting(metric_logger.Meter.step))
             return spine_ranks(1, lambda rank: pretrain.main(command))[0]
 
     assert start(["--config", str(file), "--runs", str(folder.parent)], stop=True) == 130
@@ -270,8 +271,8 @@ def test_signals_are_given_back_after_training(start, spine_raw, spine_ranks, tm
 
 
 def test_torch_stepper_sums_and_clips(spine_model):
-    from cloc.optim import make_adamw, parameter_groups
-    from cloc.stepper import TorchStepper
+    from cloc.train.optim import make_adamw, parameter_groups
+    from cloc.train.stepper import TorchStepper
 
     model = spine_model()
     optimizer = make_adamw(parameter_groups(model, 0.1, {"text": 0.5}), 1.0, (0.9, 0.98), 1e-6)

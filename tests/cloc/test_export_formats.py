@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from transformers import AutoModel, CLIPVisionModel
 
 from cloc.export import __main__ as export_formats
-from cloc.models.tower import encode, feature_maps, image_side
+from cloc.towers.tower import encode, feature_maps, image_side
 
 CLIP = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "heads": 2, "mlp_ratio": 2.5}
 VISIONS = {

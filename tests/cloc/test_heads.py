@@ -6,10 +6,11 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from cloc import build, preflight, pretrain
-from cloc.build.steps import ground_all
+from cloc import factory, pretrain
 from cloc.config import dump_config, parse_config
+from cloc.factory.steps import ground_all
 from cloc.losses.objectives import RegionTerms, make_objective
+from cloc.train import preflight
 
 
 def test_without_the_grounding_loss_there_is_no_box_head(spine_raw, tmp_path):
@@ -69,10 +70,10 @@ def test_all_regions_feed_the_grounding_loss_where_the_config_says_so(spine_conf
     for which in ("unique", "all"):
         config = spine_config(loss__grounding_regions=which)
         tokenizer = spine_tokenizer(config)
-        model, _ = build.make_model(config, tokenizer)
-        batch = next(iter(build.make_batches(config, build.make_sources(config), tokenizer, 0)))
+        model, _ = factory.make_model(config, tokenizer)
+        batch = next(iter(factory.make_batches(config, factory.make_sources(config), tokenizer, 0)))
         batch.unique_in_image[::2] = False
-        outputs = model(**build.model_inputs(batch, ground_all(config)))
+        outputs = model(**factory.model_inputs(batch, ground_all(config)))
         report = make_objective("cloc", RegionTerms(ground_all=ground_all(config)))(outputs, batch, 0)
         regions, boxes = int(batch.boxes_mask.sum()), batch.boxes[batch.boxes_mask]
         kept = torch.ones(regions, dtype=torch.bool) if which == "all" else batch.unique_in_image

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from cloc.optim import learning_rate, make_adamw, parameter_groups
+from cloc.train.optim import learning_rate, make_adamw, parameter_groups
 
 
 def test_the_rate_rises_linearly_and_falls_as_a_cosine_to_zero():

@@ -12,7 +12,7 @@ from transformers import AutoProcessor
 
 import cloc
 from cloc import device, pretrain
-from cloc.data.scenes import WorldSpec, ensure_scenes
+from cloc.scenes import WorldSpec, ensure_scenes
 
 NO_EQUAL_BITS = (
     "deform_conv2d_backward", "scatter_reduce", "grid_sampler_2d_backward", "upsample_bicubic2d_backward",

@@ -49,8 +49,8 @@ def test_the_first_twenty_are_kept():
 
 
 def test_every_rendered_caption_comes_apart():
-    from cloc.data.scenes.captions import TEMPLATES
-    from cloc.data.scenes.sprites import coloured_shapes
+    from cloc.scenes.captions import TEMPLATES
+    from cloc.scenes.sprites import coloured_shapes
 
     names = [sprite.name for sprite in coloured_shapes()]
     for template, (first, second) in itertools.product(TEMPLATES, itertools.pairwise(names)):

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from cloc.box_text import Places
 from cloc.boxes import iou
-from cloc.places import Places
 
 SIZE = (200, 100)
 BOX = (20.0, 10.0, 120.0, 60.0)

@@ -6,16 +6,17 @@ import pytest
 import torch
 import yaml
 
-from cloc import build, preflight, pretrain
+from cloc import factory, pretrain
 from cloc.config import load_config
 from cloc.losses.pairs import Form
-from cloc.planning import memory, plan_lines
-from cloc.planning.dry_step import dry_step
-from cloc.planning.known import with_known_shapes
-from cloc.planning.memory import BUCKET, memory_of
-from cloc.planning.peak import PeakMemory
-from cloc.planning.shapes import ConceptShapes, Shapes
-from cloc.planning.trial import Trial
+from cloc.plan import memory, plan_lines
+from cloc.plan.dry_step import dry_step
+from cloc.plan.known import with_known_shapes
+from cloc.plan.memory import BUCKET, memory_of
+from cloc.plan.peak import PeakMemory
+from cloc.plan.shapes import ConceptShapes, Shapes
+from cloc.plan.timed_step import Trial
+from cloc.train import preflight
 
 SIZES = {
     "small": {},
@@ -51,7 +52,7 @@ def real_peak(config, shapes):
 
 
 def planned(config, shapes, taught=False, count=False):
-    model_config = build.make_model_config(config, build.make_tokenizer(config))
+    model_config = factory.make_model_config(config, factory.make_tokenizer(config))
     recompute = config.train.activation_checkpointing
     return dry_step(model_config, shapes, Form(), False, recompute, "sdpa", taught, 1, count)
 
@@ -102,7 +103,7 @@ def test_parameters_and_work_are_those_of_the_model(spine_config, spine_model):
 
 def test_recomputing_trades_memory_for_work(spine_config):
     config = spine_config(**SIZES["larger"])
-    model_config = build.make_model_config(config, build.make_tokenizer(config))
+    model_config = factory.make_model_config(config, factory.make_tokenizer(config))
     shapes = Shapes(images=24, caption_tokens=16, prompts=3, phrases=40, phrase_tokens=6)
     kept, again = (dry_step(model_config, shapes, Form(), False, recompute, "sdpa") for recompute in (False, True))
     assert again.working < 0.7 * kept.working
@@ -250,7 +251,7 @@ def test_the_smallest_number_of_devices_that_fits_is_told(spine_config):
 def test_a_plan_knows_the_swins_of_the_recipes_without_a_network(recipe, width, depths):
     config, (note,) = with_known_shapes(load_config(f"configs/detclipv2_swin_{recipe}.yaml"))
     assert "microsoft/swin-" in note
-    tower = build.make_model_config(config, build.make_tokenizer(config)).vision_config.tower
+    tower = factory.make_model_config(config, factory.make_tokenizer(config)).vision_config.tower
     assert (tower.model_type, tower.embed_dim, list(tower.depths), tower.window_size) == ("swin", width, depths, 7)
 
 
@@ -260,7 +261,7 @@ def test_a_plan_knows_the_shapes_of_the_recipes_weights_without_a_network():
     assert notes == [
         "weights     openai/clip-vit-base-patch16: not reached; the plan takes the shape of the same architecture"
     ]
-    made = build.make_model_config(config, build.make_tokenizer(config))
+    made = factory.make_model_config(config, factory.make_tokenizer(config))
     assert made.vision_config.tower.hidden_size == 768
     assert made.text_config.hidden_act == "quick_gelu"
     with pytest.raises(ValueError, match="nobody/nothing"):

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from cloc import build, preflight
+from cloc import factory
 from cloc.data.tables import open_samples
+from cloc.train import preflight
 
 
 @pytest.fixture
@@ -14,8 +15,8 @@ def parts(spine_config):
 
     def make(**changes):
         config = spine_config(**changes)
-        model = build.make_model(config, build.make_tokenizer(config))[0]
-        return config, model, build.make_sources(config)
+        model = factory.make_model(config, factory.make_tokenizer(config))[0]
+        return config, model, factory.make_sources(config)
 
     return make
 
@@ -91,7 +92,7 @@ def test_a_run_that_cannot_be_ends_before_a_model_is_built(spine_raw, spine_rank
         raise ValueError("no regions")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delattr(build, "make_model")
+    monkeypatch.delattr(factory, "make_model")
     monkeypatch.setattr(preflight, "check_regions", refused)
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(spine_raw()))
     calls = ["--config", "c.yaml", "--resume", "gone"], ["--config", "c.yaml"]
@@ -104,7 +105,7 @@ def test_a_run_that_cannot_be_ends_before_a_model_is_built(spine_raw, spine_rank
 
 def test_the_card_names_rendered_data_as_rendered(parts):
     config, _, sources = parts(train__steps=3, train__accumulation=2, export__licence="mine")
-    assert preflight.facts(config, build.num_samples(config, sources)) == {
+    assert preflight.facts(config, factory.num_samples(config, sources)) == {
         "objective": "cloc", "steps": 3, "samples": 48, "seed": 0, "licence": "mine",
     }  # fmt: skip
     (told,) = preflight.data_facts(config, sources)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import AutoModel, CLIPConfig, CLIPModel
 
-from cloc import build, pretrain
+from cloc import factory, pretrain
 from cloc.config import load_config
-from cloc.models.tower import check_tower, encode, feature_spec, image_side
+from cloc.towers.tower import check_tower, encode, feature_spec, image_side
 
 # Millions of parameters of the tower and of the text tower, as their makers count them.
 SIZES = {
@@ -24,7 +24,7 @@ SIZES = {
 def test_a_recipe_has_the_size_of_its_name(name):
     config = load_config(f"configs/{name}.yaml")
     with torch.device("meta"):
-        model, _ = build.make_model(config, build.make_tokenizer(config))
+        model, _ = factory.make_model(config, factory.make_tokenizer(config))
     tower, text = (sum(p.numel() for p in side.parameters()) / 1e6 for side in (model.vision.tower, model.text))
     assert (tower, text) == pytest.approx(SIZES[name], rel=0.005)
     check_tower(model.config.vision_config.tower)
@@ -42,7 +42,7 @@ def test_a_recipe_keeps_the_papers_table(name):
     assert (config.loss.regions_per_image, config.loss.filter_threshold, config.loss.filter_warmup) == (4, 0.9, 0)
     assert config.model.text.context == 77
     side = {"cloc_vit_b16": 224, "cloc_vit_l14": 336, "cloc_vit_h14": 336}.get(name)
-    tower = build.make_tower_config(config)
+    tower = factory.make_tower_config(config)
     assert side in (None, image_side(tower))
     if side is None:  # each window of a Swin is full, in every stage
         grids = [image_side(tower) // stride for stride, _ in feature_spec(tower)]
@@ -114,6 +114,6 @@ def test_a_shrunk_copy_trains_and_comes_back(kind, spine_shards, spine_ranks, ti
     assert regions.shape == (1, 2, 16)
     assert torch.isfinite(regions).all()
     config = load_config(str(run / "config.yaml"))
-    fresh = build.make_model(config, build.make_tokenizer(config))[0].vision.tower.state_dict()
+    fresh = factory.make_model(config, factory.make_tokenizer(config))[0].vision.tower.state_dict()
     moved = [name for name, value in model.vision.tower.state_dict().items() if not torch.equal(value, fresh[name])]
     assert len(moved) > 0.8 * len(fresh)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cloc import checkpoint, runs
 from cloc.data.shards import lock
+from cloc.train import checkpoint, runs
 
 
 def finished(folder: Path) -> Path:

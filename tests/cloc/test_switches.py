@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from cloc import build
+from cloc import factory
 from cloc.data.loader import Source, StepBatches
 from cloc.data.tables import open_samples
-from cloc.stepper import switches
+from cloc.train import memory_options
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-11}
 
@@ -18,15 +18,15 @@ def answer(spine_config, spine_model, spine_shards):
     def run(**changes):
         config = spine_config(**changes)
         model = spine_model(**changes).double()
-        stepper = build.make_stepper(config, model, None)
+        stepper = factory.make_stepper(config, model, None)
         batches = StepBatches(
-            [Source(open_samples(spine_shards, "regions"), 8)], build.make_tokenizer(config), 32, 3, 0, 0, 1, 0, 9
+            [Source(open_samples(spine_shards, "regions"), 8)], factory.make_tokenizer(config), 32, 3, 0, 0, 1, 0, 9
         )
         batch = batches.batch(0)
         batch.pixel_values, batch.boxes = batch.pixel_values.double(), batch.boxes.double()
         calls = []
         model.vision.tower.encoder.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
-        _, share = build.make_losses(config, stepper)(batch, 0)
+        _, share = factory.make_losses(config, stepper)(batch, 0)
         stepper.backward(share)
         return share.detach(), {name: p.grad for name, p in model.named_parameters()}, len(calls)
 
@@ -50,14 +50,14 @@ def test_eager_attention_gives_the_gradients_of_sdpa(style, answer):
 
 def test_attention_reaches_both_towers(spine_model):
     model = spine_model()
-    switches.set_attention(model, "eager", bf16=False)
+    memory_options.set_attention(model, "eager", bf16=False)
     assert model.vision.tower.config._attn_implementation == model.text.config._attn_implementation == "eager"
 
 
 def test_compiled_towers_keep_the_names_of_their_weights(spine_model):
     model = spine_model()
     before = list(model.state_dict())
-    switches.compile_towers(model)
+    memory_options.compile_towers(model)
     assert list(model.state_dict()) == before
     assert model.vision.tower._compiled_call_impl is not None
     assert model.text._compiled_call_impl is not None
@@ -66,16 +66,16 @@ def test_compiled_towers_keep_the_names_of_their_weights(spine_model):
 
 def test_flash_attention_names_what_it_needs(spine_model, monkeypatch):
     model = spine_model()
-    monkeypatch.setattr(switches, "find_spec", lambda name: None)
+    monkeypatch.setattr(memory_options, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"needs the package flash-attn \(pip install flash-attn\)"):
-        switches.set_attention(model, "flash_attention_2", bf16=True)
-    monkeypatch.setattr(switches, "find_spec", lambda name: object())
+        memory_options.set_attention(model, "flash_attention_2", bf16=True)
+    monkeypatch.setattr(memory_options, "find_spec", lambda name: object())
     with pytest.raises(ValueError, match=r"runs on an accelerator in bf16 only; add run\.precision=bf16"):
-        switches.set_attention(model, "flash_attention_2", bf16=True)
+        memory_options.set_attention(model, "flash_attention_2", bf16=True)
 
 
 def test_a_tower_that_cannot_recompute_is_named(spine_model):
     model = spine_model()
     model.vision.tower.supports_gradient_checkpointing = False
     with pytest.raises(ValueError, match=r"the vision tower \(CLIPVision\w+\) cannot recompute; switch it off"):
-        switches.checkpoint_activations(model)
+        memory_options.checkpoint_activations(model)

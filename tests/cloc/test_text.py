@@ -1,7 +1,7 @@
 import pytest
 from transformers import AutoTokenizer, T5Tokenizer
 
-from cloc import build
+from cloc import factory
 from cloc.text import MAX_TOKENS, canonical, check_end, clip_tokenizer, load_tokenizer, lower_cased, text_id
 
 TEXTS = [
@@ -98,10 +98,10 @@ def test_case_is_kept_where_a_tower_knows_it_and_never_from_scratch(t5, tmp_path
     cases = {True: {}, False: {"source": "somewhere"}}
     for lowered, extra in cases.items():
         config = spine_config(model__text={"tokenizer": str(tmp_path), "context": 8, **extra})
-        one = build.make_tokenizer(config)
+        one = factory.make_tokenizer(config)
         assert (one("A Cat")["input_ids"] == one("a cat")["input_ids"]) == lowered
     asked = spine_config(model__text={"tokenizer": str(tmp_path), "context": 8, "lower_case": False})
-    assert build.make_tokenizer(asked)("A Cat")["input_ids"] == t5("A Cat")["input_ids"]
+    assert factory.make_tokenizer(asked)("A Cat")["input_ids"] == t5("A Cat")["input_ids"]
 
 
 def test_clips_tokenizer_is_left_as_it_is():

@@ -8,8 +8,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from cloc import build, comm, pretrain
-from cloc.stepper import DeepSpeedStepper, read_deepspeed
+from cloc import comm, factory, pretrain
+from cloc.train.stepper import DeepSpeedStepper, read_deepspeed
 
 STEPS, AT = 8, 4
 FIGURES = ("loss", "image_text", "region_text", "grounding", "gradient_norm")
@@ -80,12 +80,14 @@ def test_a_step_under_zero_3_is_the_step_under_zero_0(spine_config, spine_model,
         found = {}
         for stage in (0, 3):
             config = spine_config(model__vision__layers=1)
-            settings = read_deepspeed(build.deepspeed_file(stage_of(config, stage), launched=True))
-            stepper = build.make_stepper(config, spine_model(model__vision__layers=1), settings)
+            settings = read_deepspeed(factory.deepspeed_file(stage_of(config, stage), launched=True))
+            stepper = factory.make_stepper(config, spine_model(model__vision__layers=1), settings)
             assert isinstance(stepper, DeepSpeedStepper)
             assert stepper.engine.zero_optimization_stage() == stage
-            sources, tokenizer = build.make_sources(config), build.make_tokenizer(config)
-            _, share = build.make_losses(config, stepper)(build.make_batches(config, sources, tokenizer, 0).batch(0), 0)
+            sources, tokenizer = factory.make_sources(config), factory.make_tokenizer(config)
+            _, share = factory.make_losses(config, stepper)(
+                factory.make_batches(config, sources, tokenizer, 0).batch(0), 0
+            )
             stepper.backward(share)
             norm = stepper.step(rate)
             found[stage] = (float(share.detach()), norm, stepper.weights())

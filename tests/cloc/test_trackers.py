@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from cloc import comm
-from cloc.metering import Meter, trackers
+from cloc.train import trackers
+from cloc.train.metric_logger import Meter
 
 
 @pytest.fixture(params=["wandb", "trackio"])

@@ -10,7 +10,7 @@ from transformers import AutoModelForImageTextToText, CLIPVisionModel
 from benchmarks import cli
 from cloc import pretrain
 from cloc.export import newest_export, read_card
-from mllm_bridge import swap
+from mllm_bridge.swap import command as swap
 
 STEPS = 8
 

@@ -8,18 +8,21 @@ from pathlib import Path
 import pytest
 
 from benchmarks import cli
-from benchmarks.ablations import command as ablations
-from benchmarks.closed_loop import command as closed_loop
+from benchmarks.experiments import command as ablations
+from benchmarks.experiments.closed_loop import command as closed_loop
 from cloc import detect, pretrain
+from cloc.check import __main__ as check
 from cloc.config import load_config
-from cloc.data import check, dictionary
-from cloc.data.convert import command as convert
-from cloc.data.scenes import __main__ as scenes
+from cloc.convert import command as convert
+from cloc.convert import dictionary
 from cloc.embed import __main__ as embed
 from cloc.export import __main__ as export
 from cloc.label import __main__ as label
-from mllm_bridge import assess, swap, tune
+from cloc.scenes import __main__ as scenes
+from mllm_bridge.assess import command as assess
+from mllm_bridge.swap import command as swap
 from mllm_bridge.trial import __main__ as trial
+from mllm_bridge.tune import command as tune
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TEXT = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -30,16 +33,16 @@ PROGRAMS = {
     "cloc.embed": embed.main,
     "cloc.export": export.main,
     "cloc.label": label.main,
-    "cloc.data.check": check.main,
-    "cloc.data.dictionary": dictionary.main,
-    "cloc.data.convert": convert.main,
-    "cloc.data.scenes": scenes.main,
+    "cloc.check": check.main,
+    "cloc.convert.dictionary": dictionary.main,
+    "cloc.convert": convert.main,
+    "cloc.scenes": scenes.main,
     "mllm_bridge.swap": swap.main,
     "mllm_bridge.tune": tune.main,
     "mllm_bridge.assess": assess.main,
     "mllm_bridge.trial": trial.main,
-    "benchmarks.closed_loop": closed_loop.main,
-    "benchmarks.ablations": ablations.main,
+    "benchmarks.experiments.closed_loop": closed_loop.main,
+    "benchmarks.experiments": ablations.main,
 }
 PROGRAM = r"(cloc/pretrain\.py|benchmarks/run\.py|(?:cloc|mllm_bridge|benchmarks)\.[\w.]+)"
 LAUNCHED = re.compile(rf"(?:python|deepspeed|torchrun)\b.*?(?:-m )?{PROGRAM}(.*)")
@@ -119,7 +122,7 @@ def test_the_lines_for_your_own_data_run_on_the_sample_photos(sample_data, tmp_p
         "FILE": str(next(coco.rglob("instances_val2017*.json"))),
     }
     ran = []
-    for wanted in ("cloc.data.convert", "cloc.data.check", "cloc.data.dictionary"):
+    for wanted in ("cloc.convert", "cloc.check", "cloc.convert.dictionary"):
         for program, arguments in COMMANDS:
             if program == wanted and "--help" not in arguments:
                 status = PROGRAMS[program]([places.get(part, part) for part in arguments])
@@ -165,10 +168,10 @@ def test_the_lines_that_plan_list_and_draw_run(spine_raw, tmp_path, monkeypatch,
     for program, lines in (
         ("cloc/pretrain.py", plans),
         ("benchmarks/run.py", lists),
-        ("cloc.data.scenes", lines_of("cloc.data.scenes")),
+        ("cloc.scenes", lines_of("cloc.scenes")),
     ):
         for line in lines:
-            if program == "cloc.data.scenes" and "--look" not in line:
+            if program == "cloc.scenes" and "--look" not in line:
                 continue  # the world of the quickstart
             assert PROGRAMS[program]([places.get(part, part) for part in line]) == 0, capsys.readouterr().err
     assert plans

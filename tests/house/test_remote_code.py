@@ -17,9 +17,11 @@ import cloc.export.__main__
 import cloc.label.__main__
 import cloc.pretrain
 from benchmarks import cli
-from mllm_bridge import assess, swap, tune
+from cloc.towers.external import write_borrowed
+from mllm_bridge.assess import command as assess
 from mllm_bridge.hosts.tiny import make_tiny
-from mllm_bridge.tower.borrowed import write_borrowed
+from mllm_bridge.swap import command as swap
+from mllm_bridge.tune import command as tune
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LOADERS = ("from_pretrained", "from_config", "pipeline", "load_dataset", "get_config_dict", "get_tokenizer_config")

@@ -11,7 +11,8 @@ import pytest
 import torch
 import yaml
 
-from cloc import metering, pretrain
+from cloc import pretrain
+from cloc.train import metric_logger
 
 STEPS = 30
 FIGURES = ("loss", "image_text", "region_text", "grounding", "gradient_norm")
@@ -47,7 +48,7 @@ def victim_of(when, command, log):
     os.setsid()
     sys.stdout = sys.stderr = log.open("w", buffering=1)
     os.environ.update(LOCAL_WORLD_SIZE=str(max(2, len(os.sched_getaffinity(0)))))  # one thread, as the ranks have
-    logged = metering.Meter.step
+    logged = metric_logger.Meter.step
 
     def step(meter, number, *figures):
         logged(meter, number, *figures)
@@ -55,7 +56,7 @@ def victim_of(when, command, log):
             moment = random.SystemRandom().uniform(0, 0.03)  # somewhere in the next step, or in what follows the last
             threading.Timer(moment, os.killpg, (os.getpid(), signal.SIGKILL)).start()
 
-    metering.Meter.step = step
+    metric_logger.Meter.step = step
     pretrain.main(command)
 
 

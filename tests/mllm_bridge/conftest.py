@@ -20,11 +20,11 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from mllm_bridge.disk.weights import file_hash
+from mllm_bridge.encoder import load_encoder
 from mllm_bridge.hosts import FAMILIES
 from mllm_bridge.hosts.tiny import make_tiny
-from mllm_bridge.swap import swap
-from mllm_bridge.tower.encoders import load_encoder
+from mllm_bridge.swap.command import swap
+from mllm_bridge.weights.stored import file_hash
 
 disable_progress_bar()
 SMALL = {"intermediate_size": 64, "num_attention_heads": 2, "image_size": 48, "patch_size": 8}

@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from cloc.places import Places
-from mllm_bridge.assess import main
-from mllm_bridge.assessing.measures import Captions, Grounding, nearest
-from mllm_bridge.assessing.verdict import assess
+from cloc.box_text import Places
+from mllm_bridge.assess.command import main
+from mllm_bridge.assess.measures import Captions, Grounding, nearest
+from mllm_bridge.assess.verdict import assess
 
 
 def _captions(own, other):
@@ -65,7 +65,7 @@ def test_a_host_is_measured_from_the_command_line(talks, swapped_once, tmp_path,
     host = shutil.copytree(swapped_once, tmp_path / "host")
     asked = [str(host), "--captions", str(talks / "captions.json")]
     assert main(asked) == 2
-    assert "python -m mllm_bridge.places" in capsys.readouterr().err
+    assert "python -m mllm_bridge.box_text" in capsys.readouterr().err
     Places("bins", padded=False).save(host)
     out = tmp_path / "out.json"
     assert main([*asked, "--grounding", str(talks / "places.json"), "--out", str(out)]) == 0

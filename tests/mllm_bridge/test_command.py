@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mllm_bridge.swap import main
+from mllm_bridge.swap.command import main
 
 
 def test_help_names_the_reserved_word_and_the_defaults(capsys):

@@ -7,10 +7,10 @@ import signal
 
 import pytest
 
-from mllm_bridge import swap
-from mllm_bridge.disk import folders
-from mllm_bridge.disk.folders import appearing
-from mllm_bridge.disk.tensorfile import stored_tensors
+from mllm_bridge.swap import command as swap
+from mllm_bridge.weights import folders
+from mllm_bridge.weights.folders import appearing
+from mllm_bridge.weights.tensorfile import stored_tensors
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ def test_ctrl_c_and_a_full_disk_leave_nothing(host, swapped, tmp_path, monkeypat
         def fail(*given, error=error, **how):
             raise error
 
-        monkeypatch.setattr("mllm_bridge.swap.verify", fail)
+        monkeypatch.setattr("mllm_bridge.swap.command.verify", fail)
         code, lines = swapped(host)
         assert code == status
         assert said in lines[-1]

@@ -8,7 +8,7 @@ import pytest
 
 from cloc.disk import open_to_umask
 from cloc.export.__main__ import main as export
-from mllm_bridge import swap
+from mllm_bridge.swap import command as swap
 
 
 def modes(folder):

@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors import safe_open
 from transformers import CLIPImageProcessor, CLIPVisionModel, LlavaImageProcessor
 
-from mllm_bridge.swap import swap
+from mllm_bridge.swap.command import swap
 
 OUTSIDE_THE_LAYERS = {
     "embeddings.class_embedding",

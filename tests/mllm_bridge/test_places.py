@@ -1,5 +1,5 @@
-from cloc.places import Places
-from mllm_bridge.places import main
+from cloc.box_text import Places
+from mllm_bridge.box_text import main
 
 
 def test_a_convention_is_declared_in_a_hosts_folder(tmp_path, capsys):

@@ -8,11 +8,11 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor, LlavaImageProcessor
 
-from cloc import build
+from cloc import factory
 from cloc.config import parse_config
 from cloc.export import write_export
 from mllm_bridge.regions import RegionHost, RegionModule, add_region_token, box_of, canvas_boxes, region_module
-from mllm_bridge.swap import swap
+from mllm_bridge.swap.command import swap
 
 BOX = (4.0, 6.0, 30.0, 28.0)
 OTHER = (10.0, 0.0, 20.0, 12.0)
@@ -31,8 +31,8 @@ def export(tmp_path_factory):
         "train": {"steps": 1},
     }
     config = parse_config(raw)
-    tokenizer = build.make_tokenizer(config)
-    model, _ = build.make_model(config, tokenizer)
+    tokenizer = factory.make_tokenizer(config)
+    model, _ = factory.make_model(config, tokenizer)
     with torch.no_grad():
         model.vision.prompter.corner_type.normal_()
     state = {name: value.detach().clone() for name, value in model.state_dict().items()}

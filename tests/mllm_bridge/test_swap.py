@@ -8,14 +8,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPVisionModel
 
+from cloc.towers.probe_images import pictures
 from mllm_bridge import hosts
-from mllm_bridge.disk.weights import combined_hash
+from mllm_bridge.encoder import load_encoder
 from mllm_bridge.hosts.fitting import fit
-from mllm_bridge.proof.checks import VerifyError
-from mllm_bridge.swap import swap
-from mllm_bridge.swapping.plan import make_plan, open_host
-from mllm_bridge.tower.encoders import load_encoder
-from mllm_bridge.tower.pictures import pictures
+from mllm_bridge.swap.checks import VerifyError
+from mllm_bridge.swap.command import swap
+from mllm_bridge.swap.plan import make_plan, open_host
+from mllm_bridge.weights.stored import combined_hash
 
 
 def _inputs(folder):
@@ -280,7 +280,7 @@ def test_a_wrong_description_is_caught_before_anything_is_written(
 def test_a_failed_proof_leaves_nothing_behind(tmp_path, host_folder, clip_folder, monkeypatch):
     other = load_encoder(clip_folder, Path("runs"))
     spoilt = replace(other, hashes={**other.hashes, "post_layernorm.bias": "0"})
-    monkeypatch.setattr("mllm_bridge.swap.load_encoder", lambda *_: spoilt)
+    monkeypatch.setattr("mllm_bridge.swap.command.load_encoder", lambda *_: spoilt)
     with pytest.raises(VerifyError, match="tower weights: 1 of 71"):
         swap(host_folder, clip_folder, tmp_path / "out", device="cpu")
     assert list(tmp_path.iterdir()) == []

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from cloc.box_text import Places
 from cloc.config import checked
-from cloc.places import Places
-from mllm_bridge.talk.answers import IGNORED, encode
-from mllm_bridge.talk.conversations import Conversation, Turn
+from mllm_bridge.conversations.answers import IGNORED, encode
+from mllm_bridge.conversations.reading import Conversation, Turn
 from mllm_bridge.trial import __main__ as trial
 from mllm_bridge.trial.__main__ import main, settings
 from mllm_bridge.trial.guessing import box_of_another, name_in_picture
@@ -14,7 +14,7 @@ from mllm_bridge.trial.host import make_host, word_tokenizer, words_of
 from mllm_bridge.trial.plan import ARMS, LanguagePlan, load_plan
 from mllm_bridge.trial.questions import training_file
 from mllm_bridge.trial.table import table, verdict
-from mllm_bridge.tuning.settings import TuneConfig
+from mllm_bridge.tune.settings import TuneConfig
 
 TEXTS = ["<image>\nWhat is in [3, 17, 30, 31]?", "A red-hot ring.", "Where is it?", "[0, 1, 2, 3]"]
 WORDS = words_of(TEXTS)

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from cloc.metering import trackers
-from cloc.places import Places
-from mllm_bridge.disk.weights import read, weight_map
-from mllm_bridge.tune import main
-from mllm_bridge.tuning import batches, result
+from cloc.box_text import Places
+from cloc.train import trackers
+from mllm_bridge.tune import batches, result
+from mllm_bridge.tune.command import main
+from mllm_bridge.weights.stored import read, weight_map
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -199,4 +199,4 @@ def test_mistakes_are_one_line_and_status_2(talks, swapped_once, tmp_path, capsy
 def test_bare_without_rendered_conversations_says_how_to_make_them(tmp_path, swapped_once, monkeypatch, capsys):
     monkeypatch.setenv("CLOC_DATA", str(tmp_path))
     assert main(["--runs", str(tmp_path), f"host={swapped_once}"]) == 2
-    assert "python -m cloc.data.scenes" in capsys.readouterr().err
+    assert "python -m cloc.scenes" in capsys.readouterr().err

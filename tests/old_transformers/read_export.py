@@ -52,7 +52,7 @@ def write_reference(export: Path, file: Path) -> Path:
     from transformers import AutoModel
 
     import cloc  # noqa: F401  (makes the export's classes known)
-    from cloc.models.tower import image_side
+    from cloc.towers.tower import image_side
 
     model = AutoModel.from_pretrained(export).eval()
     side = image_side(model.config.vision_config.tower)

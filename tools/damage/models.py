@@ -33,7 +33,7 @@ def tiny_run(world: Path) -> Path:
 def train_tiny(world: Path) -> None:
     """A run of a few steps with two checkpoints, on a rendered world."""
     from cloc import pretrain
-    from cloc.data.scenes import WorldSpec, ensure_scenes
+    from cloc.scenes import WorldSpec, ensure_scenes
 
     spec = WorldSpec(train=8, val=2, refcoco=2, size=32, shard_size=8)
     data = ensure_scenes(world / "scenes", spec, workers=1, progress=False).parent / "train"
@@ -122,7 +122,7 @@ def tiny_host(world: Path) -> Path:
 
 def open_host(state: Path, random: Random, folder: Path) -> str:
     """A host with a damaged file, opened as a swap does."""
-    from mllm_bridge.swapping.plan import open_host as read
+    from mllm_bridge.swap.plan import open_host as read
 
     copy_of(state, folder / "host")
     files = [path for path in sorted((folder / "host").iterdir()) if path.suffix == ".json"]
@@ -134,7 +134,7 @@ def open_host(state: Path, random: Random, folder: Path) -> str:
 
 def use_tower(state: Path, random: Random, folder: Path) -> str:
     """A tower with a damaged config or weights, loaded to go into a host."""
-    from mllm_bridge.tower.encoders import load_encoder
+    from mllm_bridge.encoder import load_encoder
 
     copy_of(state / "runs" / "tiny" / "export" / "clip_vision_model", folder / "tower")
     files = [path for path in sorted((folder / "tower").iterdir()) if path.suffix in (".json", WEIGHTS)]
@@ -154,8 +154,8 @@ def small_weights(world: Path) -> bytes:
 
 def read_header(state: bytes, random: Random, folder: Path) -> str:
     """The header of weights, and then the weights."""
-    from mllm_bridge.disk.tensorfile import stored_tensors
-    from mllm_bridge.disk.weights import stored_hash
+    from mllm_bridge.weights.stored import stored_hash
+    from mllm_bridge.weights.tensorfile import stored_tensors
 
     file = folder / "model.safetensors"
     file.write_bytes(damaged_header(state, random) if random.random() < 0.7 else hurt(state, random))

@@ -126,8 +126,8 @@ def encoded_photo(number: int) -> bytes:
 
 
 def check(place: Path, changed: bool) -> str:
-    """`cloc.data.check` of a set; a file that differs from the card's sha256 is told."""
-    from cloc.data.check import check as look
+    """`cloc.check` of a set; a file that differs from the card's sha256 is told."""
+    from cloc.check import check as look
 
     found, _ = look(place, progress=False)
     if found.counts["samples"] < SAMPLES and not found.faults:
@@ -254,7 +254,7 @@ def read_config(state: Any, random: Random, folder: Path) -> str:
 
 def read_conversations(state: Path, random: Random, folder: Path) -> str:
     """Conversations in LLaVA's layout, for tuning."""
-    from mllm_bridge.talk.conversations import read_conversations as read
+    from mllm_bridge.conversations.reading import read_conversations as read
 
     entries = []
     for number in range(8):

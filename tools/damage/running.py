@@ -151,7 +151,7 @@ def warm_up() -> None:
     import torch  # noqa: F401
     import transformers  # noqa: F401
 
-    import mllm_bridge.tower.encoders  # noqa: F401
+    import mllm_bridge.encoder  # noqa: F401
 
 
 def feed_all(jobs: Sequence[tuple[Reader, int]], seed: int, folder: Path, keep: bool = False) -> Iterator[Verdict]:

@@ -87,7 +87,7 @@ def feed(state: Pair, random: Random, folder: Path) -> str:
 
 def read_evaluation(state: Any, random: Random, folder: Path) -> str:
     """An evaluation split that `check --against` compares with."""
-    from cloc.data.doctor import read_evaluation as read
+    from cloc.check import read_evaluation as read
 
     kind = random.randrange(3)
     if kind == 0:

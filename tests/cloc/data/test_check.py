@@ -7,9 +7,9 @@ import tarfile
 import pytest
 from PIL import Image
 
-from cloc.data.check import check, main
-from cloc.data.doctor import examine, published_for, read_evaluation, read_evaluations
-from cloc.data.doctor.evaluations import photo_name
+from cloc.check import examine, published_for, read_evaluation, read_evaluations
+from cloc.check.__main__ import check, main
+from cloc.check.evaluations import photo_name
 from cloc.data.shards import write_shards
 from cloc.data.tables import open_samples
 from cloc.structures import Region, Sample

@@ -6,8 +6,8 @@ import json
 import pytest
 from PIL import Image
 
-from cloc.data.convert.command import main
-from cloc.data.convert.grit import convert_grit
+from cloc.convert.command import main
+from cloc.convert.grit import convert_grit
 from cloc.data.shards import ShardSet
 
 CHUNK = [2, 7, 0.1, 0.2, 0.5, 0.6, 0.9]

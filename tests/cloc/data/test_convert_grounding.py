@@ -6,13 +6,13 @@ import json
 import pytest
 from PIL import Image
 
-from cloc.data.convert.command import main
-from cloc.data.convert.flickr30k_entities import convert_flickr30k_entities
-from cloc.data.convert.goldg import convert_goldg
-from cloc.data.convert.objects365 import convert_objects365
-from cloc.data.formats.flickr30k_entities import parse_sentence
-from cloc.data.formats.spans import phrase_of
+from cloc.convert.command import main
+from cloc.convert.flickr30k_entities import convert_flickr30k_entities
+from cloc.convert.goldg import convert_goldg
+from cloc.convert.objects365 import convert_objects365
 from cloc.data.shards import ShardSet
+from cloc.formats.flickr30k_entities import parse_sentence
+from cloc.formats.spans import phrase_of
 
 
 def photo(path, size=(40, 30)):

@@ -12,14 +12,14 @@ from collections import Counter
 import pytest
 from PIL import Image
 
-from cloc.data.convert import writing
-from cloc.data.convert.grit import convert_grit
-from cloc.data.convert.pairs import convert_pairs
-from cloc.data.convert.sources import Photos
-from cloc.data.formats.json_stream import stream_json
-from cloc.data.formats.lvis import lvis_photo_names
-from cloc.data.formats.plain_pickle import load_plain_pickle
+from cloc.convert import writing
+from cloc.convert.grit import convert_grit
+from cloc.convert.pairs import convert_pairs
 from cloc.data.shards import ShardSet, write_shard
+from cloc.formats.json_stream import stream_json
+from cloc.formats.lvis import lvis_photo_names
+from cloc.formats.plain_pickle import load_plain_pickle
+from cloc.formats.sources import Photos
 from cloc.structures import Region, Sample
 
 
@@ -92,7 +92,7 @@ def deep(levels):
 def test_an_entry_beyond_the_bounds_is_passed_over(tmp_path, monkeypatch, bad, chunk_size):
     if chunk_size == 1 and len(bad) > 1000:
         chunk_size = 64
-    monkeypatch.setattr("cloc.data.formats.json_stream._CHUNK", chunk_size)
+    monkeypatch.setattr("cloc.formats.json_stream._CHUNK", chunk_size)
     file = tmp_path / "a.json"
     file.write_text(f'{{"a": [1, {bad}, {{"b": [2]}}], "c": {{"x": {bad}}}, "d": {"9" * 5000}}}')
     dropped = Counter()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cloc.data.convert.command import main
+from cloc.convert.command import main
 from cloc.data.shards import ShardSet
 
 W, H, IMAGES, BOXES = 64, 48, 4, 6
@@ -288,7 +288,7 @@ def of_images(**annotation):
 @pytest.mark.parametrize(
     ("name", "files", "said"),
     [
-        ("coco", of_images(caption="a"), "a COCO captions file: python -m cloc.data.convert coco --captions"),
+        ("coco", of_images(caption="a"), "a COCO captions file: python -m cloc.convert coco --captions"),
         ("coco", {"file.json": goldg("xywh")["file.json"]["images"]}, "with the lists images"),
         ("lvis", {"file.json": finehard("xyxy")["file.json"]}, "finehard --rows"),
         ("objects365", {"file.json": llava("xyxy")["file.json"]}, "llava --conversations"),

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cloc.data.convert.command import main
-from cloc.data.convert.lvis import convert_lvis
+from cloc.convert.command import main
+from cloc.convert.lvis import convert_lvis
 from cloc.data.shards import ShardSet
 
 REPOSITORY = Path(__file__).resolve().parents[3]

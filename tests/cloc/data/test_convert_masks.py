@@ -8,11 +8,11 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from cloc.data.convert.coco import convert_coco
-from cloc.data.convert.command import main
-from cloc.data.formats.segmentation import rle_of, rle_of_mask
+from cloc.convert.coco import convert_coco
+from cloc.convert.command import main
 from cloc.data.prompts import decode_mask
 from cloc.data.shards import ShardSet
+from cloc.formats.segmentation import rle_of, rle_of_mask
 from cloc.structures import DataError
 
 WIDTH, HEIGHT = 40, 30

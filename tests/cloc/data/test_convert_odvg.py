@@ -6,8 +6,8 @@ import json
 import pytest
 from PIL import Image
 
-from cloc.data.convert.command import main
-from cloc.data.convert.odvg import convert_odvg
+from cloc.convert.command import main
+from cloc.convert.odvg import convert_odvg
 from cloc.data.shards import ShardSet
 
 

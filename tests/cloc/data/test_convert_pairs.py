@@ -6,8 +6,8 @@ import tarfile
 import pytest
 from PIL import Image
 
-from cloc.data.convert.command import main
-from cloc.data.convert.pairs import convert_pairs
+from cloc.convert.command import main
+from cloc.convert.pairs import convert_pairs
 from cloc.data.shards import ShardSet
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cloc.data.convert.command import main
-from cloc.data.convert.refcoco import convert_refcoco
-from cloc.data.formats import read_refcoco
+from cloc.convert.command import main
+from cloc.convert.refcoco import convert_refcoco
 from cloc.data.shards import ShardSet
+from cloc.formats import read_refcoco
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PHOTOS = Path(os.environ.get("CLOC_SAMPLE_DATA", REPOSITORY.parent / "shared/data"))

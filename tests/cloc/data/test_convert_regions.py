@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from cloc.data.convert.command import main
-from cloc.data.convert.finehard import convert_finehard
-from cloc.data.convert.llava import convert_llava
-from cloc.data.convert.visual_genome import convert_visual_genome
-from cloc.data.formats.llava import read_conversation, spoken_of
+from cloc.convert.command import main
+from cloc.convert.finehard import convert_finehard
+from cloc.convert.llava import convert_llava
+from cloc.convert.visual_genome import convert_visual_genome
 from cloc.data.shards import ShardSet
+from cloc.formats.llava import read_conversation, spoken_of
 
 
 def photo(path, size=(40, 30)):

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from cloc.data.convert.coco import convert_coco
-from cloc.data.convert.pairs import convert_pairs
-from cloc.data.convert.sources import Photos, Place
+from cloc.convert.coco import convert_coco
+from cloc.convert.pairs import convert_pairs
 from cloc.data.shards import ShardSet
+from cloc.formats.sources import Photos, Place
 from cloc.structures import DataError
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cloc.convert import writing
+from cloc.convert.drafts import Draft, sample_of
+from cloc.convert.pairs import convert_pairs
 from cloc.data.collate import decoded
-from cloc.data.convert import writing
-from cloc.data.convert.drafts import Draft, sample_of
-from cloc.data.convert.pairs import convert_pairs
-from cloc.data.convert.sources import Place
 from cloc.data.shards import locked
+from cloc.formats.sources import Place
 from cloc.structures import DataError, Region
 
 COUNT, SIZE = 47, 4

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from cloc.convert.dictionary import build_dictionary, captions_of, main
 from cloc.data.concepts import ConceptDictionary, read_categories
-from cloc.data.dictionary import build_dictionary, captions_of, main
-from cloc.data.scenes import WorldSpec, ensure_scenes
+from cloc.scenes import WorldSpec, ensure_scenes
 
 CAPTIONS = ["a red kettle on a table", "the red kettle", "an old table", "a table", "two teakettles", "some teakettles"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloc.data.formats import read_coco, read_lvis, read_refcoco, refcoco_splits
+from cloc.formats import read_coco, read_lvis, read_refcoco, refcoco_splits
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PHOTOS = Path(os.environ.get("CLOC_SAMPLE_DATA", REPOSITORY.parent / "shared/data"))

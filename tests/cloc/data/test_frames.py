@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from cloc.data.formats.frames import UNIT, XYWH, XYXY, Frame, FrameWatch, PaddingWatch, judge_frame
+from cloc.formats.frames import UNIT, XYWH, XYXY, Frame, FrameWatch, PaddingWatch, judge_frame
 
 W, H, K = 640, 480, 120
 SIDES = np.array([W, H, W, H])

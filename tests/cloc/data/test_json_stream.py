@@ -6,11 +6,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from cloc.data.formats import json_stream
-from cloc.data.formats.annotated_stream import AnnotatedStream
-from cloc.data.formats.coco import read_coco
-from cloc.data.formats.grouped import Grouped
-from cloc.data.formats.json_stream import stream_json
+from cloc.formats import json_stream
+from cloc.formats.annotated_stream import AnnotatedStream
+from cloc.formats.coco import read_coco
+from cloc.formats.grouped import Grouped
+from cloc.formats.json_stream import stream_json
 
 VALUES = [
     {},

@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from cloc.convert.coco import convert_coco
+from cloc.convert.lvis import convert_lvis
 from cloc.data.concept_batches import ConceptBatches, ConceptRecipe, collate_concepts, prepare_concepts
 from cloc.data.concepts import ConceptDictionary, Entry, from_cards
-from cloc.data.convert.coco import convert_coco
-from cloc.data.convert.lvis import convert_lvis
 from cloc.data.known import Vocabulary
 from cloc.data.loader import Source
 from cloc.data.shards import ShardSet

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from cloc.data.formats.numbers import flag, four, real, whole
+from cloc.formats.numbers import flag, four, real, whole
 
 NAN, INF = math.nan, math.inf
 

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from cloc.data.convert.command import main
-from cloc.data.convert.subcommands import FORMATS
-from cloc.data.formats.layouts import LAYOUTS, listed_layouts
+from cloc.convert.command import main
+from cloc.convert.subcommands import FORMATS
 from cloc.data.shards import ShardSet
 from cloc.data.tables import open_samples
+from cloc.formats.layouts import LAYOUTS, listed_layouts
 from cloc.structures import DataError
 
 
@@ -109,4 +109,4 @@ def test_a_file_that_a_converter_cannot_use_is_told_which_one_can(tmp_path, caps
     for name, flag in (("odvg", "--annotations"), ("grit", "--rows"), ("llava", "--conversations")):
         given = [name, "--images", str(tmp_path / "in"), flag, str(tmp_path / "a.jsonl"), "--out", str(tmp_path / "o")]
         assert main(given) == 2
-        assert "it looks like a COCO instances file: python -m cloc.data.convert coco" in capsys.readouterr().err
+        assert "it looks like a COCO instances file: python -m cloc.convert coco" in capsys.readouterr().err

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cloc.data.formats import read_coco, read_lvis
-from cloc.data.scenes import WorldSpec, categories, ensure_scenes, render_scene
-from cloc.data.scenes.__main__ import main
-from cloc.data.scenes.training import training_sample
 from cloc.data.shards import ShardSet
+from cloc.formats import read_coco, read_lvis
+from cloc.scenes import WorldSpec, categories, ensure_scenes, render_scene
+from cloc.scenes.__main__ import main
+from cloc.scenes.training import training_sample
 
 TINY = WorldSpec(train=50, val=6, refcoco=12, size=48, shard_size=20)
 
@@ -84,7 +84,7 @@ def test_official_packages_load_the_evaluation_files(world):
 
 
 def test_pickle_and_json_refs_are_equal(world):
-    from cloc.data.formats.plain_pickle import load_plain_pickle
+    from cloc.formats.plain_pickle import load_plain_pickle
 
     folder = world / "refcoco/refcoco"
     assert load_plain_pickle(folder / "refs(unc).p", "refs") == json.loads((folder / "refs(unc).json").read_text())
@@ -132,7 +132,7 @@ def test_the_command_reports_what_it_made_and_names_a_mistake(tmp_path, capsys):
 
 
 def test_single_objects_lie_in_class_folders_and_leave_the_rest_as_it_was(world, tmp_path):
-    from cloc.data.scenes.single import single_scene
+    from cloc.scenes.classification import single_scene
 
     folder = world / "zeroshot" / "single"
     names = (folder / "classnames.txt").read_text().splitlines()

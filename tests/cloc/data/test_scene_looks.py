@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from cloc.boxes import iou
-from cloc.data.scenes import WorldSpec, categories, emoji, render_scene
-from cloc.data.scenes.cast import words_of
-from cloc.data.scenes.coined import coined_words
-from cloc.data.scenes.drawing import cut_out, visible
-from cloc.data.scenes.layout import lay_out
-from cloc.data.scenes.listing import frequencies
-from cloc.data.scenes.presets import preset
-from cloc.data.scenes.training import training_sample
-from cloc.data.scenes.world import cast_of, scene_rng
+from cloc.scenes import WorldSpec, categories, emoji, render_scene
+from cloc.scenes.cards import frequencies
+from cloc.scenes.categories import words_of
+from cloc.scenes.drawing import cut_out, visible
+from cloc.scenes.invented_names import coined_words
+from cloc.scenes.layout import lay_out
+from cloc.scenes.presets import preset
+from cloc.scenes.training import training_sample
+from cloc.scenes.world import cast_of, scene_rng
 
 needs_font = pytest.mark.skipif(emoji.font_file() is None, reason=f"the emoji font is not installed ({emoji.PACKAGE})")
 DISJOINT = {"caption_only_words": "disjoint", "caption_only": 8, "num_categories": 32}

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from cloc.data.prompts import PromptDraw, decode_mask, draw_prompts
-from cloc.data.scenes import WorldSpec, render_scene
-from cloc.data.scenes.__main__ import main
-from cloc.data.scenes.training import numbered_sample
-from cloc.data.scenes.wing import detection_sample, grounding_sample
 from cloc.data.shards import ShardSet
+from cloc.scenes import WorldSpec, render_scene
+from cloc.scenes.__main__ import main
+from cloc.scenes.detection_samples import detection_sample, grounding_sample
+from cloc.scenes.training import numbered_sample
 
 SIZE = 64
 SPEC = WorldSpec(size=SIZE, max_covered=0.5, max_iou=0.4, detection=1, grounding=1, masks=True)

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from cloc.data.scenes import WorldSpec, categories, ensure_scenes, read_world, render_scene
-from cloc.data.scenes.captions import with_article
-from cloc.data.scenes.llava import place_text
-from cloc.data.scenes.talk import KINDS, PLACE, evaluation_turns, training_turns
-from cloc.data.scenes.world import scene_rng
+from cloc.scenes import WorldSpec, categories, ensure_scenes, read_world, render_scene
+from cloc.scenes.captions import with_article
+from cloc.scenes.llava import place_text
+from cloc.scenes.questions import KINDS, PLACE, evaluation_turns, training_turns
+from cloc.scenes.world import scene_rng
 
 SPEC = WorldSpec(train=0, conversations=12, val=6, refcoco=2, size=64, coordinates="bins", bins=32)
 HELD_OUT = {category.id for category in categories(SPEC) if category.caption_only}

@@ -7,14 +7,14 @@ from dataclasses import fields, replace
 import pytest
 from PIL import Image
 
-from cloc.data.formats import read_lvis
-from cloc.data.scenes import WorldSpec, categories, ensure_scenes, read_world, render_scene
-from cloc.data.scenes.__main__ import FLAGS, main
-from cloc.data.scenes.build import WORLD_CARD
-from cloc.data.scenes.cast import words_of
-from cloc.data.scenes.presets import preset
-from cloc.data.scenes.wing import boxed_scene, detection_sample, grounding_sample, pairs_sample
 from cloc.data.shards import ShardSet
+from cloc.formats import read_lvis
+from cloc.scenes import WorldSpec, categories, ensure_scenes, read_world, render_scene
+from cloc.scenes.__main__ import FLAGS, main
+from cloc.scenes.build import WORLD_CARD
+from cloc.scenes.categories import words_of
+from cloc.scenes.detection_samples import boxed_scene, detection_sample, grounding_sample, pairs_sample
+from cloc.scenes.presets import preset
 
 SPEC = WorldSpec(
     train=0, detection=30, grounding=30, pairs=30, val=4, refcoco=4, size=48, shard_size=20, min_objects=1,

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from cloc.boxes import area, iou
-from cloc.data.formats import read_refcoco
-from cloc.data.scenes import WorldSpec, categories, ensure_scenes, render_scene, training
-from cloc.data.scenes.captions import with_article
-from cloc.data.scenes.drawing import cut_out, visible
-from cloc.data.scenes.layout import Placed
-from cloc.data.scenes.listing import frequency
-from cloc.data.scenes.sprites import coloured_shapes
-from cloc.data.scenes.training import training_sample
 from cloc.data.shards import lock
+from cloc.formats import read_refcoco
+from cloc.scenes import WorldSpec, categories, ensure_scenes, render_scene, training
+from cloc.scenes.captions import with_article
+from cloc.scenes.cards import frequency
+from cloc.scenes.drawing import cut_out, visible
+from cloc.scenes.layout import Placed
+from cloc.scenes.sprites import coloured_shapes
+from cloc.scenes.training import training_sample
 
 SPEC = WorldSpec()
 

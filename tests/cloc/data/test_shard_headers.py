@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cloc.data.convert import photos as photo_files
-from cloc.data.convert.photos import header_of
 from cloc.data.shards.write import header, write_shard
+from cloc.formats import photos as photo_files
+from cloc.formats.photos import header_of
 from cloc.structures import DataError, Sample
 
 

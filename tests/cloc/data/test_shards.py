@@ -214,7 +214,7 @@ def test_names_that_climb_out_and_double_members_are_counted(tmp_path):
 
 
 def test_sources_without_shards_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"expected a folder with NNNNNN.tar shards.*python -m cloc.data.scenes"):
+    with pytest.raises(ValueError, match=r"expected a folder with NNNNNN.tar shards.*python -m cloc.scenes"):
         ShardSet.open(tmp_path)
     with pytest.raises(ValueError, match=r"expected a folder with NNNNNN.tar shards"):
         ShardSet.open(tmp_path / "nothing-*.tar")

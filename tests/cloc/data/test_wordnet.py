@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from cloc.data import dictionary
+from cloc.convert import dictionary
+from cloc.convert.wordnet import DEBIAN, explained, open_wordnet
 from cloc.data.concepts import ConceptDictionary, Entry, read_entries
-from cloc.data.wordnet import DEBIAN, explained, open_wordnet
 
 
 @dataclass

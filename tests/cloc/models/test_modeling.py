@@ -5,7 +5,7 @@ import torch
 from transformers import AutoModel, CLIPVisionModel, SiglipVisionModel
 
 import cloc
-from cloc import build
+from cloc import factory
 from cloc.data.collate import collate, prepare
 from cloc.losses.objectives import RegionTerms, make_objective, total
 
@@ -24,7 +24,7 @@ def batch_of(spine_config, spine_sample):
         config = spine_config()
         samples = [spine_sample(f"k{i}", (40, 30), r, c, seed=i) for i, (c, r) in enumerate(entries)]
         prepared = [prepare(sample, 32, 3, seed=0, epoch=0) for sample in samples]
-        return collate(prepared, build.make_tokenizer(config), 32, 3)
+        return collate(prepared, factory.make_tokenizer(config), 32, 3)
 
     return make
 

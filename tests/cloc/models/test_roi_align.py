@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cloc import ClocModel, build
+from cloc import ClocModel, factory
 from cloc.config import parse_config
 from cloc.data.collate import collate, prepare
 from cloc.losses.objectives import RegionTerms, make_objective, total
@@ -94,14 +94,14 @@ def test_a_config_with_grounding_is_refused(spine_raw):
 @pytest.fixture
 def model(spine_config):
     config = spine_config(model__prompter={"kind": "roi_align"}, loss__grounding=0)
-    return build.make_model(config, build.make_tokenizer(config))[0]
+    return factory.make_model(config, factory.make_tokenizer(config))[0]
 
 
 def test_the_model_trains_without_a_grounding_term(model, spine_config, spine_sample):
     entries = [[((2, 3, 20, 20), "red cat"), ((10, 5, 39, 29), "dog")], [], [((0, 0, 9, 9), "leash")]]
     samples = [spine_sample(f"k{i}", (40, 30), regions, "a cat") for i, regions in enumerate(entries)]
-    batch = collate([prepare(s, 32, 3, 0, 0) for s in samples], build.make_tokenizer(spine_config()), 32, 3)
-    outputs = model(**build.model_inputs(batch))
+    batch = collate([prepare(s, 32, 3, 0, 0) for s in samples], factory.make_tokenizer(spine_config()), 32, 3)
+    outputs = model(**factory.model_inputs(batch))
     assert outputs.grounded_boxes is None
     report = make_objective("cloc", RegionTerms())(outputs, batch, 0)
     assert set(report.terms) == {"image_text", "region_text"}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel, SwinConfig, SwinModel
 
-from cloc import build
+from cloc import factory
 
 SHAPE = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 TEXT = {**SHAPE, "max_position_embeddings": 16, "vocab_size": 49408, "eos_token_id": 49407}
@@ -28,7 +28,7 @@ def folders(tmp_path_factory):
 
 
 def made(config):
-    return build.make_model(config, build.make_tokenizer(config))[0]
+    return factory.make_model(config, factory.make_tokenizer(config))[0]
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.2])
@@ -47,10 +47,10 @@ def test_drop_path_is_the_configs_in_a_loaded_swin(rate, folders, spine_config):
 def test_drop_path_reaches_timm_and_is_refused_where_nothing_drops(folders, spine_config):
     small = {"depth": 2, "embed_dim": 32, "num_heads": 2}
     vision = {"style": "timm", "timm": "vit_tiny_patch16_224", "timm_args": small, "image_size": 32, "drop_path": 0.2}
-    assert build.make_tower_config(spine_config(model__vision=vision)).model_args["drop_path_rate"] == 0.2
+    assert factory.make_tower_config(spine_config(model__vision=vision)).model_args["drop_path_rate"] == 0.2
     config = spine_config(model__vision={"source": str(folders / "clip"), "drop_path": 0.2})
     with pytest.raises(ValueError, match=r"drop_path 0.2: .*clip is a clip_vision_model, which has no paths to drop"):
-        build.make_tower_config(config)
+        factory.make_tower_config(config)
     with pytest.raises(ValueError, match=r"model.vision.drop_path 0.1: style=clip has no paths to drop"):
         spine_config(model__vision={"drop_path": 0.1})
 
@@ -109,7 +109,7 @@ def test_weights_of_another_function_are_refused(field, value, told, spine_model
 def rates(config):
     """Each parameter's rate over the base rate, by name."""
     model = made(config)
-    stepper = build.make_stepper(config, model, None)
+    stepper = factory.make_stepper(config, model, None)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {names[id(p)]: g["lr_scale"] for g in stepper.optimizer.param_groups for p in g["params"]}
 

@@ -19,14 +19,15 @@ from transformers import (
     SwinForImageClassification,
 )
 
-from cloc import build
+from cloc import factory
 from cloc.export.__main__ import convert
 from cloc.images import CLIP_MEAN, CLIP_STD
-from cloc.models import sources, start
-from cloc.models.fitting import fit_normalisation
+from cloc.models import pretrained
 from cloc.models.modeling import ClocModel
-from cloc.models.timm_source import timm_config
-from cloc.models.tower import encode
+from cloc.towers import sources
+from cloc.towers.adapt import fit_normalisation
+from cloc.towers.timm_source import timm_config
+from cloc.towers.tower import encode
 
 SIDE = 32
 SHAPE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -44,7 +45,7 @@ TINY = {
 def made(spine_config):
     def make(**changes):
         config = spine_config(**changes)
-        return build.make_model(config, build.make_tokenizer(config))
+        return factory.make_model(config, factory.make_tokenizer(config))
 
     return make
 
@@ -300,20 +301,20 @@ def test_sources_that_are_none(text, said):
 )
 def test_towers_that_are_none(text, said):
     with pytest.raises(ValueError, match=said):
-        start.tower_config(text)
+        pretrained.tower_config(text)
 
 
 def test_names_are_read_without_a_network():
     """The shape of a named tower is known here; only its weights would have to come."""
-    config = start.tower_config("open_clip:ViT-B-16-SigLIP:webli", 256)
+    config = pretrained.tower_config("open_clip:ViT-B-16-SigLIP:webli", 256)
     assert (config.model_type, config.architecture) == ("timm_wrapper", "vit_base_patch16_siglip_224")
     assert config.model_args["img_size"] == 256
-    assert start.tower_config("open_clip:ViT-L-14:openai").hidden_act == "quick_gelu"
-    assert start.tower_config("open_clip:ViT-B-16:laion2b_s34b_b88k").hidden_act == "gelu"
-    assert start.text_config("open_clip:ViT-L-14:openai").hidden_size == 768
-    assert start.tower_config("timm:vit_base_patch16_clip_224.openai").model_args["img_size"] == 224
+    assert pretrained.tower_config("open_clip:ViT-L-14:openai").hidden_act == "quick_gelu"
+    assert pretrained.tower_config("open_clip:ViT-B-16:laion2b_s34b_b88k").hidden_act == "gelu"
+    assert pretrained.text_config("open_clip:ViT-L-14:openai").hidden_size == 768
+    assert pretrained.tower_config("timm:vit_base_patch16_clip_224.openai").model_args["img_size"] == 224
     with pytest.raises(ValueError, match="timm has no text towers"):
-        start.text_config("timm:vit_base_patch16_clip_224.openai")
+        pretrained.text_config("timm:vit_base_patch16_clip_224.openai")
 
 
 @torch.no_grad()

@@ -12,8 +12,8 @@ from transformers import (
     SiglipVisionModel,
 )
 
-from cloc import build
-from cloc.models import start
+from cloc import factory
+from cloc.models import pretrained
 from cloc.models.modeling import ClocModel
 
 VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -40,7 +40,7 @@ def made(spine_config):
 
     def make(**changes):
         config = spine_config(**changes)
-        return build.make_model(config, build.make_tokenizer(config))
+        return factory.make_model(config, factory.make_tokenizer(config))
 
     return make
 
@@ -103,15 +103,15 @@ def test_wrong_kinds_are_refused(tmp_path, clip_folder):
     CLIPTextModel(CLIPTextModel.config_class(**TEXT)).save_pretrained(tmp_path / "text")
     SiglipVisionModel(SiglipVisionConfig(**VISION, **IMAGE)).save_pretrained(tmp_path / "siglip")
     with pytest.raises(ValueError, match=r"model\.vision\.source .*text: expected one of .* got 'clip_text_model'"):
-        start.tower_config(str(tmp_path / "text"))
+        pretrained.tower_config(str(tmp_path / "text"))
     with pytest.raises(ValueError, match=r"model\.text\.source .*siglip: expected a clip_text_model"):
-        start.text_config(str(tmp_path / "siglip"))
+        pretrained.text_config(str(tmp_path / "siglip"))
     with pytest.raises(ValueError, match=r"starting weights .*nowhere: no transformers folder with a config\.json"):
-        start.tower_config(str(tmp_path / "nowhere"))
+        pretrained.tower_config(str(tmp_path / "nowhere"))
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"starting weights .*broken"):
-        start.tower_config(str(tmp_path / "broken"))
+        pretrained.tower_config(str(tmp_path / "broken"))
 
 
 def test_a_folder_without_its_weights_is_refused(made, clip_folder, tmp_path):
@@ -178,13 +178,13 @@ def test_a_whole_model_starts_from_an_export_and_says_what_is_new(spine_export, 
     export = spine_export("first")
     changes = {"model__source": str(export), "objective": "joint", "run__seed": 5}
     config = spine_config(**changes, model__detector={"width": 16, "strides": [8, 16], "num_convs": 1})
-    model, notes = build.make_model(config, build.make_tokenizer(config))
+    model, notes = factory.make_model(config, factory.make_tokenizer(config))
     weights, state = load_file(export / "model.safetensors"), model.state_dict()
     assert all(torch.equal(state[name], value) for name, value in weights.items())
     assert notes[0] == f"{len(weights)} weights from {export}"
     assert notes[1].startswith("new: ")
     assert "detector.head" in notes[1]
     with pytest.raises(ValueError, match=r"weights do not fit the model: .* there, .* here"):
-        build.make_model(spine_config(model__source=str(export), model__embed_dim=24), build.make_tokenizer(config))
+        factory.make_model(spine_config(model__source=str(export), model__embed_dim=24), factory.make_tokenizer(config))
     with pytest.raises(ValueError, match=r"expected an export's folder with model\.safetensors"):
-        build.make_model(spine_config(model__source=str(export.parent)), build.make_tokenizer(config))
+        factory.make_model(spine_config(model__source=str(export.parent)), factory.make_tokenizer(config))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
-from cloc import ClocForObjectDetection, build
+from cloc import ClocForObjectDetection, factory
 from cloc.models.configuration import ClocConfig
 from cloc.text import clip_tokenizer, concept_sentence, tokenise
 
@@ -92,8 +92,8 @@ def legacy_clip(tmp_path):
 @torch.no_grad()
 def test_the_legacy_id_is_mended_on_start_and_the_vectors_stay(legacy_clip, spine_config):
     config = spine_config(model__text={"source": legacy_clip, "context": 24}, model__embed_dim=16)
-    tokenizer = build.make_tokenizer(config)
-    model, _ = build.make_model(config, tokenizer)
+    tokenizer = factory.make_tokenizer(config)
+    model, _ = factory.make_model(config, tokenizer)
     assert model.config.text_config.eos_token_id == model.text.eos_token_id == 49407
     assert model.config.text_config.attention_dropout == 0.0  # what is drawn anew in each step
     theirs = CLIPModel.from_pretrained(legacy_clip).eval()
@@ -118,21 +118,21 @@ def other_tokenizer(end: str | None = "</s>", first: tuple[str, ...] = ("<pad>",
 def test_a_tokenizer_that_does_not_end_its_texts_is_refused(spine_config, tmp_path):
     other_tokenizer(end=None).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"expected one that ends every text with its end token.*use clip"):
-        build.make_tokenizer(spine_config(model__text__tokenizer=str(tmp_path)))
+        factory.make_tokenizer(spine_config(model__text__tokenizer=str(tmp_path)))
 
 
 def test_a_tower_and_a_tokenizer_of_two_vocabularies_are_refused(legacy_clip, spine_config, tmp_path):
     other_tokenizer().save_pretrained(tmp_path)
     config = spine_config(model__text={"source": legacy_clip, "context": 24, "tokenizer": str(tmp_path)})
     with pytest.raises(ValueError, match=r"it pools at token 49407, the tokenizer's end token is 1 of 8; name"):
-        build.make_model(config, build.make_tokenizer(config))
+        factory.make_model(config, factory.make_tokenizer(config))
 
 
 def test_a_tokenizer_whose_end_is_really_2_is_refused_for_a_fresh_tower(spine_config, tmp_path):
     other_tokenizer(first=("<pad>", "<unk>", "</s>")).save_pretrained(tmp_path)
     config = spine_config(model__text__tokenizer=str(tmp_path))
     with pytest.raises(ValueError, match=r"its end token has the id 2"):
-        build.make_model(config, build.make_tokenizer(config))
+        factory.make_model(config, factory.make_tokenizer(config))
 
 
 def test_a_concept_longer_than_the_text_tower_is_refused(spine_raw):

@@ -13,7 +13,7 @@ from transformers import (
     TimmWrapperConfig,
 )
 
-from cloc.models.tower import (
+from cloc.towers.tower import (
     check_tower,
     encode,
     feature_maps,

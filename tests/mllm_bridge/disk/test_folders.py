@@ -1,6 +1,6 @@
 import pytest
 
-from mllm_bridge.disk.folders import appearing, locate, read_json
+from mllm_bridge.weights.folders import appearing, locate, read_json
 
 
 def test_missing_folder_that_is_no_hub_name_either():
@@ -14,7 +14,7 @@ def test_hub_name_that_cannot_be_fetched(monkeypatch):
     def offline(*_, **__):
         raise ConnectionError("offline")
 
-    monkeypatch.setattr("mllm_bridge.disk.folders.snapshot_download", offline)
+    monkeypatch.setattr("mllm_bridge.weights.folders.snapshot_download", offline)
     with pytest.raises(
         ValueError, match=r"no folder owner/model, and the hub gave no model of that name \(ConnectionError\)"
     ):
@@ -25,7 +25,7 @@ def test_hub_name_gives_the_fetched_folder_and_asks_for_no_pickles(monkeypatch, 
     (tmp_path / "config.json").write_text("{}")
     asked = {}
     monkeypatch.setattr(
-        "mllm_bridge.disk.folders.snapshot_download", lambda name, **how: asked.update(name=name, **how) or tmp_path
+        "mllm_bridge.weights.folders.snapshot_download", lambda name, **how: asked.update(name=name, **how) or tmp_path
     )
     assert locate("owner/model", "host") == tmp_path
     assert asked["name"] == "owner/model"

@@ -7,8 +7,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from mllm_bridge.disk.tensorfile import metadata, same_bytes, stored_tensors, write_file
-from mllm_bridge.disk.weights import stored_hash, tensor_hash
+from mllm_bridge.weights.stored import stored_hash, tensor_hash
+from mllm_bridge.weights.tensorfile import metadata, same_bytes, stored_tensors, write_file
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_broken_files_are_named(tmp_path, content, message):
 
 def test_bytes_are_compared_with_type_and_shape(tmp_path, tensors, monkeypatch):
     """As equal hashes say it, however many pieces a tensor is read in."""
-    monkeypatch.setattr("mllm_bridge.disk.tensorfile.CHUNK", 5)
+    monkeypatch.setattr("mllm_bridge.weights.tensorfile.CHUNK", 5)
     changed = {key: value.clone() for key, value in tensors.items()}
     changed["wide"][2, 3] += 1
     changed["numbers"] = changed["numbers"].reshape(2, 2)

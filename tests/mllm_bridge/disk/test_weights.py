@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mllm_bridge.disk.weights import combined_hash, find_part, read, tensor_hash, weight_map, write_replaced
+from mllm_bridge.weights.stored import combined_hash, find_part, read, tensor_hash, weight_map, write_replaced
 
 PREFIXES = ("model.vision_tower.", "vision_tower.")
 
@@ -139,7 +139,7 @@ def test_file_system_that_cannot_link(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError("no links here")
 
-    monkeypatch.setattr("mllm_bridge.disk.weights.os.link", refuse)
+    monkeypatch.setattr("mllm_bridge.weights.stored.os.link", refuse)
     assert write_replaced(host, out, {}, {})["model-1.safetensors"] == "copied"
 
 

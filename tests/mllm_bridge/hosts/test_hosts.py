@@ -10,16 +10,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, Dinov2Config, Dinov2Model, DINOv3ViTConfig, DINOv3ViTModel, LlavaImageProcessor
 
+from cloc.towers.wrapper import WRAPPED
 from mllm_bridge import hosts
+from mllm_bridge.encoder import load_encoder
 from mllm_bridge.hosts import FAMILIES
 from mllm_bridge.hosts.__main__ import STYLES, WORDS, page, taken
 from mllm_bridge.hosts.fitting import fit
-from mllm_bridge.proof.verify import verify
-from mllm_bridge.swap import swap
-from mllm_bridge.swapping.plan import open_host
-from mllm_bridge.swapping.report import SwapReport
-from mllm_bridge.tower.encoders import load_encoder
-from mllm_bridge.tower.wrapper import WRAPPED
+from mllm_bridge.swap.command import swap
+from mllm_bridge.swap.plan import open_host
+from mllm_bridge.swap.report import SwapReport
+from mllm_bridge.swap.verify import verify
 
 REPOSITORY = Path(hosts.__file__).parents[2]
 STOCK, WRAPPER, NAMED, NO = "stock", "wrapper", "converted", None

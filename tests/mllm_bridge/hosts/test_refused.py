@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mllm_bridge import swap
-from mllm_bridge.disk.packed import refuse_quantised
+from mllm_bridge.swap import command as swap
+from mllm_bridge.weights.packed import refuse_quantised
 
 QUANTISED = {
     "bitsandbytes": {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}},

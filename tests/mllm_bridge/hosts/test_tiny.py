@@ -7,9 +7,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import mllm_bridge
+from cloc.towers.probe_images import SIZES, pictures
 from mllm_bridge.hosts import DEFAULT, FAMILIES, REFUSING
 from mllm_bridge.hosts.tiny import make_tiny, tiny_tokenizer
-from mllm_bridge.tower.pictures import SIZES, pictures
 
 
 def test_tokenizer_has_the_image_token_last_and_no_end_token_behind():

@@ -6,8 +6,8 @@ from safetensors.torch import load_file, save_file
 
 from mllm_bridge.hosts import DEFAULT
 from mllm_bridge.hosts.loading import load_host, load_processor
-from mllm_bridge.proof.checks import VerifyError
-from mllm_bridge.proof.verify import verify
+from mllm_bridge.swap.checks import VerifyError
+from mllm_bridge.swap.verify import verify
 
 WRONG = {
     "patch size of the processor": (

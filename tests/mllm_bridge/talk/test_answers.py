@@ -2,8 +2,8 @@ import pytest
 from PIL import Image
 from transformers import AutoProcessor
 
-from mllm_bridge.talk.answers import IGNORED, encode, find_answers
-from mllm_bridge.talk.conversations import Turn
+from mllm_bridge.conversations.answers import IGNORED, encode, find_answers
+from mllm_bridge.conversations.reading import Turn
 
 LLAVA = (
     "{% for message in messages %}{% if message['role'] != 'system' %}{{ message['role'].upper() + ': ' }}{% endif %}"

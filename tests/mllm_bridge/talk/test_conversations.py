@@ -3,9 +3,9 @@ import json
 import pytest
 from PIL import Image
 
-from cloc.data.formats.llava import read_conversation
-from mllm_bridge.talk.conversations import Conversation, Place, Turn, read_conversations, told
-from mllm_bridge.talk.questions import answered, read_captioned_boxes, read_questions
+from cloc.formats.llava import read_conversation
+from mllm_bridge.conversations.questions import answered, read_captioned_boxes, read_questions
+from mllm_bridge.conversations.reading import Conversation, Place, Turn, read_conversations, told
 
 
 def _human(text="<image>\nWhat is it?"):

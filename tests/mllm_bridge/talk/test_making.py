@@ -5,9 +5,9 @@ import json
 import pytest
 from PIL import Image
 
-from cloc.places import Places
-from mllm_bridge.talk.__main__ import main as make
-from mllm_bridge.talk.conversations import read_conversations
+from cloc.box_text import Places
+from mllm_bridge.conversations.__main__ import main as make
+from mllm_bridge.conversations.reading import read_conversations
 
 SIZE = (80, 40)
 SENTENCE = "[/EN#1/people A tall man] holds [/EN#2/other a ball] near [/EN#3/scene the sea] ."

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForImageTextToText
 
-from mllm_bridge.swap import swap
-from mllm_bridge.tower.borrowed import is_borrowed
-from mllm_bridge.tower.encoders import load_encoder
-from mllm_bridge.tower.pictures import pictures
+from cloc.towers.external import is_borrowed
+from cloc.towers.probe_images import pictures
+from mllm_bridge.encoder import load_encoder
+from mllm_bridge.swap.command import swap
 
 VIT = {"img_size": 48, "patch_size": 8, "embed_dim": 32, "depth": 3, "num_heads": 2}
 SWIN = {"img_size": 64, "patch_size": 4, "window_size": 4, "embed_dim": 8, "depths": [1, 1, 1], "num_heads": [1, 2, 2]}

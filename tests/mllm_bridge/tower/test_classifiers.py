@@ -14,8 +14,8 @@ from transformers import (
     ViTModel,
 )
 
-from mllm_bridge.swap import swap
-from mllm_bridge.tower.encoders import load_encoder
+from mllm_bridge.encoder import load_encoder
+from mllm_bridge.swap.command import swap
 
 STAGES = {"image_size": 64, "patch_size": 4, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4}
 PLAIN = {"image_size": 64, "patch_size": 16, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel, CLIPVisionModel
 
-from mllm_bridge.tower.encoders import find_encoder, load_encoder
+from mllm_bridge.encoder import find_encoder, load_encoder
 
 
 def test_cloc_is_a_reserved_word_even_where_a_folder_has_that_name(runs, tmp_path, monkeypatch):

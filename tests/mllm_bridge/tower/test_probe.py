@@ -12,7 +12,7 @@ from transformers import (
     SwinModel,
 )
 
-from mllm_bridge.tower.probe import geometry, probe
+from cloc.towers.probe import geometry, probe
 
 
 def _tower(**changes) -> CLIPVisionModel:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import AutoModel, CLIPVisionConfig, CLIPVisionModel, SwinConfig, SwinModel
 
-from mllm_bridge.tower.wrapper import WrappedTower, WrappedTowerConfig
+from cloc.towers.wrapper import WrappedTower, WrappedTowerConfig
 
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 

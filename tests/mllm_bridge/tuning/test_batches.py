@@ -6,18 +6,18 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor
 
-from cloc.places import Places
+from cloc.box_text import Places
 from cloc.workers import make_loader
+from mllm_bridge.conversations.answers import IGNORED
+from mllm_bridge.conversations.reading import Conversation, Place, Turn
 from mllm_bridge.hosts import DEFAULT
-from mllm_bridge.talk.answers import IGNORED
-from mllm_bridge.talk.conversations import Conversation, Place, Turn
-from mllm_bridge.tuning.batches import BatchMaker, LengthOrder, TuneBatches
+from mllm_bridge.tune.batches import BatchMaker, LengthOrder, TuneBatches
 
 
 @pytest.fixture(scope="module")
 def processor(clip_folder, host_folder, tmp_path_factory):
     """A host's processor that pads its images."""
-    from mllm_bridge.swap import swap
+    from mllm_bridge.swap.command import swap
 
     out = tmp_path_factory.mktemp("padding") / "host"
     swap(host_folder, clip_folder, out, device="cpu")

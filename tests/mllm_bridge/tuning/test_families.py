@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from mllm_bridge.hosts import FAMILIES
-from mllm_bridge.swap import swap
-from mllm_bridge.tune import main
+from mllm_bridge.swap.command import swap
+from mllm_bridge.tune.command import main
 
 NAMES = ("gemma3", "idefics3", "llava_next", "llava_onevision", "paligemma")
 

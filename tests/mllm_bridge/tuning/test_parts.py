@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from cloc.config import checked
-from mllm_bridge.tuning.settings import TuneConfig, load_settings
-from mllm_bridge.tuning.steppers import Moving, make_stepper, trained
-from mllm_bridge.tuning.trainee import build
+from mllm_bridge.tune.settings import TuneConfig, load_settings
+from mllm_bridge.tune.steppers import Moving, make_stepper, trained
+from mllm_bridge.tune.trainee import build
 
 RAW = {"data": [{"path": "none"}], "train": {"steps": 1, "batch_size": 1}, "lora": {"rank": 2, "alpha": 4}}
 

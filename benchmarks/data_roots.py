@@ -1,0 +1,70 @@
+"""Where data is looked for: a data root and the rendered scenes under it, in the official layouts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+MARK = "RENDERED.txt"
+"""What `cloc.scenes` puts into a folder that it rendered; layouts without a field for it are known by this."""
+SOURCE = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class FoundSet:
+    """One data set that is there.
+
+    Attributes:
+        dataset: its name; `name_of` puts `scenes-` before it when its file says that it is rendered.
+        split: official split.
+        file: the annotation file it was recognised by.
+        load: reads it.
+        needs_model: False where the figure does not depend on a model and is measured once.
+    """
+
+    dataset: str
+    split: str
+    file: Path
+    load: Callable[[], object]
+    needs_model: bool = True
+
+    @property
+    def rendered(self) -> bool:
+        """Whether a mark in the file's folder, the one above it or the photos of COCO beside it says so."""
+        above = self.file.parent.parent
+        return any((folder / MARK).is_file() for folder in (self.file.parent, above, above / "coco"))
+
+
+def near(name: str) -> Path:
+    """`runs` or `data`: in the current folder, else in the kit's repository, else yet to be made here."""
+    here, ours = Path(name), SOURCE / name
+    return ours if not here.is_dir() and ours.is_dir() and (SOURCE / "pyproject.toml").is_file() else here
+
+
+def data_root(given: str | None) -> Path:
+    """`--data`, else `$CLOC_DATA`, else `data/`.
+
+    Raises:
+        ValueError: a root that was named does not exist.
+    """
+    named, by = (given, "--data") if given else (os.environ.get("CLOC_DATA"), "$CLOC_DATA")
+    if not named:
+        return near("data")
+    root = Path(named).expanduser()
+    if not root.is_dir():
+        raise ValueError(
+            f"{by}: expected a folder, found none at {root}; give a data root that holds coco/, lvis/, refcoco/"
+        )
+    return root
+
+
+def roots(root: Path) -> tuple[Path, Path]:
+    """The data root itself (real data first), then the rendered scenes under it."""
+    return root, root / "scenes"
+
+
+def coco_files(where: Sequence[Path], split: str = "val2017") -> list[tuple[Path, Path]]:
+    """(annotation file, image folder) of a split of COCO in each root, there or not."""
+    return [(root / "coco" / "annotations" / f"instances_{split}.json", root / "coco" / split) for root in where]

@@ -1,0 +1,9 @@
+"""`python -m cloc.data.convert` as it was called until 0.2; goes on for this version."""
+
+import sys
+
+from cloc.convert.command import main
+
+if __name__ == "__main__":
+    print("python -m cloc.data.convert is now: python -m cloc.convert", file=sys.stderr)
+    sys.exit(main())

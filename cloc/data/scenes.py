@@ -1,0 +1,9 @@
+"""`python -m cloc.data.scenes` as it was called until 0.2; goes on for this version."""
+
+import sys
+
+from cloc.scenes.__main__ import main
+
+if __name__ == "__main__":
+    print("python -m cloc.data.scenes is now: python -m cloc.scenes", file=sys.stderr)
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""COCO's, LVIS's, Objects365's and MDETR's JSON, one image at a time; `read_coco` and `read_lvis` are the plain twins.
+
+Benchmarks read whole files, since they need them whole; conversions read files of tens of gigabytes in flat memory.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cloc.files import is_text
+from cloc.formats.annotated import Annotations, Category, caption_text, image_size, is_rendered, read_categories
+from cloc.formats.frames import FrameWatch
+from cloc.formats.grouped import Grouped
+from cloc.formats.json_stream import stream_json
+from cloc.formats.layouts import other_layout
+from cloc.formats.names import normal_path
+
+_KEPT = ("id", "image_id", "category_id", "iscrowd", "bbox", "tokens_positive")
+"""Fields of an annotation that are always used; masks are by far the larger part of these files."""
+_KEPT_OF_IMAGE = (
+    "file_name",
+    "coco_url",
+    "caption",
+    "dataset_name",
+    "original_img_id",
+    "neg_category_ids",
+    "not_exhaustive_category_ids",
+)
+"""Fields of an image that are used beside its id and size."""
+
+
+@dataclass(frozen=True)
+class StreamedImage:
+    """One image with its annotations.
+
+    Attributes:
+        entry: of the list `images`: id, width and height as whole numbers, what else is used as it came.
+        annotations: the annotation fields of `AnnotatedImage`, in the order of the file.
+        raw: the entries behind them, in the same order.
+        captions: of a captions file, blanks collapsed.
+    """
+
+    entry: Mapping[str, Any]
+    annotations: Mapping[str, Any]
+    raw: tuple[Mapping[str, Any], ...]
+    captions: tuple[str, ...]
+
+
+class AnnotatedStream:
+    """An annotation file, sorted by image id.
+
+    Attributes:
+        file: it.
+        categories: by id, in the order of the file.
+        rendered: whether the images are rendered scenes.
+        images: how many there are.
+        dropped: what was left out so far, by reason: entries of `images` (bad_image_entry; duplicate_image_id: an id
+            that stands for two photos is neither's), of `categories`, annotations and captions; those of unknown images
+            are counted at once. file_name_again counts images that stay, though another one names the same photo.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        what: str,
+        captions: Path | None = None,
+        named: str = "file_name",
+        categories: bool = True,
+        outlines: bool = False,
+    ) -> None:
+        """Read the files once, from beginning to end.
+
+        Args:
+            file: the annotation file.
+            what: what it should be, for messages.
+            captions: COCO's captions file.
+            named: a field that each image must have as a text; empty where there is none such.
+            categories: whether annotations have one; without it (MDETR's phrases) any will do.
+            outlines: keep `segmentation` in `raw` as well.
+
+        Raises:
+            ValueError: a file is missing or is no such file.
+        """
+        self.file, self.dropped, self.rendered = file, Counter[str](), False
+        self._grouped, self._what, self._named, self._categorised = Grouped(), what, named, categories
+        self._ambiguous, self._place = set[int](), 0
+        self._names = array("q")
+        self._first_fault: ValueError | None = None
+        fields = (*_KEPT, "segmentation") if outlines else _KEPT
+        listed: list[Any] = []
+        found, fields_seen = set[str](), set[str]()
+        boxed = False
+        for field, value in stream_json(file, what, self.dropped):
+            found.add(field)
+            if field == "images":
+                self._put_image(value)
+            elif field == "annotations" and isinstance(value, Mapping):
+                kept = {name: value[name] for name in fields if name in value}
+                boxed = boxed or "bbox" in kept
+                if not boxed:
+                    fields_seen.update(value)
+                self._grouped.put("annotation", value.get("image_id"), kept)
+            elif field == "annotations":
+                self.dropped["bad_annotation"] += 1
+            elif field == "categories":
+                listed.append(value)
+            elif field == "info":
+                self.rendered = is_rendered({"info": value})
+        self._refuse_other(found, fields_seen if not boxed else set())
+        self.categories: dict[int, Category] = read_categories({"categories": listed}, file, self.dropped)
+        if captions is not None:
+            self._put_captions(captions)
+        self.images = self._grouped.images
+        self.dropped["file_name_again"] += len(self._names) - len(np.unique(self._names))
+        del self._names
+        self._known = set(self.categories) if categories else {0}
+        self.dropped["unknown_image"] += self._grouped.unknown("annotation")
+
+    def _put_image(self, entry: Any) -> None:
+        """One fault among many images is counted; where there is no image without one, the first is told."""
+        place, self._place = self._place, self._place + 1
+        try:
+            number, width, height = image_size(entry, place, self.file)
+            if self._named and not is_text(entry.get(self._named)):
+                raise ValueError(
+                    f"{self.file}: images[{place}]: expected a new id and a {self._named}, got {entry!r:.200}"
+                )
+        except ValueError as error:
+            self._first_fault = self._first_fault or error
+            self.dropped["bad_image_entry"] += 1
+            return
+        kept = {name: entry[name] for name in _KEPT_OF_IMAGE if name in entry}
+        kept |= {"id": number, "width": width, "height": height}
+        if number in self._ambiguous:
+            self.dropped["duplicate_image_id"] += 1
+        elif self._grouped.put_image(number, kept):
+            if self._categorised and is_text(entry.get("file_name")):
+                self._names.append(hash(normal_path(entry["file_name"])))
+        else:
+            self.dropped["duplicate_image_id"] += 1
+            if self._grouped.image(number) != kept:  # its annotations may be of either photo
+                self._grouped.take_image(number)
+                self._ambiguous.add(number)
+                self.dropped["duplicate_image_id"] += 1
+
+    def _refuse_other(self, found: set[str], unboxed: set[str]) -> None:
+        """Empty lists leave no trace, so it is enough that one of the lists has an entry.
+
+        Args:
+            found: fields at the top level.
+            unboxed: fields of annotations, where none of them has a box.
+        """
+        if not found & {"images", "annotations"}:
+            told = ", ".join(sorted(found - {""})) or ("a list" if found else "nothing")
+            raise ValueError(
+                f"{self.file}: expected {self._what} with the lists images, annotations, categories; got {told}"
+                f"{other_layout(self.file)}"
+            )
+        if "images" not in found:
+            raise ValueError(
+                f"{self.file}: expected {self._what} with the lists images, annotations; got no image"
+                f"{other_layout(self.file)}"
+            )
+        if not self._grouped.images:
+            raise self._first_fault or ValueError(
+                f"{self.file}: expected {self._what}; each of its images shares its id with another photo"
+            )
+        if unboxed:
+            raise ValueError(
+                f"{self.file}: expected {self._what} with a bbox in its annotations, found none in any; they have "
+                f"{', '.join(sorted(unboxed)[:8])}{other_layout(self.file)}"
+            )
+
+    def _put_captions(self, file: Path) -> None:
+        found = told = False
+        for field, value in stream_json(file, "a COCO captions file", self.dropped):
+            if field == "annotations" and isinstance(value, Mapping):
+                found, told = True, told or "caption" in value
+                self._grouped.put("caption", value.get("image_id"), {"text": caption_text(value)})
+        if not found:
+            raise ValueError(f"{file}: expected a COCO captions file with the list annotations, got none in it")
+        if not told:
+            raise ValueError(
+                f"{file}: expected a COCO captions file, found no caption in its annotations{other_layout(file)}"
+            )
+        self.dropped["caption_of_unknown_image"] += self._grouped.unknown("caption")
+
+    def __iter__(self) -> Iterator[StreamedImage]:
+        watch = FrameWatch(self.file)
+        for entry, found in self._grouped:
+            told = found.get("annotation", ())
+            rows = [row if self._categorised else {**row, "category_id": 0} for _, row in told]
+            number = entry["id"]
+            sizes = {number: (entry["width"], entry["height"])}
+            places = (place for place, _ in told)
+            annotations = Annotations(rows, sizes, self._known, watch, places, keep_entries=True)
+            self.dropped.update(annotations.dropped)
+            texts = [row["text"] for _, row in found.get("caption", ())]
+            self.dropped["empty_caption"] += texts.count("")
+            yield StreamedImage(
+                entry, annotations.of(number), annotations.entries_of(number), tuple(text for text in texts if text)
+            )
+        watch.refuse(self.dropped)

@@ -1,0 +1,65 @@
+"""COCO's and LVIS's `segmentation` (polygons or runs) as the compressed RLE that shards hold. Drawn by pycocotools."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from cloc.formats.numbers import whole
+from cloc.structures import DataError
+
+
+def rle_of(segmentation: object, width: int, height: int) -> dict[str, Any]:
+    """`{"size": [height, width], "counts": COCO's compressed text}`.
+
+    Args:
+        segmentation: polygons `[[x0, y0, x1, y1, ...], ...]` in pixels, which add up; or COCO's RLE, its counts a list
+            of run lengths or compressed text, which is passed on as it is.
+        width: of the image in pixels.
+        height: of the image in pixels.
+
+    Raises:
+        DataError: mask_missing where there is none; bad_mask where it cannot be drawn, or is of another size.
+    """
+    if not segmentation:
+        raise DataError("mask_missing", "segmentation: expected polygons or RLE, got none")
+    if isinstance(segmentation, Mapping):
+        return _checked_runs(segmentation, width, height)
+    if not isinstance(segmentation, list) or not all(_is_polygon(one, width, height) for one in segmentation):
+        raise DataError("bad_mask", f"segmentation: expected polygons of 3 corners and more, got {segmentation!r:.80}")
+    drawn = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    return {"size": [height, width], "counts": drawn["counts"].decode("ascii")}
+
+
+def rle_of_mask(mask: np.ndarray) -> dict[str, Any]:
+    """The same for (H, W) bool pixels."""
+    drawn = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in mask.shape], "counts": drawn["counts"].decode("ascii")}
+
+
+def _is_polygon(corners: object, width: int, height: int) -> bool:
+    """Whether pycocotools can draw it: it reserves memory by the length of an outline, and checks nothing."""
+    if not isinstance(corners, list) or len(corners) < 6 or len(corners) % 2:
+        return False
+    if not all(isinstance(value, (int, float)) and abs(value) < math.inf for value in corners):
+        return False
+    far = 2 * max(width, height)
+    return -far <= min(corners) and max(corners) <= far + max(width, height)
+
+
+def _checked_runs(told: Mapping[str, Any], width: int, height: int) -> dict[str, Any]:
+    counts = told.get("counts")
+    size = told.get("size")
+    sized = isinstance(size, (list, tuple)) and [whole(side) for side in size] == [height, width]
+    if not sized or not (isinstance(counts, list) or (isinstance(counts, str) and counts.isascii())):
+        raise DataError("bad_mask", f"segmentation: expected RLE of size [{height}, {width}], got {str(told)[:80]}")
+    if isinstance(counts, str):  # whoever reads it checks it: pycocotools would read behind the end of a cut one
+        return {"size": [height, width], "counts": counts}
+    if not all(type(run) is int and run >= 0 for run in counts) or sum(counts) != width * height:
+        raise DataError("bad_mask", f"segmentation: expected runs of {width * height} pixels, got {str(counts)[:80]}")
+    drawn = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+    return {"size": [height, width], "counts": drawn["counts"].decode("ascii")}

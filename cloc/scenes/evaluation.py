@@ -1,0 +1,201 @@
+"""Evaluation files of a world in the official layouts of COCO, LVIS and RefCOCO, read by the readers of the real ones.
+
+They carry a few fields more: `info.rendered`, `caption_only` on each category, `kind` on each RefCOCO sentence.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from cloc.boxes import xyxy_to_xywh
+from cloc.scenes.render import Scene, render_scene
+from cloc.scenes.training import encode_jpeg
+from cloc.scenes.world import WorldSpec, categories, scene_rng
+
+_NEGATIVES = 8
+_SENTENCES = 2
+_CHANCE_STREAM = 1 << 32
+
+
+def _dump(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+
+
+def _info(what: str) -> dict[str, Any]:
+    return {"description": f"rendered scenes of this kit, {what}", "version": "1", "rendered": True}
+
+
+def _categories(spec: WorldSpec) -> list[dict[str, Any]]:
+    known = categories(spec)
+    return [{"id": c.id, "name": c.name, "supercategory": "sprite", "caption_only": c.caption_only} for c in known]
+
+
+def _lvis_category(entry: dict[str, Any]) -> dict[str, Any]:
+    """A category of the training card as LVIS writes one."""
+    same = ("id", "name", "frequency", "image_count", "instance_count", "caption_only")
+    return {
+        **{field: entry[field] for field in same},
+        "synset": f"{entry['name'].replace(' ', '_')}.n.01",
+        "def": entry["definition"],
+        "synonyms": [entry["name"]],
+    }
+
+
+def _image(scene: Scene, file_name: str, **more: Any) -> dict[str, Any]:
+    side = scene.image.width
+    return {"id": scene.index + 1, "file_name": file_name, "width": side, "height": side, "license": 1, **more}
+
+
+def _annotations(scene: Scene, first_id: int) -> list[dict[str, Any]]:
+    """COCO annotations of all objects of a scene: visible boxes, visible areas, no outlines."""
+    boxes_xywh = xyxy_to_xywh([thing.box_xyxy for thing in scene.objects]).tolist()
+    return [
+        {
+            "id": first_id + number,
+            "image_id": scene.index + 1,
+            "category_id": thing.category_id,
+            "bbox": box,
+            "area": thing.area,
+            "iscrowd": 0,
+            "segmentation": [],
+        }
+        for number, (thing, box) in enumerate(zip(scene.objects, boxes_xywh, strict=True))
+    ]
+
+
+def _scenes(spec: WorldSpec, split: str, count: int, folder: Path, name: str, progress: bool) -> Iterator[Scene]:
+    """Render a split, write its images as `folder/name` (a %-pattern of the image id), and give the scenes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in tqdm(range(count), desc=f"rendering {split} scenes", unit="scene", disable=not progress):
+        scene = render_scene(spec, index, split)
+        (folder / (name % (index + 1))).write_bytes(encode_jpeg(scene.image, spec.quality))
+        yield scene
+
+
+def write_coco_and_lvis(
+    spec: WorldSpec, root: Path, listed: list[dict[str, Any]], progress: bool = True
+) -> Counter[str]:
+    """Write `coco/val2017`, its instances and captions, and `lvis/lvis_v1_val.json` on the same images.
+
+    Args:
+        spec: the world.
+        root: data root to write into.
+        listed: the training card's categories, for LVIS's frequencies and counts.
+        progress: show a bar.
+
+    Returns:
+        Images and boxes written.
+    """
+    images, lvis_images, annotations, captions = [], [], [], []
+    ids = [entry["id"] for entry in listed]
+    for scene in _scenes(spec, "val", spec.val, root / "coco/val2017", "%012d.jpg", progress):
+        file_name = f"{scene.index + 1:012d}.jpg"
+        images.append(_image(scene, file_name))
+        annotations += _annotations(scene, len(annotations) + 1)
+        captions.append({"id": scene.index + 1, "image_id": scene.index + 1, "caption": scene.caption})
+        present = {thing.category_id for thing in scene.objects}
+        absent = [number for number in ids if number not in present]
+        rng = scene_rng(spec, "val", scene.index + _CHANCE_STREAM)  # the scene's own stream belongs to the renderer
+        chosen = rng.permutation(len(absent))[:_NEGATIVES].tolist()
+        negatives = sorted(absent[place] for place in chosen)
+        lvis_images.append(
+            _image(
+                scene,
+                file_name,
+                coco_url=f"val2017/{file_name}",
+                neg_category_ids=negatives,
+                not_exhaustive_category_ids=[],
+            )
+        )
+    licences = [{"id": 1, "name": "Apache License 2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}]
+    head = {"info": _info("layout of COCO 2017"), "licenses": licences, "images": images}
+    folder = root / "coco/annotations"
+    _dump(folder / "instances_val2017.json", {**head, "annotations": annotations, "categories": _categories(spec)})
+    _dump(folder / "captions_val2017.json", {**head, "annotations": captions})
+    lvis = {
+        "info": _info("layout of LVIS v1"),
+        "licenses": licences,
+        "images": lvis_images,
+        "annotations": [{k: v for k, v in entry.items() if k != "iscrowd"} for entry in annotations],
+        "categories": [_lvis_category(entry) for entry in listed],
+    }
+    _dump(root / "lvis/lvis_v1_val.json", lvis)
+    return Counter(images=len(images), boxes=len(annotations))
+
+
+def split_of(index: int) -> str:
+    """Of every four RefCOCO scenes two are `val`, one is `testA`, one `testB`."""
+    return ("val", "testA", "val", "testB")[index % 4]
+
+
+def write_refcoco(spec: WorldSpec, root: Path, progress: bool = True) -> Counter[str]:
+    """Write `refcoco/refcoco` in the layout of the refer toolkit, with photos where the toolkit expects them.
+
+    `val` and `testA` refer to objects of categories that have boxes in training, `testB` to caption-only ones (as the
+    official splits part people from other objects).
+
+    Returns:
+        Images, boxes, refs and expressions written; scenes_without_expression.
+    """
+    folder = root / "refcoco/images/mscoco/images/train2014"
+    images, annotations, refs, counts = [], [], [], Counter[str]()
+    for scene in _scenes(spec, "refcoco", spec.refcoco, folder, "COCO_train2014_%012d.jpg", progress):
+        images.append(_image(scene, f"COCO_train2014_{scene.index + 1:012d}.jpg"))
+        made = _annotations(scene, len(annotations) + 1)
+        annotations += made
+        found = _refs(scene, made, len(refs), counts["expressions"])
+        refs += found
+        counts["expressions"] += sum(len(ref["sentences"]) for ref in found)
+        counts["scenes_without_expression"] += not found
+    content = {
+        "info": {
+            **_info("layout of RefCOCO"),
+            "splits": "val and testA: categories with boxes in training; testB: caption-only categories",
+        },
+        "licenses": [],
+        "images": images,
+        "annotations": annotations,
+        "categories": _categories(spec),
+    }
+    own = root / "refcoco/refcoco"
+    _dump(own / "instances.json", content)
+    _dump(own / "refs(unc).json", refs)
+    (own / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))  # plain lists and dicts
+    counts.update(images=len(images), boxes=len(annotations), refs=len(refs))
+    return counts
+
+
+def _refs(scene: Scene, annotations: list[dict[str, Any]], first_ref: int, first_sentence: int) -> list[dict[str, Any]]:
+    split, refs, sent_id = split_of(scene.index), [], first_sentence
+    for number, thing in enumerate(scene.objects):
+        if thing.category.caption_only != (split == "testB"):
+            continue
+        told = [e for e in scene.expressions if e.object_index == number][:_SENTENCES]
+        if not told:
+            continue
+        sentences = [
+            {"sent_id": sent_id + place, "sent": e.text, "raw": e.text, "tokens": e.text.split(), "kind": e.kind}
+            for place, e in enumerate(told)
+        ]
+        sent_id += len(sentences)
+        refs.append(
+            {
+                "ref_id": first_ref + len(refs),
+                "ann_id": annotations[number]["id"],
+                "image_id": scene.index + 1,
+                "category_id": thing.category_id,
+                "split": split,
+                "file_name": f"COCO_train2014_{scene.index + 1:012d}_{annotations[number]['id']}.jpg",
+                "sentences": sentences,
+                "sent_ids": [sentence["sent_id"] for sentence in sentences],
+            }
+        )
+    return refs

@@ -1,0 +1,151 @@
+"""Questions about a scene and their true answers: referring, grounding, counting, yes/no, captions.
+
+A question that points at an object holds `PLACE`, which becomes coordinates or a `<region>` placeholder.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from cloc.scenes.captions import with_article
+from cloc.scenes.render import Scene
+from cloc.scenes.world import WorldSpec, categories, odds_of
+from cloc.structures import Box
+
+PLACE = "<place>"
+KINDS = ("referring", "grounding", "counting", "yesno", "caption")
+
+_REFERRING = (f"What is in the box {PLACE}?", f"Name the object in {PLACE}.", f"What can be seen at {PLACE}?")
+_GROUNDING = ("Where is {}?", "Find {}.", "Give the box of {}.")
+_COUNTING = ("How often can you see {}?", "How many times is {} in the picture?")
+_YESNO = ("Is there {} in the picture?", "Can you see {}?")
+_CAPTION = ("Describe the picture.", "What does the picture show?", "Write a short caption.")
+_ABSENT = 0.25
+_SEVERAL = 0.5
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One question and its answer.
+
+    Attributes:
+        kind: one of `KINDS`.
+        question: with `PLACE` where it points at `asked_box`.
+        answer: a name, a number, yes or no, a caption; for grounding `PLACE`, which stands for `answer_box`.
+        asked_box, answer_box: xyxy pixels, or None.
+        category_id: what the question is about, None for captions.
+    """
+
+    kind: str
+    question: str
+    answer: str
+    asked_box: Box | None = None
+    answer_box: Box | None = None
+    category_id: int | None = None
+
+
+def _one(templates: tuple[str, ...], rng: np.random.Generator) -> str:
+    return templates[int(rng.integers(len(templates)))]
+
+
+def referring(scene: Scene, number: int, rng: np.random.Generator) -> Turn:
+    """What is in the box of an object."""
+    thing = scene.objects[number]
+    return Turn("referring", _one(_REFERRING, rng), thing.name, thing.box_xyxy, None, thing.category_id)
+
+
+def grounding(scene: Scene, place: int, rng: np.random.Generator) -> Turn:
+    """Where the object is that one of the scene's expressions singles out."""
+    expression = scene.expressions[place]
+    thing = scene.objects[expression.object_index]
+    text = expression.text if expression.kind == "relational" else f"the {expression.text}"
+    return Turn("grounding", _one(_GROUNDING, rng).format(text), PLACE, None, thing.box_xyxy, thing.category_id)
+
+
+def yes_or_no(spec: WorldSpec, scene: Scene, yes: bool, rng: np.random.Generator) -> Turn:
+    """Whether a category is in the picture; an absent one is drawn with the odds of the world, as present ones are."""
+    number = _present(scene, rng) if yes else _absent(spec, scene, rng)
+    question = _one(_YESNO, rng).format(with_article(categories(spec)[number - 1].name))
+    return Turn("yesno", question, "yes" if yes else "no", category_id=number)
+
+
+def counting(spec: WorldSpec, scene: Scene, rng: np.random.Generator) -> Turn:
+    """How many objects of a category there are, none at all in a quarter of the questions."""
+    counts = Counter(thing.category_id for thing in scene.objects)
+    several = [number for number, count in counts.items() if count > 1]
+    if rng.random() < _ABSENT:
+        number = _absent(spec, scene, rng)
+    elif several and rng.random() < _SEVERAL:
+        number = several[int(rng.integers(len(several)))]
+    else:
+        number = _present(scene, rng)
+    question = _one(_COUNTING, rng).format(with_article(categories(spec)[number - 1].name))
+    return Turn("counting", question, str(counts[number]), category_id=number)
+
+
+def captioning(scene: Scene, rng: np.random.Generator) -> Turn:
+    """The scene's caption."""
+    return Turn("caption", _one(_CAPTION, rng), scene.caption)
+
+
+def _present(scene: Scene, rng: np.random.Generator) -> int:
+    kinds = list(dict.fromkeys(thing.category_id for thing in scene.objects))
+    return kinds[int(rng.integers(len(kinds)))]
+
+
+def _absent(spec: WorldSpec, scene: Scene, rng: np.random.Generator) -> int:
+    present, odds = {thing.category_id for thing in scene.objects}, odds_of(spec, scene.split)
+    weights = np.diff(odds, prepend=0.0)
+    weights[[number - 1 for number in present]] = 0.0
+    if weights.sum() <= 0:
+        raise ValueError("conversations: every category is in one scene; raise num_categories or lower max_objects")
+    return int(rng.choice(len(weights), p=weights / weights.sum())) + 1
+
+
+def training_turns(spec: WorldSpec, scene: Scene, yes: bool, rng: np.random.Generator) -> list[Turn]:
+    """Questions of each kind, in an order drawn by chance; nothing points at an object of a caption-only category.
+
+    An object is either named or looked for, never both: the answer to the one would stand in the question of the other.
+
+    Args:
+        spec: the world.
+        scene: the scene.
+        yes: the answer of the yes/no question.
+        rng: for the choices.
+    """
+    turns = [yes_or_no(spec, scene, yes, rng), counting(spec, scene, rng), captioning(scene, rng)]
+    turns += _pointing(scene, spec.questions, rng)
+    return [turns[place] for place in rng.permutation(len(turns)).tolist()]
+
+
+def _pointing(scene: Scene, most: int, rng: np.random.Generator) -> list[Turn]:
+    """At most `most` referring and as many grounding questions, each about another object with boxes in training."""
+    boxed = [number for number, thing in enumerate(scene.objects) if not thing.category.caption_only]
+    drawn = [boxed[place] for place in rng.permutation(len(boxed)).tolist()]
+    told = dict[int, list[int]]()
+    for place, expression in enumerate(scene.expressions):
+        told.setdefault(expression.object_index, []).append(place)
+    half = (len(drawn) + int(rng.integers(2))) // 2  # of an odd number either kind gets the last one
+    sought = [number for number in drawn if number in told][: min(most, half)]
+    named = [number for number in drawn if number not in sought][:most]
+    expressions = [told[number][int(rng.integers(len(told[number])))] for number in sought]
+    return [referring(scene, number, rng) for number in named] + [grounding(scene, place, rng) for place in expressions]
+
+
+def evaluation_turns(spec: WorldSpec, scene: Scene, rng: np.random.Generator) -> Iterator[Turn]:
+    """Questions of held-out scenes: each object referred to, each object with an expression looked for once, a yes and
+    a no, a count, a caption.
+    """
+    for number in range(len(scene.objects)):
+        yield referring(scene, number, rng)
+    first = {e.object_index: place for place, e in reversed(list(enumerate(scene.expressions)))}
+    for number in sorted(first):
+        yield grounding(scene, first[number], rng)
+    for yes in (True, False):
+        yield yes_or_no(spec, scene, yes, rng)
+    yield counting(spec, scene, rng)
+    yield captioning(scene, rng)

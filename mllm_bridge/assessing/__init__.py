@@ -1,1 +1,0 @@
-"""What a host says after training: asked greedily, and measured. `mllm_bridge.assess` is the door."""

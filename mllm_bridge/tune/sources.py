@@ -1,0 +1,106 @@
+"""Where a tuning run's host and conversations come from: paths, and the two reserved words `newest` and `scenes`."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from cloc import comm
+from cloc.box_text import Places
+from mllm_bridge.conversations.reading import Conversation, read_conversations
+from mllm_bridge.tune.settings import DataSettings
+from mllm_bridge.weights.folders import locate, read_json
+
+NEWEST, SCENES = "newest", "scenes"
+CONVERSATIONS = "llava/conversations_regions.json"
+
+
+def find_host(asked: str, runs: Path) -> Path:
+    """The host's folder; `newest` is the newest verified swap, made from the newest export where there is none.
+
+    Raises:
+        ValueError: there is no such host, or no export to make one with.
+    """
+    if asked != NEWEST:
+        return locate(asked, "host")
+    found: object = None
+    if comm.is_main():
+        try:
+            found = _newest(runs)
+        except ValueError as error:
+            found = str(error)
+    found = comm.from_main(found)
+    if isinstance(found, str):
+        raise ValueError(found)
+    assert isinstance(found, Path)
+    return found
+
+
+def _newest(runs: Path) -> Path:
+    from mllm_bridge.swap.command import swap
+
+    reports = list(runs.glob("*/swap_report.json"))
+    if reports:
+        return max(reports, key=lambda path: path.stat().st_mtime).parent
+    return swap(runs=runs, say=lambda line: print(line, flush=True)).out
+
+
+def open_conversations(
+    data: Sequence[DataSettings], places: Places, pictured: bool = False
+) -> tuple[list[Conversation], Counter[str]]:
+    """All conversations of a run, and the entries left out, by reason; with `pictured` those without an image too.
+
+    Raises:
+        ValueError: a file is missing, holds nothing that can be used, or writes boxes in another convention.
+    """
+    conversations, skipped = list[Conversation](), Counter[str]()
+    for entry in data:
+        file, images = (Path(entry.path), entry.images) if entry.path != SCENES else _scenes()
+        _require_convention(file, places)
+        found = read_conversations(file, images)
+        conversations += found.conversations
+        skipped += found.skipped
+    usable = [one for one in conversations if one.images or not pictured]
+    if len(usable) < len(conversations):
+        skipped["no_image"] += len(conversations) - len(usable)
+    if not usable:
+        raise ValueError("data: this family of hosts reads no text without an image, and no conversation has one")
+    return usable, skipped
+
+
+def _scenes() -> tuple[Path, str]:
+    """The rendered world's training conversations, and the folder of their images."""
+    root = Path(os.environ.get("CLOC_DATA", "data")) / SCENES
+    if not (root / CONVERSATIONS).is_file():
+        raise ValueError(
+            f"data: {root} holds no {CONVERSATIONS}; render a world with conversations: "
+            f"`python -m cloc.scenes --out {root}` (see its --help)"
+        )
+    return root / CONVERSATIONS, str(root)
+
+
+def _require_convention(file: Path, places: Places) -> None:
+    """What the kit makes (rendered worlds, `mllm_bridge.conversations`) says in its card how boxes are written; the
+    host has to keep to the same.
+
+    Raises:
+        ValueError: they differ.
+    """
+    card = file.parent / "card.json"
+    told = read_json(card).get("coordinates") if card.is_file() else None
+    if told is None:
+        return
+    sizes = {"unit": ("digits", places.digits), "bins": ("to", places.bins - 1), "pixels": ("to", None)}
+    name, value = sizes.get(places.scale, ("to", 1000))
+    if told.get("padded", places.padded) is not places.padded:
+        raise ValueError(
+            f"places: {file} writes boxes of the image {'padded to a square' if told['padded'] else 'as it is'}, the "
+            f"host as {places.name}; set places.padded={str(told['padded']).lower()}"
+        )
+    if told.get("convention") != places.scale or told.get(name) != value:
+        raise ValueError(
+            f"places: {file} writes boxes as {told.get('convention')} ({name} {told.get(name)}), the host as "
+            f"{places.name}; set places to the file's convention, or make the file again with the host's"
+        )

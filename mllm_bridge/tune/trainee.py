@@ -1,0 +1,187 @@
+"""What is trained: a host, perhaps with adapters and a region module, and the loss of its answers.
+
+Letters: B conversations, L tokens, R regions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from peft import PeftModel
+from torch import nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel, ProcessorMixin
+
+from cloc import comm
+from cloc.structures import LossReport
+from cloc.train.engine import Losses
+from cloc.train.stepper import Stepper
+from mllm_bridge.conversations.answers import IGNORED
+from mllm_bridge.hosts import family_of
+from mllm_bridge.hosts.family import HostFamily
+from mllm_bridge.hosts.loading import load_host, load_processor
+from mllm_bridge.regions.host import RegionHooks, add_region_token, region_token_id
+from mllm_bridge.regions.module import FOLDER, RegionModule, region_module
+from mllm_bridge.tune.batches import ConversationBatch
+from mllm_bridge.tune.cache import CachedTower
+from mllm_bridge.tune.parts import Anatomy, anatomy, freeze
+from mllm_bridge.tune.settings import TuneConfig
+from mllm_bridge.weights.folders import read_json
+
+
+class Answered(NamedTuple):
+    """What one forward says of its answers; sums over this rank's answer tokens.
+
+    Attributes:
+        nll: negative log-likelihood, natural logarithm, float32.
+        correct: how often the most likely token was the right one.
+    """
+
+    nll: torch.Tensor
+    correct: torch.Tensor
+
+
+class Trainee(nn.Module):
+    """A host and its region module as one model, whose forward pass is a training step's.
+
+    Args:
+        host: the host; adapters, if any, already sit in its layers.
+        regions: the region module, None for a host without region tokens.
+        tower: the host's vision tower.
+        token_id: of `<region>`.
+    """
+
+    def __init__(
+        self, host: PreTrainedModel, regions: RegionModule | None, tower: nn.Module, token_id: int | None
+    ) -> None:
+        super().__init__()
+        self.host, self.regions, self.hooks = host, regions, None
+        self._picks = "logits_to_keep" in inspect.signature(host.forward).parameters
+        if regions is not None:
+            assert token_id is not None
+            self.hooks = RegionHooks(host, tower, host.get_decoder(), regions, token_id)
+
+    def logits(self, region_boxes: torch.Tensor, region_image: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
+        """(B, L, V) logits of the host's inputs; (R, 4) boxes in [0, 1] of the canvas and (R,) their images."""
+        if self.hooks is None:
+            return self.host(**inputs, use_cache=False).logits
+        self.hooks.set(region_boxes, region_image)
+        try:
+            return self.host(**inputs, use_cache=False).logits
+        finally:
+            self.hooks.clear()
+
+    def forward(self, labels: torch.Tensor, **inputs: torch.Tensor) -> Answered:
+        """Sums over the answer tokens; `labels` (B, L) is -100 where there is none."""
+        following = labels[:, 1:]
+        answers = following != IGNORED
+        if self._picks:  # a vocabulary's worth of numbers for each image token is never needed
+            places = answers.any(dim=0).nonzero().flatten()
+            logits, answers, following = (
+                self.logits(**inputs, logits_to_keep=places),
+                answers[:, places],
+                following[:, places],
+            )
+        else:
+            logits = self.logits(**inputs)[:, :-1]
+        chosen, right = logits[answers].float(), following[answers]
+        return Answered(F.cross_entropy(chosen, right, reduction="sum"), (chosen.argmax(dim=-1) == right).sum())
+
+
+@dataclass
+class Built:
+    """A trainee with what belongs to it.
+
+    Attributes:
+        trainee: what moves.
+        wrapped: peft's wrapper around the host, None without adapters.
+        where: the host's parts.
+        family: the host's family.
+        processor: the host's, which knows `<region>` where there is a region module.
+        dtype: of the host's weights on disk.
+    """
+
+    trainee: Trainee
+    wrapped: PeftModel | None
+    where: Anatomy
+    family: HostFamily
+    processor: ProcessorMixin
+    dtype: torch.dtype
+
+
+def build(config: TuneConfig, folder: Path, frozen: torch.dtype = torch.float32, cached: bool = False) -> Built:
+    """Load a host and make it ready, the same every time.
+
+    Args:
+        config: what is trained.
+        folder: of the host.
+        frozen: type of the weights that do not move; those that move are float32.
+        cached: let the tower see each image once.
+
+    Raises:
+        ValueError: the host cannot be read, or the export of `regions` does not belong to its tower.
+    """
+    family = family_of(read_json(folder / "config.json"), str(folder))
+    host, processor = load_host(folder, family, "cpu"), load_processor(folder)
+    dtype = host.dtype
+    cast(host, frozen)
+    where = anatomy(host, family)
+    tower = host.get_submodule(family.tower_path)
+    if cached:
+        tower = CachedTower(tower)
+        host.set_submodule(family.tower_path, tower)
+    regions = _regions(config, folder, host, tower)
+    if regions is not None:
+        add_region_token(host, processor)
+        regions.float()
+        regions.prompter.requires_grad_(config.regions.train_prompter)
+    made = freeze(host, where, config)
+    wrapped = made if isinstance(made, PeftModel) else None
+    trainee = Trainee(host, regions, tower, region_token_id(processor))
+    return Built(trainee, wrapped, where, family, processor, dtype)
+
+
+def cast(host: nn.Module, dtype: torch.dtype) -> None:
+    """Give every weight a type, in place; buffers such as rotary frequencies keep their own, as in loading."""
+    for parameter in host.parameters():
+        parameter.data = parameter.data.to(dtype)
+
+
+def _regions(config: TuneConfig, folder: Path, host: PreTrainedModel, tower: nn.Module) -> RegionModule | None:
+    if (folder / FOLDER).is_dir():
+        if config.regions.export is not None:
+            raise ValueError(f"regions.export: {folder} already has a region module; leave regions.export out")
+        return RegionModule.load(folder)
+    if config.regions.export is None:
+        return None
+    export = Path(config.regions.export)
+    table = host.get_input_embeddings().weight.detach().float()
+    module = region_module(export, table.shape[1], float(table.square().mean().sqrt()), config.run.seed)
+    ours, theirs = module.vision.tower, tower.config
+    for name in ("model_type", "hidden_size", "num_hidden_layers", "patch_size", "image_size"):
+        if getattr(ours, name, None) != getattr(theirs, name, None):
+            raise ValueError(
+                f"regions.export: {export} has a tower with {name} {getattr(ours, name, None)!r}, the host's has "
+                f"{getattr(theirs, name, None)!r}; swap this export into the host first"
+            )
+    return module
+
+
+def make_losses(stepper: Stepper) -> Losses:
+    """One forward a batch; the loss is the mean over the answer tokens of all ranks."""
+
+    def losses(batch: ConversationBatch, step: int) -> tuple[LossReport, torch.Tensor]:
+        told: Any = stepper.forward(
+            labels=batch.labels, region_boxes=batch.region_boxes, region_image=batch.region_image, **batch.inputs
+        )
+        numbers = [batch.answer_tokens, len(batch.keys), len(batch.region_boxes)]
+        tokens, conversations, regions = comm.sum_over_ranks(numbers, stepper.device)
+        share = told.nll / max(tokens, 1)
+        counts = {"images": conversations, "answer_tokens": tokens, "regions": regions}
+        return LossReport({"answer": share}, counts, {"answer_accuracy": told.correct / max(tokens, 1)}), share
+
+    return losses
