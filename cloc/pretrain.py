@@ -92,13 +92,13 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     import torch
 
     from cloc import comm, command, factory
+    from cloc.data.dataloader import make_loader
     from cloc.train import engine, preflight, runs
     from cloc.train.grad_cache import joined
     from cloc.train.metric_logger import Meter
     from cloc.train.optim import learning_rate
     from cloc.train.stepper import read_deepspeed
     from cloc.train.trackers import check_trackers
-    from cloc.workers import make_loader
 
     # 1. what to do
     config = config_of(options)

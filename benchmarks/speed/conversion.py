@@ -27,7 +27,7 @@ from PIL import Image
 from benchmarks.speed.timing import in_turn, ratio_of
 from benchmarks.tasks.contract import COST, Score
 from cloc.convert.coco import convert_coco
-from cloc.convert.job import cores
+from cloc.jobs import count_cores
 
 IMAGES, SHARD = 2000, 250
 SIDES = (640, 480)
@@ -53,7 +53,7 @@ class Seconds:
 
 def conversion_scores(split: str) -> list[Score]:
     """The ratio, ours over theirs (their seconds by ours), by the clock and in processor time; and our rates."""
-    workers = cores()
+    workers = count_cores()
     with tempfile.TemporaryDirectory(prefix="conversion-") as folder:
         photos, file = Path(folder) / "train2017", Path(folder) / "instances.json"
         size = write_photos(photos, IMAGES)

@@ -22,7 +22,7 @@ from benchmarks.speed.child import answered, peak_mib
 from benchmarks.speed.conversion import SIDES, write_instances
 from benchmarks.tasks.contract import COST, Score
 from cloc.convert.coco import convert_coco
-from cloc.convert.job import cores
+from cloc.jobs import count_cores
 
 MEGABYTES = 40
 CORNERS = 160
@@ -50,7 +50,8 @@ def memory_scores(split: str, megabytes: float = MEGABYTES) -> list[Score]:
     """The growth, and both peaks."""
     half, whole = peaks(megabytes)
     told = (
-        "/".join(f"{one.megabytes:.0f}-MB-of-json-{one.images}-images" for one in (half, whole)) + f"/{cores()}-workers"
+        "/".join(f"{one.megabytes:.0f}-MB-of-json-{one.images}-images" for one in (half, whole))
+        + f"/{count_cores()}-workers"
     )
     figures = {
         "conversion_memory_growth": whole.mib / half.mib,

@@ -16,11 +16,11 @@ from statistics import median
 from benchmarks.speed.timing import in_turn, ratio_of, seconds_of
 from benchmarks.tasks.contract import COST, Score
 from cloc.config import load_config
+from cloc.data.dataloader import one_thread
 from cloc.plan.timed_step import loaded_batches
 from cloc.scenes import WorldSpec
 from cloc.scenes.detection_samples import plans_of
 from cloc.scenes.training import write_folder
-from cloc.workers import one_thread
 
 RECIPE = "configs/cloc_vit_b16.yaml"
 SIZE = 224

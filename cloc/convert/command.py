@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from cloc import command
-from cloc.convert.job import cores
 from cloc.convert.losses import notes_of
 from cloc.convert.subcommands import FORMATS
 from cloc.convert.writing import LossError
 from cloc.data.shards import CARD
 from cloc.formats.layouts import listed_layouts
+from cloc.jobs import count_cores
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,7 +41,9 @@ def _parser() -> argparse.ArgumentParser:
             help="finish although more than a tenth of the boxes or images is lost for one reason",
         )
         sub.add_argument("--licence", help="text for the card (default: as the annotation file says)")
-        sub.add_argument("--workers", type=int, default=cores(), help="processes (default: the cores, %(default)s)")
+        sub.add_argument(
+            "--workers", type=int, default=count_cores(), help="processes (default: the cores, %(default)s)"
+        )
     return parser
 
 

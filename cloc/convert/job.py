@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,11 +12,7 @@ from typing import Any, Protocol, TypedDict, TypeVar
 from cloc.convert.drafts import Draft
 from cloc.convert.writing import write_drafts
 from cloc.data.shards import already_made
-
-
-def cores() -> int:
-    """How many processes can run here at the same time."""
-    return len(os.sched_getaffinity(0))
+from cloc.jobs import count_cores
 
 
 class _Counted(Protocol):
@@ -137,7 +132,7 @@ class Conversion:
         card |= {"licence": self.licence, "made": self.made, "read": reading.read, "dropped": reading.dropped}
         reading.card.update(card)
         drafts = _started(read(reading))
-        workers = self.workers if self.workers is not None else cores()
+        workers = self.workers if self.workers is not None else count_cores()
         count = total() if total is not None else None
         return write_drafts(
             drafts,

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cloc.data.shards import locked
+from cloc.disk import atomic_write, locked
 from cloc.files import read_json, read_object
 
 Tables = Iterator[pa.Table]
@@ -152,13 +152,12 @@ class VectorFile:
         """Write one part; it counts as done when it appears."""
         if skipped:
             self._skips(part).write_text(json.dumps(skipped), encoding="utf-8")
-        temporary = self._path(part).with_suffix(".tmp")
-        pq.write_table(pa.Table.from_pylist(list(rows), schema=self.schema), temporary)
-        temporary.rename(self._path(part))
+        with atomic_write(self._path(part)) as temporary:
+            pq.write_table(pa.Table.from_pylist(list(rows), schema=self.schema), temporary)
 
     def finish(self, parts: int) -> int:
         """Join all parts and remove them; returns the number of rows."""
-        temporary, rows = self.out.with_name(f"{self.out.name}.tmp"), 0
+        rows = 0
 
         def tables() -> Tables:
             nonlocal rows
@@ -167,8 +166,8 @@ class VectorFile:
                 rows += table.num_rows
                 yield table
 
-        FORMATS[self.out.suffix.lower()](temporary, self.schema, tables())
-        temporary.rename(self.out)
+        with atomic_write(self.out) as temporary:
+            FORMATS[self.out.suffix.lower()](temporary, self.schema, tables())
         shutil.rmtree(self.folder)
         return rows
 

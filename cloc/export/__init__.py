@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from cloc.command import printable
 from cloc.data.concepts import DICTIONARY, ConceptDictionary
-from cloc.disk import disk_errors, open_to_umask, removed_unless_done
+from cloc.disk import atomic_dir, disk_errors
 from cloc.export.reference import reference_of
 from cloc.files import read_object
 from cloc.models.detection_processing import detection_image_processor
@@ -197,15 +196,11 @@ def write_export(
     Raises:
         OSError: the disk is full or cannot be written; nothing of it is left.
     """
-    final, temporary = run / name, run / f".{name}.part"
-    shutil.rmtree(temporary, ignore_errors=True)
-    with removed_unless_done(temporary), disk_errors(temporary):
+    final = run / name
+    with atomic_dir(final, replace=True) as temporary, disk_errors(temporary):
         card = _write_files(model, state, tokenizer, temporary, facts, data, detection_size, dictionary)
         part = temporary / f"{CARD}.part"
         part.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-        open_to_umask(temporary)
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
     (final / part.name).rename(final / CARD)
     return final
 

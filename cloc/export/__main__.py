@@ -9,8 +9,7 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -20,7 +19,7 @@ from transformers import AutoModel, AutoTokenizer, CLIPVisionModel
 from transformers.utils.logging import disable_progress_bar
 
 from cloc import command
-from cloc.disk import disk_errors, open_to_umask, removed_unless_done
+from cloc.disk import atomic_dir, disk_errors
 from cloc.export import read_card
 from cloc.export.loading import weights_of
 from cloc.export.open_clip import write_open_clip
@@ -129,21 +128,9 @@ def convert(export: Path, name: str, out: Path) -> str:
     if out.resolve().is_relative_to(export.resolve()):
         raise ValueError(f"{out} lies in {export}, which is read; give another folder")
     refuse_links(export, "export")
-    with _appearing(out) as part:
+    with atomic_dir(out) as part, disk_errors(out):
         line = FORMATS[name](export, part)
     return line.replace(*(repr(str(path))[1:-1] for path in (part, out)))  # as the line has them, escaped
-
-
-@contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")  # another process may write to the same place
-    part.mkdir(parents=True)
-    with removed_unless_done(part), disk_errors(out):
-        yield part
-        open_to_umask(part)
-        if out.exists():
-            raise ValueError(f"{out}: another process was quicker; give another folder")
-        part.rename(out)
 
 
 def _pictures(model: ClocModel) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""`python -m cloc.label --shards IN --out OUT --detector NAME`: the doorbell of the data engine."""
+"""`python -m cloc.label --shards IN --out OUT --detector NAME`: the command."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 
 from cloc import command
 from cloc.device import find_device
-from cloc.label.job import Labelled, cores, label
+from cloc.jobs import count_cores
+from cloc.label.job import Labelled, label
 from cloc.label.settings import CAPTION_PROMPT, PRECISIONS, LabelSettings
 from cloc.label.table1 import table
 from cloc.phrases import CHUNKERS, GENERIC_LISTS, LIMIT
@@ -82,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _label(args: argparse.Namespace) -> None:
     if not 1 <= args.workers:
-        raise ValueError(f"--workers: expected at least 1, got {args.workers} (this machine has {cores()} cores)")
+        raise ValueError(f"--workers: expected at least 1, got {args.workers} (this machine has {count_cores()} cores)")
     runner = None
     if args.ray is not None:
         from cloc.label.on_ray import run_ray

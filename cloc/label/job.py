@@ -6,7 +6,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from importlib import metadata
@@ -18,12 +18,12 @@ from tqdm import tqdm
 from cloc.data.shards import ShardSet, already_made
 from cloc.data.shards.card import full_card
 from cloc.device import find_device
+from cloc.jobs import ShardJob, entry_of
 from cloc.label.captioner import captioner_facts
 from cloc.label.detectors import detector_facts
-from cloc.label.folder import WorkFolder, entry_of, needed_bytes
 from cloc.label.local import Advance, Work, run_here, run_processes
 from cloc.label.settings import LabelSettings
-from cloc.label.shard import Labeller
+from cloc.label.shard import Labeller, needed_bytes
 from cloc.label.table1 import statistics
 from cloc.phrases import LIBRARIES, make_chunker
 
@@ -81,27 +81,31 @@ def label(
     there = already_made(Path(out), made)
     if there is not None:
         return Labelled(there, Counter())
-    folder = WorkFolder(out)
-    with folder.opened(made):
-        card = folder.finished_card()
+    job = ShardJob(Path(out), "labelling", "job.json")
+    busy = f"{out}: another labelling job is writing it; wait for it, or end it"
+    with job.opened(made, busy, keep_others=True) as card:
         if card is not None:
-            folder.clear(card)
             return Labelled(card, Counter(), len(card["shards"]))
-        before = folder.reports()
+        before = _reports(job, shards)
         todo = [number for number in range(len(shards.shards)) if number not in before]
-        _refuse_full_disk(shards, todo, folder.path)
-        work = Work(
-            os.path.abspath(source), folder.path.absolute(), make or partial(Labeller.load, settings), settings.device
-        )
+        _refuse_full_disk(shards, todo, job.folder)
+        make = make or partial(Labeller.load, settings)
+        work = Work(os.path.abspath(source), replace(job, out=job.out.absolute()), make, settings.device)
         if runner is None:
             runner = run_here if workers == 1 else partial(_on_processes, workers)
         start = sum(report["read"] for report in before.values())
         with tqdm(total=shards.num_samples, initial=start, desc="labelling", unit="image", disable=not progress) as bar:
             seconds = runner(work, todo, lambda n: bar.update(n)) if todo else Counter()
-        card = _card(shards, settings, models, made, folder.reports())
-        _drop_empty(folder.path, card)
-        folder.finish(card)
+        card = _card(shards, settings, models, made, _reports(job, shards))
+        _drop_empty(job.folder, card)
+        job.finish(card)
     return Labelled(card, seconds, len(before))
+
+
+def _reports(job: ShardJob, shards: ShardSet) -> dict[int, dict[str, Any]]:
+    """The reports of the finished shards, by number."""
+    found = {number: job.find_report(number) for number in range(len(shards.shards))}
+    return {number: report for number, report in found.items() if report is not None}
 
 
 def _on_processes(workers: int, work: Work, numbers: list[int], advance: Advance) -> Counter[str]:
@@ -110,10 +114,10 @@ def _on_processes(workers: int, work: Work, numbers: list[int], advance: Advance
 
 def _made(shards: ShardSet, settings: LabelSettings, models: dict[str, Any]) -> dict[str, Any]:
     """Everything that decides the content: the shards, the settings, the weights."""
-    told = {entry["file"]: entry.get("sha256") for entry in (shards.card or {}).get("shards", ())}
+    hashes = {entry["file"]: entry.get("sha256") for entry in (shards.card or {}).get("shards", ())}
     whole = sha256()
     for path in shards.shards:
-        whole.update(f"{path.name} {path.stat().st_size} {told.get(path.name)}\n".encode())
+        whole.update(f"{path.name} {path.stat().st_size} {hashes.get(path.name)}\n".encode())
     weights = {role: facts.get("weights_sha256") or facts.get("revision") for role, facts in models.items()}
     plain = {**settings.to_json(), **{role: facts["name"] for role, facts in models.items()}}
     return {
@@ -184,8 +188,3 @@ def _versions(settings: LabelSettings) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = "not installed as a package"
     return found
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))

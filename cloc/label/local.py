@@ -1,27 +1,25 @@
 """Runs the shards of a job on this machine: in this process, or on several that hold a model each.
 
 A worker takes one shard at a time. One that dies is replaced and its shard done again; what it had half done is scraps.
+(A pool of the standard library ends as a whole when one of its processes dies, and does not tell the exit code.)
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from cloc.data.dataloader import one_thread
 from cloc.data.shards import ShardSet
-from cloc.label.folder import label_one
-from cloc.label.shard import Labeller
-from cloc.workers import one_thread, starting_processes
+from cloc.jobs import ShardJob, end_with_parent, starting_processes
+from cloc.label.shard import Labeller, label_one
 
 TRIES = 3
 """How often the worker of one shard may die before the job gives up."""
@@ -35,13 +33,13 @@ class Work:
 
     Attributes:
         source: the image-text shards.
-        folder: the work folder.
+        job: where the labelled shards are written.
         make: makes the labeller on a device, such as `Labeller.load` with the settings bound.
         device: `cpu` or `cuda`; worker n takes card n modulo their number.
     """
 
     source: str
-    folder: Path
+    job: ShardJob
     make: Callable[[str], Labeller]
     device: str = "cpu"
 
@@ -56,7 +54,7 @@ def run_here(work: Work, numbers: Sequence[int], advance: Advance) -> Counter[st
     with one_thread():
         shards, labeller = ShardSet.open(work.source, kind="pairs"), work.make(work.device_of(0))
         for number in numbers:
-            seconds.update(label_one(work.folder, shards, number, labeller, advance))
+            seconds.update(label_one(work.job, shards, number, labeller, advance))
     return seconds
 
 
@@ -69,7 +67,7 @@ def run_processes(
         work: what each needs.
         numbers: shards to do.
         workers: processes at once.
-        advance: told how many samples more are done (or fewer, when a worker died).
+        advance: called with how many samples more are done (fewer, when a worker died).
         start_method: `spawn`; `fork` is quicker, and fit where no accelerator is in use.
 
     Raises:
@@ -160,21 +158,14 @@ class _Member:
 
 
 def _serve(work: Work, index: int, line: Connection, parent: int) -> None:
-    """A worker's life: load the models, label the shards that it is told, end with its job."""
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    """A worker's life: load the models, label the shards that it is given, end with its job."""
+    end_with_parent(parent)
     try:
         torch.set_num_threads(1)
         shards, labeller = ShardSet.open(work.source, kind="pairs"), work.make(work.device_of(index))
         for number in iter(line.recv, None):
-            line.send(("done", label_one(work.folder, shards, number, labeller, lambda n: line.send(("advance", n)))))
+            line.send(("done", label_one(work.job, shards, number, labeller, lambda n: line.send(("advance", n)))))
     except (ValueError, OSError) as error:
         line.send(("error", str(error)))
     except EOFError:
         return  # the job is gone
-
-
-def _end_with(parent: int) -> None:
-    """A job that is killed cannot end its workers; they see that they have another parent."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)

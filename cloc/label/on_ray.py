@@ -19,9 +19,8 @@ from typing import Any
 import torch
 
 from cloc.data.shards import ShardSet
-from cloc.label.folder import label_one
 from cloc.label.local import TRIES, Advance, Work
-from cloc.label.shard import Labeller
+from cloc.label.shard import Labeller, label_one
 
 LOCAL = "local"
 MENDING = {"max_restarts": -1, "max_task_retries": TRIES - 1}
@@ -44,7 +43,7 @@ class ShardActor:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Label shard `row["number"]`; gives its number, its size and the seconds spent."""
         number = int(row["number"])
-        seconds = label_one(self.work.folder, self.shards, number, self.labeller)
+        seconds = label_one(self.work.job, self.shards, number, self.labeller)
         spent = {f"seconds_{name}": float(value) for name, value in seconds.items()}
         return {"number": number, "samples": self.shards.counts[number], **spent}
 
@@ -59,13 +58,13 @@ def loaded(work: Work, workers: int) -> Labeller:
     Raises:
         ValueError: `TRIES` times as many actors as there are died over it, and none came through since.
     """
-    lost = list(work.folder.glob(f"{_LOADING}*"))
+    lost = list(work.job.folder.glob(f"{_LOADING}*"))
     if len(lost) >= (TRIES + 1) * workers:  # the others may be loading at this moment
         raise ValueError(
             f"{len(lost) - workers} workers died while they loaded the models (often a lack of memory); take fewer "
             "--workers or another --precision, then run the same command again: what is finished stays"
         )
-    sign = work.folder / f"{_LOADING}{platform.node()}-{os.getpid()}-{time.time_ns()}"
+    sign = work.job.folder / f"{_LOADING}{platform.node()}-{os.getpid()}-{time.time_ns()}"
     sign.mkdir()
     try:
         labeller = work.make(work.device_of(0))  # Ray shows an actor its own card only
@@ -101,7 +100,7 @@ def run_ray(address: str, workers: int, work: Work, numbers: Sequence[int], adva
         workers: actors at once, one core each, and one card each where the device is `cuda`.
         work: what each needs.
         numbers: shards to do.
-        advance: told how many samples more are done.
+        advance: called with how many samples more are done.
 
     Returns:
         The seconds that all actors spent together.

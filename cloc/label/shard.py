@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from cloc.data.shards import ShardSet
 from cloc.images import ImageError, decode, is_strip
+from cloc.jobs import ShardJob
 from cloc.label.captioner import Captioner, load_captioner
 from cloc.label.detectors import load_proposer
 from cloc.label.proposals import Proposals, Proposer, to_regions
@@ -46,6 +51,10 @@ class Tally:
     sums: Counter[str] = field(default_factory=Counter)
     answers: int = 0
     seconds: Counter[str] = field(default_factory=Counter)
+
+
+class DiskFullError(ValueError):
+    """There was no room for a shard; the finished ones stay, and the same command goes on with them."""
 
 
 class ModelsFailedError(ValueError):
@@ -85,7 +94,7 @@ class Labeller:
             shards: the image-text shards.
             number: which of them.
             tally: filled in on the way.
-            advance: told after each batch how many samples it had.
+            advance: called after each batch with how many samples it had.
 
         Raises:
             ModelsFailedError: the models failed on every one of many images.
@@ -204,3 +213,50 @@ def _load(shards: ShardSet, number: int, numbers: Sequence[int]) -> tuple[Loaded
 def _batches(count: int, size: int) -> Iterator[range]:
     for start in range(0, count, size):
         yield range(start, min(start + size, count))
+
+
+def label_one(
+    job: ShardJob, shards: ShardSet, number: int, labeller: Labeller, advance: Callable[[int], None] | None = None
+) -> dict[str, float]:
+    """Label shard `number`.
+
+    Args:
+        job: where it is written.
+        shards: the image-text shards.
+        number: which of them.
+        labeller: loaded models.
+        advance: called after each batch with how many samples it had.
+
+    Returns:
+        Seconds spent in the models and in all.
+
+    Raises:
+        DiskFullError: there is no room for it; nothing of it is left.
+    """
+    tally = Tally()
+
+    def more() -> dict[str, Any]:
+        return {"read": tally.read, "sums": tally.sums}
+
+    try:
+        job.write(number, labeller.samples(shards, number, tally, advance), tally.dropped, more)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise DiskFullError(_disk_full(job.folder, shards)) from error
+    return dict(tally.seconds)
+
+
+def needed_bytes(shards: ShardSet, numbers: Iterable[int]) -> int:
+    """About how much disk these shards take with labels, which add little to the images."""
+    return int(1.02 * sum(shards.shards[number].stat().st_size for number in numbers))
+
+
+def _disk_full(folder: Path, shards: ShardSet) -> str:
+    to_come = [number for number in range(len(shards.shards)) if not (folder / f"{number:06d}.json").is_file()]
+    free = shutil.disk_usage(folder).free
+    return (
+        f"{folder}: the disk is full; the {len(to_come):,} shards to come take about "
+        f"{needed_bytes(shards, to_come) / 1e9:,.3g} GB, {free / 1e9:,.3g} GB are free. Make room and give the same "
+        "command again: what is finished stays"
+    )

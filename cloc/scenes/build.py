@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from cloc.data.shards import LOCK, locked
 from cloc.data.shards.card import already_made
+from cloc.disk import LOCK, locked, write_text
 from cloc.files import read_object
 from cloc.scenes.cards import listing, listing_of_card
 from cloc.scenes.classification import ZEROSHOT, write_single
@@ -84,9 +84,7 @@ def _make(out: Path, spec: WorldSpec, made: dict[str, Any], workers: int, progre
         "counts": {name: card["counts"] for name, card in cards.items()}
         | {name: dict(sorted(count.items())) for name, count in counts.items()},
     }
-    temporary = out / f"{WORLD_CARD}.part"
-    temporary.write_text(json.dumps(world, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(out / WORLD_CARD)
+    write_text(out / WORLD_CARD, json.dumps(world, indent=1) + "\n")
 
 
 def read_world(out: Path) -> dict[str, Any] | None:

@@ -1,17 +1,14 @@
 """Training shards of a world, rendered by several processes with the same bytes whatever their number.
 
-Here are the writer and the samples of `train`; those of the Detection wing's folders are in `wing.py`.
+Here are the writer and the samples of `train`; those of the other folders are in `detection_samples.py`.
 """
 
 from __future__ import annotations
 
 import io
 import math
-import multiprocessing
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,13 +17,13 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from cloc.data.shards.card import ShardEntry, Staging, full_card
-from cloc.data.shards.write import write_shard
+from cloc.data.shards.card import full_card
+from cloc.disk import removed_unless_done
 from cloc.formats.segmentation import rle_of_mask
+from cloc.jobs import ShardJob, entry_of, run_tasks
 from cloc.scenes.render import Scene, SceneObject, render_scene
 from cloc.scenes.world import WorldSpec
 from cloc.structures import Region, Sample
-from cloc.workers import leave_interrupts_to_parent
 
 LICENCE = "Apache-2.0 (rendered by this kit)"
 
@@ -92,11 +89,11 @@ class Tally:
             self.relational += len(sample.regions) - len(ids)
             yield sample
 
-    def add(self, other: Tally) -> None:
-        """Count what another one counted."""
-        self.images.update(other.images)
-        self.instances.update(other.instances)
-        self.relational += other.relational
+    def add(self, other: Mapping[str, Any]) -> None:
+        """Count what another one counted, given as JSON has it."""
+        for counted, counts in ((self.images, other["images"]), (self.instances, other["instances"])):
+            counted.update({int(category): count for category, count in counts.items()})
+        self.relational += other["relational"]
 
 
 @dataclass(frozen=True)
@@ -123,39 +120,33 @@ def numbered_sample(spec: WorldSpec, index: int) -> Sample:
     return training_sample(spec, render_scene(spec, index, "train"))
 
 
-def _render_shard(spec: WorldSpec, plan: FolderPlan, folder: Path, number: int) -> tuple[ShardEntry, Tally]:
+def _render_shard(spec: WorldSpec, plan: FolderPlan, job: ShardJob, number: int) -> tuple[int, dict[str, Any]]:
     first, tally = number * spec.shard_size, Tally()
     samples = (plan.sample(spec, index) for index in range(first, min(first + spec.shard_size, plan.count)))
-    return write_shard(folder / f"{number:06d}.tar", tally.watch(samples)), tally
+    return number, job.write(number, tally.watch(samples), more=lambda: {"tally": vars(tally)})
 
 
 def write_folder(spec: WorldSpec, plan: FolderPlan, out: Path, workers: int, progress: bool = True) -> dict[str, Any]:
     """Render the shards of a folder into `out` (which must be free) and return their card."""
-    staging, shards = Staging(out), math.ceil(plan.count / spec.shard_size)
-    work = partial(_render_shard, spec, plan, staging.folder)
+    job, shards = ShardJob(out), math.ceil(plan.count / spec.shard_size)
+    work, tasks = partial(_render_shard, spec, plan, job), ((number,) for number in range(shards))
     bar = tqdm(total=plan.count, desc=f"rendering {plan.name} scenes", unit="scene", disable=not progress)
-    with bar, ExitStack() as undone:
-        undone.callback(shutil.rmtree, staging.folder, ignore_errors=True)  # scenes are quickly made anew
-        if min(workers, shards) > 1:
-            # forked: the children only draw and write, and starting them costs nothing
-            with multiprocessing.get_context("fork").Pool(min(workers, shards), leave_interrupts_to_parent) as pool:
-                results = _advance(pool.imap(work, range(shards)), bar)
-        else:
-            results = _advance(map(work, range(shards)), bar)
-        undone.pop_all()
-    tally = Tally()
-    for _, shard in results:
-        tally.add(shard)
-    name = "scenes" if plan.name == "train" else f"scenes-{plan.name}"
-    head = {"name": name, "kind": plan.kind, "rendered": True, "licence": LICENCE, "made": spec.made()}
-    card = full_card({**head, **plan.card(spec, tally)}, [entry for entry, _ in results])
-    staging.finish(card)
+    busy = f"{out}: another process is rendering it; wait for it, or give another folder"
+    # scenes are quickly made anew: a job that stops leaves nothing, one that is killed its finished shards
+    with job.opened(spec.made(), busy) as card, removed_unless_done(job.folder), bar:
+        if card is not None:
+            return card
+        reports = {}
+        for number, report in run_tasks(work, tasks, min(workers, shards), out):
+            reports[number] = report
+            bar.update(report["samples"])
+        reports = dict(sorted(reports.items()))
+        tally = Tally()
+        for report in reports.values():
+            tally.add(report["tally"])
+        name = "scenes" if plan.name == "train" else f"scenes-{plan.name}"
+        head = {"name": name, "kind": plan.kind, "rendered": True, "licence": LICENCE, "made": spec.made()}
+        entries = [entry_of(number, report) for number, report in reports.items()]
+        card = full_card({**head, **plan.card(spec, tally)}, entries)
+        job.finish(card)
     return card
-
-
-def _advance(results: Iterator[tuple[ShardEntry, Tally]], bar: tqdm) -> list[tuple[ShardEntry, Tally]]:
-    done = []
-    for result in results:
-        done.append(result)
-        bar.update(result[0].samples)
-    return done

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from cloc import comm
 from cloc.config import dump_config, load_config
-from cloc.data.shards import locked
+from cloc.disk import locked, write_text
 from cloc.export import CARD, next_free
 from cloc.train.checkpoint import newest, read_state
 
@@ -223,15 +223,13 @@ def _lengthen(folder: Path, config: Any, kind: RunKind) -> None:
         os.replace(folder / kind.result, kept)
         print(f"the {kind.called} of the shorter run is now {kept}", flush=True)
     (folder / f"config-{before}.yaml").write_text(dump_config(there), encoding="utf-8")
-    temporary = folder / f"{CONFIG}.part"
     fields = there.model_dump(mode="json")
     asked = config.model_dump(mode="json")
     for name in kind.length:
         group, _, field = name.partition(".")
         if field in asked.get(group, {}):
             fields[group][field] = asked[group][field]
-    temporary.write_text(dump_config(type(there).model_validate(fields)), encoding="utf-8")
-    os.replace(temporary, folder / CONFIG)
+    write_text(folder / CONFIG, dump_config(type(there).model_validate(fields)))
 
 
 def settled(runs: Path, choose: Callable[[], Chosen]) -> Chosen:

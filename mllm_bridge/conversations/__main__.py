@@ -12,8 +12,8 @@ from typing import get_args
 
 from cloc import command
 from cloc.box_text import Places, Scale
+from cloc.disk import atomic_dir
 from mllm_bridge.conversations.making import KINDS, coco_photos, entities_photos, write_talk
-from mllm_bridge.weights.folders import appearing
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -73,7 +73,7 @@ def make(asked: argparse.Namespace) -> None:
         photos, source = coco_photos(asked.instances, asked.captions, asked.images, dropped), asked.instances.name
     else:
         photos, source = entities_photos(asked.root, asked.split, dropped), f"Flickr30k Entities, {asked.split}"
-    with appearing(asked.out) as folder:
+    with atomic_dir(asked.out) as folder:
         counts = write_talk(
             photos, asked.images, folder, places, asked.kinds, asked.rounds, asked.held_out, asked.seed, source
         )

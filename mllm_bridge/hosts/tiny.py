@@ -10,10 +10,10 @@ from tokenizers.models import BPE
 from tokenizers.processors import TemplateProcessing
 from transformers import CLIPImageProcessor, CLIPVisionConfig, PreTrainedTokenizerFast
 
+from cloc.disk import atomic_dir
 from mllm_bridge.hosts import DEFAULT
 from mllm_bridge.hosts.family import HostFamily
 from mllm_bridge.hosts.tiny_parts import TinyParts
-from mllm_bridge.weights.folders import appearing
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 CHAT_TEMPLATE = (
@@ -122,7 +122,7 @@ def make_tiny(out: Path, *, family: HostFamily = DEFAULT, seed: int = 0, layers:
         model, processor = family.build_tiny(
             TinyParts(tower, text, tokenizer, stock, CHAT_TEMPLATE.replace("IMAGE", family.image_token))
         )
-    with appearing(out) as folder:
+    with atomic_dir(out) as folder:
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
     return out

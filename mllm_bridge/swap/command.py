@@ -17,6 +17,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from cloc import command
 from cloc.device import find_device
+from cloc.disk import atomic_dir, require_free
 from cloc.export import next_numbered
 from mllm_bridge.encoder import Encoder, load_encoder
 from mllm_bridge.hosts import DEFAULT, FAMILIES
@@ -27,7 +28,6 @@ from mllm_bridge.swap.plan import Host, Plan, make_plan, open_host
 from mllm_bridge.swap.report import FORMS, SwapReport
 from mllm_bridge.swap.verify import verify
 from mllm_bridge.swap.writing import write_host
-from mllm_bridge.weights.folders import appearing, require_free
 from mllm_bridge.weights.stored import combined_hash, stored_hash, stored_in
 
 FROM_CARD = ("objective", "time", "commit", "version", "model_sha256", "steps", "samples")
@@ -108,7 +108,7 @@ def _write(
     say: Callable[[str], None],
 ) -> SwapReport:
     """Write the new host beside its place and prove it; only then does it appear there."""
-    with appearing(target) as folder:
+    with atomic_dir(target) as folder:
         say("writing weights, config and processor")
         files = write_host(folder, host, plan, chosen, fresh, link)
         checks = verify(

@@ -14,13 +14,13 @@ from tokenizers.pre_tokenizers import Punctuation, Sequence, WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 from transformers import CLIPImageProcessor, CLIPVisionConfig, PreTrainedTokenizerFast
 
+from cloc.disk import atomic_dir
 from cloc.files import read_json
 from mllm_bridge.conversations.reading import IMAGE, REGION
 from mllm_bridge.hosts import DEFAULT
 from mllm_bridge.hosts.tiny_parts import TinyParts
 from mllm_bridge.swap.command import swap
 from mllm_bridge.trial.plan import LanguagePlan
-from mllm_bridge.weights.folders import appearing
 
 WORD = r"\w+|[^\w\s]"
 START, END, PAD, UNKNOWN = "<s>", "</s>", "<pad>", "<unk>"
@@ -114,7 +114,7 @@ def make_host(out: Path, export: Path, language: LanguagePlan, words: list[str],
             TinyParts(stand_in, text, tokenizer, stock, TEMPLATE.replace("IMAGE", DEFAULT.image_token))
         )
     if not (bare / "config.json").is_file():
-        with appearing(bare) as folder:
+        with atomic_dir(bare) as folder:
             model.save_pretrained(folder)
             processor.save_pretrained(folder)
     swap(bare, export, out, device="cpu", seed=seed)

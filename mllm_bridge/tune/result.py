@@ -14,13 +14,14 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from cloc.box_text import Places
+from cloc.disk import atomic_dir
 from cloc.files import write_json
 from mllm_bridge.tune.batches import ConversationBatch
 from mllm_bridge.tune.folders import CARD
 from mllm_bridge.tune.settings import TuneConfig
 from mllm_bridge.tune.steppers import Moving
 from mllm_bridge.tune.trainee import Built, Trainee, build, cast
-from mllm_bridge.weights.folders import appearing, pass_on, read_json
+from mllm_bridge.weights.folders import pass_on, read_json
 from mllm_bridge.weights.stored import write_level
 
 TOLERANCE = 1e-5
@@ -63,7 +64,7 @@ def write_result(
     trained = _logits(built.trainee, batch)
     found = {"merge": 0.0}
     beside = built.wrapped is not None and config.result.form == "adapters"
-    with appearing(out) as folder:
+    with atomic_dir(out) as folder:
         if built.wrapped is not None and not beside:
             built.wrapped.merge_and_unload()
             found["merge"] = _difference(trained, _logits(built.trainee, batch))

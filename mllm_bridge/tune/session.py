@@ -14,11 +14,11 @@ import torch
 
 from cloc import comm
 from cloc.box_text import Places
+from cloc.data.dataloader import make_loader
 from cloc.train import engine
 from cloc.train.metric_logger import Meter
 from cloc.train.optim import learning_rate
 from cloc.train.stepper import Stepper
-from cloc.workers import make_loader
 from mllm_bridge.conversations.reading import Conversation, told
 from mllm_bridge.tune.batches import BatchMaker, LengthOrder, TuneBatches
 from mllm_bridge.tune.folders import RESULT

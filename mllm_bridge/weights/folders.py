@@ -1,21 +1,15 @@
-"""Where models lie: folder or hub name in, local folder out; and result folders that appear whole or not at all."""
+"""Where models lie: folder or hub name in, local folder out."""
 
 from __future__ import annotations
 
-import errno
-import glob
-import os
 import re
 import shutil
-import socket
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
 
-from cloc.disk import open_to_umask
 from cloc.files import read_object
 from cloc.model_folders import refuse_links
 
@@ -106,61 +100,3 @@ def read_json(path: Path) -> dict[str, Any]:
         ValueError: the file is no JSON object.
     """
     return read_object(path, "a JSON object", "is the file complete?")
-
-
-def require_free(out: Path, *sources: Path) -> None:
-    """Nothing is ever overwritten, and nothing is written into what is read.
-
-    Raises:
-        ValueError: `out` exists and is not an empty folder, lies below a file, or in one of `sources`.
-    """
-    for source in sources:
-        if out.resolve().is_relative_to(source.resolve()):
-            raise ValueError(f"{out} lies in {source}, which is read; pass another --out")
-    above = next(folder for folder in out.absolute().parents if folder.exists())
-    if not above.is_dir():
-        raise ValueError(f"{out} cannot be made: {above} is a file; pass another --out")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} exists and is not empty; nothing is overwritten: pass another --out, or remove it")
-
-
-@contextmanager
-def appearing(out: Path) -> Iterator[Path]:
-    """A folder to write into, which takes the name `out` at the end, and vanishes if anything goes wrong before.
-
-    What a killed process of this machine has left for the same `out` goes too.
-
-    Raises:
-        ValueError: `out` exists and is not an empty folder, or became one meanwhile.
-    """
-    require_free(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    stem = f".{out.name}.unfinished-{socket.gethostname()}-"
-    for left in out.parent.glob(f"{glob.escape(stem)}*"):
-        owner = left.name.removeprefix(stem)
-        if owner.isdecimal() and not _alive(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
-    unfinished = out.parent / f"{stem}{os.getpid()}"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
-    try:
-        yield unfinished
-        open_to_umask(unfinished)
-        try:
-            os.replace(unfinished, out)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                raise
-            raise ValueError(f"{out} appeared meanwhile, written by another process; pass another --out") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True

@@ -18,6 +18,7 @@ import torch
 from safetensors import safe_open
 from tqdm import tqdm
 
+from cloc.disk import atomic_write
 from cloc.files import write_json
 from mllm_bridge.weights.folders import read_json
 from mllm_bridge.weights.tensorfile import NAMES, Stored, chunks, metadata, stored_tensors, write_file
@@ -175,9 +176,8 @@ def write_level(folder: Path, model_type: str, prefixes: Iterable[str]) -> None:
             named.update({key: part.prefix_for(model_type) + part.name(key) for key in part.keys})
     for file in sorted({places[key] for key, name in named.items() if key != name}):
         stored = {named.get(key, key): tensor for key, tensor in stored_tensors(file).items()}
-        part_file = file.with_suffix(".part")
-        write_file(part_file, stored, metadata(file))
-        os.replace(part_file, file)
+        with atomic_write(file) as part_file:
+            write_file(part_file, stored, metadata(file))
     if (folder / INDEX).is_file():
         index = read_json(folder / INDEX)
         index["weight_map"] = {named.get(key, key): file for key, file in index["weight_map"].items()}

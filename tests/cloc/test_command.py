@@ -12,7 +12,7 @@ from huggingface_hub.utils import _http
 from transformers import AutoConfig
 
 from cloc import command, hub
-from cloc.workers import starting_processes
+from cloc.jobs import starting_processes
 
 
 def raises(error):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoProcessor
 
-from cloc.data.shards import lock
+from cloc import disk
 from cloc.embed import __main__ as embed
 from cloc.embed.best_texts import read_texts
 from cloc.embed.prompt_boxes import PromptBoxes, match, read_prompt_boxes
@@ -311,9 +311,9 @@ def test_texts_that_cannot_be_meant_are_refused(texts, told, tmp_path):
 
 
 def test_two_calls_with_one_output_do_not_meet(export, pictures, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(lock, "ORPHANS_LAST", 0.0)
+    monkeypatch.setattr(disk, "ORPHANS_LAST", 0.0)
     out = tmp_path / "v.csv"
-    with lock.locked(tmp_path / "v.csv.parts", "unheard"):
+    with disk.locked(tmp_path / "v.csv.parts", "unheard"):
         assert embed.main([str(pictures), "--out", str(out), "--model", str(export)]) == 2
     assert "another process is writing it" in capsys.readouterr().err
 

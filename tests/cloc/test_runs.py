@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cloc.data.shards import lock
+from cloc import disk
 from cloc.train import checkpoint, runs
 
 
@@ -138,7 +138,7 @@ def test_a_damaged_newest_checkpoint_is_told_and_the_older_serves(spine_config, 
 
 
 def test_one_process_at_a_time_trains_in_a_run(spine_config, tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "ORPHANS_LAST", 0.0)
+    monkeypatch.setattr(disk, "ORPHANS_LAST", 0.0)
     config = spine_config()
     with ExitStack() as held:
         folder, _ = runs.open_run(tmp_path, config, None, held=held)

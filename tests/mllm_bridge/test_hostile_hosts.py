@@ -7,9 +7,9 @@ import signal
 
 import pytest
 
+from cloc.disk import atomic_dir
 from mllm_bridge.swap import command as swap
 from mllm_bridge.weights import folders
-from mllm_bridge.weights.folders import appearing
 from mllm_bridge.weights.tensorfile import stored_tensors
 
 
@@ -215,13 +215,13 @@ def test_what_a_killed_swap_left_goes_with_the_next(tmp_path):
     out = tmp_path / "out"
     child = os.fork()
     if not child:
-        with appearing(out) as folder:
+        with atomic_dir(out) as folder:
             (folder / "x").write_text("x")
             os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
     (left,) = tmp_path.iterdir()
     assert left.name.startswith(".out.unfinished-")
-    with appearing(out):
+    with atomic_dir(out):
         assert not left.exists()
 
 
@@ -229,7 +229,7 @@ def test_two_at_once_into_one_folder(tmp_path):
     out = tmp_path / "out"
 
     def race():
-        with appearing(out):
+        with atomic_dir(out):
             out.mkdir()
             (out / "theirs").write_text("x")
 

@@ -1,10 +1,8 @@
-"""The card beside the shards (`dataset.json`), and folders that appear only when they are whole."""
+"""The card beside the shards (`dataset.json`)."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from cloc.disk import write_text
 from cloc.files import read_object
 
 CARD = "dataset.json"
@@ -98,10 +97,10 @@ def read_card(folder: Path) -> dict[str, Any] | None:
         _Card.model_validate(card)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        told = first["msg"].removeprefix("Value error, ")
+        field_name = ".".join(map(str, first["loc"]))
+        problem = first["msg"].removeprefix("Value error, ")
         got = "" if first["type"] == "missing" else f", got {str(first['input'])[:80]!r}"
-        raise ValueError(f"{path}: {place}: {told}{got}; {hint}") from None
+        raise ValueError(f"{path}: {field_name}: {problem}{got}; {hint}") from None
     return card
 
 
@@ -141,22 +140,6 @@ def already_made(out: Path, made: Mapping[str, Any]) -> dict[str, Any] | None:
     return card
 
 
-@dataclass
-class Staging:
-    """A folder in the making, beside the one it becomes. What an interrupted run left in it is thrown away."""
-
-    out: Path
-
-    def __post_init__(self) -> None:
-        self.folder = self.out.with_name(f".{self.out.name}.part")
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
-        self.folder.mkdir(parents=True)
-
-    def finish(self, card: Mapping[str, Any], file: str = CARD) -> None:
-        """Write the card last, then give the folder its name."""
-        text = json.dumps(card, ensure_ascii=False, indent=1, allow_nan=False)
-        (self.folder / file).write_text(text + "\n", encoding="utf-8")
-        if self.out.is_dir():
-            self.out.rmdir()  # empty: `already_made` refuses any other
-        os.replace(self.folder, self.out)
+def write_card(folder: Path, card: Mapping[str, Any]) -> None:
+    """Write the card of a set, which is the last of its files."""
+    write_text(folder / CARD, json.dumps(card, ensure_ascii=False, indent=1, allow_nan=False) + "\n")

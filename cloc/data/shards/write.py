@@ -6,14 +6,14 @@ import hashlib
 import io
 import itertools
 import json
-import shutil
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cloc.data.shards.card import KINDS, ShardEntry, Staging, already_made, full_card
+from cloc.data.shards.card import KINDS, ShardEntry, already_made, full_card, write_card
+from cloc.disk import atomic_dir, atomic_write
 from cloc.structures import Sample
 
 _write_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
@@ -93,8 +93,7 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> ShardEntry:
         ValueError: two samples have the same key.
     """
     counts, dropped, keys, size = Counter[str](samples=0, captions=0, regions=0), Counter[str](), set[str](), 0
-    temporary = path.with_name(f"{path.name}.part")
-    with _Hashed(temporary) as file:
+    with atomic_write(path) as temporary, _Hashed(temporary) as file:
         for sample in samples:
             if sample.key in keys:
                 raise ValueError(f"{path.name}: expected different keys, got {sample.key!r} twice; rename one image")
@@ -113,7 +112,6 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> ShardEntry:
             dropped.update(sample.dropped)
         end = size + 2 * tarfile.BLOCKSIZE
         file.write(bytes(end + -end % tarfile.RECORDSIZE - size))
-    temporary.replace(path)
     return ShardEntry(path.name, counts["samples"], file.digest.hexdigest(), counts, dropped)
 
 
@@ -142,16 +140,13 @@ def write_shards(
     there = already_made(out, card.get("made", {}))
     if there is not None:
         return there
-    staging, entries, rest = Staging(out), [], iter(samples)
-    for number in itertools.count():
-        first = next(rest, None)
-        if first is None:
-            break
-        shard = itertools.chain([first], itertools.islice(rest, shard_size - 1))
-        entries.append(write_shard(staging.folder / f"{number:06d}.tar", shard))
-    if not entries:
-        shutil.rmtree(staging.folder)
-        raise ValueError(f"{out}: expected at least one sample to write, got none")
-    whole = full_card(card, entries)
-    staging.finish(whole)
+    entries, rest = [], iter(samples)
+    with atomic_dir(out) as folder:
+        while (first := next(rest, None)) is not None:
+            shard = itertools.chain([first], itertools.islice(rest, shard_size - 1))
+            entries.append(write_shard(folder / f"{len(entries):06d}.tar", shard))
+        if not entries:
+            raise ValueError(f"{out}: expected at least one sample to write, got none")
+        whole = full_card(card, entries)
+        write_card(folder, whole)
     return whole

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cloc.data.alternation import Alternation, schedule, shares
-from cloc.workers import make_loader
+from cloc.data.dataloader import make_loader
 
 
 class Numbered:

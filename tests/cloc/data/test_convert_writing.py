@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cloc import jobs
 from cloc.convert import writing
 from cloc.convert.drafts import Draft, sample_of
 from cloc.convert.pairs import convert_pairs
 from cloc.data.collate import decoded
-from cloc.data.shards import locked
+from cloc.disk import locked
 from cloc.formats.sources import Place
 from cloc.structures import DataError, Region
 
@@ -90,7 +91,7 @@ def reports(folder):
 @pytest.mark.multiprocess
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_at_ten_moments_it_ends_with_the_same_bytes(folder, undisturbed, workers, monkeypatch):
-    monkeypatch.setattr(writing, "_WATCH_SECONDS", 0.02)  # how soon the workers of the killed one leave
+    monkeypatch.setattr(jobs, "_WATCH_SECONDS", 0.02)  # how soon the workers of the killed one leave
     for wanted in range(1, 11):
         victim = multiprocessing.get_context("fork").Process(target=slowed, args=(folder, workers, wanted))
         victim.start()
@@ -109,7 +110,7 @@ def test_killed_at_ten_moments_it_ends_with_the_same_bytes(folder, undisturbed, 
 
 
 def test_two_conversions_do_not_write_one_set(folder, undisturbed, monkeypatch):
-    monkeypatch.setattr("cloc.data.shards.lock.ORPHANS_LAST", 0.0)
+    monkeypatch.setattr("cloc.disk.ORPHANS_LAST", 0.0)
     with locked(folder / ".out.part", "unheard"), pytest.raises(ValueError, match="another conversion is writing"):
         convert(folder)
     convert(folder)  # the lock alone is nothing to go on with
@@ -130,7 +131,7 @@ def test_what_an_interrupted_conversion_of_something_else_left_is_thrown_away(fo
 
 def test_a_cut_shard_in_the_part_is_written_again(folder, undisturbed, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(writing.Workplace, "finish", lambda self, card: None)
+        patch.setattr(jobs.ShardJob, "finish", lambda self, card: None)
         convert(folder)
     shard = folder / ".out.part/000001.tar"
     shard.write_bytes(shard.read_bytes()[:-1024])
@@ -151,7 +152,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_written(folder, mon
 
 
 def test_a_disk_that_fills_leaves_whole_shards_and_says_how_to_go_on(folder, undisturbed, monkeypatch):
-    write, calls = writing.write_shard, []
+    write, calls = jobs.write_shard, []
 
     def full(path, samples):
         calls.append(path)
@@ -161,7 +162,7 @@ def test_a_disk_that_fills_leaves_whole_shards_and_says_how_to_go_on(folder, und
         return write(path, samples)
 
     with monkeypatch.context() as patch:
-        patch.setattr(writing, "write_shard", full)
+        patch.setattr(jobs, "write_shard", full)
         with pytest.raises(ValueError, match=r"the disk is full after 3 shards .*; it takes about .* more. Make room"):
             convert(folder)
     part = folder / ".out.part"

@@ -4,10 +4,10 @@ from itertools import islice
 import pytest
 import torch
 
+from cloc.data.dataloader import make_loader
 from cloc.data.loader import Source, StepBatches, check_bytes, check_readable, check_sources
 from cloc.data.shards import ShardSet, write_shards
 from cloc.text import clip_tokenizer
-from cloc.workers import make_loader
 
 CARD = {"name": "made", "kind": "regions", "licence": "none", "made": {}}
 
@@ -143,6 +143,6 @@ def test_a_source_without_one_usable_sample_is_refused_and_one_damaged_shard_is_
     with pytest.raises(ValueError, match=r"000000\.tar: its SHA-256 is not the one on its card \(1 such"):
         check_bytes([source])
     second.write_bytes(second.read_bytes()[:700])
-    told = r"set: none of the 4 samples looked at, of 4, can be used \(bad_shard 2, .*cloc\.data\.check"
+    told = r"set: none of the 4 samples looked at, of 4, can be used \(bad_shard 2, .*cloc\.check"
     with pytest.raises(ValueError, match=told):
         check_readable([Source(ShardSet.open(tmp_path / "set"), 2)])

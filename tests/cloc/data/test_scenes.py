@@ -6,10 +6,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from cloc import disk, jobs
 from cloc.boxes import area, iou
-from cloc.data.shards import lock
 from cloc.formats import read_refcoco
-from cloc.scenes import WorldSpec, categories, ensure_scenes, render_scene, training
+from cloc.scenes import WorldSpec, categories, ensure_scenes, render_scene
 from cloc.scenes.captions import with_article
 from cloc.scenes.cards import frequency
 from cloc.scenes.drawing import cut_out, visible
@@ -256,17 +256,17 @@ def test_a_tail_makes_some_categories_rare():
 
 def test_a_world_is_rendered_by_one_process_and_a_stopped_one_leaves_nothing(tmp_path, monkeypatch):
     out, spec = tmp_path / "world", WorldSpec(train=4, val=1, refcoco=1, size=32)
-    monkeypatch.setattr(lock, "ORPHANS_LAST", 0.0)
-    with lock.locked(out, "unheard"), pytest.raises(ValueError, match="another process is rendering it"):
+    monkeypatch.setattr(disk, "ORPHANS_LAST", 0.0)
+    with disk.locked(out, "unheard"), pytest.raises(ValueError, match="another process is rendering it"):
         ensure_scenes(out, spec, workers=1, progress=False)
 
     def stop(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "write_shard", stop)
+        patch.setattr(jobs, "write_shard", stop)
         with pytest.raises(KeyboardInterrupt):
             ensure_scenes(out, spec, workers=1, progress=False)
     assert list(out.iterdir()) == []
     ensure_scenes(out, spec, workers=1, progress=False)
-    assert not (out / lock.LOCK).exists()
+    assert not (out / disk.LOCK).exists()

@@ -17,11 +17,10 @@ from functools import partial
 import pytest
 
 from cloc.data.shards import ShardSet
-from cloc.label.folder import DiskFullError
 from cloc.label.job import label
 from cloc.label.local import run_processes
 from cloc.label.settings import LabelSettings
-from cloc.label.shard import Labeller
+from cloc.label.shard import DiskFullError, Labeller
 
 SETTINGS = LabelSettings("rules", batch=3)
 
@@ -179,7 +178,7 @@ def _stop(work, numbers, advance):
 
 
 def test_two_jobs_do_not_write_one_folder(pair_shards, run, tmp_path, monkeypatch):
-    monkeypatch.setattr("cloc.data.shards.lock.ORPHANS_LAST", 0.2)
+    monkeypatch.setattr("cloc.disk.ORPHANS_LAST", 0.2)
     source = pair_shards(5)
     with pytest.raises(ValueError, match="another labelling job is writing it"):
         run(source, runner=lambda *given: run(source))
@@ -233,7 +232,7 @@ def test_the_bar_shows_images_a_second_and_the_time_left(pair_shards, rule_label
 def test_a_job_killed_after_its_card_only_tidies_up(pair_shards, run, tmp_path, monkeypatch):
     source = pair_shards(5)
     run(source, "whole")
-    monkeypatch.setattr("cloc.label.folder.WorkFolder.clear", _die)
+    monkeypatch.setattr("cloc.jobs.ShardJob._tidy_up", _die)
     with pytest.raises(KeyboardInterrupt):
         run(source)
     monkeypatch.undo()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cloc.jobs import ShardJob
 from cloc.label.__main__ import main
 from cloc.label.job import label
 from cloc.label.local import Work
@@ -88,21 +89,25 @@ def test_an_address_without_a_cluster_is_told(monkeypatch):
 
 
 def test_actors_that_die_while_they_load_end_the_job(rule_labeller, tmp_path):
-    work = Work("unused", tmp_path, rule_labeller(SETTINGS))
+    job = ShardJob(tmp_path / "out")
+    job.folder.mkdir()
+    work = Work("unused", job, rule_labeller(SETTINGS))
     for number in range(7):  # two actors died three times each; the other one may be loading
-        (tmp_path / f"writing-loading-{number}").mkdir()
+        (job.folder / f"writing-loading-{number}").mkdir()
     assert loaded(work, 2).settings == SETTINGS
-    assert not list(tmp_path.iterdir())  # one came through: counted from the beginning
+    assert not list(job.folder.iterdir())  # one came through: counted from the beginning
     for number in range(8):
-        (tmp_path / f"writing-loading-{number}").mkdir()
+        (job.folder / f"writing-loading-{number}").mkdir()
     with pytest.raises(ValueError, match=r"6 workers died while they loaded the models .* take fewer --workers"):
         loaded(work, 2)
 
 
 def test_a_model_that_cannot_be_loaded_is_no_death(tmp_path):
+    job = ShardJob(tmp_path / "out")
+    job.folder.mkdir()
     with pytest.raises(ValueError, match="no such model"):
-        loaded(Work("unused", tmp_path, _refuses), 2)
-    assert not list(tmp_path.iterdir())
+        loaded(Work("unused", job, _refuses), 2)
+    assert not list(job.folder.iterdir())
 
 
 def _refuses(device):

@@ -1,6 +1,7 @@
 import pytest
 
-from mllm_bridge.weights.folders import appearing, locate, read_json
+from cloc.disk import atomic_dir
+from mllm_bridge.weights.folders import locate, read_json
 
 
 def test_missing_folder_that_is_no_hub_name_either():
@@ -39,7 +40,7 @@ def test_broken_json(tmp_path):
 
 
 def _write_and_fail(out):
-    with appearing(out) as folder:
+    with atomic_dir(out) as folder:
         (folder / "part").write_text("x")
         raise RuntimeError("half-way")
 
@@ -49,7 +50,7 @@ def test_result_appears_whole_or_not_at_all(tmp_path):
     with pytest.raises(RuntimeError, match="half-way"):
         _write_and_fail(out)
     assert list(tmp_path.iterdir()) == []
-    with appearing(out) as folder:
+    with atomic_dir(out) as folder:
         (folder / "part").write_text("x")
         assert not out.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -58,5 +59,5 @@ def test_result_appears_whole_or_not_at_all(tmp_path):
 def test_nothing_is_overwritten(tmp_path):
     (tmp_path / "kept").write_text("x")
     with pytest.raises(ValueError, match=r"exists and is not empty; nothing is overwritten: pass another --out"):
-        appearing(tmp_path).__enter__()
+        atomic_dir(tmp_path).__enter__()
     assert (tmp_path / "kept").read_text() == "x"

@@ -7,7 +7,7 @@ from PIL import Image
 from transformers import AutoProcessor
 
 from cloc.box_text import Places
-from cloc.workers import make_loader
+from cloc.data.dataloader import make_loader
 from mllm_bridge.conversations.answers import IGNORED
 from mllm_bridge.conversations.reading import Conversation, Place, Turn
 from mllm_bridge.hosts import DEFAULT

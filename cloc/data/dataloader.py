@@ -1,9 +1,8 @@
-"""Ground floor: batches through loading processes, in order."""
+"""Batches through loading processes, in order."""
 
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,29 +21,11 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def leave_interrupts_to_parent() -> None:
-    """For a process of a pool: Ctrl-C reaches all processes of a terminal, and the parent alone ends them in order."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@contextmanager
-def starting_processes() -> Iterator[None]:
-    """Processes that are started meanwhile leave Ctrl-C to this one, from their first line on."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _start_worker(_: int) -> None:
     """A worker takes one core, and leaves SIGTERM and Ctrl-C to its parent, which saves and then ends it."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    leave_interrupts_to_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def make_loader(batches: IterableDataset, workers: int) -> DataLoader:
