@@ -1,4 +1,4 @@
-"""Ground floor: arithmetic on boxes. Every function says the format in its argument's name.
+"""Arithmetic on boxes. Every function says the format in its argument's name.
 
 Letters: K boxes, P predicted boxes, Q reference boxes.
 """
@@ -70,6 +70,15 @@ def paired_iou(boxes_xyxy: object, others_xyxy: object) -> FloatArray:
     intersection = np.prod(np.clip(high - low, 0.0, None), axis=1)
     union = area(a) + area(b) - intersection
     return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+
+
+def cut_at_border(
+    box_xyxy: tuple[float, float, float, float], width: float, height: float
+) -> tuple[float, float, float, float] | None:
+    """One box (pixels) cut at the border of a width x height image; None where nothing of it lies inside."""
+    x0, y0, x1, y1 = box_xyxy
+    cut = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
+    return None if cut[2] <= cut[0] or cut[3] <= cut[1] else cut
 
 
 def clip_to_image(boxes_xyxy: object, width: float, height: float) -> FloatArray:

@@ -38,7 +38,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cloc.boxes import FloatArray, as_boxes
+from cloc.boxes import FloatArray, as_boxes, clip_to_image
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -126,7 +126,7 @@ class Placement:
         """(K, 4) in [0, 1] of the canvas to (K, 4) pixels of the original image, cut at its border."""
         x, y = self.offset
         pixels = as_boxes(boxes_xyxy) * self.side - np.array([x, y, x, y])
-        return np.clip(pixels, 0.0, np.array([self.width, self.height, self.width, self.height], dtype=np.float64))
+        return clip_to_image(pixels, self.width, self.height)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class DetectionPlacement:
     def to_pixels(self, boxes_xyxy: object, canvas: tuple[int, int]) -> FloatArray:
         """(K, 4) in [0, 1] of the canvas to (K, 4) pixels of the original image, cut at its border."""
         pixels = as_boxes(boxes_xyxy) / self._factors(canvas)
-        return np.clip(pixels, 0.0, np.array([self.width, self.height, self.width, self.height], dtype=np.float64))
+        return clip_to_image(pixels, self.width, self.height)
 
     def _factors(self, canvas: tuple[int, int]) -> FloatArray:
         x = self.scaled[0] / self.width / canvas[0]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from cloc.files import is_text, parse_object
 from cloc.formats.photos import header_of, shown_size
 from cloc.formats.sources import Place
+from cloc.images import Placement
 from cloc.structures import DataError, Region, Sample
 
 Frame = Literal["pixels", "unit", "square"]
@@ -151,17 +152,16 @@ def _fits(draft: Draft, size: tuple[int, int]) -> bool:
 
 
 def _in_pixels(draft: Draft, size: tuple[int, int], dropped: Counter[str]) -> Iterator[Region]:
-    width, height = size
-    side = max(size)
+    square = Placement(*size)
     scale, shift = {
         "pixels": ((1.0, 1.0), (0, 0)),
         "unit": (size, (0, 0)),
-        "square": ((side, side), ((side - width) // 2, (side - height) // 2)),
+        "square": ((square.side, square.side), square.offset),
     }[draft.frame]
     for region in draft.regions:
         try:
             moved = region if draft.frame == "pixels" else _moved(region, scale, shift)
-            kept = moved.inside(width, height)
+            kept = moved.inside(*size)
         except DataError as error:
             dropped[error.reason] += 1
             continue

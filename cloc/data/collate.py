@@ -12,7 +12,7 @@ from PIL import Image
 from transformers import PreTrainedTokenizerBase
 
 from cloc.data.order import draw
-from cloc.data.prompts import DrawnPrompts, PromptDraw, draw_prompts
+from cloc.data.prompts import DrawnPrompts, PromptSampler, draw_prompts
 from cloc.images import ImageError, Placement, decode, place, to_pixel_values
 from cloc.structures import Batch, DataError, Sample
 from cloc.text import canonical, text_id, tokenise
@@ -63,7 +63,7 @@ def drawn_caption(sample: Sample, random: np.random.Generator) -> str:
 
 
 def prepare(
-    sample: Sample, image_size: int, max_regions: int, seed: int, epoch: int, prompts: PromptDraw | None = None
+    sample: Sample, image_size: int, max_regions: int, seed: int, epoch: int, prompts: PromptSampler | None = None
 ) -> Prepared:
     """Put one sample onto the canvas; every draw depends on (seed, epoch, sample key) alone.
 
@@ -110,7 +110,7 @@ def collate(
     image_size: int,
     max_regions: int,
     skipped: Counter[str] | None = None,
-    prompts: PromptDraw | None = None,
+    prompts: PromptSampler | None = None,
 ) -> Batch:
     """Stack prepared samples, made with the same `prompts`; equal phrases become one row, nothing an empty batch."""
     num = len(prepared)
@@ -148,15 +148,15 @@ def collate(
     )
 
 
-def _stack_prompts(prepared: Sequence[Prepared], most: int, settings: PromptDraw) -> dict[str, torch.Tensor]:
+def _stack_prompts(prepared: Sequence[Prepared], most: int, settings: PromptSampler) -> dict[str, torch.Tensor]:
     stacked = {
         "prompt_kinds": torch.zeros(len(prepared), most, dtype=torch.int64),
-        "prompt_places": torch.zeros(len(prepared), most, 4),
-        "prompt_cover": torch.zeros(len(prepared), most, *settings.grid),
+        "prompt_coords": torch.zeros(len(prepared), most, 4),
+        "prompt_patch_coverage": torch.zeros(len(prepared), most, *settings.grid),
     }
     for row, item in enumerate(prepared):
         assert item.prompts is not None
-        for name, values in (("kinds", item.prompts.kinds), ("places", item.prompts.places)):
-            stacked[f"prompt_{name}"][row, : len(values)] = torch.from_numpy(values)
-        stacked["prompt_cover"][row, : len(item.prompts.cover)] = torch.from_numpy(item.prompts.cover)
+        for name, batch in stacked.items():
+            values = getattr(item.prompts, name.removeprefix("prompt_"))
+            batch[row, : len(values)] = torch.from_numpy(values)
     return stacked

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from cloc.data.collate import Prepared, collate, decoded, prepare
 from cloc.data.order import Order
-from cloc.data.prompts import PromptDraw
+from cloc.data.prompts import PromptSampler
 from cloc.data.shards import ShardSet
 from cloc.data.tables import TableSet
 from cloc.structures import Batch, DataError
@@ -125,7 +125,7 @@ class StepBatches(IterableDataset):
         world: int,
         first_step: int,
         last_step: int,
-        prompts: PromptDraw | None = None,
+        prompts: PromptSampler | None = None,
     ) -> None:
         super().__init__()
         self.sources, self.tokenizer = tuple(sources), tokenizer

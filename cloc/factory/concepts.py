@@ -18,7 +18,7 @@ from cloc.data.concept_batches import ConceptBatches, ConceptRecipe
 from cloc.data.concepts import RECIPE, ConceptDictionary, from_cards
 from cloc.data.known import Vocabulary
 from cloc.data.loader import Source, StepBatches
-from cloc.data.prompts import PromptDraw
+from cloc.data.prompts import PromptSampler
 from cloc.losses.detection import DetectionTerms, detection_objective
 from cloc.losses.proposals import LEARNT_SCORES
 from cloc.models.configuration import ClocConfig, ClocDetectorConfig, Objectness
@@ -164,7 +164,7 @@ def make_alternation(
     tokenizer: PreTrainedTokenizerBase,
     first_step: int,
     tower: PreTrainedConfig,
-    prompts: PromptDraw | None = None,
+    prompts: PromptSampler | None = None,
 ) -> Alternation:
     """The batches of this rank from an optimiser step on, one kind a step.
 

@@ -11,7 +11,7 @@ from cloc import comm
 from cloc.config import Config
 from cloc.data.alternation import Alternation
 from cloc.data.loader import Source, StepBatches, check_bytes, check_readable, check_sources
-from cloc.data.prompts import PromptDraw
+from cloc.data.prompts import PromptSampler
 from cloc.data.tables import open_samples
 from cloc.factory import concepts
 from cloc.factory.model import make_tower_config
@@ -90,12 +90,12 @@ def num_samples(config: Config, sources: list[Source]) -> int:
     return config.steps * config.batch_size * config.train.accumulation
 
 
-def make_prompts(config: Config) -> PromptDraw | None:
+def make_prompts(config: Config) -> PromptSampler | None:
     """What regions are asked with in training; None where it is their box alone."""
     kinds = config.model.prompter.prompts
     if kinds == ("box",) or config.objective not in ("cloc", "joint"):
         return None
-    return PromptDraw(kinds, patch_grid(make_tower_config(config)))
+    return PromptSampler(kinds, patch_grid(make_tower_config(config)))
 
 
 def num_workers(config: Config) -> int:

@@ -158,4 +158,4 @@ def model_inputs(batch: Batch, ground_all: bool = False) -> dict[str, torch.Tens
 
 
 def _prompts(batch: Batch) -> dict[str, Any]:
-    return {name: getattr(batch, name) for name in ("prompt_kinds", "prompt_places", "prompt_cover")}
+    return {name: getattr(batch, name) for name in ("prompt_kinds", "prompt_coords", "prompt_patch_coverage")}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloc.boxes import FloatArray, as_boxes
+from cloc.boxes import FloatArray, as_boxes, cut_at_border
 from cloc.files import is_text, read_json
 from cloc.formats.frames import FrameWatch
 from cloc.formats.numbers import flag, four, whole
@@ -304,8 +304,8 @@ def checked_box(box: object, width: int, height: int, xywh: bool = True) -> tupl
         x1, y1 = x0 + x1, y0 + y1
     if x1 <= x0 or y1 <= y0:
         return None, "empty_box"
-    cut = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
-    if cut[2] <= cut[0] or cut[3] <= cut[1]:
+    cut = cut_at_border((x0, y0, x1, y1), width, height)
+    if cut is None:
         return None, "box_outside"
     if x1 <= 1.0 and y1 <= 1.0 and min(width, height) >= _SMALLEST_SIDE and any(v % 1 for v in numbers):
         return None, "box_of_0_to_1"

@@ -1,4 +1,7 @@
-"""COCO's and LVIS's `segmentation` (polygons or runs) as the compressed RLE that shards hold. Drawn by pycocotools."""
+"""COCO's and LVIS's `segmentation` (polygons or runs) as the compressed RLE that shards hold, and RLE as a mask.
+
+pycocotools draws and encodes; `decode_rle` alone decodes what a file or a user brings.
+"""
 
 from __future__ import annotations
 
@@ -51,15 +54,66 @@ def _is_polygon(corners: object, width: int, height: int) -> bool:
     return -far <= min(corners) and max(corners) <= far + max(width, height)
 
 
-def _checked_runs(told: Mapping[str, Any], width: int, height: int) -> dict[str, Any]:
-    counts = told.get("counts")
-    size = told.get("size")
+def _checked_runs(rle: Mapping[str, Any], width: int, height: int) -> dict[str, Any]:
+    counts = rle.get("counts")
+    size = rle.get("size")
     sized = isinstance(size, (list, tuple)) and [whole(side) for side in size] == [height, width]
     if not sized or not (isinstance(counts, list) or (isinstance(counts, str) and counts.isascii())):
-        raise DataError("bad_mask", f"segmentation: expected RLE of size [{height}, {width}], got {str(told)[:80]}")
+        raise DataError("bad_mask", f"segmentation: expected RLE of size [{height}, {width}], got {str(rle)[:80]}")
     if isinstance(counts, str):  # whoever reads it checks it: pycocotools would read behind the end of a cut one
         return {"size": [height, width], "counts": counts}
     if not all(type(run) is int and run >= 0 for run in counts) or sum(counts) != width * height:
         raise DataError("bad_mask", f"segmentation: expected runs of {width * height} pixels, got {str(counts)[:80]}")
     drawn = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     return {"size": [height, width], "counts": drawn["counts"].decode("ascii")}
+
+
+def decode_rle(rle: Any, width: int, height: int) -> np.ndarray:
+    """A mask from the shard format's COCO RLE: `{"size": [H, W], "counts": compressed text or list of run lengths}`.
+
+    Args:
+        rle: what KEY.json holds.
+        width: of the image, pixels.
+        height: of the image, pixels.
+
+    Returns:
+        (H, W) bool with at least one pixel inside.
+
+    Raises:
+        DataError: it is no RLE, of another size than its image, or empty.
+    """
+    if not isinstance(rle, Mapping) or rle.get("size") not in ([height, width], (height, width)):
+        raise DataError("bad_mask", f"mask: expected COCO RLE with size [{height}, {width}], got {str(rle)[:80]}")
+    counts = rle.get("counts")
+    if isinstance(counts, str):
+        counts = _unpacked(counts)
+    if not isinstance(counts, list) or not all(isinstance(run, int) and run >= 0 for run in counts):
+        raise DataError("bad_mask", f"mask: expected counts as COCO's text or a list, got {str(rle)[:80]}")
+    if sum(counts) != height * width:
+        raise DataError("bad_mask", f"mask: expected runs of {height * width} pixels together, got {sum(counts)}")
+    flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    if not flat.any():
+        raise DataError("bad_mask", "mask: not one pixel is inside")
+    return flat.reshape(width, height).T  # COCO's runs go down the columns
+
+
+def _unpacked(text: str) -> list[int] | None:
+    """Run lengths from COCO's compressed text, None where it is none.
+
+    pycocotools reads it faster, but gives back memory that nobody wrote where the text ends early. A run is written in
+    groups of five bits from the lowest on, each plus 48; 32 says that more follow, 16 in the last one a negative sign.
+    From the third run on it is the difference to the run two before.
+    """
+    counts, value, shift = list[int](), 0, 0
+    for letter in text:
+        group = ord(letter) - 48
+        if not 0 <= group < 64 or shift > 30:
+            return None
+        value |= (group & 31) << shift
+        shift += 5
+        if group & 32:
+            continue
+        value -= (1 << shift) if group & 16 else 0
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        value, shift = 0, 0
+    return counts if shift == 0 else None

@@ -292,8 +292,8 @@ class ClocModel(ClocPreTrainedModel):
         phrase_of_region: torch.Tensor,
         unique_in_image: torch.Tensor,
         prompt_kinds: torch.Tensor | None = None,
-        prompt_places: torch.Tensor | None = None,
-        prompt_cover: torch.Tensor | None = None,
+        prompt_coords: torch.Tensor | None = None,
+        prompt_patch_coverage: torch.Tensor | None = None,
     ) -> Outputs:
         """All features of one training step; the arguments are the fields of `Batch`, which gives their shapes."""
         encoded = self.vision(pixel_values)
@@ -317,7 +317,7 @@ class ClocModel(ClocPreTrainedModel):
         if prompt_kinds is None:
             pooled = prompter(prompter.box_tokens(boxes), image)
         else:
-            tokens, there = prompter.mixed_tokens(prompt_kinds, prompt_places, prompt_cover, image)
+            tokens, there = prompter.mixed_tokens(prompt_kinds, prompt_coords, prompt_patch_coverage, image)
             pooled = prompter(tokens, image, there)
         outputs.region_embeds = prompter.project(pooled[boxes_mask])
         outputs.phrase_embeds = phrases

@@ -60,7 +60,7 @@ def asked_with(batch: Batch, kinds: Sequence[str], grid: tuple[int, int]) -> Bat
     rows = torch.tensor([PROMPT_KINDS.index(kind) for kind in kinds])
     asked = rows[torch.arange(batch.boxes_mask.numel()) % len(rows)].view(batch.boxes_mask.shape)
     cover = (asked == PROMPT_KINDS.index("mask"))[..., None, None].float().expand(*asked.shape, *grid).contiguous()
-    return replace(batch, prompt_kinds=asked, prompt_places=batch.boxes.clone(), prompt_cover=cover)
+    return replace(batch, prompt_kinds=asked, prompt_coords=batch.boxes.clone(), prompt_patch_coverage=cover)
 
 
 def made_up_concepts(shapes: ConceptShapes, eos: int) -> ConceptBatch:

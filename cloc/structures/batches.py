@@ -31,8 +31,8 @@ class Batch:
         phrase_text_id: (U,) int64, equal for equal strings on every rank.
         unique_in_image: (R,) bool, the phrase stands for one region of its image only, so it can feed grounding.
         prompt_kinds: (B, M) int64 rows of `PROMPT_KINDS`, what each region is asked with; None: all with their box.
-        prompt_places: (B, M, 4) the box, the extent of the mask, or x, y, x, y of the point.
-        prompt_cover: (B, M, rows, columns) share of each patch that the mask covers; zeros for other kinds.
+        prompt_coords: (B, M, 4) the box, the extent of the mask, or x, y, x, y of the point.
+        prompt_patch_coverage: (B, M, rows, columns) share of each patch that the mask covers; zeros for other kinds.
         keys: the samples' keys, for messages.
         skipped: samples and regions left out so far in this batch, by reason.
     """
@@ -49,8 +49,8 @@ class Batch:
     phrase_text_id: torch.Tensor
     unique_in_image: torch.Tensor
     prompt_kinds: torch.Tensor | None = None
-    prompt_places: torch.Tensor | None = None
-    prompt_cover: torch.Tensor | None = None
+    prompt_coords: torch.Tensor | None = None
+    prompt_patch_coverage: torch.Tensor | None = None
     keys: tuple[str, ...] = ()
     skipped: Counter[str] = field(default_factory=Counter)
 

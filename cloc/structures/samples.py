@@ -1,4 +1,4 @@
-"""On disk's side of the door: a region and a sample, in xyxy pixels of the original image."""
+"""A region and a sample as they lie on disk, in xyxy pixels of the original image."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cloc.boxes import cut_at_border
 from cloc.files import is_text
 from cloc.text import canonical
 
@@ -91,13 +92,10 @@ class Region:
         Raises:
             DataError: no part of the box lies inside.
         """
-        x0, y0, x1, y1 = self.box
-        cut = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
-        if cut == self.box:
-            return self
-        if cut[2] <= cut[0] or cut[3] <= cut[1]:
+        cut = cut_at_border(self.box, width, height)
+        if cut is None:
             raise DataError("box_outside", f"box {self.box!r} lies outside its image of {width} x {height} pixels")
-        return replace(self, box=cut)
+        return self if cut == self.box else replace(self, box=cut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +141,8 @@ class Sample:
         if not isinstance(meta, Mapping) or "width" not in meta or "height" not in meta:
             raise DataError("bad_json", f"{key}.json: expected an object with 'width', 'height' and 'regions'")
         if not (_is_whole(meta["width"]) and _is_whole(meta["height"])):
-            told = f"{meta['width']!r} and {meta['height']!r}"
-            raise DataError("bad_size", f"{key}.json: expected width and height in whole pixels, got {told}")
+            found = f"{meta['width']!r} and {meta['height']!r}"
+            raise DataError("bad_size", f"{key}.json: expected width and height in whole pixels, got {found}")
         if meta.get("schema") != 1:
             raise DataError("bad_schema", f"{key}.json: expected schema 1, got {meta.get('schema')!r}")
         for name in ("regions", "captions"):

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
-from cloc.boxes import FloatArray, as_boxes
+from cloc.boxes import FloatArray, as_boxes, cut_at_border
+from cloc.formats.segmentation import decode_rle
 from cloc.images import Placement
 from cloc.structures import Box, DataError
 from cloc.towers.probe import crops
@@ -56,11 +56,9 @@ def box_of(prompt: object, size: tuple[int, int]) -> Box:
 
 def _mask_box(mask: Any, size: tuple[int, int]) -> Box:
     if isinstance(mask, Mapping):
-        told = tuple(mask.get("size", ()))
-        rle = {"size": list(told), "counts": mask.get("counts")}
-        if told != (size[1], size[0]) or not isinstance(rle["counts"], (str, bytes)):
-            raise ValueError(f"region: expected a compressed RLE of size [{size[1]}, {size[0]}], got size {list(told)}")
-        array = coco_mask.decode(rle)
+        counts = mask.get("counts")
+        counts = counts.decode("ascii", "replace") if isinstance(counts, bytes) else counts
+        array = decode_rle({"size": list(mask.get("size", ())), "counts": counts}, *size)
     else:
         array = np.asarray(mask)
     if array.shape != (size[1], size[0]):
@@ -80,8 +78,8 @@ def inside(box_xyxy: Box, size: tuple[int, int], key: str) -> Box:
     x0, y0, x1, y1 = box_xyxy
     if x1 <= x0 or y1 <= y0:
         raise DataError("empty_region", f"{key}: expected x1 > x0 and y1 > y0 (xyxy pixels), got {list(box_xyxy)}")
-    cut = (max(x0, 0.0), max(y0, 0.0), min(x1, float(size[0])), min(y1, float(size[1])))
-    if cut[2] <= cut[0] or cut[3] <= cut[1]:
+    cut = cut_at_border(box_xyxy, *size)
+    if cut is None:
         raise DataError(
             "region_outside", f"{key}: region {list(box_xyxy)} lies outside its image of {size[0]} x {size[1]} pixels"
         )

@@ -211,7 +211,7 @@ def test_a_step_with_every_kind_of_prompt_reaches_every_parameter(cached, spine_
     assert set(kinds.tolist()) == {0, 1}  # the rendered world has no masks, which are counted
     assert batch.skipped["no_mask"] == len(kinds)
     batch.prompt_kinds[0, 0] = 2
-    batch.prompt_cover[0, 0, 1:3, 1:3] = 1.0
+    batch.prompt_patch_coverage[0, 0, 1:3, 1:3] = 1.0
     _, share = factory.make_losses(config, stepper)(join([batch, batch]) if cached else batch, 0)
     stepper.backward(share)
     assert all(p.grad is not None for p in model.parameters())

@@ -342,7 +342,7 @@ def test_images_are_opened_in_one_place():
     from pathlib import Path
 
     root = Path(__file__).resolve().parents[2]
-    alone = root / "benchmarks" / "neighbours" / "lmms_eval_task" / "yes_no.py"  # runs where the kit is not installed
+    alone = root / "benchmarks" / "external" / "lmms_eval_task" / "yes_no.py"  # runs where the kit is not installed
     for package in ("cloc", "mllm_bridge", "benchmarks"):
         for file in (root / package).rglob("*.py"):
             lines = [line for line in file.read_text(encoding="utf-8").splitlines() if "Image.open(" in line]

@@ -196,6 +196,8 @@ def test_boxes_points_and_masks_become_boxes():
         ((1, 2, 3), "expected 4 finite numbers"),
         ({"point": (40, 3)}, r"the point \(40, 3\) lies outside its image"),
         ({"mask": np.zeros((30, 40))}, "at least one pixel set"),
+        ({"mask": {"size": [30, 40], "counts": "0"}}, "expected runs of 1200 pixels together, got 0"),
+        ({"mask": {"size": [40, 30], "counts": "0"}}, r"expected COCO RLE with size \[30, 40\]"),
         ({"mask": np.ones((40, 30))}, r"expected a mask of 30 x 40 \(rows x columns\)"),
         ({"circle": 3}, "expected one of box, point and mask"),
     ],

@@ -10,9 +10,8 @@ from pycocotools.coco import COCO
 
 from cloc.convert.coco import convert_coco
 from cloc.convert.command import main
-from cloc.data.prompts import decode_mask
 from cloc.data.shards import ShardSet
-from cloc.formats.segmentation import rle_of, rle_of_mask
+from cloc.formats.segmentation import decode_rle, rle_of, rle_of_mask
 from cloc.structures import DataError
 
 WIDTH, HEIGHT = 40, 30
@@ -58,7 +57,7 @@ def test_masks_are_what_pycocotools_draws(coco, capsys):
     regions, official = regions_of(coco / "out"), COCO(str(coco / "instances.json"))
     assert set(regions) == {1, 2, 3, 4}
     for number in (1, 2):
-        mask = decode_mask(regions[number].extras["mask"], WIDTH, HEIGHT)
+        mask = decode_rle(regions[number].extras["mask"], WIDTH, HEIGHT)
         assert (mask == official.annToMask(official.anns[number]).astype(bool)).all()
         assert 0 < mask.sum() < WIDTH * HEIGHT
         told = {**regions[number].extras["mask"]}
@@ -79,14 +78,14 @@ def test_without_the_flag_nothing_changes(coco):
 def test_runs_and_their_text_are_one_mask(counts):
     told = rle_of({"size": [HEIGHT, WIDTH], "counts": counts}, WIDTH, HEIGHT)
     assert rle_of(told, WIDTH, HEIGHT) == told
-    assert (decode_mask(told, WIDTH, HEIGHT) == decode_mask({**told, "counts": counts}, WIDTH, HEIGHT)).all()
-    assert rle_of_mask(decode_mask(told, WIDTH, HEIGHT)) == told
+    assert (decode_rle(told, WIDTH, HEIGHT) == decode_rle({**told, "counts": counts}, WIDTH, HEIGHT)).all()
+    assert rle_of_mask(decode_rle(told, WIDTH, HEIGHT)) == told
 
 
 def test_outlines_beyond_the_border_are_drawn_as_the_official_tool_draws_them():
     polygon = [[-5.0, -5.0, 60.0, -5.0, 60.0, 12.0, -5.0, 12.0]]
     official = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygon, HEIGHT, WIDTH)))
-    assert (decode_mask(rle_of(polygon, WIDTH, HEIGHT), WIDTH, HEIGHT) == official.astype(bool)).all()
+    assert (decode_rle(rle_of(polygon, WIDTH, HEIGHT), WIDTH, HEIGHT) == official.astype(bool)).all()
     assert official.sum() == 12 * WIDTH
 
 
@@ -114,4 +113,4 @@ def test_no_outline_is_told_apart(none):
 
 def test_masks_of_pixels():
     mask = np.random.default_rng(0).random((HEIGHT, WIDTH)) > 0.7
-    assert (decode_mask(rle_of_mask(mask), WIDTH, HEIGHT) == mask).all()
+    assert (decode_rle(rle_of_mask(mask), WIDTH, HEIGHT) == mask).all()

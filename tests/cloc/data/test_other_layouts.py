@@ -53,7 +53,7 @@ def test_img2datasets_tars_train_as_pairs(img2dataset):
 
 @pytest.mark.parametrize("kind", ["regions", "detection", "grounding", None])
 def test_for_other_kinds_the_message_names_the_converter(img2dataset, kind):
-    with pytest.raises(DataError, match=r"another tool's JSON.*cloc\.data\.convert pairs") as error:
+    with pytest.raises(DataError, match=r"another tool's JSON.*cloc\.convert pairs") as error:
         ShardSet.open(img2dataset, kind).read_sample(0, 0)
     assert error.value.reason == "bad_schema"
 

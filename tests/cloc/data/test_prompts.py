@@ -6,13 +6,14 @@ import torch
 from pycocotools import mask as coco_mask
 
 from cloc.data.collate import collate, prepare
-from cloc.data.prompts import PromptDraw, decode_mask, draw_prompts
+from cloc.data.prompts import PromptSampler, draw_prompts
+from cloc.formats.segmentation import decode_rle
 from cloc.images import Placement
 from cloc.masks import mask_extents, place_mask
 from cloc.structures import DataError
 from cloc.text import clip_tokenizer
 
-ALL = PromptDraw(("box", "point", "mask"), (4, 4))
+ALL = PromptSampler(("box", "point", "mask"), (4, 4))
 
 
 def mask_of(width, height, x0, y0, x1, y1):
@@ -59,8 +60,8 @@ def test_compressed_and_plain_runs_are_one_mask(size, share):
     mask[0, 0] = mask[-1, -1] = True
     if size[0] == 500:
         mask[:, 100:300] = False  # a long run
-    assert np.array_equal(decode_mask(packed(mask), *size), mask)
-    assert np.array_equal(decode_mask(runs(mask), *size), mask)
+    assert np.array_equal(decode_rle(packed(mask), *size), mask)
+    assert np.array_equal(decode_rle(runs(mask), *size), mask)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_compressed_and_plain_runs_are_one_mask(size, share):
 )
 def test_malformed_masks_have_a_reason(told):
     with pytest.raises(DataError, match="mask") as caught:
-        decode_mask(told, 5, 7)
+        decode_rle(told, 5, 7)
     assert caught.value.reason == "bad_mask"
 
 
@@ -92,7 +93,7 @@ def test_prompts_show_what_they_say(masked_sample):
         drawn, counts = draw_prompts(sample, range(6), ALL, 32, 0, epoch)
         assert counts == {"no_mask": 3}
         for row, region in enumerate(sample.regions):
-            kind, place, (x0, y0, x1, y1) = int(drawn.kinds[row]), drawn.places[row], region.box
+            kind, place, (x0, y0, x1, y1) = int(drawn.kinds[row]), drawn.coords[row], region.box
             seen.add((row, kind))
             box = Placement(40, 30).to_canvas([region.box])[0]
             if kind == 0:
@@ -104,9 +105,11 @@ def test_prompts_show_what_they_say(masked_sample):
                 assert y0 < y < y1
             else:
                 raster = place_mask(mask_of(40, 30, x0, y0, x0 + 4, y1), 32)
-                np.testing.assert_allclose(drawn.cover[row], raster.reshape(4, 8, 4, 8).mean(axis=(1, 3)), atol=1e-6)
+                np.testing.assert_allclose(
+                    drawn.patch_coverage[row], raster.reshape(4, 8, 4, 8).mean(axis=(1, 3)), atol=1e-6
+                )
                 np.testing.assert_allclose(place, mask_extents(torch.from_numpy(raster)))
-            outside += kind != 2 and drawn.cover[row].any()
+            outside += kind != 2 and drawn.patch_coverage[row].any()
     assert seen == {(row, kind) for row in range(6) for kind in range(3) if kind != 2 or row % 2 == 0}
     assert outside == 0
 
@@ -136,13 +139,13 @@ def test_prompts_of_a_ragged_batch(masked_sample, spine_sample):
     items = [prepare(s, 32, 4, 0, 0, ALL) for s in (masked_sample(), spine_sample("n"), masked_sample("c", count=1))]
     made = collate(items, clip_tokenizer(), 32, 4, None, ALL)
     assert made.boxes_mask.sum(dim=1).tolist() == [4, 0, 1]
-    assert made.prompt_cover.shape == (3, 4, 4, 4)
+    assert made.prompt_patch_coverage.shape == (3, 4, 4, 4)
     for row, item in enumerate(items):
         count = len(item.boxes)
         assert made.prompt_kinds[row, :count].tolist() == item.prompts.kinds.tolist()
-        np.testing.assert_array_equal(made.prompt_places[row, :count], item.prompts.places)
-        np.testing.assert_array_equal(made.prompt_cover[row, :count], item.prompts.cover)
-        assert not made.prompt_cover[row, count:].any()
+        np.testing.assert_array_equal(made.prompt_coords[row, :count], item.prompts.coords)
+        np.testing.assert_array_equal(made.prompt_patch_coverage[row, :count], item.prompts.patch_coverage)
+        assert not made.prompt_patch_coverage[row, count:].any()
     empty = collate([], clip_tokenizer(), 32, 4, None, ALL)
     assert empty.prompt_kinds.shape == (0, 4)
     assert collate([], clip_tokenizer(), 32, 4).prompt_kinds is None
@@ -152,7 +155,7 @@ def test_a_mask_that_cannot_be_read_is_counted_and_its_region_kept(spine_sample)
     region = {"box": [0, 0, 9, 9], "phrase": "a", "mask": {"size": [9, 9], "counts": [81]}}
     item = prepare(spine_sample(size=(40, 30), meta={"regions": [region]}), 32, 4, 0, 0, ALL)
     assert item.prompts.kinds[0] in (0, 1)
-    only = PromptDraw(("mask",), (4, 4))
+    only = PromptSampler(("mask",), (4, 4))
     item = prepare(spine_sample(size=(40, 30), meta={"regions": [region]}), 32, 4, 0, 0, only)
     assert item.dropped == {"bad_mask": 1}
     assert item.prompts.kinds.tolist() == [0]

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from cloc.data.prompts import PromptDraw, decode_mask, draw_prompts
+from cloc.data.prompts import PromptSampler, draw_prompts
 from cloc.data.shards import ShardSet
+from cloc.formats.segmentation import decode_rle
 from cloc.scenes import WorldSpec, render_scene
 from cloc.scenes.__main__ import main
 from cloc.scenes.detection_samples import detection_sample, grounding_sample
@@ -54,7 +55,7 @@ def test_the_loader_reads_the_masks_of_a_world_made_by_the_command(shard):
     boxes = {thing.box_xyxy: thing.mask(48) for thing in scene.objects}
     assert len(sample.regions) >= 2
     for region in sample.regions:
-        assert (decode_mask(region.extras["mask"], 48, 48) == boxes[region.box]).all()
-    drawn, counts = draw_prompts(sample, range(len(sample.regions)), PromptDraw(("mask",), (6, 6)), 48, 0, 0)
+        assert (decode_rle(region.extras["mask"], 48, 48) == boxes[region.box]).all()
+    drawn, counts = draw_prompts(sample, range(len(sample.regions)), PromptSampler(("mask",), (6, 6)), 48, 0, 0)
     assert counts["no_mask"] == counts["bad_mask"] == 0
-    assert (drawn.cover.reshape(len(drawn.cover), -1).sum(1) > 0).all()
+    assert (drawn.patch_coverage.reshape(len(drawn.patch_coverage), -1).sum(1) > 0).all()
