@@ -31,8 +31,8 @@ from cloc.device import find_device
 from cloc.export import newest_export, next_numbered, read_card
 from cloc.export.loading import weights_of
 from cloc.files import LARGEST, read_object
-from cloc.formats.names import photo_key
 from cloc.formats.numbers import whole
+from cloc.formats.photos import photo_key
 from cloc.images import read_photo
 from cloc.models.detection import ClocForObjectDetection
 from cloc.text import canonical, concept_name

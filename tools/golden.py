@@ -190,7 +190,7 @@ def convert_coco() -> dict[str, Any]:
     import numpy as np
     from PIL import Image
 
-    from cloc.convert.command import main
+    from cloc.convert.__main__ import main
 
     rng, images, annotations, captions = np.random.default_rng(0), [], [], []
     Path("photos").mkdir()

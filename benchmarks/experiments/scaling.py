@@ -41,7 +41,7 @@ def scaled(plan: Plan, scale: float, lengths: dict[str, int]) -> Plan:
 
 
 def _fewer_scenes(plan: Plan, scale: float) -> dict[str, int]:
-    from cloc.scenes.presets import preset
+    from cloc.scenes.world import preset
 
     usual = asdict(preset(plan.world.preset))
     counts = {name: int(plan.world.options.get(name, usual[name])) for name in COUNTS}

@@ -17,8 +17,8 @@ from benchmarks.readers.lines import read_lines
 from benchmarks.scoring.synonyms import words_of
 from cloc.formats.annotated import checked_box
 from cloc.formats.frames import UNIT, FrameWatch
-from cloc.formats.names import without_root
 from cloc.formats.numbers import four, real
+from cloc.formats.photos import without_root
 from cloc.formats.sources import PhotoFolders
 
 FORMS = ("box", "point", "free-form")

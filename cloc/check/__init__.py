@@ -1,9 +1,8 @@
-"""Data room: a look at a finished set before anything is trained on it. The command is `python -m cloc.check`."""
+"""A look at a finished set before anything is trained on it. The command is `python -m cloc.check`."""
 
-from cloc.check.contact_sheet import contact_sheet
+from cloc.check.contact_sheet import contact_sheet, write_page
 from cloc.check.evaluations import Evaluation, read_evaluation, read_evaluations
 from cloc.check.examine import Findings, examine
-from cloc.check.page import write_page
 from cloc.check.published import PUBLISHED, Published, published_for
 
 __all__ = [

@@ -12,8 +12,8 @@ from typing import Any
 
 from cloc.data.tables import open_samples
 from cloc.formats.annotated import load_json
-from cloc.formats.json_lines import json_rows
 from cloc.formats.plain_pickle import load_plain_pickle
+from cloc.formats.rows import json_rows
 from cloc.structures import DataError, Sample
 
 _COCO = re.compile(r"(?:^|_)(\d{12})(?:_\d+)?\.\w+$")

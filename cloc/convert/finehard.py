@@ -11,10 +11,9 @@ from cloc.convert.drafts import Draft, region_or_none
 from cloc.convert.job import Conversion, Making, Reading
 from cloc.files import is_text, parse_json
 from cloc.formats.frames import UNIT, FrameWatch
-from cloc.formats.json_lines import only
 from cloc.formats.numbers import flag, four, numbers_as_told, real
 from cloc.formats.photos import fingerprint
-from cloc.formats.rows import rows_of
+from cloc.formats.rows import only, rows_of
 from cloc.formats.sources import Photos
 from cloc.structures import Region
 

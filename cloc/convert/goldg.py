@@ -11,11 +11,10 @@ from cloc.convert.drafts import Draft, region_or_none
 from cloc.convert.job import Conversion, Making, Reading
 from cloc.files import is_text
 from cloc.formats.annotated_stream import AnnotatedStream, StreamedImage
-from cloc.formats.json_lines import strip_caption
 from cloc.formats.numbers import whole
 from cloc.formats.photos import fingerprint
+from cloc.formats.rows import phrase_of, strip_caption
 from cloc.formats.sources import Photos
-from cloc.formats.spans import phrase_of
 from cloc.structures import Region
 
 CONVERTER = 1

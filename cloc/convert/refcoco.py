@@ -10,8 +10,7 @@ from typing import Any, Unpack
 from cloc.convert.annotated import found_photo
 from cloc.convert.drafts import Draft, region_or_none
 from cloc.convert.job import Conversion, Making, Reading
-from cloc.formats.names import without_root
-from cloc.formats.photos import fingerprint
+from cloc.formats.photos import fingerprint, without_root
 from cloc.formats.refcoco import Expression, ReferringSet, read_refcoco
 from cloc.formats.sources import Photos, Place
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from cloc.convert.command import main
+from cloc.convert.__main__ import main
 
 if __name__ == "__main__":
     print("python -m cloc.data.convert is now: python -m cloc.convert", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Data room: one reader for each official layout, shared by converters and benchmarks.
+"""One reader for each official layout, shared by converters and benchmarks.
 
 In come the published files as they are, out come `AnnotatedSet` and `ReferringSet` (read whole) or rows (read one at a
 time), with xyxy pixels of the original images. What cannot be used is left out and counted by reason.

@@ -19,8 +19,8 @@ from cloc.formats.annotated import (
     read_categories,
 )
 from cloc.formats.frames import FrameWatch
-from cloc.formats.names import normal_path
 from cloc.formats.numbers import whole
+from cloc.formats.photos import normal_path
 from cloc.formats.sources import PhotoFolders
 
 

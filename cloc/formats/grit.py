@@ -11,9 +11,9 @@ from typing import Any
 
 from cloc.files import is_text
 from cloc.formats.frames import UNIT, FrameWatch
-from cloc.formats.json_lines import json_rows, only, strip_caption
 from cloc.formats.layouts import other_layout
 from cloc.formats.numbers import numbers_as_told, real, whole
+from cloc.formats.rows import json_rows, only, strip_caption
 from cloc.structures import DataError, Region
 
 PHRASES = ("noun_chunks", "ref_exps")

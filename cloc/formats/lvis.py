@@ -20,7 +20,7 @@ from cloc.formats.annotated import (
     read_categories,
 )
 from cloc.formats.frames import FrameWatch
-from cloc.formats.names import normal_path
+from cloc.formats.photos import normal_path
 from cloc.formats.sources import PhotoFolders
 
 

@@ -11,9 +11,9 @@ from typing import Any
 from cloc.files import is_text
 from cloc.formats.annotated import checked_box
 from cloc.formats.frames import XYXY, FrameWatch
-from cloc.formats.json_lines import json_rows, only, strip_caption
-from cloc.formats.names import is_absolute, normal_path
 from cloc.formats.numbers import four, numbers_as_told, whole
+from cloc.formats.photos import is_absolute, normal_path
+from cloc.formats.rows import json_rows, only, strip_caption
 from cloc.structures import DataError, Region
 
 

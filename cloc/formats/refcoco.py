@@ -19,8 +19,8 @@ from cloc.formats.annotated import (
     read_categories,
 )
 from cloc.formats.frames import XYXY, FrameWatch
-from cloc.formats.names import without_root
 from cloc.formats.numbers import four, whole
+from cloc.formats.photos import without_root
 from cloc.formats.plain_pickle import load_plain_pickle
 from cloc.formats.sources import PhotoFolders
 

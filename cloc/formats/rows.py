@@ -1,4 +1,4 @@
-"""Rows of a file that comes as a JSON list, as JSON lines or as Parquet, one at a time."""
+"""Rows of a file that comes as a JSON list, as JSON lines or as Parquet, one at a time, and the captions in them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cloc.formats.json_lines import json_rows
+from cloc.files import read_json_lines
 from cloc.formats.json_stream import stream_json
 
 
@@ -46,3 +46,71 @@ def _table_rows(file: Path, what: str) -> Iterator[dict[str, Any]]:
     with table:
         for batch in table.iter_batches(batch_size=1000):
             yield from batch.to_pylist()
+
+
+def json_rows(file: Path, dropped: Counter[str]) -> Iterator[dict[str, Any]]:
+    """The objects of a JSON-lines file, one at a time; memory does not grow with the file.
+
+    Args:
+        file: one object a line; blank lines are passed over.
+        dropped: gets bad_row for each line that is no JSON object (such as a last line cut in the middle), or breaks
+            the bounds of `cloc.files`.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    for _, row in read_json_lines(file, "JSON lines", dropped):
+        if isinstance(row, dict):
+            yield row
+        else:
+            dropped["bad_row"] += 1
+
+
+def strip_caption(caption: str) -> tuple[str, int]:
+    """(the caption as a shard keeps it, how far spans into it move to the left)."""
+    return caption.strip(), len(caption) - len(caption.lstrip())
+
+
+def only(kind: type, entries: list[Any], dropped: Counter[str]) -> list[Any]:
+    """The entries of a row's list that are objects (or lists). Others are one fault of their row, however many.
+
+    Args:
+        kind: dict or list.
+        entries: as they came.
+        dropped: gets bad_region.
+    """
+    found = [entry for entry in entries if isinstance(entry, kind)]
+    dropped["bad_region"] += len(found) < len(entries)
+    return found
+
+
+def phrase_of(caption: str, pieces: object, lead: int = 0) -> tuple[str | None, list[int] | None]:
+    """(phrase, its [start, end) in the caption) of the pieces that a box belongs to.
+
+    Pieces with nothing but blanks between them are one. Where they are apart they are joined by a blank and there is no
+    one span: None.
+
+    Args:
+        caption: without outer blanks.
+        pieces: a list of [start, end) in the caption as it was before.
+        lead: how many blanks were taken from its beginning.
+
+    Returns:
+        (None, None) where a piece is none, or lies outside the caption.
+    """
+    if not isinstance(pieces, list) or not pieces:
+        return None, None
+    spans: list[list[int]] = []
+    for piece in pieces:
+        whole = isinstance(piece, list) and len(piece) == 2 and all(isinstance(place, int) for place in piece)
+        if not whole or not lead <= piece[0] < piece[1] <= len(caption) + lead:
+            return None, None
+        spans.append([piece[0] - lead, piece[1] - lead])
+    joined: list[list[int]] = []
+    for start, end in sorted(spans):
+        if joined and not caption[joined[-1][1] : start].strip():
+            joined[-1][1] = max(end, joined[-1][1])
+        else:
+            joined.append([start, end])
+    phrase = " ".join(caption[start:end] for start, end in joined)
+    return phrase, joined[0] if len(joined) == 1 else None

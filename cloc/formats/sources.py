@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cloc.formats.names import is_absolute, normal_path, photo_key
+from cloc.formats.photos import is_absolute, normal_path, photo_key
 from cloc.formats.tar_index import ShardIndex
 from cloc.structures import DataError
 

@@ -16,12 +16,12 @@ from typing import Any
 
 from cloc.files import is_text
 from cloc.formats.annotated import checked_box
+from cloc.formats.annotated_stream import Grouped
 from cloc.formats.frames import FrameWatch
-from cloc.formats.grouped import Grouped
-from cloc.formats.json_lines import only
 from cloc.formats.json_stream import stream_json
 from cloc.formats.layouts import other_layout
 from cloc.formats.numbers import four, whole
+from cloc.formats.rows import only
 from cloc.structures import DataError, Region
 
 FILES = {"regions": "region_descriptions.json", "objects": "objects.json"}

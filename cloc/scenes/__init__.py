@@ -1,4 +1,4 @@
-"""Data room: the embedded world. Scenes composed of sprites, with boxes, names, captions and referring expressions.
+"""The embedded world. Scenes composed of sprites, with boxes, names, captions and referring expressions.
 
 In come a `WorldSpec` and a scene's number, out come `Scene`s, shards for training (regions, detection, grounding,
 pairs), COCO, LVIS and RefCOCO files for evaluation, and conversations in LLaVA's layout. It shows that the methods
@@ -6,11 +6,10 @@ work; it says nothing about real photographs.
 """
 
 from cloc.scenes.build import WORLD_CARD, ensure_scenes, read_world
+from cloc.scenes.captions import SceneExpression
 from cloc.scenes.categories import SceneCategory
-from cloc.scenes.expressions import SceneExpression
-from cloc.scenes.presets import PRESETS, preset
 from cloc.scenes.render import Scene, SceneObject, render_scene
-from cloc.scenes.world import SPLITS, WorldSpec, categories
+from cloc.scenes.world import PRESETS, SPLITS, WorldSpec, categories, preset
 
 __all__ = [
     "PRESETS",

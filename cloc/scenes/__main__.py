@@ -13,8 +13,7 @@ from cloc import command
 from cloc.scenes.build import ensure_scenes, read_world
 from cloc.scenes.categories import NAMES, SPRITES, WORDS
 from cloc.scenes.contact_sheet import write_sheet
-from cloc.scenes.presets import PRESETS, preset
-from cloc.scenes.world import COORDINATES, WorldSpec
+from cloc.scenes.world import COORDINATES, PRESETS, WorldSpec, preset
 
 FLAGS = {
     "scenes written": {

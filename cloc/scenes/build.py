@@ -11,12 +11,10 @@ from typing import Any
 from cloc.data.shards.card import already_made
 from cloc.disk import LOCK, locked, write_text
 from cloc.files import read_object
-from cloc.scenes.cards import listing, listing_of_card
-from cloc.scenes.classification import ZEROSHOT, write_single
 from cloc.scenes.detection_samples import SHUFFLED, plans_of, shuffle_captions, shuffled_is_made
-from cloc.scenes.evaluation import write_coco_and_lvis, write_refcoco
+from cloc.scenes.evaluation import ZEROSHOT, write_coco_and_lvis, write_refcoco, write_single
 from cloc.scenes.llava import LLAVA, write_conversations
-from cloc.scenes.training import LICENCE, write_folder
+from cloc.scenes.training import LICENCE, listing, listing_of_card, write_folder
 from cloc.scenes.world import WorldSpec
 
 WORLD_CARD = "world.json"

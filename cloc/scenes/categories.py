@@ -1,7 +1,8 @@
-"""Which sprites play in a world, under which names, and which of them never have a box in training."""
+"""Which sprites a world has, under which names (true or invented), and which of them never have a box in training."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -9,9 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from cloc.scenes.emoji import emoji_set
-from cloc.scenes.invented_names import coined_words
-from cloc.scenes.sprites import Sprite, coloured_shapes
+from cloc.scenes.sprites import Sprite, coloured_shapes, emoji_set
 
 SPRITES = ("shapes", "emoji")
 NAMES = ("descriptive", "coined")
@@ -102,3 +101,27 @@ def _spread(candidates: list[int], count: int) -> set[int]:
     """One candidate in each stretch of the list, a place further each time: another colour and another shape."""
     step = len(candidates) // max(count, 1)
     return {candidates[number * step + (5 * number + 1) % step] for number in range(count)}
+
+
+_CONSONANTS = "bdfgjklmnprtvz"
+_VOWELS = "aeiou"
+
+
+@lru_cache(maxsize=8)
+def coined_words(count: int) -> tuple[str, ...]:
+    """`count` pronounceable words of three syllables, always the same ones; two share at most one syllable in place.
+
+    The third syllable is decided by the first two (a Latin square), which keeps the words apart without a search.
+
+    Raises:
+        ValueError: more words than there are.
+    """
+    syllables = ["".join(pair) for pair in itertools.product(_CONSONANTS, _VOWELS)]
+    number = len(syllables)
+    if not 0 <= count <= number**2:
+        raise ValueError(f"coined words: expected 0 to {number**2}, got {count}")
+    chosen = np.random.default_rng(number).permutation(number**2)[:count].tolist()
+    return tuple(
+        syllables[first] + syllables[second] + syllables[(first + second) % number]
+        for first, second in (divmod(place, number) for place in chosen)
+    )

@@ -13,9 +13,17 @@ from cloc.data.shards.card import already_made
 from cloc.data.shards.read import ShardSet
 from cloc.data.shards.write import write_shards
 from cloc.scenes.captions import enumerated, templates_for, with_article
-from cloc.scenes.cards import detection_card, plain_card, regions_card
 from cloc.scenes.render import Scene, render_scene
-from cloc.scenes.training import LICENCE, FolderPlan, encode_jpeg, numbered_sample, region_of
+from cloc.scenes.training import (
+    LICENCE,
+    FolderPlan,
+    detection_card,
+    encode_jpeg,
+    numbered_sample,
+    plain_card,
+    region_of,
+    regions_card,
+)
 from cloc.scenes.world import WorldSpec, scene_rng
 from cloc.structures import Region, Sample
 

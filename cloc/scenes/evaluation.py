@@ -1,6 +1,9 @@
 """Evaluation files of a world in the official layouts of COCO, LVIS and RefCOCO, read by the readers of the real ones.
 
 They carry a few fields more: `info.rendered`, `caption_only` on each category, `kind` on each RefCOCO sentence.
+
+Images of one object each lie in class folders, the layout of torchvision's ImageFolder, as the readers of real
+classification sets take it: `zeroshot/single/test/CLASS/`, numbered by category, the names in `classnames.txt`.
 """
 
 from __future__ import annotations
@@ -9,14 +12,16 @@ import json
 import pickle
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from cloc.boxes import xyxy_to_xywh
+from cloc.data.shards.card import CARD
 from cloc.scenes.render import Scene, render_scene
-from cloc.scenes.training import encode_jpeg
+from cloc.scenes.training import LICENCE, encode_jpeg
 from cloc.scenes.world import WorldSpec, categories, scene_rng
 
 _NEGATIVES = 8
@@ -199,3 +204,32 @@ def _refs(scene: Scene, annotations: list[dict[str, Any]], first_ref: int, first
             }
         )
     return refs
+
+
+ZEROSHOT, NAME, SPLIT = "zeroshot", "single", "test"
+
+
+def single_scene(spec: WorldSpec, index: int) -> Scene:
+    """A scene of the world with one object, of any category."""
+    return render_scene(replace(spec, min_objects=1, max_objects=1), index, "single")
+
+
+def write_single(spec: WorldSpec, root: Path, progress: bool = True) -> Counter[str]:
+    """Write `zeroshot/single` below a data root: a folder for every category, one without an image included.
+
+    Returns:
+        Images and classes written.
+    """
+    folder, known = root / ZEROSHOT / NAME, categories(spec)
+    places = {category.id: folder / SPLIT / f"{category.id:04d}" for category in known}
+    for place in places.values():
+        place.mkdir(parents=True, exist_ok=True)
+    for index in tqdm(range(spec.num_single), desc="rendering single objects", unit="scene", disable=not progress):
+        scene = single_scene(spec, index)
+        file = places[scene.objects[0].category_id] / f"{index + 1:06d}.jpg"
+        file.write_bytes(encode_jpeg(scene.image, spec.quality))
+    lines = "".join(f"{category.name}\n" for category in known)
+    (folder / "classnames.txt").write_text(lines, encoding="utf-8")
+    card = {"schema": 1, "name": f"scenes-{NAME}", "rendered": True, "licence": LICENCE, "made": spec.made()}
+    (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    return Counter(images=spec.num_single, classes=len(known))

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from cloc.scenes.backgrounds import draw_background
-from cloc.scenes.captions import caption_of
+from cloc.scenes.captions import SceneExpression, caption_of, expressions_of
 from cloc.scenes.categories import SceneCategory
-from cloc.scenes.drawing import cut_out, extents, paint, shown
-from cloc.scenes.expressions import SceneExpression, expressions_of
+from cloc.scenes.drawing import cut_out, draw_background, extents, paint, shown
 from cloc.scenes.layout import lay_out
 from cloc.scenes.world import WorldSpec, cast_of, scene_rng
 from cloc.structures import Box

@@ -1,4 +1,4 @@
-"""What a world of scenes is: its parameters, its categories, and the random numbers of each scene."""
+"""What a world of scenes is: its parameters, its categories, the random numbers of each scene, and its presets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cloc.scenes.categories import Cast, SceneCategory, make_cast
-from cloc.scenes.emoji import font_digest
+from cloc.scenes.sprites import font_digest, font_file
 
 RENDERER = 2
 """Raised when equal parameters give other scenes than before, so that an older world is not taken for a new one."""
@@ -205,3 +205,40 @@ def scene_rng(spec: WorldSpec, split: str, index: int) -> np.random.Generator:
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
     return np.random.default_rng((spec.seed, SPLITS.index(split), index))
+
+
+PRESETS = ("quickstart", "detection")
+
+
+def preset(name: str) -> WorldSpec:
+    """The world of a preset.
+
+    `quickstart`: coloured shapes at 96 pixels, the world of the bare commands. `detection`: 24 categories with boxes
+    and 8 that only captions name, by words that occur in no other name; emoji where the font is installed, else
+    coloured shapes with made-up names; 128 pixels, 1 to 5 objects from 16 pixels up, a folder for each data type.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
+    if name == "quickstart":
+        return WorldSpec()
+    if name != "detection":
+        raise ValueError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}")
+    emoji = font_file() is not None
+    return WorldSpec(
+        size=128,
+        sprites="emoji" if emoji else "shapes",
+        names="descriptive" if emoji else "coined",
+        num_categories=32,
+        caption_only=8,
+        caption_only_words="disjoint",
+        min_objects=1,
+        max_objects=5,
+        min_side=16 / 128,
+        train=6_000,
+        detection=6_000,
+        grounding=3_000,
+        pairs=6_000,
+        val=500,
+        refcoco=500,
+    )

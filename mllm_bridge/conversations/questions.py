@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cloc.formats.json_lines import json_rows
+from cloc.formats.rows import json_rows
 from cloc.structures import Box, DataError
 from mllm_bridge.conversations.reading import IMAGE, Conversation, Turn
 

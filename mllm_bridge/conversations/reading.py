@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cloc.files import read_json
-from cloc.formats.json_lines import json_rows
 from cloc.formats.llava import IMAGE_FIELDS, image_names, turns_of
+from cloc.formats.rows import json_rows
 from cloc.structures import Box, DataError
 
 IMAGE, REGION = "<image>", "<region>"

@@ -13,7 +13,7 @@ from benchmarks.experiments.closed_loop import command as closed_loop
 from cloc import detect, pretrain
 from cloc.check import __main__ as check
 from cloc.config import load_config
-from cloc.convert import command as convert
+from cloc.convert import __main__ as convert
 from cloc.convert import dictionary
 from cloc.embed import __main__ as embed
 from cloc.export import __main__ as export

@@ -269,7 +269,7 @@ def packed(name: str, content: Any) -> bytes:
 
 def convert(layout: Layout, files: Path, photos: Path, out: Path) -> dict[str, Any]:
     """The card of a conversion."""
-    from cloc.convert.command import main
+    from cloc.convert.__main__ import main
 
     options = [part.replace("{photos}", str(photos)).replace("{}", str(files)) for part in layout.options]
     call(main, *options, "--out", out, "--workers", 1)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cloc.convert.__main__ import main
 from cloc.convert.coco import convert_coco
-from cloc.convert.command import main
 from cloc.data.shards import ShardSet
 
 REPOSITORY = Path(__file__).resolve().parents[3]

@@ -6,7 +6,7 @@ import json
 import pytest
 from PIL import Image
 
-from cloc.convert.command import main
+from cloc.convert.__main__ import main
 from cloc.convert.grit import convert_grit
 from cloc.data.shards import ShardSet
 

@@ -6,13 +6,13 @@ import json
 import pytest
 from PIL import Image
 
-from cloc.convert.command import main
+from cloc.convert.__main__ import main
 from cloc.convert.flickr30k_entities import convert_flickr30k_entities
 from cloc.convert.goldg import convert_goldg
 from cloc.convert.objects365 import convert_objects365
 from cloc.data.shards import ShardSet
 from cloc.formats.flickr30k_entities import parse_sentence
-from cloc.formats.spans import phrase_of
+from cloc.formats.rows import phrase_of
 
 
 def photo(path, size=(40, 30)):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cloc.convert.command import main
+from cloc.convert.__main__ import main
 from cloc.data.shards import ShardSet
 
 W, H, IMAGES, BOXES = 64, 48, 4, 6

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cloc.convert.command import main
+from cloc.convert.__main__ import main
 from cloc.convert.lvis import convert_lvis
 from cloc.data.shards import ShardSet
 

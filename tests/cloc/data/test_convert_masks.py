@@ -8,8 +8,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from cloc.convert.__main__ import main
 from cloc.convert.coco import convert_coco
-from cloc.convert.command import main
 from cloc.data.shards import ShardSet
 from cloc.formats.segmentation import decode_rle, rle_of, rle_of_mask
 from cloc.structures import DataError

@@ -6,7 +6,7 @@ import tarfile
 import pytest
 from PIL import Image
 
-from cloc.convert.command import main
+from cloc.convert.__main__ import main
 from cloc.convert.pairs import convert_pairs
 from cloc.data.shards import ShardSet
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cloc.convert.command import main
+from cloc.convert.__main__ import main
 from cloc.convert.refcoco import convert_refcoco
 from cloc.data.shards import ShardSet
 from cloc.formats import read_refcoco

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from cloc.convert.command import main
+from cloc.convert.__main__ import main
 from cloc.convert.finehard import convert_finehard
 from cloc.convert.llava import convert_llava
 from cloc.convert.visual_genome import convert_visual_genome

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from cloc.formats import json_stream
-from cloc.formats.annotated_stream import AnnotatedStream
+from cloc.formats.annotated_stream import AnnotatedStream, Grouped
 from cloc.formats.coco import read_coco
-from cloc.formats.grouped import Grouped
 from cloc.formats.json_stream import stream_json
 
 VALUES = [

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from cloc.convert.command import main
+from cloc.convert.__main__ import main
 from cloc.convert.subcommands import FORMATS
 from cloc.data.shards import ShardSet
 from cloc.data.tables import open_samples

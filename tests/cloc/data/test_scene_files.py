@@ -132,7 +132,7 @@ def test_the_command_reports_what_it_made_and_names_a_mistake(tmp_path, capsys):
 
 
 def test_single_objects_lie_in_class_folders_and_leave_the_rest_as_it_was(world, tmp_path):
-    from cloc.scenes.classification import single_scene
+    from cloc.scenes.evaluation import single_scene
 
     folder = world / "zeroshot" / "single"
     names = (folder / "classnames.txt").read_text().splitlines()

@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 
 from cloc.boxes import iou
-from cloc.scenes import WorldSpec, categories, emoji, render_scene
-from cloc.scenes.cards import frequencies
-from cloc.scenes.categories import words_of
+from cloc.scenes import WorldSpec, categories, render_scene, sprites
+from cloc.scenes.categories import coined_words, words_of
 from cloc.scenes.drawing import cut_out, visible
-from cloc.scenes.invented_names import coined_words
 from cloc.scenes.layout import lay_out
-from cloc.scenes.presets import preset
-from cloc.scenes.training import training_sample
-from cloc.scenes.world import cast_of, scene_rng
+from cloc.scenes.training import frequencies, training_sample
+from cloc.scenes.world import cast_of, preset, scene_rng
 
-needs_font = pytest.mark.skipif(emoji.font_file() is None, reason=f"the emoji font is not installed ({emoji.PACKAGE})")
+needs_font = pytest.mark.skipif(
+    sprites.font_file() is None, reason=f"the emoji font is not installed ({sprites.PACKAGE})"
+)
 DISJOINT = {"caption_only_words": "disjoint", "caption_only": 8, "num_categories": 32}
 
 
@@ -135,27 +134,27 @@ def test_the_shares_rule_ranks_boxed_categories_as_lvis_has_them():
 
 
 def test_a_missing_font_is_named_with_its_package(monkeypatch):
-    monkeypatch.setattr(emoji, "FONT_FILES", (emoji.Path("nowhere/NotoColorEmoji.ttf"),))
-    for cached in (emoji._font, emoji.emoji_points, emoji.emoji_set):
-        monkeypatch.setattr(emoji, cached.__name__, cached.__wrapped__)
+    monkeypatch.setattr(sprites, "FONT_FILES", (sprites.Path("nowhere/NotoColorEmoji.ttf"),))
+    for cached in (sprites._font, sprites.emoji_points, sprites.emoji_set):
+        monkeypatch.setattr(sprites, cached.__name__, cached.__wrapped__)
     with pytest.raises(ValueError, match=r"expected an emoji font at nowhere.*install the package fonts-noto-color"):
-        emoji.emoji_set(4)
+        sprites.emoji_set(4)
     world = preset("detection")
     assert (world.sprites, world.names, world.caption_only_words) == ("shapes", "coined", "disjoint")
 
 
 @needs_font
 def test_emoji_are_single_pictures_named_by_unicode():
-    points = emoji.emoji_points()
-    names = [emoji.spoken_name(point) for point in points]
+    points = sprites.emoji_points()
+    names = [sprites.spoken_name(point) for point in points]
     assert len(points) > 1200
     assert {"dog face", "hot pepper", "grinning face", "red apple"} <= set(names)
     assert not any(word in " ".join(names) for word in ("squared", "regional indicator", "modifier", "clock face"))
-    chosen = emoji.emoji_set(32)
+    chosen = sprites.emoji_set(32)
     assert len({sprite.name for sprite in chosen}) == 32
     assert all(len(sprite.name.split()) <= 2 for sprite in chosen)
     with pytest.raises(ValueError, match=r"num_categories: expected at most \d+ \(the emoji with short names\)"):
-        emoji.emoji_set(2000)
+        sprites.emoji_set(2000)
 
 
 @needs_font

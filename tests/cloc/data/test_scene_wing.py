@@ -14,7 +14,7 @@ from cloc.scenes.__main__ import FLAGS, main
 from cloc.scenes.build import WORLD_CARD
 from cloc.scenes.categories import words_of
 from cloc.scenes.detection_samples import boxed_scene, detection_sample, grounding_sample, pairs_sample
-from cloc.scenes.presets import preset
+from cloc.scenes.world import preset
 
 SPEC = WorldSpec(
     train=0, detection=30, grounding=30, pairs=30, val=4, refcoco=4, size=48, shard_size=20, min_objects=1,

@@ -11,11 +11,10 @@ from cloc.boxes import area, iou
 from cloc.formats import read_refcoco
 from cloc.scenes import WorldSpec, categories, ensure_scenes, render_scene
 from cloc.scenes.captions import with_article
-from cloc.scenes.cards import frequency
 from cloc.scenes.drawing import cut_out, visible
 from cloc.scenes.layout import Placed
 from cloc.scenes.sprites import coloured_shapes
-from cloc.scenes.training import training_sample
+from cloc.scenes.training import frequency, training_sample
 
 SPEC = WorldSpec()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from cloc.convert import dictionary
-from cloc.convert.wordnet import DEBIAN, explained, open_wordnet
+from cloc.convert.dictionary import DEBIAN, explained, open_wordnet
 from cloc.data.concepts import ConceptDictionary, Entry, read_entries
 
 
