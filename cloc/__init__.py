@@ -1,57 +1,8 @@
-"""The front door: the public names. Importing it registers the model classes with transformers' Auto classes."""
+"""The public names, each loaded when it is asked for; transformers' Auto classes know ours from here on."""
 
-from transformers import (
-    AutoConfig,
-    AutoImageProcessor,
-    AutoModel,
-    AutoModelForZeroShotImageClassification,
-    AutoModelForZeroShotObjectDetection,
-    AutoProcessor,
-)
+import lazy_loader
 
-from cloc.losses.alignment import focal_alignment, focal_alignment_plain
-from cloc.losses.chunked import contrast_chunked
-from cloc.losses.contrastive import contrast
-from cloc.model_folders import never_ask
-from cloc.models.classification import ClocForZeroShotImageClassification
-from cloc.models.configuration import ClocConfig, ClocVisionConfig
-from cloc.models.detection import ClocForObjectDetection
-from cloc.models.detection_processing import ClocDetectionImageProcessor
-from cloc.models.modeling import ClocModel, ClocVisionModel, ClocVisionOutput
-from cloc.models.processing import ClocProcessor
-from cloc.structures import Batch, DataError, Outputs, Region, Sample
-from cloc.version import __version__
+from cloc import registration
 
-never_ask()
-AutoConfig.register("cloc", ClocConfig, exist_ok=True)
-AutoConfig.register("cloc_vision_model", ClocVisionConfig, exist_ok=True)
-AutoModel.register(ClocConfig, ClocModel, exist_ok=True)
-AutoModel.register(ClocVisionConfig, ClocVisionModel, exist_ok=True)
-AutoModelForZeroShotImageClassification.register(ClocConfig, ClocForZeroShotImageClassification, exist_ok=True)
-AutoModelForZeroShotObjectDetection.register(ClocConfig, ClocForObjectDetection, exist_ok=True)
-AutoImageProcessor.register(
-    ClocConfig, image_processor_classes={"torchvision": ClocDetectionImageProcessor}, exist_ok=True
-)
-AutoProcessor.register(ClocConfig, ClocProcessor, exist_ok=True)
-
-__all__ = [
-    "Batch",
-    "ClocConfig",
-    "ClocDetectionImageProcessor",
-    "ClocForObjectDetection",
-    "ClocForZeroShotImageClassification",
-    "ClocModel",
-    "ClocProcessor",
-    "ClocVisionConfig",
-    "ClocVisionModel",
-    "ClocVisionOutput",
-    "DataError",
-    "Outputs",
-    "Region",
-    "Sample",
-    "__version__",
-    "contrast",
-    "contrast_chunked",
-    "focal_alignment",
-    "focal_alignment_plain",
-]
+registration.install()
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

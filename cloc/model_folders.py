@@ -1,7 +1,7 @@
 """What every load from a model's folder keeps to: no code in it is run, and what cannot be read has a name.
 
 Every call that loads something says `trust_remote_code=False` (a test finds one that does not). For the calls that
-transformers makes inside itself without that argument, importing `cloc` sets the time that it waits for an answer to
+transformers makes inside itself without that argument, `cloc.registration` sets the time that it waits for an answer to
 zero, which is its own way of never asking. A program that passes `trust_remote_code=True` by itself is not touched.
 """
 
@@ -39,13 +39,6 @@ loading call alone, where nothing else of ours runs.
 def in_one_line(error: Exception) -> str:
     """What a library said, which may take several lines for it, or nothing but its kind."""
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def never_ask() -> None:
-    """Let transformers refuse where it would ask whether to run a folder's own code."""
-    from transformers import dynamic_module_utils
-
-    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
 
 
 @contextmanager

@@ -6,4 +6,11 @@ it, `mllm_bridge/hosts/` knows the families. Of `cloc` it uses exports, the publ
 the small modules that all share.
 """
 
-from cloc.towers import wrapper as wrapper
+from cloc import registration
+
+
+def _register_wrapper() -> None:
+    from cloc.towers import wrapper  # noqa: F401  # which registers its classes
+
+
+registration.install({f"{registration.AUTO}.modeling_auto": _register_wrapper})

@@ -216,7 +216,7 @@ def spine_warm() -> None:
     import deepspeed  # noqa: F401
 
     from cloc.scenes import preset
-    from cloc.text import clip_tokenizer
+    from cloc.tokenizer import clip_tokenizer
 
     clip_tokenizer()
     preset("detection")  # its emoji are drawn once in a process

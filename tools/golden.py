@@ -229,7 +229,7 @@ def label_pairs() -> dict[str, Any]:
     from transformers import Owlv2Config, Owlv2ForObjectDetection, Owlv2ImageProcessor, Owlv2Processor
 
     from cloc.label.__main__ import main
-    from cloc.text import load_tokenizer
+    from cloc.tokenizer import load_tokenizer
 
     torch.manual_seed(0)
     small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}

@@ -29,7 +29,7 @@ def write_cloc(folder: Path, tower_width: int = 96, text_width: int = 512, text_
     from transformers import CLIPTextConfig, SwinConfig
 
     from cloc import ClocConfig, ClocDetectionImageProcessor, ClocForObjectDetection, ClocProcessor, ClocVisionConfig
-    from cloc.text import load_tokenizer
+    from cloc.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer("clip")
     tower = SwinConfig(image_size=224, embed_dim=tower_width, depths=[2, 2, 6, 2], num_heads=[3, 6, 12, 24])
@@ -56,7 +56,7 @@ def write_owlv2(folder: Path) -> None:
     """OWLv2 base, patches of 16, at its 960 pixels a side."""
     from transformers import Owlv2Config, Owlv2ForObjectDetection, Owlv2ImageProcessor, Owlv2Processor
 
-    from cloc.text import load_tokenizer
+    from cloc.tokenizer import load_tokenizer
 
     vision = {"image_size": 960, "patch_size": 16}
     config = Owlv2Config(text_config={}, vision_config=vision, projection_dim=512)

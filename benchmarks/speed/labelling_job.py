@@ -29,7 +29,7 @@ from cloc.label.settings import LabelSettings
 from cloc.label.shard import Labeller
 from cloc.scenes import WorldSpec, render_scene
 from cloc.structures import Sample
-from cloc.text import load_tokenizer
+from cloc.tokenizer import load_tokenizer
 
 RUNNERS = ("processes", "ray")
 SIDE, PATCH, WIDTH, LAYERS = 224, 16, 192, 4

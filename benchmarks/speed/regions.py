@@ -17,7 +17,7 @@ from benchmarks.speed.timing import in_turn, ratio_of, seconds_of, threads_told
 from benchmarks.tasks.contract import COST, Score
 from cloc.device import find_device
 from cloc.scenes import WorldSpec, render_scene
-from cloc.text import clip_tokenizer
+from cloc.tokenizer import clip_tokenizer
 
 BOXES = 100
 REPEATS, ENCODE_REPEATS = 15, 1

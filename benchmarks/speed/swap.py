@@ -29,7 +29,7 @@ from transformers import LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from benchmarks.speed.child import measured
 from cloc.files import read_object
-from cloc.text import clip_tokenizer
+from cloc.tokenizer import clip_tokenizer
 
 SHARD = 2 * 10**9
 """Bytes of a file of the host."""

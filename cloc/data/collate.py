@@ -15,7 +15,8 @@ from cloc.data.order import draw
 from cloc.data.prompts import DrawnPrompts, PromptSampler, draw_prompts
 from cloc.images import ImageError, Placement, decode, place, to_pixel_values
 from cloc.structures import Batch, DataError, Sample
-from cloc.text import canonical, text_id, tokenise
+from cloc.text import canonical, text_id
+from cloc.tokenizer import tokenise
 
 
 @dataclass(frozen=True, slots=True)

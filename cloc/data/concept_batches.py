@@ -26,7 +26,8 @@ from cloc.data.order import Order, draw
 from cloc.images import DetectionPlacement, place_top_left, to_pixel_values
 from cloc.phrases import LIMIT, make_chunker
 from cloc.structures import BatchKnowledge, Box, ConceptBatch, ConceptKind, DataError, Sample
-from cloc.text import canonical, concept_name, concept_sentence, text_id, tokenise
+from cloc.text import canonical, concept_name, concept_sentence, text_id
+from cloc.tokenizer import tokenise
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from cloc.images import CLIP_MEAN, CLIP_STD
 from cloc.models.modeling import ClocModel
 from cloc.models.temperature import MAX_LOG_SCALE
-from cloc.text import clip_tokenizer
+from cloc.tokenizer import clip_tokenizer
 from cloc.towers.layouts import OPEN_CLIP_TEXT, OPEN_CLIP_VISION
 from cloc.towers.sources import OPEN_CLIP_CONFIG
 

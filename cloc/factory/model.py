@@ -21,7 +21,7 @@ from cloc.models import pretrained
 from cloc.models.configuration import LEGACY_END, ClocConfig, ClocVisionConfig
 from cloc.models.detection import ClocForObjectDetection
 from cloc.models.modeling import ClocModel
-from cloc.text import check_end, load_tokenizer
+from cloc.tokenizer import check_end, load_tokenizer
 from cloc.towers.timm_source import timm_config
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from cloc.structures import Sample
-from cloc.text import clip_tokenizer
+from cloc.tokenizer import clip_tokenizer
 
 PAPER = (
     ("GRIT, released part", 1.8, 17.2, 4.6),

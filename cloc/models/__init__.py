@@ -1,1 +1,1 @@
-"""Sealed room: the transformers classes and their parts. Knows neither data, losses nor the run's config."""
+"""The model, as transformers has models: configuration, processors, encoders, the Prompter and the detector."""

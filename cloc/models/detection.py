@@ -20,7 +20,7 @@ from cloc.models.detector.postprocess import select_detections
 from cloc.models.modeling import ClocModel
 from cloc.models.processing import ClocProcessor
 from cloc.structures import DetectionOutputs, Outputs
-from cloc.text import tokenise
+from cloc.tokenizer import tokenise
 from cloc.towers.tower import canvas_divisor, feature_maps, feature_spec
 
 TEXT_ROWS = 256

@@ -14,7 +14,7 @@ from cloc.images import CLIP_MEAN, CLIP_STD, Placement, place, to_rgb
 from cloc.models.detection_processing import ClocDetectionImageProcessor
 from cloc.models.prompt_inputs import place_prompts
 from cloc.structures import DetectionOutputs
-from cloc.text import tokenise
+from cloc.tokenizer import tokenise
 
 
 def image_processor(image_size: int) -> LlavaImageProcessor:

@@ -1,24 +1,9 @@
-"""What travels between the rooms. Each noun proves itself once, when it is made; nobody re-checks it afterwards.
+"""What travels between the parts. Each proves itself once, when it is made; nobody checks it again afterwards.
 
-`Region` and `Sample` live on disk's side of the door (xyxy pixels of the original image); `Batch`, `ConceptBatch` and
-the outputs live inside (xyxy in [0, 1] of the model canvas).
+`Region` and `Sample` hold xyxy pixels of the original image; `Batch`, `ConceptBatch` and the outputs hold xyxy in
+[0, 1] of the model canvas. Samples need no torch, so each name is loaded when it is asked for.
 """
 
-from cloc.structures.batches import PROMPT_KINDS, Batch, BatchKnowledge, ConceptBatch, ConceptKind
-from cloc.structures.outputs import DetectionOutputs, LossReport, Outputs
-from cloc.structures.samples import Box, DataError, Region, Sample
+import lazy_loader
 
-__all__ = [
-    "PROMPT_KINDS",
-    "Batch",
-    "BatchKnowledge",
-    "Box",
-    "ConceptBatch",
-    "ConceptKind",
-    "DataError",
-    "DetectionOutputs",
-    "LossReport",
-    "Outputs",
-    "Region",
-    "Sample",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

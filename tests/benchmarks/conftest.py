@@ -13,7 +13,7 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPVisionConfig, LlavaImageProcessor
 
 from cloc import ClocConfig, ClocModel, ClocProcessor, ClocVisionConfig
-from cloc.text import clip_tokenizer
+from cloc.tokenizer import clip_tokenizer
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "fire_opal": (255, 255, 0)}
 NAMES = tuple(COLOURS)

@@ -24,7 +24,7 @@ from benchmarks import cli, evaluate
 from benchmarks.cli import main
 from benchmarks.predictors.loaded_models import load_side
 from benchmarks.scoring.origin import held, out_folder
-from cloc.text import load_tokenizer
+from cloc.tokenizer import load_tokenizer
 
 
 def clip(folder: Path, side: int = 16, width: int = 16) -> Path:

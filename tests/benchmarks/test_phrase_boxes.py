@@ -22,7 +22,7 @@ from benchmarks.tasks.refcoco import RefCoco
 from cloc import ClocConfig, ClocForObjectDetection, ClocProcessor, ClocVisionConfig
 from cloc.models.detection_processing import detection_image_processor
 from cloc.models.processing import image_processor
-from cloc.text import clip_tokenizer
+from cloc.tokenizer import clip_tokenizer
 
 QUIET = Options(progress=False)
 PLACE = Provenance("abc", {}, "machine", 0)

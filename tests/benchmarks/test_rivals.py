@@ -35,7 +35,7 @@ from benchmarks.predictors.hf_detectors import (
     name_chunks,
     token_weights,
 )
-from cloc.text import load_tokenizer
+from cloc.tokenizer import load_tokenizer
 
 
 def test_best_pairs_and_merging():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPVisionConfig, SwinConfig
 
-from cloc.text import clip_tokenizer
+from cloc.tokenizer import clip_tokenizer
 
 
 def tower_of(kind: str) -> object:

@@ -7,7 +7,7 @@ from cloc import ClocProcessor
 from cloc.images import Placement
 from cloc.masks import as_mask, mask_extents, place_mask
 from cloc.models.processing import image_processor
-from cloc.text import clip_tokenizer
+from cloc.tokenizer import clip_tokenizer
 
 
 def blob(width, height, seed=0):

@@ -2,7 +2,8 @@ import pytest
 from transformers import AutoTokenizer, T5Tokenizer
 
 from cloc import factory
-from cloc.text import MAX_TOKENS, canonical, check_end, clip_tokenizer, load_tokenizer, lower_cased, text_id
+from cloc.text import canonical, text_id
+from cloc.tokenizer import MAX_TOKENS, check_end, clip_tokenizer, load_tokenizer, lower_cased
 
 TEXTS = [
     "a photo of a cat",

@@ -64,7 +64,7 @@ def read_all(place: Path, known: int | None = None) -> str:
     """Every sample of a set as training takes it; `known` were there before it was damaged."""
     from cloc.data.loader import Source, StepBatches
     from cloc.data.tables import open_samples
-    from cloc.text import clip_tokenizer
+    from cloc.tokenizer import clip_tokenizer
 
     samples = open_samples(place)
     if samples.num_samples == 0:

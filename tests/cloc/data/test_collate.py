@@ -5,7 +5,8 @@ import torch
 from cloc.data.collate import collate, prepare
 from cloc.images import Placement
 from cloc.structures import DataError
-from cloc.text import clip_tokenizer, text_id, tokenise
+from cloc.text import text_id
+from cloc.tokenizer import clip_tokenizer, tokenise
 
 REGIONS = [
     ((0, 0, 10, 10), "a"),

@@ -10,7 +10,8 @@ from cloc.data.concept_batches import ConceptBatches, ConceptRecipe, canvas_of, 
 from cloc.data.concepts import ConceptDictionary
 from cloc.data.loader import Source
 from cloc.data.shards import ShardSet
-from cloc.text import clip_tokenizer, text_id
+from cloc.text import text_id
+from cloc.tokenizer import clip_tokenizer
 
 DICTIONARY = ConceptDictionary({"cat": "an animal that purrs", "dog": "", "emu": "a bird", "ship": "", "moon": ""})
 

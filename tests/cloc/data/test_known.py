@@ -15,7 +15,8 @@ from cloc.data.known import Vocabulary
 from cloc.data.loader import Source
 from cloc.data.shards import ShardSet
 from cloc.losses.unknowns import find_unknowns
-from cloc.text import clip_tokenizer, text_id
+from cloc.text import text_id
+from cloc.tokenizer import clip_tokenizer
 
 
 def recipe(kind="detection", **changes):

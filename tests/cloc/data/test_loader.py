@@ -7,7 +7,7 @@ import torch
 from cloc.data.dataloader import make_loader
 from cloc.data.loader import Source, StepBatches, check_bytes, check_readable, check_sources
 from cloc.data.shards import ShardSet, write_shards
-from cloc.text import clip_tokenizer
+from cloc.tokenizer import clip_tokenizer
 
 CARD = {"name": "made", "kind": "regions", "licence": "none", "made": {}}
 

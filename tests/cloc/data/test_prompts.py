@@ -11,7 +11,7 @@ from cloc.formats.segmentation import decode_rle
 from cloc.images import Placement
 from cloc.masks import mask_extents, place_mask
 from cloc.structures import DataError
-from cloc.text import clip_tokenizer
+from cloc.tokenizer import clip_tokenizer
 
 ALL = PromptSampler(("box", "point", "mask"), (4, 4))
 

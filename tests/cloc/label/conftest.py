@@ -24,7 +24,7 @@ def tiny_owl(tmp_path_factory) -> Path:
     """A folder with a random OWLv2: patch 8, trained at 32 pixels."""
     from transformers import Owlv2Config, Owlv2ForObjectDetection, Owlv2ImageProcessor, Owlv2Processor
 
-    from cloc.text import load_tokenizer
+    from cloc.tokenizer import load_tokenizer
 
     torch.manual_seed(0)
     small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}

@@ -10,7 +10,7 @@ from cloc.data.concept_batches import ConceptRecipe, collate_concepts, prepare_c
 from cloc.data.concepts import ConceptDictionary
 from cloc.losses.detection import DetectionTerms, detection_objective
 from cloc.structures import Region, Sample
-from cloc.text import clip_tokenizer
+from cloc.tokenizer import clip_tokenizer
 
 NAMES = ("cat", "dog", "emu")
 COUNTS = {

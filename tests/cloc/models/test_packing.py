@@ -7,7 +7,7 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel, SiglipTextConfig, SiglipTextModel
 
 from cloc.models.packing import can_pack, pack, packed_hidden, place
-from cloc.text import clip_tokenizer
+from cloc.tokenizer import clip_tokenizer
 
 CAPTIONS = ["a red square left of a blue circle on a plain ground", "two dogs"]
 PHRASES = ["dog", "the red square that lies to the left of a blue circle", "cat", "a green star", "sky"]

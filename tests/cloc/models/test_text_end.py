@@ -9,7 +9,8 @@ from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
 from cloc import ClocForObjectDetection, factory
 from cloc.models.configuration import ClocConfig
-from cloc.text import clip_tokenizer, concept_sentence, tokenise
+from cloc.text import concept_sentence
+from cloc.tokenizer import clip_tokenizer, tokenise
 
 LONG = "a thing that is made by hand for use in a house or in a garden and lasts for many years"
 NAMES = [f"{colour} {size} {thing}" for colour, size, thing in itertools.product(

@@ -1,0 +1,20 @@
+# The public names and where they live: read by type checkers, and by cloc/__init__.py, which loads them when asked.
+from .losses.alignment import focal_alignment as focal_alignment
+from .losses.alignment import focal_alignment_plain as focal_alignment_plain
+from .losses.chunked import contrast_chunked as contrast_chunked
+from .losses.contrastive import contrast as contrast
+from .models.classification import ClocForZeroShotImageClassification as ClocForZeroShotImageClassification
+from .models.configuration import ClocConfig as ClocConfig
+from .models.configuration import ClocVisionConfig as ClocVisionConfig
+from .models.detection import ClocForObjectDetection as ClocForObjectDetection
+from .models.detection_processing import ClocDetectionImageProcessor as ClocDetectionImageProcessor
+from .models.modeling import ClocModel as ClocModel
+from .models.modeling import ClocVisionModel as ClocVisionModel
+from .models.modeling import ClocVisionOutput as ClocVisionOutput
+from .models.processing import ClocProcessor as ClocProcessor
+from .structures.batches import Batch as Batch
+from .structures.outputs import Outputs as Outputs
+from .structures.samples import DataError as DataError
+from .structures.samples import Region as Region
+from .structures.samples import Sample as Sample
+from .version import __version__ as __version__
