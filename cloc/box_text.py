@@ -1,4 +1,4 @@
-"""Ground floor: how a host writes a place. One declared convention a folder, one writer, one strict parser.
+"""How a host writes a place. One declared convention a folder, one writer, one strict parser.
 
 Hosts differ in scale (pixels, 0 to 1, 0 to 1000, bins) and frame (the image, or the square that it is padded to). A
 parser that guesses among them gives plausible wrong boxes; here the convention lies in the folder, and an answer that
@@ -27,7 +27,7 @@ _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class BoxTextFormat:
     """A convention for boxes in text, always `[x0, y0, x1, y1]`.
 
     Attributes:
@@ -138,7 +138,7 @@ class Places:
         (Path(folder) / FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path) -> Places:
+    def load(cls, folder: Path) -> BoxTextFormat:
         """The convention of a host's folder.
 
         Raises:
@@ -153,7 +153,7 @@ class Places:
         return cls.from_json(read_json(path, "how a host writes places", "declare it again"), str(path))
 
     @classmethod
-    def from_json(cls, content: Any, where: str) -> Places:
+    def from_json(cls, content: Any, where: str) -> BoxTextFormat:
         """The convention of a file's content."""
         known = {field.name for field in fields(cls)}
         if (

@@ -1,4 +1,4 @@
-"""Ground floor: what ranks say to each other. In one process every function is the identity.
+"""What ranks say to each other. In one process every function is the identity.
 
 Letters: W ranks, K rows of this rank, G rows of all ranks.
 """

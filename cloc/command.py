@@ -40,7 +40,7 @@ def run(work: Callable[[], int | None], after: str = "nothing is left half writt
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except (ValueError, OSError) as error:
-        return say(f"error: {told(error)}", MISTAKE)
+        return say(f"error: {describe_error(error)}", MISTAKE)
     except MemoryError as error:
         return say(f"error: not enough memory ({error or 'for Python'}); ask for less at a time", MISTAKE)
     except FloatingPointError as error:
@@ -55,7 +55,7 @@ def say(line: str, status: int) -> int:
     return status
 
 
-def told(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """What an error says to a user; a full disk is called that."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" under {error.filename}" if error.filename else ""

@@ -329,8 +329,8 @@ def detect_files(
         results += coco_results(found, number, category_ids)
         counts[str(path)] = len(found["scores"])
     if not images:
-        told = "; ".join(f"{path}: {reason}" for path, reason in list(bad.items())[:5])
-        raise ValueError(f"not one image could be read ({told}); give files in JPEG, PNG, WebP, BMP, GIF or TIFF")
+        reasons = "; ".join(f"{path}: {reason}" for path, reason in list(bad.items())[:5])
+        raise ValueError(f"not one image could be read ({reasons}); give files in JPEG, PNG, WebP, BMP, GIF or TIFF")
     categories = [{"id": number, "name": name} for number, name in zip(category_ids, names, strict=True)]
     legend = {"images": images, "categories": categories, "annotations": []}
     (out / "images_and_categories.json").write_text(json.dumps(legend, indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Ground floor: where a mask lies on the model's square canvas.
+"""Where a mask lies on the model's square canvas.
 
 On disk and in a user's hands a mask is (H, W) pixels of the original image; inside it is its coverage of each cell of a
 raster over the padded canvas, in [0, 1]. Averaging a raster over blocks gives the coverage of the coarser raster

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cloc.config import Config
     from cloc.data.loader import Source
     from cloc.models.modeling import ClocModel
-    from cloc.train.metric_logger import Meter
+    from cloc.train.metric_logger import MetricLogger
     from cloc.train.stepper import Stepper
 
 USUAL = "configs/quickstart.yaml"
@@ -95,7 +95,7 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     from cloc.data.dataloader import make_loader
     from cloc.train import engine, preflight, runs
     from cloc.train.grad_cache import joined
-    from cloc.train.metric_logger import Meter
+    from cloc.train.metric_logger import MetricLogger
     from cloc.train.optim import learning_rate
     from cloc.train.stepper import read_deepspeed
     from cloc.train.trackers import check_trackers
@@ -105,7 +105,7 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     check_trackers(config.run.trackers)
     deepspeed = factory.deepspeed_file(config, options.local_rank is not None)
     settings = None if deepspeed is None else read_deepspeed(deepspeed)
-    device = take_place(config, deepspeed is not None)
+    device = init_distributed(config, deepspeed is not None)
     resumed = None if options.resume is None else runs.open_run(options.runs, config, options.resume, held=held)
 
     # 2. build
@@ -147,17 +147,19 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
         folder, config.steps, first_step, 1 if train.cached else train.accumulation, config.run.seed, rate,
         train.checkpoint_every, train.keep_checkpoints, state,
     )  # fmt: skip
-    meter = Meter(folder, config.steps, first_step, train.log_every, not comm.is_main(), config.run.trackers)
+    metrics = MetricLogger(folder, config.steps, first_step, train.log_every, not comm.is_main(), config.run.trackers)
     try:
-        with closing(meter):
-            stopped = engine.train(stepper, batches, factory.make_losses(config, stepper, teacher), meter, plan)
+        with closing(metrics):
+            stopped = engine.train(stepper, batches, factory.make_losses(config, stepper, teacher), metrics, plan)
 
         # 5. hand over
         weights = stepper.weights()
         if comm.is_main() and not stopped:
-            hand_over(config, model, weights, tokenizer, folder, sources, meter)
+            write_final_export(config, model, weights, tokenizer, folder, sources, metrics)
     except OSError as error:
-        raise ValueError(f"{command.told(error)}; when that is put right, go on with: {again(folder)}") from error
+        raise ValueError(
+            f"{command.describe_error(error)}; when that is put right, go on with: {again(folder)}"
+        ) from error
     if comm.is_main() and stopped:
         print(f"stopped on request; go on with: {again(folder)}")
         print(f"to export it as it stands: {again(folder, '--export', f'{folder}-unfinished')}")
@@ -179,7 +181,7 @@ def again(folder: Path, *more: str) -> str:
     return shlex.join(["python", script, "--resume", str(folder), *more])
 
 
-def take_place(config: Config, deepspeed: bool) -> str:
+def init_distributed(config: Config, deepspeed: bool) -> str:
     """The device of this process, which has joined the other ranks; from here on equal runs give equal bits."""
     from cloc import comm
     from cloc.device import find_device, make_deterministic
@@ -200,14 +202,14 @@ def fits_lines(config: Config, deepspeed: dict[str, Any] | None) -> list[str]:
     return check_fits(config, comm.world_size(), stage, int(here))
 
 
-def hand_over(
+def write_final_export(
     config: Config,
     model: ClocModel,
     weights: dict[str, torch.Tensor],
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
     sources: list[Source],
-    meter: Meter,
+    metrics: MetricLogger,
 ) -> None:
     """Write the export, and say where it is and what was left out on the way."""
     from cloc import factory
@@ -218,7 +220,7 @@ def hand_over(
     data = preflight.data_facts(config, sources)
     size, known = factory.export_detection_size(config), factory.export_dictionary(config, sources)
     print(f"export: {write_export(model, weights, tokenizer, folder, facts, data, size, dictionary=known)}")
-    for line in preflight.skip_lines(meter.skipped, facts["samples"], sources):
+    for line in preflight.skip_lines(metrics.skipped, facts["samples"], sources):
         print(line)
 
 
@@ -250,8 +252,8 @@ def export_unfinished(options: argparse.Namespace) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     known = factory.export_dictionary(config, sources)
     write_export(model, weights, tokenizer, out.parent, facts, data, size, out.name, known)
-    told = f"(unfinished: step {step:,} of {config.steps:,}; give its path, it is never the newest one)"
-    print(printable(f"export: {out} {told}"))
+    unfinished = f"(unfinished: step {step:,} of {config.steps:,}; give its path, it is never the newest one)"
+    print(printable(f"export: {out} {unfinished}"))
 
 
 def print_plan(options: argparse.Namespace) -> int:

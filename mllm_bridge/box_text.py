@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from cloc import command
-from cloc.box_text import FILE, Places, Scale
+from cloc.box_text import FILE, BoxTextFormat, Scale
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> None:
         if not (asked.folder / "config.json").is_file():
             raise ValueError(f"{asked.folder}: expected a host's folder with a config.json")
-        Places(asked.scale, asked.padded, asked.digits, asked.bins).save(asked.folder)
+        BoxTextFormat(asked.scale, asked.padded, asked.digits, asked.bins).save(asked.folder)
         print(f"written: {asked.folder / FILE}")
 
     return command.run(work, loads_models=False)

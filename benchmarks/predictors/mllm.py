@@ -14,12 +14,12 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from benchmarks.predictors.fitting import load_foreign
-from cloc.box_text import FILE, Places
+from cloc.box_text import FILE, BoxTextFormat
 
 CONVENTIONS = {
-    "0-1": Places("unit", padded=False),
-    "0-1000": Places("thousand", padded=False),
-    "pixels": Places("pixels", padded=False),
+    "0-1": BoxTextFormat("unit", padded=False),
+    "0-1000": BoxTextFormat("thousand", padded=False),
+    "pixels": BoxTextFormat("pixels", padded=False),
 }
 """Words of `--coordinates` for hosts that declare nothing: shares, thousandths or pixels of the original image."""
 QUESTION = "Where is {}?"
@@ -38,7 +38,7 @@ class MllmPredictor(Protocol):
     """
 
     kind: str
-    places: Places
+    places: BoxTextFormat
     question: str
 
     @property
@@ -62,7 +62,7 @@ class TransformersMllm:
         place: str,
         device: str,
         batch_size: int,
-        places: Places = CONVENTIONS["0-1"],
+        places: BoxTextFormat = CONVENTIONS["0-1"],
         question: str = QUESTION,
     ) -> None:
         self.model, self.processor = load_foreign(AutoModelForImageTextToText, place, device, same_processor=False)
@@ -109,7 +109,7 @@ def declares_places(folder: Path | None) -> bool:
     return folder is not None and (folder / FILE).is_file()
 
 
-def places_of(folder: Path | None, asked: str | None) -> Places:
+def places_of(folder: Path | None, asked: str | None) -> BoxTextFormat:
     """What a host's folder declares, else what was asked for, else shares of the image.
 
     Args:
@@ -121,7 +121,7 @@ def places_of(folder: Path | None, asked: str | None) -> Places:
     """
     if folder is None or not declares_places(folder):
         return CONVENTIONS[asked or "0-1"]
-    declared = Places.load(folder)
+    declared = BoxTextFormat.load(folder)
     if asked is not None and CONVENTIONS[asked] != declared:
         raise ValueError(
             f"--coordinates {asked}: {folder / FILE} declares {declared.name}; leave the option out, or declare the "

@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmarks.predictors.contract import Boxes
 from benchmarks.predictors.mllm import MAX_NEW_TOKENS, TransformersMllm
-from cloc.box_text import Places
+from cloc.box_text import BoxTextFormat
 
 REGIONS = "regions/config.json"
 TOKEN = "<region>"
@@ -32,7 +32,7 @@ class RegionMllm(TransformersMllm):
     answers_regions = True
 
     def __init__(
-        self, folder: Path, device: str, batch_size: int, places: Places, question: str, region_question: str
+        self, folder: Path, device: str, batch_size: int, places: BoxTextFormat, question: str, region_question: str
     ) -> None:
         from mllm_bridge.regions import RegionHost
 

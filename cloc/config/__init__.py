@@ -1,4 +1,4 @@
-"""Service room: the run's config. One YAML, typed, frozen and strict; checked before anything is loaded.
+"""The run's config. One YAML, typed, frozen and strict; checked before anything is loaded.
 
 A file says only what differs from the defaults here. `a.b=c` on the command line overrides one field.
 """

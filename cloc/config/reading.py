@@ -15,7 +15,7 @@ from cloc.config.run import Config
 from cloc.files import read_yaml
 
 MOST_TOLD, MOST_SHOWN = 20, 200
-"""Mistakes that are told at once, and characters of a value that are shown."""
+"""Mistakes that are listed at once, and characters of a value that are shown."""
 REPOSITORY = Path(__file__).resolve().parents[2]
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -50,7 +50,7 @@ def read_config(kind: type[Kind], file: Path, overrides: Sequence[str] = ()) -> 
 
 
 def checked(kind: type[Kind], raw: dict[str, Any], where: str = "config") -> Kind:
-    """A config of one kind from plain data; see `read_config` for the errors, which are told all at once."""
+    """A config of one kind from plain data; see `read_config` for the errors, which are listed all at once."""
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
@@ -79,12 +79,14 @@ def _explain(kind: type[BaseModel], error: Any) -> str:
     name = ".".join(location)
     if error["type"] != "extra_forbidden":
         own = error["type"] == "value_error"  # a sentence of ours, which says what it got
-        told = location and error["type"] != "missing" and not (own and isinstance(error["input"], dict))
-        message = error["msg"].removeprefix("Value error, ") + (f" (got {_short(error['input'])})" if told else "")
+        shows_value = location and error["type"] != "missing" and not (own and isinstance(error["input"], dict))
+        message = error["msg"].removeprefix("Value error, ") + (
+            f" (got {_short(error['input'])})" if shows_value else ""
+        )
         return f"{name}: {message}" if name else message
     return f"{name[:MOST_SHOWN]}: unknown key; {what_is_meant(kind, location)}"
 
 
 def _short(value: Any) -> str:
-    told = repr(value)
-    return told if len(told) <= MOST_SHOWN else f"{told[:MOST_SHOWN]}..."
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."

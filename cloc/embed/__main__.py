@@ -156,14 +156,14 @@ def run(options: argparse.Namespace) -> None:
     model.to(device)
     if boxes is not None and not model.has_prompter:
         raise ValueError(f"{folder}: no Prompter (objective clip), so it has no region vectors; leave --boxes out")
-    told = {"model": str(folder), "model_sha256": card.get("model_sha256", ""), "version": card.get("version", "")}
+    source = {"model": str(folder), "model_sha256": card.get("model_sha256", ""), "version": card.get("version", "")}
     drawn = None
     if boxes is not None:
         drawn = [[str(p), b.boxes_xyxy.tolist(), b.annotation_ids, b.categories] for p, b in sorted(boxes.items())]
-    call = {**told, "images": [str(path) for path in images], "boxes": drawn, "batch_size": options.batch_size}
+    call = {**source, "images": [str(path) for path in images], "boxes": drawn, "batch_size": options.batch_size}
     call["texts"] = asked and [options.best, *asked]
     texts = None if asked is None else BestTexts(model, processor, asked, options.best)
-    schema = vector_schema(model.config.vision_config.projection_dim, told, texts is not None)
+    schema = vector_schema(model.config.vision_config.projection_dim, source, texts is not None)
     file = VectorFile(options.out, schema, call)
     parts = [images[i : i + options.batch_size] for i in range(0, len(images), options.batch_size)]
     skipped: dict[str, str] = {}

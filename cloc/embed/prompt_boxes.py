@@ -45,8 +45,8 @@ class PromptBoxes:
             ValueError: the file tells another size, or a box leaves the image by more than a pixel or has no area.
         """
         if self.size not in (None, (width, height)):
-            told = f"{self.size[0]} x {self.size[1]}" if self.size else ""
-            raise ValueError(f"boxes of {image}: for an image of {told}, this one has {width} x {height} pixels")
+            expected = f"{self.size[0]} x {self.size[1]}" if self.size else ""
+            raise ValueError(f"boxes of {image}: for an image of {expected}, this one has {width} x {height} pixels")
         fits = self._fit(width, height)
         if not fits.all():
             place = int(fits.argmin())
@@ -82,9 +82,9 @@ def read_prompt_boxes(file: Path) -> tuple[dict[str, PromptBoxes], Counter[str]]
         raise ValueError(f"--boxes {file}: no such file")
     found: dict[str, PromptBoxes] = {}
     if file.suffix == ".json":
-        told = read_coco(file, None)
-        names = {number: category.name for number, category in told.categories.items()}
-        for image in told.images:
+        annotated = read_coco(file, None)
+        names = {number: category.name for number, category in annotated.categories.items()}
+        for image in annotated.images:
             if (name := str(image.path)) in found:
                 raise ValueError(
                     f"--boxes {file}: two of its images have the file_name {name}; name each with its folder, or join "
@@ -94,7 +94,7 @@ def read_prompt_boxes(file: Path) -> tuple[dict[str, PromptBoxes], Counter[str]]
             kinds = image.category_ids.tolist()
             size = image.width, image.height
             found[name] = PromptBoxes(image.boxes_xyxy, size, tuple(ids), tuple(names[kind] for kind in kinds))
-        return found, told.dropped
+        return found, annotated.dropped
     for number, entry in read_json_lines(file, f"--boxes, {_LINE}"):
         name, boxes = _read_line(entry, f"{file}:{number}")
         if name in found:

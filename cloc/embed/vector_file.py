@@ -78,8 +78,8 @@ def _write_jsonl(path: Path, schema: pa.Schema, tables: Tables) -> None:
     with path.open("w", encoding="utf-8") as file:
         for table in tables:
             for row in table.to_pylist():
-                told = {name: value for name, value in row.items() if value is not None}
-                file.write(json.dumps(told, ensure_ascii=False) + "\n")
+                record = {name: value for name, value in row.items() if value is not None}
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def _write_npz(path: Path, schema: pa.Schema, tables: Tables) -> None:
@@ -127,8 +127,8 @@ class VectorFile:
         self.folder = out.with_name(f"{out.name}.parts")
         text = json.dumps(call, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()
-        told = self.folder / "call.json"
-        if told.is_file() and read_json(told, "the call of unfinished vectors") != digest:
+        call_file = self.folder / "call.json"
+        if call_file.is_file() and read_json(call_file, "the call of unfinished vectors") != digest:
             raise ValueError(
                 f"--out {out}: {self.folder} holds parts of another call (other images, boxes, model or batch size); "
                 "delete that folder or give another file"
@@ -138,7 +138,7 @@ class VectorFile:
         except OSError as error:
             raise ValueError(f"--out {out}: its folder cannot be made ({error}); give another file") from error
         self.lock = locked(self.folder, f"--out {out}: another process is writing it; wait for it, or end it")
-        told.write_text(json.dumps(digest), encoding="utf-8")
+        call_file.write_text(json.dumps(digest), encoding="utf-8")
 
     def has(self, part: int) -> bool:
         """Whether a part is done."""

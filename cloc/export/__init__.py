@@ -1,4 +1,4 @@
-"""Service room: a finished folder to hand over, and how to find one.
+"""A finished folder to hand over, and how to find one.
 
 `export.json` is written last, so that its existence means that the folder is complete.
 """

@@ -1,4 +1,4 @@
-"""Service room: an export for open_clip, as a folder with `open_clip_config.json` and safetensors."""
+"""An export for open_clip, as a folder with `open_clip_config.json` and safetensors."""
 
 from __future__ import annotations
 

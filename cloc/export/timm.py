@@ -1,4 +1,4 @@
-"""Service room: a tower for timm, as a folder that `timm.create_model('local-dir:FOLDER')` reads."""
+"""A tower for timm, as a folder that `timm.create_model('local-dir:FOLDER')` reads."""
 
 from __future__ import annotations
 

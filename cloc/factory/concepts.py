@@ -148,8 +148,8 @@ def check_concepts(config: Config, sources: Sequence[Source]) -> None:
                 f"definition (first: {names[0]!r}); set data.N.dictionary: {_MAKE_ONE}"
             )
         if len(bare) > len(names) / 10 and comm.is_main():
-            told = f"{len(bare):,} of {len(names):,} categories have no definition (first: {bare[0]!r})"
-            print(f"warning: {entry.path}: {told}", file=sys.stderr)
+            message = f"{len(bare):,} of {len(names):,} categories have no definition (first: {bare[0]!r})"
+            print(f"warning: {entry.path}: {message}", file=sys.stderr)
 
 
 def export_dictionary(config: Config, sources: Sequence[Source]) -> ConceptDictionary | None:

@@ -93,7 +93,7 @@ def _label(args: argparse.Namespace) -> None:
         done = label(args.shards, args.out, _settings(args), args.workers, runner)
     except OSError as error:
         raise ValueError(
-            f"{command.told(error)}; put it right and run the same command again: what is finished stays"
+            f"{command.describe_error(error)}; put it right and run the same command again: what is finished stays"
         ) from error
     print(command.printable(report(done)))
     print(command.printable(f"{len(done.card['shards'])} shards: {args.out}"))

@@ -1,1 +1,1 @@
-"""Sealed room: features in, named and unweighted losses out. Knows neither models, data nor the run's config."""
+"""Features in, named and unweighted losses out. Knows neither models, data nor the run's config."""

@@ -1,4 +1,4 @@
-"""Ground floor: the word lists behind `cloc.phrases`. Every word that stands in none of them is taken for a noun."""
+"""The word lists behind `cloc.phrases`. Every word that stands in none of them is taken for a noun."""
 
 from __future__ import annotations
 

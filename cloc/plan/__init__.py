@@ -13,7 +13,7 @@ from cloc.device import find_device
 from cloc.plan.batch_shapes import Kind, kinds_of
 from cloc.plan.dry_step import DryStep
 from cloc.plan.known import with_known_shapes
-from cloc.plan.memory import Memory, Say, dry_steps, fewest_devices, memory_of, room, silent, what_helps
+from cloc.plan.memory import Log, Memory, dry_steps, fewest_devices, memory_of, room, silent, what_helps
 from cloc.plan.shapes import Shapes
 from cloc.plan.timed_step import Trial
 
@@ -56,10 +56,10 @@ def loss_flops(config: Config, kind: Kind) -> float:
     return 4 * products + 5 * products * kind.shapes.prompts**2
 
 
-def costs_of(config: Config, kinds: Sequence[Kind], devices: int, say: Say = silent) -> list[Cost]:
+def costs_of(config: Config, kinds: Sequence[Kind], devices: int, log: Log = silent) -> list[Cost]:
     """What every kind of step costs one of the devices."""
     costs = []
-    for kind, step in zip(kinds, dry_steps(config, kinds, devices, say=say), strict=True):
+    for kind, step in zip(kinds, dry_steps(config, kinds, devices, log=log), strict=True):
         images = max(kind.batch_size // devices, 1)
         again = step.forward_flops if config.train.cached else 0
         work = (step.flops + step.teacher_flops + again) / images + loss_flops(config, kind)
@@ -68,7 +68,7 @@ def costs_of(config: Config, kinds: Sequence[Kind], devices: int, say: Say = sil
 
 
 def plan_lines(
-    config: Config, devices: int, zero: int, measure: bool, memory: float | None = None, say: Say = silent
+    config: Config, devices: int, zero: int, measure: bool, memory: float | None = None, log: Log = silent
 ) -> Iterator[str]:
     """The plan, line by line; no network is needed.
 
@@ -78,7 +78,7 @@ def plan_lines(
         zero: the ZeRO stage, 0 for plain torch.
         measure: time a few steps on this machine.
         memory: GiB of one device; None for that of this machine.
-        say: told what is being worked out, for a progress line.
+        log: called with what is being worked out, for a progress line.
 
     Raises:
         ValueError: a batch does not divide among the devices, or the objective knows no ZeRO.
@@ -91,17 +91,17 @@ def plan_lines(
         raise ValueError(f"--device-memory {memory}: expected GiB of one device, such as 80")
     config, notes = with_known_shapes(config)
     yield from notes
-    say("reading what the batches look like")
+    log("reading what the batches look like")
     kinds = kinds_of(config)
-    costs = costs_of(config, kinds, devices, say)
+    costs = costs_of(config, kinds, devices, log)
     counts = costs[0].step.parameters
     parts = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in counts.items())
     yield f"parameters  {sum(counts.values()) / 1e6:.1f} M: {parts}"
     for cost in costs:
-        yield f"texts       {_named(cost)}{cost.kind.shapes.told()} ({cost.kind.whence})"
+        yield f"texts       {_named(cost)}{cost.kind.shapes.describe()} ({cost.kind.whence})"
     for cost in costs:
         yield _work_line(config, cost)
-    yield from _memory_lines(config, costs, devices, zero, memory, say)
+    yield from _memory_lines(config, costs, devices, zero, memory, log)
     samples = config.steps * config.batch_size * config.train.accumulation
     if len(costs) > 1:
         samples = round(sum(cost.samples(config) for cost in costs))
@@ -110,7 +110,7 @@ def plan_lines(
     if not measure:
         yield "rate        not measured (--no-measure)"
         return
-    yield from _time_lines(config, costs, devices, say)
+    yield from _time_lines(config, costs, devices, log)
 
 
 def _named(cost: Cost) -> str:
@@ -130,7 +130,7 @@ def _work_line(config: Config, cost: Cost) -> str:
 
 
 def _memory_lines(
-    config: Config, costs: Sequence[Cost], devices: int, zero: int, gib: float | None, say: Say
+    config: Config, costs: Sequence[Cost], devices: int, zero: int, gib: float | None, log: Log
 ) -> Iterator[str]:
     memories: list[tuple[Memory, Cost]] = [(memory_of(cost.step, devices, zero), cost) for cost in costs]
     memory, cost = max(memories, key=lambda one: one[0].total)
@@ -149,7 +149,7 @@ def _memory_lines(
             f"{what_helps(config, devices, zero)}"
         )
     kinds, known = [cost.kind for cost in costs], {devices: memory.total}
-    fewest = fewest_devices(config, kinds, zero, there, known, say)
+    fewest = fewest_devices(config, kinds, zero, there, known, log)
     yield (
         f"            fits {there / 2**30:,.1f} GiB each ({named}) from {fewest} device(s) on"
         if fewest is not None
@@ -158,14 +158,14 @@ def _memory_lines(
     )
 
 
-def _time_lines(config: Config, costs: Sequence[Cost], devices: int, say: Say) -> Iterator[str]:
+def _time_lines(config: Config, costs: Sequence[Cost], devices: int, log: Log) -> Iterator[str]:
     days = 0.0
     for cost in costs:
-        say(f"timing {MEASURED_STEPS + 1} steps{' of ' + cost.kind.name if cost.kind.name else ''} on this machine")
+        log(f"timing {MEASURED_STEPS + 1} steps{' of ' + cost.kind.name if cost.kind.name else ''} on this machine")
         rate, images, device = measured_rate(config, cost)
         days += cost.samples(config) / rate / 86400
-        told = f"{rate:,.2f} samples a second on one {device}, measured with batches of {images}"
-        yield f"rate        {_named(cost)}{told}"
+        rate_line = f"{rate:,.2f} samples a second on one {device}, measured with batches of {images}"
+        yield f"rate        {_named(cost)}{rate_line}"
     yield (
         f"time        {days:,.2f} device-days at {'these rates' if len(costs) > 1 else 'that rate'}, "
         f"{days / devices:,.2f} days on {devices} such devices if nothing is lost between them"

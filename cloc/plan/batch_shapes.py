@@ -97,9 +97,9 @@ def _of_batch(config: Config, name: str, size: int, share: float, batch: Batch |
     shapes: Shapes | ConceptShapes
     if isinstance(batch, ConceptBatch):
         height, width = batch.pixel_values.shape[2:]
-        told = len(batch.concept_ids), batch.concept_ids.shape[1], int(batch.boxes_mask.sum())
+        sizes = len(batch.concept_ids), batch.concept_ids.shape[1], int(batch.boxes_mask.sum())
         captions = batch.caption_ids.shape[1] if len(batch.caption_ids) else 0
-        shapes = ConceptShapes(name, images, width, height, *told, captions)
+        shapes = ConceptShapes(name, images, width, height, *sizes, captions)
     else:
         prompts = 0 if config.objective == "clip" else config.loss.regions_per_image
         phrases = -(-len(batch.phrase_ids) * SAMPLES // images)

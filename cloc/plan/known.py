@@ -41,8 +41,8 @@ def with_known_shapes(config: Config) -> tuple[Config, list[str]]:
                 replaced.append(part.source)
         if not replaced:
             raise
-        told = config.model_copy(update={"model": parts})
-        factory.make_model_config(told, factory.make_tokenizer(told))
+        shaped = config.model_copy(update={"model": parts})
+        factory.make_model_config(shaped, factory.make_tokenizer(shaped))
         names = ", ".join(dict.fromkeys(replaced))
-        return told, [f"weights     {names}: not reached; the plan takes the shape of the same architecture"]
+        return shaped, [f"weights     {names}: not reached; the plan takes the shape of the same architecture"]
     return config, []

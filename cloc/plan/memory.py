@@ -25,7 +25,7 @@ TOLERANCE = 0.15
 
 MOST_DEVICES = 65_536
 """Most devices that a plan thinks of."""
-Say = Callable[[str], object]
+Log = Callable[[str], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def silent(what: str) -> None:
 
 
 def dry_steps(
-    config: Config, kinds: Sequence[Kind], devices: int, count: bool = True, say: Say = silent
+    config: Config, kinds: Sequence[Kind], devices: int, count: bool = True, log: Log = silent
 ) -> Iterator[DryStep]:
     """The step of one device for every kind; without `count` only its memory, in half the time."""
     model_config = factory.make_model_config(config, factory.make_tokenizer(config))
@@ -59,13 +59,13 @@ def dry_steps(
     taught, recompute = config.loss.distillation > 0, config.train.activation_checkpointing
     for kind in kinds:
         images = max(kind.batch_size // devices, 1)
-        say(f"one step{' of ' + kind.name if kind.name else ''} with {images:,} images a device, on fake tensors")
+        log(f"one step{' of ' + kind.name if kind.name else ''} with {images:,} images a device, on fake tensors")
         shapes, attention = kind.shapes.resized(images), config.model.attention
         yield dry_step(model_config, shapes, form, bf16, recompute, attention, taught, devices, count)
 
 
 def fewest_devices(
-    config: Config, kinds: Sequence[Kind], zero: int, there: int, known: dict[int, int], say: Say = silent
+    config: Config, kinds: Sequence[Kind], zero: int, there: int, known: dict[int, int], log: Log = silent
 ) -> int | None:
     """The smallest number of devices on which a step fits; None where it fits on none.
 
@@ -75,14 +75,14 @@ def fewest_devices(
         zero: the ZeRO stage, 0 for plain torch.
         there: bytes of one device.
         known: numbers of devices to the bytes that one of them holds; what is worked out is added.
-        say: told what is being worked out.
+        log: called with what is being worked out.
     """
     whole = math.gcd(*(entry.batch_size for entry in config.data))
     numbers = [number for number in range(1, min(whole, MOST_DEVICES) + 1) if whole % number == 0]
 
     def fits(number: int) -> bool:
         if number not in known:
-            steps = dry_steps(config, kinds, number, count=False, say=say)
+            steps = dry_steps(config, kinds, number, count=False, log=log)
             known[number] = max(memory_of(step, number, zero).total for step in steps)
         return known[number] <= there
 

@@ -1,4 +1,4 @@
-"""Ground floor: how much memory tensors take, counted storage by storage, for real and for fake tensors alike."""
+"""How much memory tensors take, counted storage by storage, for real and for fake tensors alike."""
 
 from __future__ import annotations
 

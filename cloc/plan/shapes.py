@@ -30,7 +30,7 @@ class Shapes:
         phrases = max(-(-self.phrases * images // self.images), 1)
         return replace(self, images=images, phrases=phrases)
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """For the plan."""
         text = f"captions of {self.caption_tokens} tokens"
         if self.prompts:
@@ -71,7 +71,7 @@ class ConceptShapes:
             concepts = min(concepts, self.categories)
         return replace(self, images=images, concepts=concepts, boxes=-(-self.boxes * images // self.images))
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """For the plan."""
         text = f"canvas {self.width} x {self.height}, {self.concepts} concepts of {self.concept_tokens} tokens"
         text += f" for {self.images} images"

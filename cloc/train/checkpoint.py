@@ -1,4 +1,4 @@
-"""Service room: checkpoints to resume from. Safetensors and JSON written by us, free of topology; no pickle.
+"""Checkpoints to resume from. Safetensors and JSON written by us, free of topology; no pickle.
 
 A checkpoint is written under another name and renamed when it is whole; its `state.json`, which names the sizes and
 hashes of the other files, comes last. One that was cut or changed afterwards is told, and an older whole one serves.
@@ -50,12 +50,12 @@ def _numbered(folder: Path) -> list[Path]:
     return sorted((p for p in folder.glob("step-*") if _step_of(p) is not None), key=lambda p: _step_of(p) or 0)
 
 
-def newest(folder: Path, say: Callable[[str], object] = _warn) -> Path | None:
+def newest(folder: Path, log: Callable[[str], object] = _warn) -> Path | None:
     """The whole checkpoint with the highest step in a run's `checkpoints/`, None where there is no checkpoint.
 
     Args:
         folder: `checkpoints/` of a run.
-        say: told of each newer one that was passed over, and why.
+        log: called with each newer one that was passed over, and why.
 
     Raises:
         ValueError: there are checkpoints and none is whole.
@@ -69,7 +69,7 @@ def newest(folder: Path, say: Callable[[str], object] = _warn) -> Path | None:
             reasons.append(str(error))
             continue
         for reason in reasons:
-            say(f"passed over: {reason}; {path.name} is whole and serves")
+            log(f"passed over: {reason}; {path.name} is whole and serves")
         return path
     if reasons:
         raise ValueError(
@@ -92,18 +92,18 @@ def check_whole(path: Path) -> None:
     if state["step"] != _step_of(path):
         raise ValueError(f"{path / STATE}: expected step {_step_of(path)}, got {state['step']}")
     for name in HELD:
-        file, told = path / name, state.get("files", {}).get(name)
+        file, recorded = path / name, state.get("files", {}).get(name)
         if not file.is_file():
             raise ValueError(
                 f"{file}: missing (a checkpoint with DeepSpeed's own files is from an earlier version of the kit and "
                 "goes on with that one)"
             )
         size = file.stat().st_size
-        if told is not None and size != told["bytes"]:
-            raise ValueError(f"{file}: expected {told['bytes']:,} bytes, got {size:,}; it was cut or changed")
+        if recorded is not None and size != recorded["bytes"]:
+            raise ValueError(f"{file}: expected {recorded['bytes']:,} bytes, got {size:,}; it was cut or changed")
         with opened(file):
             pass
-        if told is not None and _sha256(file) != told["sha256"]:
+        if recorded is not None and _sha256(file) != recorded["sha256"]:
             raise ValueError(f"{file}: its content is not what was written (another SHA-256); it was changed")
 
 

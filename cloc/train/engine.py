@@ -17,7 +17,7 @@ from cloc import comm
 from cloc.disk import removed_unless_done
 from cloc.structures import Batch, LossReport
 from cloc.train import checkpoint
-from cloc.train.metric_logger import Meter
+from cloc.train.metric_logger import MetricLogger
 from cloc.train.stepper import Stepper
 
 Losses = Callable[[Batch, int], tuple[LossReport, torch.Tensor]]
@@ -72,7 +72,7 @@ class Stop:
         self.asked = number
 
 
-def train(stepper: Stepper, batches: Iterable[Batch], losses: Losses, meter: Meter, plan: Plan) -> int:
+def train(stepper: Stepper, batches: Iterable[Batch], losses: Losses, meter: MetricLogger, plan: Plan) -> int:
     """Train from `plan.first_step` to `plan.steps`.
 
     Returns:

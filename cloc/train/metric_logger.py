@@ -1,4 +1,4 @@
-"""Service room: what a run says about itself. JSON lines for every step, TensorBoard, and a bar on the console."""
+"""What a run says about itself. JSON lines for every step, TensorBoard, and a bar on the console."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def resident_mib(pid: int | None = None) -> float:
     return total
 
 
-class Meter:
+class MetricLogger:
     """Writes the figures of each step. Only the main rank has one that writes.
 
     Args:

@@ -1,4 +1,4 @@
-"""Service room: AdamW's parameter groups and the learning rate of a step (CLOC Table A).
+"""AdamW's parameter groups and the learning rate of a step (CLOC Table A).
 
 For a start from existing weights, beyond the paper: rates that fall from layer to layer towards the input, and groups
 that rest at first.

@@ -1,4 +1,4 @@
-"""Service room: what a run says of itself before it starts, and for its model card."""
+"""What a run says of itself before it starts, and for its model card."""
 
 from __future__ import annotations
 
@@ -158,11 +158,11 @@ def facts(config: Config, samples: int) -> dict[str, Any]:
 
 def data_facts(config: Config, sources: Sequence[Source]) -> list[dict[str, Any]]:
     """What the export's card says of each source."""
-    told = []
+    lines = []
     for entry, source in zip(config.data, sources, strict=True):
         card = source.shards.card or {}
         rendered = bool(card.get("rendered")) or entry.path == "scenes"
-        told.append(
+        lines.append(
             {
                 "path": entry.path,
                 "name": card.get("name", Path(entry.path).name),
@@ -172,7 +172,7 @@ def data_facts(config: Config, sources: Sequence[Source]) -> list[dict[str, Any]
                 "note": RENDERED if rendered else "",
             }
         )
-    return told
+    return lines
 
 
 def skip_lines(skipped: Mapping[str, int], taken: int, sources: Sequence[Source]) -> list[str]:
@@ -180,5 +180,5 @@ def skip_lines(skipped: Mapping[str, int], taken: int, sources: Sequence[Source]
     if not any(skipped.values()):
         return []
     held = sum(source.shards.num_samples for source in sources)
-    told = ", ".join(f"{reason} {count:,}" for reason, count in sorted(skipped.items()))
-    return [f"left out, in {taken:,} samples taken from {held:,} ({taken / held:.2f} passes): {told}"]
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(skipped.items()))
+    return [f"left out, in {taken:,} samples taken from {held:,} ({taken / held:.2f} passes): {reasons}"]

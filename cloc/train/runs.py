@@ -25,7 +25,7 @@ FREE = frozenset(
     }
 )  # fmt: skip
 """Fields that do not decide the weights: a named run goes on with others."""
-TOLD = 5
+MOST_SHOWN = 5
 """Differing fields that a refusal names."""
 Chosen = TypeVar("Chosen")
 
@@ -135,11 +135,11 @@ def _going_on(folder: Path, config: Any, kind: RunKind) -> tuple[Path, Path | No
     differing = differences(read_config(folder, kind), config)
     wrong = {name: values for name, values in differing.items() if name not in FREE | kind.length}
     if wrong:
-        told = [f"{name} (there {_short(there)}, asked {_short(asked)})" for name, (there, asked) in wrong.items()]
-        more = f" and {len(told) - TOLD} more" if len(told) > TOLD else ""
+        lines = [f"{name} (there {_short(there)}, asked {_short(asked)})" for name, (there, asked) in wrong.items()]
+        more = f" and {len(lines) - MOST_SHOWN} more" if len(lines) > MOST_SHOWN else ""
         raise ValueError(
-            f"--resume {folder}: its config differs in {', '.join(told[:TOLD])}{more}; leave --config and these fields "
-            "out to go on with its own, or start a new run"
+            f"--resume {folder}: its config differs in {', '.join(lines[:MOST_SHOWN])}{more}; leave --config and these "
+            "fields out to go on with its own, or start a new run"
         )
     longer = bool(kind.length & set(differing))
     if kind.is_finished(folder) and not longer:

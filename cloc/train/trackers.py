@@ -1,4 +1,4 @@
-"""Service room: where figures go beside metrics.jsonl: TensorBoard, and W&B or trackio where they are installed."""
+"""Where figures go beside metrics.jsonl: TensorBoard, and W&B or trackio where they are installed."""
 
 from __future__ import annotations
 

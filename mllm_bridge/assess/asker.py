@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText
 
-from cloc.box_text import Places
+from cloc.box_text import BoxTextFormat
 from cloc.export.loading import weights_of
 from cloc.images import read_photo
 from mllm_bridge.conversations.answers import render
@@ -30,7 +30,7 @@ class Asker:
     """
 
     def __init__(self, folder: Path, region_tokens: bool) -> None:
-        self.places, self.region_tokens = Places.load(folder), region_tokens
+        self.places, self.region_tokens = BoxTextFormat.load(folder), region_tokens
         if region_tokens:
             self.host = RegionHost.from_pretrained(folder)
             self.processor = self.host.processor

@@ -14,7 +14,7 @@ from pathlib import Path
 from transformers.utils.logging import disable_progress_bar
 
 from cloc import command
-from cloc.box_text import Places
+from cloc.box_text import BoxTextFormat
 from cloc.files import write_json
 from mllm_bridge.assess.asker import Asker
 from mllm_bridge.assess.measures import captions, grounding
@@ -35,7 +35,7 @@ def run(asked: argparse.Namespace) -> Assessment:
         ValueError: host or files cannot be read, hold nothing that can be used, or the host declares no convention.
     """
     folder = locate(asked.host, "host")
-    places = Places.load(folder)
+    places = BoxTextFormat.load(folder)
     family = family_of(read_json(folder / "config.json"), str(folder))
     host, processor = load_host(folder, family, "cpu"), load_processor(folder)
     maker = BatchMaker(processor, places, False, MAX_TOKENS, family)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 from cloc import command
-from cloc.box_text import Places, Scale
+from cloc.box_text import BoxTextFormat, Scale
 from cloc.disk import atomic_dir
 from mllm_bridge.conversations.making import KINDS, coco_photos, entities_photos, write_talk
 
@@ -65,7 +65,7 @@ def make(asked: argparse.Namespace) -> None:
     if asked.seed < 0:
         raise ValueError(f"--seed: expected 0 or more, got {asked.seed}")
     frame = asked.frame or ("image" if asked.scale == "pixels" else "padded")
-    places = Places(asked.scale, frame == "padded", asked.digits, asked.bins)
+    places = BoxTextFormat(asked.scale, frame == "padded", asked.digits, asked.bins)
     if not asked.images.is_dir():
         raise ValueError(f"--images {asked.images}: there is no such folder")
     dropped = Counter[str]()

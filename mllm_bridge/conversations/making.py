@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cloc.box_text import Places
+from cloc.box_text import BoxTextFormat
 from cloc.formats.coco import read_coco
 from cloc.formats.flickr30k_entities import listed_photos, read_entities
 from cloc.structures import Box
@@ -139,7 +139,7 @@ def _digest(name: str) -> list[int]:
     return list(hashlib.sha256(name.encode()).digest()[:8])
 
 
-def entry(key: str, photo: Photo, rounds: Sequence[Round], places: Places, regions: bool) -> dict[str, Any]:
+def entry(key: str, photo: Photo, rounds: Sequence[Round], places: BoxTextFormat, regions: bool) -> dict[str, Any]:
     """One entry of a file; with `regions` a box in a question is a `<region>`, answers hold text in any case."""
     turns, boxes = [], []
     for number, one in enumerate(rounds):
@@ -158,7 +158,7 @@ def write_talk(
     photos: Iterable[Photo],
     images: Path,
     out: Path,
-    places: Places,
+    places: BoxTextFormat,
     kinds: Sequence[Kind] = KINDS,
     most: int = 4,
     share: float = 0.05,

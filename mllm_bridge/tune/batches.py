@@ -16,7 +16,7 @@ from PIL import Image
 from torch.utils.data import IterableDataset, get_worker_info
 from transformers import ProcessorMixin
 
-from cloc.box_text import Places
+from cloc.box_text import BoxTextFormat
 from cloc.images import ImageError, is_strip, read_photo
 from cloc.structures import DataError
 from mllm_bridge.conversations.answers import IGNORED, encode
@@ -111,7 +111,7 @@ class BatchMaker:
     """
 
     def __init__(
-        self, processor: ProcessorMixin, places: Places, region_tokens: bool, max_tokens: int, family: HostFamily
+        self, processor: ProcessorMixin, places: BoxTextFormat, region_tokens: bool, max_tokens: int, family: HostFamily
     ) -> None:
         self.processor, self.places, self.family = processor, places, family
         self.region_tokens, self.max_tokens = region_tokens, max_tokens
@@ -189,7 +189,7 @@ class _Ready:
 
 
 def write_places(
-    turns: Sequence[Turn], places: Sequence[Place], images: Sequence[Image.Image], convention: Places, keep: bool
+    turns: Sequence[Turn], places: Sequence[Place], images: Sequence[Image.Image], convention: BoxTextFormat, keep: bool
 ) -> tuple[tuple[Turn, ...], tuple[Place, ...]]:
     """Put boxes in text where `<region>` stands; with `keep` those in questions stay as they are.
 

@@ -63,7 +63,7 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     import torch
 
     from cloc import comm
-    from cloc.box_text import FILE, Places
+    from cloc.box_text import FILE, BoxTextFormat
     from cloc.command import printable
     from cloc.device import find_device, make_deterministic
     from cloc.train import runs
@@ -89,7 +89,7 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     host = find_host(config.host, options.runs)
     if Path(options.runs).resolve().is_relative_to(host.resolve()):
         raise ValueError(f"--runs {options.runs} lies in the host {host}, which is read; pass another --runs")
-    places = Places.load(host) if (host / FILE).is_file() else Places(**config.places.model_dump())
+    places = BoxTextFormat.load(host) if (host / FILE).is_file() else BoxTextFormat(**config.places.model_dump())
     family = family_of(read_json(host / "config.json"), str(host))
     conversations, skipped = open_conversations(config.data, places, family.needs_image)
     check_batch(config, len(conversations), comm.world_size())
@@ -108,7 +108,7 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     stopped, left_out = session.train(stepper)
     weights = stepper.weights()
     if comm.is_main() and not stopped:
-        print(printable("\n".join(session.hand_over(weights, left_out))))
+        print(printable("\n".join(session.write_result(weights, left_out))))
     elif comm.is_main():
         again = shlex.join(["python", "-m", "mllm_bridge.tune", "--resume", str(folder), "--runs", str(options.runs)])
         print(printable(f"stopped on request; go on with: {again}"))

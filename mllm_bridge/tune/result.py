@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText
 
-from cloc.box_text import Places
+from cloc.box_text import BoxTextFormat
 from cloc.disk import atomic_dir
 from cloc.files import write_json
 from mllm_bridge.tune.batches import ConversationBatch
@@ -37,7 +37,7 @@ def write_result(
     host: Path,
     weights: Mapping[str, torch.Tensor],
     out: Path,
-    places: Places,
+    places: BoxTextFormat,
     batch: ConversationBatch,
     facts: Mapping[str, Any],
 ) -> dict[str, float]:
@@ -94,7 +94,7 @@ def _name_no_base(folder: Path) -> None:
     (folder / "README.md").unlink(missing_ok=True)  # peft's card names that path too
 
 
-def _write_around(folder: Path, built: Built, host: Path, places: Places) -> None:
+def _write_around(folder: Path, built: Built, host: Path, places: BoxTextFormat) -> None:
     built.processor.save_pretrained(folder)
     built.processor.image_processor.to_json_file(folder / "preprocessor_config.json")
     if isinstance(built.processor.chat_template, str):

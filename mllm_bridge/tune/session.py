@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 
 from cloc import comm
-from cloc.box_text import Places
+from cloc.box_text import BoxTextFormat
 from cloc.data.dataloader import make_loader
 from cloc.train import engine
-from cloc.train.metric_logger import Meter
+from cloc.train.metric_logger import MetricLogger
 from cloc.train.optim import learning_rate
 from cloc.train.stepper import Stepper
 from mllm_bridge.conversations.reading import Conversation, told
@@ -49,7 +49,7 @@ class Session:
 
     config: TuneConfig
     host: Path
-    places: Places
+    places: BoxTextFormat
     conversations: tuple[Conversation, ...]
     skipped: Counter[str]
     built: Built
@@ -108,12 +108,12 @@ class Session:
         state = {"world": comm.world_size(), "threads": torch.get_num_threads()}
         kept = train.checkpoint_every, train.keep_checkpoints
         plan = engine.Plan(self.folder, steps, self.first, each, config.run.seed, rate, *kept, state)
-        meter = Meter(self.folder, steps, self.first, train.log_every, not comm.is_main(), config.run.trackers)
+        meter = MetricLogger(self.folder, steps, self.first, train.log_every, not comm.is_main(), config.run.trackers)
         with closing(meter):
             stopped = engine.train(stepper, make_loader(batches, workers), make_losses(stepper), meter, plan)
         return stopped, meter.skipped
 
-    def hand_over(self, weights: Mapping[str, torch.Tensor], left_out: Counter[str]) -> list[str]:
+    def write_result(self, weights: Mapping[str, torch.Tensor], left_out: Counter[str]) -> list[str]:
         """Write the result and prove it; what there is to say."""
         train = self.config.train
         facts = {

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cloc import comm
-from cloc.box_text import Places
+from cloc.box_text import BoxTextFormat
 from mllm_bridge.conversations.reading import Conversation, read_conversations
 from mllm_bridge.tune.settings import DataSettings
 from mllm_bridge.weights.folders import locate, read_json
@@ -48,7 +48,7 @@ def _newest(runs: Path) -> Path:
 
 
 def open_conversations(
-    data: Sequence[DataSettings], places: Places, pictured: bool = False
+    data: Sequence[DataSettings], places: BoxTextFormat, pictured: bool = False
 ) -> tuple[list[Conversation], Counter[str]]:
     """All conversations of a run, and the entries left out, by reason; with `pictured` those without an image too.
 
@@ -81,7 +81,7 @@ def _scenes() -> tuple[Path, str]:
     return root / CONVERSATIONS, str(root)
 
 
-def _require_convention(file: Path, places: Places) -> None:
+def _require_convention(file: Path, places: BoxTextFormat) -> None:
     """What the kit makes (rendered worlds, `mllm_bridge.conversations`) says in its card how boxes are written; the
     host has to keep to the same.
 

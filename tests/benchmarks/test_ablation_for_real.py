@@ -81,14 +81,14 @@ class Forked(Launcher):
             return scenes.main([*command[3:], "--workers", "1"])
         if command[1].endswith("run.py"):
             return cli.main(command[2:])
-        logged = metric_logger.Meter.step
+        logged = metric_logger.MetricLogger.step
 
         def step(meter, number, *figures):
             if number == self.killed_at:
                 os.kill(os.getpid(), signal.SIGKILL)
             logged(meter, number, *figures)
 
-        metric_logger.Meter.step = step
+        metric_logger.MetricLogger.step = step
         return pretrain.main(command[2:])
 
 

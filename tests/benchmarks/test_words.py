@@ -14,7 +14,7 @@ from benchmarks.predictors.mllm import CONVENTIONS, MAX_NEW_TOKENS, Transformers
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.ferret_bench import NO_JUDGE, FerretBench
 from benchmarks.tasks.pope import Pope
-from cloc.box_text import Places
+from cloc.box_text import BoxTextFormat
 from cloc.scenes import build
 from mllm_bridge.hosts.tiny import make_tiny
 
@@ -139,8 +139,8 @@ def test_places_in_words(tmp_path):
     assert places_of(None, None).write(box, size) == "[0.100, 0.100, 0.500, 0.500]"
     assert places_of(tmp_path, "0-1000").write(box, size) == "[100, 100, 500, 500]"
     assert places_of(tmp_path, "pixels").write(box, size) == "[10, 20, 50, 100]"
-    Places("thousand", padded=True).save(tmp_path)
-    assert places_of(tmp_path, None) == Places("thousand", padded=True)
+    BoxTextFormat("thousand", padded=True).save(tmp_path)
+    assert places_of(tmp_path, None) == BoxTextFormat("thousand", padded=True)
     with pytest.raises(ValueError, match=r"--coordinates 0-1: .* declares thousand-padded; leave the option out"):
         places_of(tmp_path, "0-1")
 

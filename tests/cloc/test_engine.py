@@ -165,7 +165,7 @@ def test_what_a_stopped_run_tells_to_paste_works_and_it_can_be_made_longer(
     def start(command, stop=False):
         with monkeypatch.context() as patch:
             if stop:
-                patch.setattr(metric_logger.Meter, "step", interrupting(metric_logger.Meter.step))
+                patch.setattr(metric_logger.MetricLogger, "step", interrupting(metric_logger.MetricLogger.step))
             return spine_ranks(1, lambda rank: pretrain.main(command))[0]
 
     assert start(["--config", str(file), "--runs", str(folder.parent)], stop=True) == 130

@@ -10,7 +10,7 @@ import torch
 
 from cloc import comm
 from cloc.train import trackers
-from cloc.train.metric_logger import Meter
+from cloc.train.metric_logger import MetricLogger
 
 
 @pytest.fixture(params=["wandb", "trackio"])
@@ -35,7 +35,7 @@ def package(request, monkeypatch):
 
 def test_figures_reach_both(package, tmp_path):
     name, told = package
-    meter = Meter(tmp_path, 4, 0, 2, trackers=("tensorboard", name))
+    meter = MetricLogger(tmp_path, 4, 0, 2, trackers=("tensorboard", name))
     for step in range(2):
         meter.step(step, {"loss": 1.5 - step, "odd": float("nan")}, 8, Counter())
     meter.close()
@@ -52,9 +52,9 @@ def test_a_resumed_run_is_the_same_run_there(package, tmp_path):
     name, told = package
     for first in (0, 2):
         (tmp_path / "cloc").mkdir(exist_ok=True)
-        Meter(tmp_path / "cloc", 4, first, 2, trackers=(name,)).close()
+        MetricLogger(tmp_path / "cloc", 4, first, 2, trackers=(name,)).close()
     (tmp_path / "other" / "cloc").mkdir(parents=True)
-    Meter(tmp_path / "other" / "cloc", 4, 0, 2, trackers=(name,)).close()
+    MetricLogger(tmp_path / "other" / "cloc", 4, 0, 2, trackers=(name,)).close()
     one, again, other = told["init"]
     assert one["resume"] == again["resume"] == "allow"
     known_by = "id" if name == "wandb" else "name"
@@ -70,7 +70,7 @@ def test_speed_is_told_for_each_process_and_memory_of_the_device(tmp_path, monke
     monkeypatch.setattr(comm, "world_size", lambda: 4)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 3 * 2**20)
-    meter = Meter(tmp_path, 1, 0, 1, trackers=())
+    meter = MetricLogger(tmp_path, 1, 0, 1, trackers=())
     meter.step(0, {"loss": 1.0}, 8, Counter())
     meter.close()
     entry = json.loads((tmp_path / "metrics.jsonl").read_text())

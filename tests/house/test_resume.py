@@ -48,7 +48,7 @@ def victim_of(when, command, log):
     os.setsid()
     sys.stdout = sys.stderr = log.open("w", buffering=1)
     os.environ.update(LOCAL_WORLD_SIZE=str(max(2, len(os.sched_getaffinity(0)))))  # one thread, as the ranks have
-    logged = metric_logger.Meter.step
+    logged = metric_logger.MetricLogger.step
 
     def step(meter, number, *figures):
         logged(meter, number, *figures)
@@ -56,7 +56,7 @@ def victim_of(when, command, log):
             moment = random.SystemRandom().uniform(0, 0.03)  # somewhere in the next step, or in what follows the last
             threading.Timer(moment, os.killpg, (os.getpid(), signal.SIGKILL)).start()
 
-    metric_logger.Meter.step = step
+    metric_logger.MetricLogger.step = step
     pretrain.main(command)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cloc.box_text import Places
+from cloc.box_text import BoxTextFormat
 from mllm_bridge.assess.command import main
 from mllm_bridge.assess.measures import Captions, Grounding, nearest
 from mllm_bridge.assess.verdict import assess
@@ -66,7 +66,7 @@ def test_a_host_is_measured_from_the_command_line(talks, swapped_once, tmp_path,
     asked = [str(host), "--captions", str(talks / "captions.json")]
     assert main(asked) == 2
     assert "python -m mllm_bridge.box_text" in capsys.readouterr().err
-    Places("bins", padded=False).save(host)
+    BoxTextFormat("bins", padded=False).save(host)
     out = tmp_path / "out.json"
     assert main([*asked, "--grounding", str(talks / "places.json"), "--out", str(out)]) == 0
     found = json.loads(out.read_text())
@@ -90,6 +90,6 @@ def test_a_host_is_measured_from_the_command_line(talks, swapped_once, tmp_path,
 )
 def test_mistakes_are_one_line_and_status_2(talks, swapped, capsys, monkeypatch, more, message):
     monkeypatch.chdir(talks)
-    Places("bins", padded=False).save(swapped)
+    BoxTextFormat("bins", padded=False).save(swapped)
     assert main([str(swapped), "--captions", "captions.json", *more]) == 2
     assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-from cloc.box_text import Places
+from cloc.box_text import BoxTextFormat
 from mllm_bridge.box_text import main
 
 
@@ -7,4 +7,4 @@ def test_a_convention_is_declared_in_a_hosts_folder(tmp_path, capsys):
     assert "expected a host's folder with a config.json" in capsys.readouterr().err
     (tmp_path / "config.json").write_text("{}")
     assert main([str(tmp_path), "--scale", "thousand", "--padded"]) == 0
-    assert Places.load(tmp_path) == Places("thousand", padded=True)
+    assert BoxTextFormat.load(tmp_path) == BoxTextFormat("thousand", padded=True)

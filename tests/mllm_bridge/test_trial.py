@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from cloc.box_text import Places
+from cloc.box_text import BoxTextFormat
 from cloc.config import checked
 from mllm_bridge.conversations.answers import IGNORED, encode
 from mllm_bridge.conversations.reading import Conversation, Turn
@@ -147,4 +147,4 @@ def test_a_training_that_was_asked_to_stop_stops_the_trial(tmp_path, monkeypatch
 @pytest.mark.parametrize("fields", [{"digits": 10**9}, {"bins": 10**12}, {"digits": 0}, {"bins": 1}], ids=str)
 def test_places_that_nobody_writes_are_refused(fields):
     with pytest.raises(ValueError, match="digits from 1 to 15"):
-        Places(**fields)
+        BoxTextFormat(**fields)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from cloc.box_text import Places
+from cloc.box_text import BoxTextFormat
 from cloc.train import trackers
 from mllm_bridge.tune import batches, result
 from mllm_bridge.tune.command import main
@@ -70,7 +70,7 @@ def test_the_result_is_a_stock_folder_that_was_trained(finished, swapped_once):
     assert card["logits"]["reload"] <= 1e-5
     assert card["logits"]["merge"] <= 1e-5
     assert card["skipped"] == {"missing_image": 1}
-    assert Places.load(finished / "host") == Places("unit", padded=True, digits=3)
+    assert BoxTextFormat.load(finished / "host") == BoxTextFormat("unit", padded=True, digits=3)
     assert _losses(finished)[-1] < _losses(finished)[0]
     assert (_logits(finished / "host") - _logits(swapped_once)).abs().max() > 1e-3
     assert not (finished / "host" / "adapter_config.json").exists()

@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from cloc.box_text import Places
+from cloc.box_text import BoxTextFormat
 from mllm_bridge.conversations.__main__ import main as make
 from mllm_bridge.conversations.reading import read_conversations
 
@@ -49,7 +49,7 @@ def test_coco(coco, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "missing_image 1" in told
     assert "places.scale=thousand places.padded=true" in told
-    photos, places = tmp_path / "photos", Places("thousand", True)
+    photos, places = tmp_path / "photos", BoxTextFormat("thousand", True)
     train, val = read(out, "conversations", photos), read(out, "conversations_val", photos)
     seen, aside = {one.images[0].name for one in train}, {one.images[0].name for one in val}
     assert not seen & aside

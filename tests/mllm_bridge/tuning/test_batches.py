@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor
 
-from cloc.box_text import Places
+from cloc.box_text import BoxTextFormat
 from cloc.data.dataloader import make_loader
 from mllm_bridge.conversations.answers import IGNORED
 from mllm_bridge.conversations.reading import Conversation, Place, Turn
@@ -39,7 +39,7 @@ def _talk(key, picture=None, question="What?", answer="A ring.", regions=()):
 
 
 def _maker(processor, region_tokens=False, max_tokens=100):
-    return BatchMaker(processor, Places("unit", padded=True, digits=2), region_tokens, max_tokens, DEFAULT)
+    return BatchMaker(processor, BoxTextFormat("unit", padded=True, digits=2), region_tokens, max_tokens, DEFAULT)
 
 
 def _text(processor, ids):
