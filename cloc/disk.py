@@ -14,7 +14,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -50,11 +50,10 @@ def disk_errors(path: Path) -> Iterator[None]:
 @contextmanager
 def removed_unless_done(folder: Path) -> Iterator[Path]:
     """A folder that goes when what happens inside fails or is stopped: it frees the disk that it has filled."""
-    try:
+    with ExitStack() as undone:
+        undone.callback(shutil.rmtree, folder, ignore_errors=True)
         yield folder
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+        undone.pop_all()
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from cloc import command
+from cloc.convert.job import LossError
 from cloc.convert.losses import notes_of
 from cloc.convert.subcommands import FORMATS
-from cloc.convert.writing import LossError
 from cloc.data.shards import CARD
 from cloc.formats.layouts import listed_layouts
 from cloc.jobs import count_cores

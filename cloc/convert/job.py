@@ -1,18 +1,46 @@
-"""What every conversion is: inputs named by their hash, a card, drafts, shards; or the set that is there already."""
+"""What every conversion is: inputs named by their hash, a card, drafts, shards; or the set that is there already.
+
+Shard k holds what can be used of drafts k * size to (k + 1) * size - 1, so its bytes do not depend on the number of
+processes, nor on what was there before. Where nothing of them can be used there is no shard k. A shard exists whole or
+not at all; a killed conversion goes on.
+"""
 
 from __future__ import annotations
 
+import errno
+import itertools
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, TypeVar
 
-from cloc.convert.drafts import Draft
-from cloc.convert.writing import write_drafts
-from cloc.data.shards import already_made
-from cloc.jobs import count_cores
+from tqdm import tqdm
+
+from cloc.convert.drafts import Draft, finished
+from cloc.convert.losses import largest_loss
+from cloc.data.shards import ShardEntry, already_made
+from cloc.data.shards.card import full_card
+from cloc.formats.layouts import other_layout
+from cloc.jobs import ShardJob, UnfinishedError, count_cores, entry_of, run_tasks
+
+_TEXT_BYTES = 4096
+"""What a sample takes in a shard beside its photo: headers, padding, JSON and caption."""
+
+
+class LossError(UnfinishedError):
+    """Too much was lost for one reason.
+
+    Attributes:
+        card: of the set as it would be.
+    """
+
+    def __init__(self, message: str, card: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.card = card
 
 
 class _Counted(Protocol):
@@ -133,19 +161,42 @@ class Conversion:
         reading.card.update(card)
         drafts = _started(read(reading))
         workers = self.workers if self.workers is not None else count_cores()
-        count = total() if total is not None else None
-        return write_drafts(
-            drafts,
-            self.out,
-            reading.card,
-            str(where),
-            self.shard_size,
-            workers,
-            count,
-            self.progress,
-            self.allow_losses,
-            reading.examples,
-        )
+        job, count = ShardJob(self.out), total() if total is not None else None
+        busy = f"{self.out}: another conversion is writing it; wait for it, or end it"
+        with job.opened(self.made, busy) as there:
+            if there is not None:
+                return there
+            reports = _write_shards(drafts, job, self.shard_size, workers, count, self.progress)
+            card = self._card(str(where), reading, reports, job)
+            job.finish(card)
+        return card
+
+    def _card(
+        self, where: str, reading: Reading, reports: Mapping[int, Mapping[str, Any]], job: ShardJob
+    ) -> dict[str, Any]:
+        """The card of the whole set.
+
+        Raises:
+            ValueError: no draft can be used.
+            LossError: too much is lost. Whole shards stay, and the same command goes on with them.
+        """
+        entries = [entry_of(number, report) for number, report in reports.items()]
+        examples = dict(reading.examples)
+        for report in reports.values():
+            examples = report["examples"] | examples
+        card = full_card(reading.card, [entry for entry in entries if entry.samples])
+        card["dropped"] = _all_dropped(reading.card, entries)
+        if not card["shards"]:
+            job.remove()
+            raise ValueError(_nothing_usable(where, card["dropped"], examples, self.format))
+        loss = largest_loss(card, examples)
+        if loss is not None and loss.ends and not self.allow_losses:
+            raise LossError(
+                f"{where}: {loss}. That is more than a tenth: mend the file, or give the same command with "
+                "--allow-losses, which goes on with the finished shards",
+                card,
+            )
+        return card
 
     def run_stream(
         self,
@@ -185,3 +236,86 @@ def _started(drafts: Iterator[Draft]) -> Iterator[Draft]:
 def _chained(first: Draft, rest: Iterator[Draft]) -> Iterator[Draft]:
     yield first
     yield from rest
+
+
+def _write_shards(
+    drafts: Iterator[Draft], job: ShardJob, size: int, workers: int, total: int | None, progress: bool
+) -> dict[int, dict[str, Any]]:
+    """The reports of all shards in their order, of those too that an interrupted conversion left.
+
+    Whatever ends it, finished shards stay: only the card, written last, makes a set of them.
+    """
+    chunks = enumerate(iter(lambda: list(itertools.islice(drafts, size)), []))
+    first = next(chunks, None)
+    if first is None:
+        return {}
+    _refuse_small_disk(job, first[1], total)
+    second = next(chunks, None)
+    if second is None:
+        workers = 1
+    reports: dict[int, dict[str, Any]] = {}
+    tasks = itertools.chain([first], [] if second is None else [second], chunks)
+    try:
+        with tqdm(total=total, desc="copying photos", unit="image", disable=not progress) as bar:
+            for number, report, count in run_tasks(partial(write_one, job), tasks, workers, job.out):
+                reports[number] = report
+                bar.update(count)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise UnfinishedError(_disk_full(job, len(reports), total, size)) from error
+    return dict(sorted(reports.items()))
+
+
+def write_one(job: ShardJob, number: int, drafts: list[Draft]) -> tuple[int, dict[str, Any], int]:
+    """Write one shard; (its number, its report, how many drafts there were)."""
+    lost, examples = Counter[str](), dict[str, str]()
+    report = job.write(number, finished(drafts, lost, examples), lost, lambda: {"examples": examples})
+    return number, report, len(drafts)
+
+
+def _nothing_usable(where: str, dropped: Mapping[str, int], examples: Mapping[str, str], converter: str) -> str:
+    why = ", ".join(f"{number:,} {reason}" for reason, number in dropped.items()) or "it is empty"
+    largest = max(examples, key=lambda reason: dropped.get(reason, 0), default=None)
+    first = f"first: {examples[largest]}; " if largest is not None else ""
+    other = other_layout(Path(where), converter)
+    return f"{where}: expected at least one usable image, found none ({why}); {first}check it and --images{other}"
+
+
+def _all_dropped(card: Mapping[str, Any], entries: list[ShardEntry]) -> dict[str, int]:
+    """Shards of which nothing could be used have lost something as well."""
+    dropped = Counter(card["dropped"])
+    for entry in entries:
+        dropped.update(entry.dropped)
+    return dict(sorted((+dropped).items()))
+
+
+def _refuse_small_disk(job: ShardJob, first: list[Draft], total: int | None) -> None:
+    """From the photos of the first shard: how much the whole set will take, against what is free."""
+    lengths = [draft.photo.length() for draft in first if draft.photo is not None]
+    needed = int((sum(lengths) / max(1, len(lengths)) + _TEXT_BYTES) * (total if total is not None else len(first)))
+    there = sum(path.stat().st_size for path in job.folder.glob("*.tar"))
+    free = shutil.disk_usage(job.folder).free
+    if needed - there > free:
+        if not there:
+            job.remove()
+        raise UnfinishedError(
+            f"{job.out}: expected about {_gigabytes(needed - there)} of free disk for its shards, found "
+            f"{_gigabytes(free)}; make room, or give another --out"
+        )
+
+
+def _disk_full(job: ShardJob, count: int, total: int | None, size: int) -> str:
+    there = sum(path.stat().st_size for path in job.folder.glob("*.tar"))
+    shards = max(1, count)
+    wanted = (
+        f"about {_gigabytes(int(there / shards * (total / size - shards)))} more" if total and there else "more room"
+    )
+    return (
+        f"{job.out}: the disk is full after {count} shards ({_gigabytes(there)}); it takes {wanted}. Make "
+        f"room and give the same command again: it goes on with the whole shards, which lie in {job.folder}"
+    )
+
+
+def _gigabytes(count: int) -> str:
+    return f"{max(0, count) / 1e9:,.3g} GB"

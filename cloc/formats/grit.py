@@ -13,7 +13,7 @@ from cloc.files import is_text
 from cloc.formats.frames import UNIT, FrameWatch
 from cloc.formats.layouts import other_layout
 from cloc.formats.numbers import numbers_as_told, real, whole
-from cloc.formats.rows import json_rows, only, strip_caption
+from cloc.formats.rows import json_rows, only, open_parquet, strip_caption
 from cloc.structures import DataError, Region
 
 PHRASES = ("noun_chunks", "ref_exps")
@@ -94,15 +94,7 @@ def _size(row: Mapping[str, Any]) -> tuple[int | None, int | None]:
 
 
 def _table_rows(file: Path, phrases: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    import pyarrow.parquet as parquet
-
-    if not file.is_file():
-        raise ValueError(f"{file}: expected a Parquet file of GRIT, found no file; check the path")
-    try:
-        table = parquet.ParquetFile(file)
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{file}: expected a Parquet file of GRIT, got none ({error}); download it again") from error
-    with table:
+    with open_parquet(file, "a Parquet file of GRIT") as table:
         there = table.schema_arrow.names
         lacking = [name for name in ("key", "caption", *phrases) if name not in there]
         if lacking:

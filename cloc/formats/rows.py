@@ -25,7 +25,9 @@ def rows_of(file: Path, what: str, dropped: Counter[str]) -> Iterator[dict[str, 
     if file.suffix == ".jsonl":
         yield from json_rows(file, dropped)
     elif file.suffix == ".parquet":
-        yield from _table_rows(file, what)
+        with open_parquet(file, f"{what} as Parquet") as table:
+            for batch in table.iter_batches(batch_size=1000):
+                yield from batch.to_pylist()
     else:
         for field, row in stream_json(file, what, dropped):
             if field == "" and isinstance(row, dict):
@@ -34,18 +36,20 @@ def rows_of(file: Path, what: str, dropped: Counter[str]) -> Iterator[dict[str, 
                 dropped["bad_row"] += 1
 
 
-def _table_rows(file: Path, what: str) -> Iterator[dict[str, Any]]:
+def open_parquet(file: Path, what: str) -> Any:
+    """Pyarrow's reader of a Parquet file.
+
+    Raises:
+        ValueError: there is no such file, or it is no Parquet.
+    """
     import pyarrow.parquet as parquet
 
     if not file.is_file():
         raise ValueError(f"{file}: expected {what}, found no file; check the path")
     try:
-        table = parquet.ParquetFile(file)
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{file}: expected {what} as Parquet, got none ({error}); download it again") from error
-    with table:
-        for batch in table.iter_batches(batch_size=1000):
-            yield from batch.to_pylist()
+        return parquet.ParquetFile(file)
+    except (ValueError, OSError) as error:  # pyarrow's own errors are ones of these
+        raise ValueError(f"{file}: expected {what}, got none ({error}); download it again") from error
 
 
 def json_rows(file: Path, dropped: Counter[str]) -> Iterator[dict[str, Any]]:

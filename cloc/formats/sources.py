@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cloc.formats.photos import is_absolute, normal_path, photo_key
+from cloc.formats.rows import open_parquet
 from cloc.formats.tar_index import ShardIndex
 from cloc.structures import DataError
 
@@ -412,12 +413,7 @@ def _values(file: Path, name: str) -> Iterator[Any]:
 
 @lru_cache(maxsize=4)
 def _table(file: str) -> Any:
-    import pyarrow.parquet as parquet
-
-    try:
-        return parquet.ParquetFile(file)
-    except (ValueError, OSError) as error:  # pyarrow's own errors are ones of these
-        raise ValueError(f"{file}: expected a Parquet file, got none ({error}); download it again") from error
+    return open_parquet(Path(file), "a Parquet file")
 
 
 @lru_cache(maxsize=4)

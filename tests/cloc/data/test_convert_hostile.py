@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 from PIL import Image
 
-from cloc.convert import writing
+from cloc.convert import job
 from cloc.convert.grit import convert_grit
 from cloc.convert.pairs import convert_pairs
 from cloc.data.shards import ShardSet, write_shard
@@ -65,7 +65,7 @@ def test_a_mistake_found_late_leaves_the_finished_shards_and_a_restart_goes_on(t
     def convert(out):
         return convert_pairs(tmp_path / "in", tmp_path / out, shard_size=2, workers=1, progress=False)
 
-    whole, write = convert("whole"), writing.write_one
+    whole, write = convert("whole"), job.write_one
 
     def stumbling(place, number, drafts):
         if number == 2:
@@ -73,7 +73,7 @@ def test_a_mistake_found_late_leaves_the_finished_shards_and_a_restart_goes_on(t
         return write(place, number, drafts)
 
     with monkeypatch.context() as patch:
-        patch.setattr(writing, "write_one", stumbling)
+        patch.setattr(job, "write_one", stumbling)
         with pytest.raises(ValueError, match="the third shard's mistake"):
             convert("out")
     kept = sorted((tmp_path / ".out.part").glob("*.tar"))

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from cloc import jobs
-from cloc.convert import writing
+from cloc.convert import job
 from cloc.convert.drafts import Draft, sample_of
 from cloc.convert.pairs import convert_pairs
 from cloc.data.collate import decoded
@@ -70,7 +70,7 @@ def test_any_number_of_processes_gives_the_same_bytes(folder, undisturbed):
 
 def slowed(folder, workers, wanted):
     """The conversion with a pause at each photo, and for ever once so many shards are there: kills meet it at work."""
-    finished = writing.finished
+    finished = job.finished
 
     def slow(drafts, *counted):
         for sample in finished(drafts, *counted):
@@ -79,7 +79,7 @@ def slowed(folder, workers, wanted):
                 time.sleep(0.005)
             yield sample
 
-    writing.finished = slow
+    job.finished = slow
     convert(folder, workers=workers)
 
 
@@ -143,7 +143,7 @@ Usage = namedtuple("Usage", "total used free")
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_written(folder, monkeypatch):
-    monkeypatch.setattr(writing.shutil, "disk_usage", lambda path: Usage(10**9, 10**9, 100_000))
+    monkeypatch.setattr(job.shutil, "disk_usage", lambda path: Usage(10**9, 10**9, 100_000))
     with pytest.raises(
         ValueError, match=r"out: expected about 0.000\d+ GB of free disk for its shards, found 0.0001 GB"
     ):
@@ -178,7 +178,7 @@ def test_a_worker_that_is_ended_from_outside_is_told(folder, monkeypatch):
     def killed(*given):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(writing, "finished", killed)
+    monkeypatch.setattr(job, "finished", killed)
     with pytest.raises(ValueError, match=r"a worker process was ended from outside .*the same command goes on"):
         convert(folder, workers=2)
 
