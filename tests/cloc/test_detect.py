@@ -6,7 +6,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from cloc.data.concepts import ConceptDictionary
-from cloc.detect import Ids, draw, main, newest_detector, parse_classes, sentences
+from cloc.detect.__main__ import main
+from cloc.detect.detecting import Ids, draw, newest_detector, parse_classes, sentences
 from cloc.export import CARD
 
 

@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoProcessor
 
 from cloc import disk
 from cloc.embed import __main__ as embed
+from cloc.embed import embedding
 from cloc.embed.best_texts import read_texts
 from cloc.embed.prompt_boxes import PromptBoxes, match, read_prompt_boxes
 from cloc.embed.vector_file import VectorFile, vector_schema
@@ -79,7 +80,7 @@ def test_an_image_is_encoded_once(export, spine_picture):
     seen = []
     model.vision.tower.register_forward_hook(lambda module, inputs, output: seen.append(len(output.pooler_output)))
     many = [np.array([[i, i, i + 9.0, i + 9.0] for i in range(20)]), np.zeros((0, 4))]
-    whole, regions = embed.embed_batch(model, processor, [spine_picture(40, 40), spine_picture(20, 40)], many)
+    whole, regions = embedding.embed_batch(model, processor, [spine_picture(40, 40), spine_picture(20, 40)], many)
     assert seen == [2]
     assert whole.shape == (2, 16)
     assert [tuple(r.shape) for r in regions] == [(20, 16), (0, 16)]
@@ -89,7 +90,7 @@ def test_an_image_is_encoded_once(export, spine_picture):
 def test_a_stopped_call_goes_on(export, pictures, boxes_file, tmp_path, monkeypatch):
     out = tmp_path / "v.parquet"
     call = [str(pictures), "--boxes", str(boxes_file), "--out", str(out), "--model", str(export), "--batch-size", "1"]
-    whole, calls = embed.embed_part, []
+    whole, calls = embedding.embed_part, []
 
     def stops(model, processor, images, boxes, texts):
         calls.append([path.name for path in images])
@@ -97,7 +98,7 @@ def test_a_stopped_call_goes_on(export, pictures, boxes_file, tmp_path, monkeypa
             raise KeyboardInterrupt
         return whole(model, processor, images, boxes, texts)
 
-    monkeypatch.setattr(embed, "embed_part", stops)
+    monkeypatch.setattr(embedding, "embed_part", stops)
     assert embed.main(call) == 130
     assert not out.exists()
     assert embed.main(call) == 0
@@ -112,7 +113,7 @@ def test_parts_of_another_call_are_refused(export, pictures, boxes_file, tmp_pat
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(embed, "embed_part", stop)
+    monkeypatch.setattr(embedding, "embed_part", stop)
     assert embed.main([*call, "--boxes", str(boxes_file)]) == 130
     assert embed.main(call) == 2
     assert "holds parts of another call (other images, boxes, model or batch size); delete" in capsys.readouterr().err

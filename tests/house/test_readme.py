@@ -10,11 +10,12 @@ import pytest
 from benchmarks import cli
 from benchmarks.experiments import command as ablations
 from benchmarks.experiments.closed_loop import command as closed_loop
-from cloc import detect, pretrain
+from cloc import pretrain
 from cloc.check import __main__ as check
 from cloc.config import load_config
 from cloc.convert import __main__ as convert
 from cloc.convert import dictionary
+from cloc.detect import __main__ as detect
 from cloc.embed import __main__ as embed
 from cloc.export import __main__ as export
 from cloc.label import __main__ as label

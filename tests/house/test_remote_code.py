@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-import cloc.detect
+import cloc.detect.__main__
 import cloc.embed.__main__
 import cloc.export.__main__
 import cloc.label.__main__
@@ -104,7 +104,7 @@ def test_an_export(kind, marker, spine_export, capsys, tmp_path):
     capsys.readouterr()
     refused(cli.main(["refcoco", "--model", told, "--out", "bench"]), capsys.readouterr())
     refused(cloc.embed.__main__.main(["a.png", "--model", told, "--out", "v.parquet"]), capsys.readouterr())
-    refused(cloc.detect.main(["a.png", "--model", told, "--classes", "cat"]), capsys.readouterr())
+    refused(cloc.detect.__main__.main(["a.png", "--model", told, "--classes", "cat"]), capsys.readouterr())
     for name in ("transformers", "open_clip"):
         refused(cloc.export.__main__.main([told, f"out-{name}", "--format", name]), capsys.readouterr())
     refused(swap.main(["--encoder", told, "--mllm", told, "--out", "host"]), capsys.readouterr())

@@ -1,0 +1,1 @@
+"""Boxes for names on images: `python -m cloc.detect`."""
