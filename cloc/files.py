@@ -311,13 +311,13 @@ def _skip_line(file: Any) -> None:
 
 
 def _bound_nodes(node: yaml.Node, what: str) -> None:
-    waiting, seen = [(1, node)], 0
+    waiting, count = [(1, node)], 0
     while waiting:
         level, one = waiting.pop()
-        seen += 1
+        count += 1
         if level > DEEPEST:
             raise ValueError(f"{what}: expected YAML, got nesting deeper than {DEEPEST} levels")
-        if seen > MOST_NODES:
+        if count > MOST_NODES:
             raise ValueError(f"{what}: expected YAML, got more than {MOST_NODES:,} values with its aliases written out")
         if isinstance(one, yaml.SequenceNode):
             waiting.extend((level + 1, below) for below in one.value)

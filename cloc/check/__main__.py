@@ -45,10 +45,10 @@ def compared(found: Findings, name: str, published: Sequence[Published]) -> list
     counts["regions an image"] = counts["regions"] / max(1, counts["different images"])
     if not published:
         return [f"published: no figure is known for {name!r} (--as NAME compares with another set)"]
-    return [figure.told(counts[figure.what]) for figure in published]
+    return [figure.line(counts[figure.what]) for figure in published]
 
 
-def told(found: Findings, title: str, comparison: Sequence[str]) -> str:
+def describe(found: Findings, title: str, comparison: Sequence[str]) -> str:
     """The findings as lines for the console."""
     lines = [title, "counts:    " + ", ".join(f"{number:,} {what}" for what, number in found.counts.items())]
     lines += comparison
@@ -62,7 +62,8 @@ def told(found: Findings, title: str, comparison: Sequence[str]) -> str:
     for name, clashes in found.clashes.items():
         shown = ", ".join(f"{i} is {here!r} here and {there!r} there" for i, here, there in clashes[:_SHOWN_CLASHES])
         lines.append(f"categories of {name}: {len(clashes):,} ids mean something else ({shown})")
-    lines += [f"categories of {name}: another vocabulary; match by name, never by id" for name in found.strangers]
+    for name in found.other_vocabularies:
+        lines.append(f"categories of {name}: another vocabulary; match by name, never by id")
     lines.append("grave:     " + ("; ".join(found.grave) or "nothing"))
     return "\n".join(lines)
 
@@ -96,7 +97,8 @@ def check(
     samples = open_samples(dataset)
     name, figures = published_for(samples.card, known_as)
     found = examine(samples, [split for path in against for split in read_evaluations(path)], progress)
-    report = told(found, f"{dataset}: {(samples.card or {}).get('name', 'no card')}", compared(found, name, figures))
+    title = f"{dataset}: {(samples.card or {}).get('name', 'no card')}"
+    report = describe(found, title, compared(found, name, figures))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         (out / "check.json").write_text(json.dumps(found.to_json(), indent=1, ensure_ascii=False), encoding="utf-8")

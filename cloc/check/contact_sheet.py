@@ -47,7 +47,7 @@ def spread(samples: ShardSet | TableSet, count: int) -> Iterator[Shown]:
     """Samples from all over a set, evenly and always the same ones; those that cannot be read are passed over."""
     total = samples.num_samples
     firsts = [sum(samples.counts[:shard]) for shard in range(len(samples.counts))]
-    for number in sorted({place * total // count for place in range(count)} if total else ()):
+    for number in sorted({i * total // count for i in range(count)} if total else ()):
         shard = max(i for i, first in enumerate(firsts) if first <= number and samples.counts[i])
         try:
             sample = samples.read_sample(shard, number - firsts[shard])
@@ -73,8 +73,8 @@ def contact_sheet(shown: Sequence[Shown]) -> Image.Image:
     rows = -(-len(tiles) // columns)
     width, height = tiles[0].width + _GAP, tiles[0].height + _GAP
     sheet = Image.new("RGB", (columns * width + _GAP, rows * height + _GAP), "white")
-    for place, tile in enumerate(tiles):
-        sheet.paste(tile, (_GAP + place % columns * width, _GAP + place // columns * height))
+    for i, tile in enumerate(tiles):
+        sheet.paste(tile, (_GAP + i % columns * width, _GAP + i // columns * height))
     return sheet
 
 
@@ -126,13 +126,13 @@ figcaption p { margin: .3em 0; } ul { margin: .2em 0; padding-left: 1.2em; } .ke
 """
 
 
-def write_page(file: Path, title: str, told: str, shown: Sequence[Shown]) -> None:
+def write_page(file: Path, title: str, report: str, shown: Sequence[Shown]) -> None:
     """Write the page.
 
     Args:
         file: to write, ending in .html.
         title: of the page.
-        told: the report as plain text.
+        report: the report as plain text.
         shown: samples to draw; every region of theirs is drawn and listed.
     """
     figures = "\n".join(_figure(one) for one in shown)
@@ -140,7 +140,7 @@ def write_page(file: Path, title: str, told: str, shown: Sequence[Shown]) -> Non
         "<!doctype html>\n"
         f'<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
         f"<style>{_STYLE}</style></head><body>\n<h1>{html.escape(title)}</h1>\n"
-        f"<pre>{html.escape(told)}</pre>\n<main>\n{figures}\n</main></body></html>\n",
+        f"<pre>{html.escape(report)}</pre>\n<main>\n{figures}\n</main></body></html>\n",
         encoding="utf-8",
     )
 

@@ -1,4 +1,4 @@
-"""Evaluation splits as the doctor sees them: which photos they hold, and how they number their categories."""
+"""Evaluation splits as the check sees them: which photos they hold, and how they number their categories."""
 
 from __future__ import annotations
 
@@ -129,8 +129,8 @@ def _of_images(path: Path, content: Any) -> Evaluation:
     entries = (entry for entry in images if isinstance(entry, Mapping))
     found = _of_names(path, (entry.get("file_name") or entry.get("coco_url") for entry in entries))
     listed = content.get("categories")
-    told = [entry for entry in listed if isinstance(entry, Mapping)] if isinstance(listed, list) else []
-    named = ((entry.get("id"), entry.get("name")) for entry in told)
+    entries = [entry for entry in listed if isinstance(entry, Mapping)] if isinstance(listed, list) else []
+    named = ((entry.get("id"), entry.get("name")) for entry in entries)
     categories = {number: name for number, name in named if isinstance(number, int) and isinstance(name, str)}
     return Evaluation(path.name, found.photos, categories=categories)
 
@@ -139,9 +139,9 @@ def _of_samples(path: Path) -> Evaluation:
     samples = open_samples(path)
     photos, hashes = set[str](), set[int]()
     for shard, count in enumerate(samples.counts):
-        for place in range(count):
+        for row in range(count):
             try:
-                sample = samples.read_sample(shard, place)
+                sample = samples.read_sample(shard, row)
             except DataError:
                 continue  # an unreadable evaluation image can be trained on by nobody
             photos |= names_of(sample)

@@ -38,7 +38,7 @@ class Findings:
         overlaps: for each evaluation split how many samples' photos stand in it, by `name` or by `bytes`.
         clashes: (id, name here, name there) of categories that are numbered differently; `there` is the set itself or
             an evaluation split with much the same names.
-        strangers: evaluation splits with categories of their own, which share few names with the set's.
+        other_vocabularies: evaluation splits with categories of their own, which share few names with the set's.
         licences: samples by the licence that they, or else the card, tell.
     """
 
@@ -47,7 +47,7 @@ class Findings:
     examples: dict[str, list[str]] = field(default_factory=dict)
     overlaps: dict[str, Counter[str]] = field(default_factory=dict)
     clashes: dict[str, list[tuple[int, str, str]]] = field(default_factory=dict)
-    strangers: list[str] = field(default_factory=list)
+    other_vocabularies: list[str] = field(default_factory=list)
     licences: Counter[str] = field(default_factory=Counter)
 
     def fault(self, name: str, key: str, count: int = 1) -> None:
@@ -78,13 +78,13 @@ class Findings:
             "examples": dict(sorted(self.examples.items())),
             "overlaps": {name: dict(found) for name, found in self.overlaps.items()},
             "clashes": {name: [list(clash) for clash in found] for name, found in self.clashes.items()},
-            "strangers": self.strangers,
+            "strangers": self.other_vocabularies,
             "licences": dict(self.licences),
             "grave": self.grave,
         }
 
 
-class _Seen:
+class _Known:
     """What must not come twice, as 64-bit numbers: about 100 bytes a sample, all told."""
 
     def __init__(self) -> None:
@@ -103,11 +103,11 @@ def read_samples(samples: ShardSet | TableSet, found: Findings, progress: bool =
     with tqdm(total=samples.num_samples, desc="looking", unit="sample", disable=not progress) as bar:
         for shard, count in enumerate(samples.counts):
             there = count if isinstance(samples, TableSet) else min(count, len(samples.index(shard)))
-            for place in range(there):
+            for row in range(there):
                 try:
-                    yield samples.read_sample(shard, place)
+                    yield samples.read_sample(shard, row)
                 except DataError as error:
-                    found.fault(error.reason, f"{samples.shards[shard].name} sample {place}")
+                    found.fault(error.reason, f"{samples.shards[shard].name} sample {row}")
                 bar.update()
             if there < count:  # what the card promises beyond the end of the file, however much that is
                 reason = "bad_shard" if samples.index(shard).fault else "truncated_shard"
@@ -131,53 +131,53 @@ def examine(samples: ShardSet | TableSet, against: Iterable[Evaluation] = (), pr
         against: evaluation splits whose photos must not be in the set.
         progress: show a bar.
     """
-    found, seen, splits = Findings(), _Seen(), list(against)
+    found, earlier, splits = Findings(), _Known(), list(against)
     found.counts.update(samples=0, captions=0, regions=0)
     found.overlaps = {split.name: Counter() for split in splits}
     card = samples.card or {}
-    seen.names.update({entry["id"]: entry["name"] for entry in card.get("categories", ())})
+    earlier.names.update({entry["id"]: entry["name"] for entry in card.get("categories", ())})
     _check_bytes(samples, found)
     for sample in read_samples(samples, found, progress):
         found.counts.update(samples=1, captions=int(bool(sample.caption)), regions=len(sample.regions))
         for reason, number in sample.dropped.items():
             found.fault(reason, sample.key, number)
-        digest = _identity(sample, seen, found)
-        _categories(sample, seen, found)
+        digest = _identity(sample, earlier, found)
+        _categories(sample, earlier, found)
         _overlap(sample, digest, splits, found)
         source = sample.extras.get("source")
-        told = source.get("licence") if isinstance(source, Mapping) else None
-        found.licences[str(told or card.get("licence") or "not stated")] += 1
-    found.counts["different images"] = len(seen.images)
-    found.counts["different phrases"] = len(seen.phrases)
+        licence = source.get("licence") if isinstance(source, Mapping) else None
+        found.licences[str(licence or card.get("licence") or "not stated")] += 1
+    found.counts["different images"] = len(earlier.images)
+    found.counts["different phrases"] = len(earlier.phrases)
     _against_card(card, found)
     for split in splits:
-        _numbering(split, seen.names, found)
+        _numbering(split, earlier.names, found)
     return found
 
 
-def _identity(sample: Sample, seen: _Seen, found: Findings) -> int:
-    if seen.again(seen.keys, sample.key):
+def _identity(sample: Sample, earlier: _Known, found: Findings) -> int:
+    if earlier.again(earlier.keys, sample.key):
         found.fault("duplicate_key", sample.key)
     image_id = sample.extras.get("image_id")
-    if image_id is not None and seen.again(seen.ids, str(image_id)):
+    if image_id is not None and earlier.again(earlier.ids, str(image_id)):
         found.fault("duplicate_image_id", sample.key)
-    if seen.again(seen.images, sample.image):
+    if earlier.again(earlier.images, sample.image):
         found.fault("duplicate_image", sample.key)
     try:
-        told, stored = (sample.width, sample.height), read_header(sample.image)[1]
-        if told != stored and (told != stored[::-1] or told != displayed_size(sample.image)):
+        stated, stored = (sample.width, sample.height), read_header(sample.image)[1]
+        if stated != stored and (stated != stored[::-1] or stated != displayed_size(sample.image)):
             found.fault("image_of_other_size", sample.key)
     except ImageError as error:
         found.fault({"too_large": "image_too_large"}.get(error.reason, "image_unreadable"), sample.key)
     return short_hash(sample.image)
 
 
-def _categories(sample: Sample, seen: _Seen, found: Findings) -> None:
+def _categories(sample: Sample, earlier: _Known, found: Findings) -> None:
     for region in sample.regions:
-        seen.again(seen.phrases, region.phrase)
+        earlier.again(earlier.phrases, region.phrase)
         label = region.extras.get("category_id")
         if isinstance(label, int):
-            known = seen.names.setdefault(label, region.phrase)
+            known = earlier.names.setdefault(label, region.phrase)
             if concept_name(known) != concept_name(region.phrase):
                 found.fault("category_clash", sample.key)
                 clash, listed = (label, region.phrase, known), found.clashes.setdefault("the set itself", [])
@@ -198,7 +198,7 @@ def _numbering(split: Evaluation, names: Mapping[int, str], found: Findings) -> 
     """LVIS 0.5 and 1.0, for one, number differently: the same id is another category."""
     ours, theirs = ({concept_name(name) for name in listed.values()} for listed in (names, split.categories))
     if ours and theirs and len(ours & theirs) < SAME_VOCABULARY * len(ours | theirs):
-        found.strangers.append(split.name)
+        found.other_vocabularies.append(split.name)
         return
     both = sorted(names.keys() & split.categories.keys())
     other = [(i, names[i], split.categories[i]) for i in both if _differ(names[i], split.categories[i])]
@@ -211,7 +211,8 @@ def _differ(one: str, two: str) -> bool:
 
 
 def _against_card(card: Mapping[str, Any], found: Findings) -> None:
-    told = card.get("counts", {})
+    promised = card.get("counts", {})
     for what in ("samples", "captions", "regions"):
-        if what in told and told[what] != found.counts[what]:
-            found.fault("count_differs_from_card", f"{what}: {told[what]:,} on the card, {found.counts[what]:,} found")
+        if what in promised and promised[what] != found.counts[what]:
+            example = f"{what}: {promised[what]:,} on the card, {found.counts[what]:,} found"
+            found.fault("count_differs_from_card", example)

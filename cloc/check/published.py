@@ -39,7 +39,7 @@ class Published:
         """Whether a count is the published one, within the rounding of the print."""
         return abs(found - self.value) <= self.tolerance * self.value
 
-    def told(self, found: float) -> str:
+    def line(self, found: float) -> str:
         """The figure beside a count, and what that says, as a line for the console."""
         beside = f"{self.what} {self.value:,g}{' in all splits together' * self.all_splits}, here {found:,.10g}"
         if self.agrees(found):
@@ -110,11 +110,11 @@ def published_for(card: Mapping[str, Any] | None, name: str | None = None) -> tu
         if name not in PUBLISHED:
             raise ValueError(f"--as: expected one of {', '.join(sorted(PUBLISHED))}, got {name!r}")
         return name, PUBLISHED[name]
-    told, made = str((card or {}).get("name", "")), (card or {}).get("made", {})
+    set_name, made = str((card or {}).get("name", "")), (card or {}).get("made", {})
     if "limit" in made:
-        return f"the first {made['limit']} images of {told}", ()
+        return f"the first {made['limit']} images of {set_name}", ()
     inputs = (made.get(field) for field in ("instances", "annotations"))
     splits = (_FILES.get(str(one.get("file"))) for one in inputs if isinstance(one, Mapping))
     converter = str(made.get("by", "")).rpartition(" ")[2]
-    key = next((key for key in (told, *splits, converter) if key in PUBLISHED), None)
-    return (told or "this set", ()) if key is None else (key, PUBLISHED[key])
+    key = next((key for key in (set_name, *splits, converter) if key in PUBLISHED), None)
+    return (set_name or "this set", ()) if key is None else (key, PUBLISHED[key])

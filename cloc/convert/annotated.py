@@ -11,7 +11,7 @@ from cloc.convert.job import Reading
 from cloc.formats.annotated import Category, category_ids_of
 from cloc.formats.annotated_stream import AnnotatedStream, StreamedImage
 from cloc.formats.segmentation import rle_of
-from cloc.formats.sources import Photos, Place
+from cloc.formats.sources import Location, Photos
 from cloc.structures import DataError
 
 
@@ -52,14 +52,14 @@ def annotated_drafts(
             reading.dropped["image_without_name"] += 1
             reading.dropped["region_of_dropped_image"] += boxes - crowd
             continue
-        place = found_photo(photos, called, reading, boxes - crowd)
-        if place is not None:
+        location = found_photo(photos, called, reading, boxes - crowd)
+        if location is not None:
             source = {"dataset": name, "file_name": called[0].rsplit("/", 1)[-1]}
-            yield _draft(image, place, phrases, source, reading.dropped, detection, masks)
+            yield _draft(image, location, phrases, source, reading.dropped, detection, masks)
     reading.dropped.update(stream.dropped + photos.dropped)
 
 
-def found_photo(photos: Photos, names: tuple[str, ...], reading: Reading, regions: int) -> Place | None:
+def found_photo(photos: Photos, names: tuple[str, ...], reading: Reading, regions: int) -> Location | None:
     """Where a photo lies, None (counted, with its regions) where its name climbs out of the folder or means several."""
     try:
         return photos.find(*names)
@@ -86,7 +86,7 @@ def _category(category: Category, known: set[str]) -> dict[str, Any]:
 
 def _draft(
     image: StreamedImage,
-    place: Place,
+    location: Location,
     phrases: Mapping[int, str],
     source: dict[str, Any],
     dropped: Counter[str],
@@ -117,7 +117,7 @@ def _draft(
     more["source"] = source
     caption = image.captions[0] if image.captions else ""
     size = (entry["width"], entry["height"])
-    return Draft(f"{entry['id']:012d}", place, source["file_name"], caption, tuple(regions), more, size)
+    return Draft(f"{entry['id']:012d}", location, source["file_name"], caption, tuple(regions), more, size)
 
 
 def _put_mask(extras: dict[str, Any], outline: object, width: int, height: int, dropped: Counter[str]) -> None:

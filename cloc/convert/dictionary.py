@@ -107,8 +107,8 @@ def synsets_of(file: Path) -> dict[str, str]:
         return {}
     content = read_json(file, "a category file")
     listed = content.get("categories") if isinstance(content, dict) else content
-    told = [one for one in listed or () if isinstance(one, dict) and isinstance(one.get("synset"), str)]
-    return {concept_name(str(one.get("name"))): one["synset"] for one in told}
+    named = [one for one in listed or () if isinstance(one, dict) and isinstance(one.get("synset"), str)]
+    return {concept_name(str(one.get("name"))): one["synset"] for one in named}
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -151,13 +151,13 @@ def _write(asked: argparse.Namespace) -> None:
     skipped = Counter[str]()
     if asked.out.exists():
         raise ValueError(f"{asked.out}: is there already; name another --out")
-    texts = (text for place in asked.captions for text in captions_of(place, skipped))
+    texts = (text for dataset in asked.captions for text in captions_of(dataset, skipped))
     found, phrases = build_dictionary(asked.categories, texts, asked.least, asked.limit, asked.wordnet, asked.concepts)
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     found.write(asked.out)
     defined = sum(bool(text) for text in found.definitions.values())
-    told = f"{len(found):,} concepts, {phrases:,} of them from captions, {defined:,} with a definition: {asked.out}"
-    print(command.printable(told))
+    summary = f"{len(found):,} concepts, {phrases:,} of them from captions, {defined:,} with a definition: {asked.out}"
+    print(command.printable(summary))
     if skipped:
         print(f"warning: samples left out: {json.dumps(skipped, sort_keys=True)}", file=sys.stderr)
 
@@ -264,13 +264,13 @@ def _sense(entry: Entry, wordnet: Any, named: str | None) -> Any:
 
 def _kinds(senses: list[Any]) -> Iterator[Any]:
     """All that are kinds of the senses, a step down at a time, each once; no names of single persons or places."""
-    seen, level = {sense.name() for sense in senses}, senses
+    found, level = {sense.name() for sense in senses}, senses
     while level:
         below = []
         for sense in level:
             for kind in sense.hyponyms():
-                if kind.name() not in seen:
-                    seen.add(kind.name())
+                if kind.name() not in found:
+                    found.add(kind.name())
                     below.append(kind)
                     yield kind
         level = below

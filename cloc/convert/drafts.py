@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from cloc.files import is_text, parse_object
 from cloc.formats.photos import header_of, shown_size
-from cloc.formats.sources import Place
+from cloc.formats.sources import Location
 from cloc.images import Placement
 from cloc.structures import DataError, Region, Sample
 
@@ -40,14 +40,14 @@ class Draft:
     """
 
     key: str
-    photo: Place | None
+    photo: Location | None
     name: str
-    caption: str | Place = ""
+    caption: str | Location = ""
     regions: tuple[Region, ...] = ()
     extras: Mapping[str, Any] = field(default_factory=dict)
     size: tuple[int, int] | None = None
     frame: Frame = "pixels"
-    beside: Place | None = None
+    beside: Location | None = None
     address: str | None = None
 
 
@@ -102,24 +102,24 @@ def sample_of(draft: Draft, dropped: Counter[str]) -> Sample:
     return Sample(draft.key, data, ending, *size, caption, regions, draft.extras)
 
 
-def _refuse_other_row(draft: Draft, beside: Place) -> None:
+def _refuse_other_row(draft: Draft, beside: Location) -> None:
     """Keys are numbered anew in each download: the photo under a key may be that of another row."""
     try:
-        told = beside.read()
-        told = {"url": told.decode("utf-8", "replace")} if beside.row >= 0 else parse_object(told, draft.name)
+        content = beside.read()
+        content = {"url": content.decode("utf-8", "replace")} if beside.row >= 0 else parse_object(content, draft.name)
     except ValueError:  # none there, or none that can be read: nothing is known
         return
     if draft.address is not None:
-        here, there = draft.address.strip(), told.get("url")
+        here, there = draft.address.strip(), content.get("url")
     else:
-        here, there = " ".join(str(draft.caption).split()), told.get("caption")
+        here, there = " ".join(str(draft.caption).split()), content.get("caption")
     if is_text(there) and there.strip() and " ".join(there.split()) != here:
         raise DataError("image_of_other_row", f"{draft.name}: the photo there is {there!r:.80}, the row's {here!r:.80}")
 
 
-def _read_caption(place: Place, name: str) -> str:
+def _read_caption(location: Location, name: str) -> str:
     try:
-        caption = " ".join(place.read().decode("utf-8-sig").split())
+        caption = " ".join(location.read().decode("utf-8-sig").split())
     except UnicodeDecodeError as error:
         raise DataError("bad_text", f"{name}: expected a text in UTF-8 ({error})") from error
     if not caption:
@@ -129,19 +129,19 @@ def _read_caption(place: Place, name: str) -> str:
 
 def _size_in_frame(draft: Draft, data: bytes, stored: tuple[int, int]) -> tuple[int, int]:
     """The photo's size in the frame of its annotation: stored, or turned as its EXIF says (see `cloc.images`)."""
-    told = draft.size
-    if told is None or _fits(draft, stored):
+    annotated = draft.size
+    if annotated is None or _fits(draft, stored):
         return stored
     if stored[0] != stored[1] and _fits(draft, stored[::-1]):
         if shown_size(data, draft.name) == stored[::-1]:
             return stored[::-1]
         raise DataError(
             "image_with_swapped_sides",
-            f"{draft.name}: {stored}, its annotation {told}: as if told in the frame that a viewer shows, but the "
+            f"{draft.name}: {stored}, its annotation {annotated}: as if told in the frame that a viewer shows, but the "
             "photo's EXIF names no quarter turn; was it removed?",
         )
     shape = "size" if draft.frame == "pixels" else "shape"
-    raise DataError(f"image_of_other_{shape}", f"{draft.name}: {stored}, its annotation {told}")
+    raise DataError(f"image_of_other_{shape}", f"{draft.name}: {stored}, its annotation {annotated}")
 
 
 def _fits(draft: Draft, size: tuple[int, int]) -> bool:

@@ -76,10 +76,10 @@ def _drafts(
                 for region in _regions(box, columns, watch, reading)
             )
             inside = path[path.find("coyo_image_") :] if "coyo_image_" in path else path
-            place = found_photo(photos, (path, inside), reading, len(regions))
-            if place is not None:
+            location = found_photo(photos, (path, inside), reading, len(regions))
+            if location is not None:
                 extras = {"captions": texts, "source": {"dataset": name, "file_name": path}}
-                yield Draft(f"{number:09d}", place, path, texts[0], regions, extras, None, "unit")
+                yield Draft(f"{number:09d}", location, path, texts[0], regions, extras, None, "unit")
         watch.refuse(reading.dropped)
     reading.dropped.update(photos.dropped)
 
@@ -107,8 +107,8 @@ def _regions(box: Any, columns: Sequence[str], watch: FrameWatch, reading: Readi
     if numbers is not None:
         watch.see(numbers)
     negatives = box.get("short_expr_negs")
-    told = list(negatives.values()) if isinstance(negatives, Mapping) else negatives
-    listed = told if isinstance(told, list) else []
+    values = list(negatives.values()) if isinstance(negatives, Mapping) else negatives
+    listed = values if isinstance(values, list) else []
     hard = [text for text in listed if _told(text)] if flag(box.get("flag_short_neg")) else []
     score = corners[4] if len(corners) == 5 and real(corners[4]) is not None else None
     score = real(score) if isinstance(score, str) else score

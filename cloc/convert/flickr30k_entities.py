@@ -68,13 +68,13 @@ def _drafts(root: Path, numbers: list[str], photos: Photos, name: str, split: st
         texts = [caption for caption, _ in photo.captions]
         source = {"dataset": name, "split": split, "file_name": file_name}
         extras = {"image_id": int(photo.number), "captions": texts, "source": source}
-        for place, (caption, mentions) in enumerate(photo.captions):
+        for number, (caption, mentions) in enumerate(photo.captions):
             reading.read.update(captions=1, phrases=len(mentions))
             regions = tuple(region for mention in mentions for region in _regions(photo, caption, mention, reading))
-            lies = found_photo(photos, (file_name,), reading, len(regions))
-            if lies is not None:
+            location = found_photo(photos, (file_name,), reading, len(regions))
+            if location is not None:
                 size = (photo.width, photo.height)
-                yield Draft(f"{photo.number}_{place}", lies, file_name, caption, regions, extras, size)
+                yield Draft(f"{photo.number}_{number}", location, file_name, caption, regions, extras, size)
     reading.dropped.update(photos.dropped)
 
 

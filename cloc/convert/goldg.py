@@ -57,21 +57,21 @@ def _drafts(stream: AnnotatedStream, photos: Photos, name: str, reading: Reading
         entry = image.entry
         boxes = len(image.annotations["annotation_ids"])
         reading.read.update(captions=1, boxes=boxes)
-        told = entry.get("caption")
-        if not is_text(told) or not told.strip():
+        text = entry.get("caption")
+        if not is_text(text) or not text.strip():
             reading.dropped["empty_caption"] += 1
             reading.dropped["region_of_dropped_image"] += boxes
             continue
-        caption, lead = strip_caption(told)
+        caption, lead = strip_caption(text)
         regions = tuple(_regions(image, caption, lead, reading))
         file_name = entry["file_name"]
-        place = found_photo(photos, (file_name,), reading, len(regions))
-        if place is not None:
+        location = found_photo(photos, (file_name,), reading, len(regions))
+        if location is not None:
             source = {"dataset": name, "file_name": file_name}
             source |= {key: entry[key] for key in ("dataset_name", "original_img_id") if _is_plain(entry.get(key))}
             extras = {"image_id": entry["id"], "source": source}
             size = (entry["width"], entry["height"])
-            yield Draft(f"{entry['id']:012d}", place, file_name, caption, regions, extras, size)
+            yield Draft(f"{entry['id']:012d}", location, file_name, caption, regions, extras, size)
     reading.dropped.update(stream.dropped + photos.dropped)
 
 

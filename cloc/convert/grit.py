@@ -64,12 +64,12 @@ def _drafts(
         folders = ("", f"{row.key[:5]}/")
         names = tuple(f"{folder}{row.key}.{ending}" for folder in folders for ending in _ENDINGS)
         regions = row.unit_regions(reading.dropped)
-        place = found_photo(photos, (*names, row.key), reading, len(regions))
-        if place is None:
+        location = found_photo(photos, (*names, row.key), reading, len(regions))
+        if location is None:
             continue
         source = {"dataset": name, "key": row.key, **({"url": row.url} if row.url is not None else {})}
         size = (row.width, row.height) if row.width is not None and row.height is not None else None
         extras = {"source": source}
-        beside = photos.beside(place)
-        yield Draft(f"{number:09d}", place, row.key, row.caption, regions, extras, size, "unit", beside, row.url)
+        beside = photos.beside(location)
+        yield Draft(f"{number:09d}", location, row.key, row.caption, regions, extras, size, "unit", beside, row.url)
     reading.dropped.update(photos.dropped)

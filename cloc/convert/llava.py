@@ -15,7 +15,7 @@ from cloc.formats.llava import Conversation, read_conversation
 from cloc.formats.numbers import whole
 from cloc.formats.photos import fingerprint, header_of
 from cloc.formats.rows import rows_of
-from cloc.formats.sources import Photos, Place
+from cloc.formats.sources import Location, Photos
 from cloc.structures import DataError
 
 CONVERTER = 1
@@ -72,32 +72,32 @@ def _drafts(file: Path, coordinates: Frame, photos: Photos, name: str, reading: 
         reading.read["regions"] += len(found.spoken)
         for box, _ in found.spoken:
             watch.see(box)
-        told = [region_or_none(box, phrase, reading.dropped) for box, phrase in found.spoken]
-        regions = tuple(region for region in told if region is not None)
+        candidates = [region_or_none(box, phrase, reading.dropped) for box, phrase in found.spoken]
+        regions = tuple(region for region in candidates if region is not None)
         if not regions and not found.caption:
             reading.dropped["no_caption_no_region"] += 1
             continue
-        place = found_photo(photos, (found.image,), reading, len(regions))
-        if place is not None:
+        location = found_photo(photos, (found.image,), reading, len(regions))
+        if location is not None:
             if found.spoken and looked < LOOKED_AT:
                 looked += 1
-                _look(place, found, padding)
+                _look(location, found, padding)
                 if looked == LOOKED_AT:
                     padding.refuse(reading.dropped)
             own = row.get("id")
             own = own if is_text(own) or whole(own) is not None else None
             source = {"dataset": name, "file_name": found.image, "id": own}
             extras = {"conversations": found.turns, "source": source}
-            yield Draft(f"{number:09d}", place, found.image, found.caption, regions, extras, None, coordinates)
+            yield Draft(f"{number:09d}", location, found.image, found.caption, regions, extras, None, coordinates)
     watch.refuse(reading.dropped)
     if looked < LOOKED_AT:
         padding.refuse(reading.dropped)
     reading.dropped.update(photos.dropped)
 
 
-def _look(place: Place, found: Conversation, padding: PaddingWatch) -> None:
+def _look(location: Location, found: Conversation, padding: PaddingWatch) -> None:
     try:
-        size = header_of(place.read(), found.image)[1]
+        size = header_of(location.read(), found.image)[1]
     except DataError:  # counted when its turn comes
         return
     for box, _ in found.spoken:

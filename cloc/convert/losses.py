@@ -63,9 +63,9 @@ class Loss:
         return self.lost >= FEWEST or self.lost == self.total > 1
 
     def __str__(self) -> str:
-        said = f" ({_SAID[self.reason]})" if self.reason in _SAID else ""
+        explained = f" ({_SAID[self.reason]})" if self.reason in _SAID else ""
         first = f"; first: {self.example}" if self.example else ""
-        return f"{self.lost:,} of {self.total:,} {self.what} were left out as {self.reason}{said}{first}"
+        return f"{self.lost:,} of {self.total:,} {self.what} were left out as {self.reason}{explained}{first}"
 
 
 def largest_loss(card: Mapping[str, Any], examples: Mapping[str, str]) -> Loss | None:

@@ -57,11 +57,11 @@ def _drafts(annotations: Path, photos: Photos, name: str, kind: str, reading: Re
             continue
         regions = tuple(region for region in row.regions if _same_name(region, names))
         dropped["label_of_other_category"] += len(row.regions) - len(regions)
-        place = found_photo(photos, (row.file_name,), reading, len(regions))
-        if place is not None:
+        location = found_photo(photos, (row.file_name,), reading, len(regions))
+        if location is not None:
             extras = {"source": {"dataset": name, "file_name": row.file_name}}
             size = (row.width, row.height)
-            yield Draft(f"{number:09d}", place, row.file_name, row.caption, regions, extras, size)
+            yield Draft(f"{number:09d}", location, row.file_name, row.caption, regions, extras, size)
     categories.extend({"id": label, "name": names[label]} for label in sorted(names))
 
 

@@ -12,7 +12,7 @@ from cloc.convert.drafts import Draft, region_or_none
 from cloc.convert.job import Conversion, Making, Reading
 from cloc.formats.photos import fingerprint, without_root
 from cloc.formats.refcoco import Expression, ReferringSet, read_refcoco
-from cloc.formats.sources import Photos, Place
+from cloc.formats.sources import Location, Photos
 
 CONVERTER = 2
 """Raised when equal input gives other shards than before."""
@@ -80,17 +80,17 @@ def _drafts(found: ReferringSet, photos: Photos | None, reading: Reading) -> Ite
         spoken[expression.image_id].append(expression)
     for image_id in sorted(spoken):
         image = found.images[image_id]
-        told = [region_or_none(e.box_xyxy, e.text, reading.dropped, extras=_extras(e)) for e in spoken[image_id]]
-        regions = tuple(region for region in told if region is not None)
+        candidates = [region_or_none(e.box_xyxy, e.text, reading.dropped, extras=_extras(e)) for e in spoken[image_id]]
+        regions = tuple(region for region in candidates if region is not None)
         file_name = image.file_name.replace("\\", "/").rpartition("/")[2]
         if photos is None:
-            place: Place | None = Place(str(image.path))
+            location: Location | None = Location(str(image.path))
         else:
-            place = found_photo(photos, (without_root(image.file_name),), reading, len(regions))
-        if place is not None:
+            location = found_photo(photos, (without_root(image.file_name),), reading, len(regions))
+        if location is not None:
             source = {"dataset": found.name, "split": found.split, "file_name": file_name}
             extras = {"image_id": image_id, "source": source}
-            yield Draft(f"{image_id:012d}", place, file_name, "", regions, extras, (image.width, image.height))
+            yield Draft(f"{image_id:012d}", location, file_name, "", regions, extras, (image.width, image.height))
 
 
 def _extras(expression: Expression) -> dict[str, Any]:

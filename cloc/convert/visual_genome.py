@@ -58,13 +58,13 @@ def _drafts(genome: VisualGenome, photos: Photos, name: str, reading: Reading) -
     reading.read.update(images=0, regions=0)
     for photo in genome:
         reading.read.update(images=1, regions=len(photo.regions))
-        place = found_photo(photos, photo.names, reading, len(photo.regions))
-        if place is None:
+        location = found_photo(photos, photo.names, reading, len(photo.regions))
+        if location is None:
             continue
         source: dict[str, Any] = {"dataset": name, "file_name": photo.names[0]}
         if photo.coco_id is not None:
             source["coco_id"] = photo.coco_id
         extras = {"image_id": photo.image_id, "source": source}
         size = (photo.width, photo.height)
-        yield Draft(f"{photo.image_id:012d}", place, photo.names[0], "", photo.regions, extras, size)
+        yield Draft(f"{photo.image_id:012d}", location, photo.names[0], "", photo.regions, extras, size)
     reading.dropped.update(genome.dropped + photos.dropped)

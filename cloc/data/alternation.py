@@ -47,8 +47,8 @@ def schedule(odds: Mapping[str, float], steps: int, seed: int, starts: Mapping[s
     shares = np.array([float(value) for value in odds.values()])
     first = np.array([(starts or {}).get(kind, 0) for kind in odds])
     if not len(shares) or (shares < 0).any() or (shares * (first == 0)).sum() <= 0:
-        told = f"{dict(odds)}, beginning at {first.tolist()}"
-        raise ValueError(f"data: expected weights of at least 0, one above 0 that begins at step 0, got {told}")
+        given = f"{dict(odds)}, beginning at {first.tolist()}"
+        raise ValueError(f"data: expected weights of at least 0, one above 0 that begins at step 0, got {given}")
     kinds, owed = np.empty(-(-steps // WINDOW) * WINDOW, dtype=np.int64), np.zeros(len(shares))
     edges = sorted({*range(0, len(kinds) + 1, WINDOW), *(step for step in first.tolist() if step < len(kinds))})
     for edge, end in pairwise(edges):

@@ -99,8 +99,8 @@ class ConceptDictionary:
 
     def sha256(self) -> str:
         """Of names and definitions: equal dictionaries give equal sentences."""
-        told = json.dumps(sorted(self.definitions.items()), ensure_ascii=False)
-        return hashlib.sha256(told.encode()).hexdigest()
+        text = json.dumps(sorted(self.definitions.items()), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def _definition(self, key: str) -> str:
         known = self.definitions.get(key, "")

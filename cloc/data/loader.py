@@ -67,7 +67,7 @@ def check_readable(sources: Sequence[Source]) -> None:
     for source in sources:
         shards, total = source.shards, source.shards.num_samples
         reasons, first, tried = Counter[str](), "", min(total, TRIED)
-        for number in (place * total // tried for place in range(tried)):
+        for number in (i * total // tried for i in range(tried)):
             shard, row = 0, number
             while row >= shards.counts[shard]:
                 shard, row = shard + 1, row - shards.counts[shard]
@@ -78,10 +78,10 @@ def check_readable(sources: Sequence[Source]) -> None:
                 reasons[error.reason] += 1
                 first = first or str(error)
         else:
-            told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+            counted = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
             raise ValueError(
                 f"{shards.shards[0].parent}: none of the {tried:,} samples looked at, of {total:,}, can be used "
-                f"({told or 'there are none'}); first: {first}; look at it with `python -m cloc.check`"
+                f"({counted or 'there are none'}); first: {first}; look at it with `python -m cloc.check`"
             )
 
 

@@ -46,9 +46,9 @@ class Order:
 
     def locate(self, position: int) -> tuple[int, int, int]:
         """Epoch, shard and index inside the shard of a global position (0, 1, 2, ... without end)."""
-        epoch, place = divmod(position, self.num_samples)
-        window, offset = divmod(place, self._window)
-        place = window * self._window + int(self._permutation(epoch, window)[offset])
+        epoch, local = divmod(position, self.num_samples)
+        window, offset = divmod(local, self._window)
+        local = window * self._window + int(self._permutation(epoch, window)[offset])
         shards, starts = self._shards(epoch)
-        slot = int(np.searchsorted(starts, place, side="right")) - 1
-        return epoch, int(shards[slot]), int(place - starts[slot])
+        slot = int(np.searchsorted(starts, local, side="right")) - 1
+        return epoch, int(shards[slot]), int(local - starts[slot])

@@ -25,10 +25,10 @@ def open_samples(path: Path | str, kind: str | None = None) -> ShardSet | TableS
     Raises:
         ValueError: there is nothing that can be read.
     """
-    place = Path(path)
-    parquet = [place] if place.suffix == ".parquet" else sorted(place.glob("*.parquet")) if place.is_dir() else []
-    if parquet or (place / "state.json").is_file():
-        return TableSet(place, parquet)
+    source = Path(path)
+    parquet = [source] if source.suffix == ".parquet" else sorted(source.glob("*.parquet")) if source.is_dir() else []
+    if parquet or (source / "state.json").is_file():
+        return TableSet(source, parquet)
     return ShardSet.open(path, kind)
 
 
@@ -43,7 +43,7 @@ class TableSet:
 
     card = None
 
-    def __init__(self, place: Path, parquet: list[Path]) -> None:
+    def __init__(self, source: Path, parquet: list[Path]) -> None:
         import datasets
         from datasets.exceptions import DatasetsError
 
@@ -51,27 +51,27 @@ class TableSet:
             if parquet:
                 rows = datasets.Dataset.from_parquet([str(file) for file in parquet])
             else:
-                rows = datasets.load_from_disk(str(place))
+                rows = datasets.load_from_disk(str(source))
         except (OSError, LookupError, TypeError, ValueError, DatasetsError) as error:
             why = " ".join(str(error.__cause__ or error).split())
             raise ValueError(
-                f"{place}: expected a table that `datasets` reads, got {type(error).__name__} ({why}); copy it again"
+                f"{source}: expected a table that `datasets` reads, got {type(error).__name__} ({why}); copy it again"
             ) from error
         if not isinstance(rows, datasets.Dataset):
             raise ValueError(
-                f"{place}: expected one split, got {sorted(rows)}; give the folder of one, such as {place}/train"
+                f"{source}: expected one split, got {sorted(rows)}; give the folder of one, such as {source}/train"
             )
         if "image" not in rows.column_names:
             raise ValueError(
-                f"{place}: expected a column 'image' (encoded bytes, or a struct with bytes), caption or captions, and "
-                f"regions (box, phrase), got {', '.join(rows.column_names)}; rename them, or make shards: "
+                f"{source}: expected a column 'image' (encoded bytes, or a struct with bytes), caption or captions, "
+                f"and regions (box, phrase), got {', '.join(rows.column_names)}; rename them, or make shards: "
                 "img2dataset's Parquet with `python -m cloc.convert pairs`, others as its --help lists"
             )
         if isinstance(rows.features["image"], datasets.Image):
             rows = rows.cast_column("image", datasets.Image(decode=False))
         self._rows = rows
         self.counts = tuple(min(ROWS, len(rows) - first) for first in range(0, len(rows), ROWS))
-        self.shards = (place / place.name,) * len(self.counts)
+        self.shards = (source / source.name,) * len(self.counts)
 
     @property
     def num_samples(self) -> int:

@@ -132,17 +132,17 @@ def read_categories(content: Mapping[str, Any], file: Path, dropped: Counter[str
     """
     categories: dict[int, Category] = {}
     twice = set[int]()
-    for place, entry in enumerate(content["categories"]):
+    for index, entry in enumerate(content["categories"]):
         entry = entry if isinstance(entry, Mapping) else {"name": entry}
         number, name = whole(entry.get("id")), entry.get("name")
         if number is None or not is_text(name) or not name.strip():
             if dropped is None:
-                raise ValueError(f"{file}: categories[{place}]: expected an id and a name, got {dict(entry)!r:.200}")
+                raise ValueError(f"{file}: categories[{index}]: expected an id and a name, got {dict(entry)!r:.200}")
             dropped["bad_category"] += 1
             continue
         if number in categories or number in twice:
             if dropped is None:
-                raise ValueError(f"{file}: categories[{place}]: expected different ids, got {number} twice")
+                raise ValueError(f"{file}: categories[{index}]: expected different ids, got {number} twice")
             if number in twice or categories[number].name != name:
                 dropped["duplicate_category_id"] += 1 + (number not in twice)
                 twice.add(number)
@@ -161,24 +161,24 @@ def read_categories(content: Mapping[str, Any], file: Path, dropped: Counter[str
     return categories
 
 
-def image_size(entry: object, place: int, file: Path) -> tuple[int, int, int]:
+def image_size(entry: object, index: int, file: Path) -> tuple[int, int, int]:
     """(id, width, height) of an entry of `images`.
 
     Raises:
         ValueError: one of them is missing or no positive whole number.
     """
-    told = [entry.get(name) if isinstance(entry, Mapping) else None for name in ("id", "width", "height")]
-    number, width, height = (whole(value) for value in told)
+    values = [entry.get(name) if isinstance(entry, Mapping) else None for name in ("id", "width", "height")]
+    number, width, height = (whole(value) for value in values)
     if number is None or width is None or height is None or width < 1 or height < 1:
-        values = ", ".join(f"{value!r:.60}" for value in told)
-        raise ValueError(f"{file}: images[{place}]: expected whole numbers id, width and height, got ({values})")
+        values = ", ".join(f"{value!r:.60}" for value in values)
+        raise ValueError(f"{file}: images[{index}]: expected whole numbers id, width and height, got ({values})")
     return number, width, height
 
 
 def caption_text(entry: Mapping[str, Any]) -> str:
     """The caption of an entry of a captions file, blanks collapsed (some hold line ends); empty where it has none."""
-    told = entry.get("caption")
-    return " ".join(told.split()) if is_text(told) else ""
+    text = entry.get("caption")
+    return " ".join(text.split()) if is_text(text) else ""
 
 
 def is_rendered(content: Mapping[str, Any]) -> bool:
@@ -189,8 +189,8 @@ def is_rendered(content: Mapping[str, Any]) -> bool:
 
 def category_ids_of(entry: Mapping[str, Any], name: str) -> frozenset[int]:
     """The whole numbers in a list of an image, such as `neg_category_ids`; empty where it has none."""
-    told = entry.get(name)
-    found = (whole(value) for value in told) if isinstance(told, (list, tuple)) else ()
+    listed = entry.get(name)
+    found = (whole(value) for value in listed) if isinstance(listed, (list, tuple)) else ()
     return frozenset(number for number in found if number is not None)
 
 
@@ -212,7 +212,7 @@ class Annotations:
         sizes: Mapping[int, tuple[int, int]],
         known: Iterable[int],
         watch: FrameWatch | None = None,
-        places: Iterable[int] | None = None,
+        positions: Iterable[int] | None = None,
         keep_entries: bool = False,
     ) -> None:
         """Check the entries.
@@ -222,20 +222,20 @@ class Annotations:
             sizes: (width, height) of the images in pixels.
             known: ids of the categories.
             watch: is shown every box.
-            places: of the entries in their file from 1, where they are not all of it.
+            positions: of the entries in their file from 1, where they are not all of it.
             keep_entries: `of` gives them too.
         """
         self.dropped = Counter[str]()
         self._rows: dict[int, list[tuple[int, int, bool, tuple[float, ...], Any]]] = defaultdict(list)
         known = known if isinstance(known, (set, frozenset, Mapping)) else set(known)
-        seen: dict[tuple[int, int], tuple[Any, ...]] = {}
-        told = iter(places) if places is not None else None
-        place = 0
+        contents: dict[tuple[int, int], tuple[Any, ...]] = {}
+        given = iter(positions) if positions is not None else None
+        position = 0
         for entry in entries:
             if not isinstance(entry, Mapping):
                 self.dropped["bad_annotation"] += 1
                 continue
-            place = next(told) if told is not None else place + 1
+            position = next(given) if given is not None else position + 1
             image_id, category = entry.get("image_id"), entry.get("category_id")
             if type(image_id) is not int:
                 image_id = whole(image_id)
@@ -258,13 +258,13 @@ class Annotations:
                 continue
             own, crowd = whole(entry.get("id")), flag(entry.get("iscrowd", 0))
             content = (category, crowd, box)
-            before = seen.setdefault((image_id, own), content) if own is not None else None
+            before = contents.setdefault((image_id, own), content) if own is not None else None
             if before is content:
                 self._rows[image_id].append((own, category, crowd, box, entry if keep_entries else None))
             elif before == content:
                 self.dropped["duplicate_id"] += 1
             else:
-                self._rows[image_id].append((-place, category, crowd, box, entry if keep_entries else None))
+                self._rows[image_id].append((-position, category, crowd, box, entry if keep_entries else None))
 
     def of(self, image_id: int) -> dict[str, Any]:
         """The annotation fields of `AnnotatedImage` for one image."""

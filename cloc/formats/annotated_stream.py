@@ -128,12 +128,12 @@ class AnnotatedStream:
 
     def _put_image(self, entry: Any) -> None:
         """One fault among many images is counted; where there is no image without one, the first is told."""
-        place, self._place = self._place, self._place + 1
+        index, self._place = self._place, self._place + 1
         try:
-            number, width, height = image_size(entry, place, self.file)
+            number, width, height = image_size(entry, index, self.file)
             if self._named and not is_text(entry.get(self._named)):
                 raise ValueError(
-                    f"{self.file}: images[{place}]: expected a new id and a {self._named}, got {entry!r:.200}"
+                    f"{self.file}: images[{index}]: expected a new id and a {self._named}, got {entry!r:.200}"
                 )
         except ValueError as error:
             self._first_fault = self._first_fault or error
@@ -161,9 +161,9 @@ class AnnotatedStream:
             unboxed: fields of annotations, where none of them has a box.
         """
         if not found & {"images", "annotations"}:
-            told = ", ".join(sorted(found - {""})) or ("a list" if found else "nothing")
+            names = ", ".join(sorted(found - {""})) or ("a list" if found else "nothing")
             raise ValueError(
-                f"{self.file}: expected {self._what} with the lists images, annotations, categories; got {told}"
+                f"{self.file}: expected {self._what} with the lists images, annotations, categories; got {names}"
                 f"{other_layout(self.file)}"
             )
         if "images" not in found:
@@ -182,14 +182,14 @@ class AnnotatedStream:
             )
 
     def _put_captions(self, file: Path) -> None:
-        found = told = False
+        found = captions = False
         for field, value in stream_json(file, "a COCO captions file", self.dropped):
             if field == "annotations" and isinstance(value, Mapping):
-                found, told = True, told or "caption" in value
+                found, captions = True, captions or "caption" in value
                 self._grouped.put("caption", value.get("image_id"), {"text": caption_text(value)})
         if not found:
             raise ValueError(f"{file}: expected a COCO captions file with the list annotations, got none in it")
-        if not told:
+        if not captions:
             raise ValueError(
                 f"{file}: expected a COCO captions file, found no caption in its annotations{other_layout(file)}"
             )
@@ -198,12 +198,12 @@ class AnnotatedStream:
     def __iter__(self) -> Iterator[StreamedImage]:
         watch = FrameWatch(self.file)
         for entry, found in self._grouped:
-            told = found.get("annotation", ())
-            rows = [row if self._categorised else {**row, "category_id": 0} for _, row in told]
+            listed = found.get("annotation", ())
+            rows = [row if self._categorised else {**row, "category_id": 0} for _, row in listed]
             number = entry["id"]
             sizes = {number: (entry["width"], entry["height"])}
-            places = (place for place, _ in told)
-            annotations = Annotations(rows, sizes, self._known, watch, places, keep_entries=True)
+            positions = (position for position, _ in listed)
+            annotations = Annotations(rows, sizes, self._known, watch, positions, keep_entries=True)
             self.dropped.update(annotations.dropped)
             texts = [row["text"] for _, row in found.get("caption", ())]
             self.dropped["empty_caption"] += texts.count("")
@@ -289,8 +289,8 @@ class Grouped:
                 image, group = next(rows, (None, iter(())))
             found: dict[str, list[tuple[int, dict[str, Any]]]] = {}
             if image == image_id:
-                for _, place, kind, entry in group:
-                    found.setdefault(kind, []).append((place, marshal.loads(entry)))
+                for _, position, kind, entry in group:
+                    found.setdefault(kind, []).append((position, marshal.loads(entry)))
             yield marshal.loads(data), found
 
     def close(self) -> None:

@@ -46,10 +46,10 @@ def read_coco(
     categories = read_categories(content, instances)
     sizes: dict[int, tuple[int, int]] = {}
     entries: dict[int, Mapping[str, Any]] = {}
-    for place, entry in enumerate(content["images"]):
-        image_id, width, height = image_size(entry, place, instances)
+    for index, entry in enumerate(content["images"]):
+        image_id, width, height = image_size(entry, index, instances)
         if image_id in sizes or not is_text(entry.get("file_name")):
-            raise ValueError(f"{instances}: images[{place}]: expected a new id and a file_name, got {entry!r:.200}")
+            raise ValueError(f"{instances}: images[{index}]: expected a new id and a file_name, got {entry!r:.200}")
         sizes[image_id], entries[image_id] = (width, height), entry
     watch = FrameWatch(instances)
     annotations = Annotations(content["annotations"], sizes, categories, watch)
@@ -60,14 +60,14 @@ def read_coco(
     images = tuple(
         AnnotatedImage(
             image_id=image_id,
-            path=_photo(photos, entry["file_name"], f"{instances}: images[{place}]"),
+            path=_photo(photos, entry["file_name"], f"{instances}: images[{index}]"),
             width=sizes[image_id][0],
             height=sizes[image_id][1],
             file_name=entry["file_name"],
             captions=tuple(texts.get(image_id, ())),
             **annotations.of(image_id),
         )
-        for place, (image_id, entry) in enumerate(entries.items())
+        for index, (image_id, entry) in enumerate(entries.items())
     )
     return AnnotatedSet(name, images, categories, is_rendered(content), instances, annotations.dropped + dropped)
 
@@ -80,8 +80,8 @@ def _captions(file: Path, known: dict[int, tuple[int, int]]) -> tuple[dict[int, 
     content = load_json(Path(file), "a COCO captions file", ("annotations",))
     texts, dropped = defaultdict(list), Counter[str]()
     for entry in content["annotations"]:
-        told = entry if isinstance(entry, Mapping) else {}
-        image_id, text = whole(told.get("image_id")), caption_text(told)
+        fields = entry if isinstance(entry, Mapping) else {}
+        image_id, text = whole(fields.get("image_id")), caption_text(fields)
         if image_id not in known:
             dropped["caption_of_unknown_image"] += 1
         elif not text:

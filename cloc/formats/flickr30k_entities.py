@@ -142,12 +142,12 @@ def _photo(
         for found in tree.iter("object"):
             box = found.find("bndbox")
             if box is not None:  # others are scenes, or cannot be seen
-                told = [real(box.findtext(name, "")) for name in ("xmin", "ymin", "xmax", "ymax")]
+                numbers = [real(box.findtext(name, "")) for name in ("xmin", "ymin", "xmax", "ymax")]
                 chains = [whole(chain.text) for chain in found.findall("name")]
-                if None in told or None in chains:
+                if None in numbers or None in chains:
                     dropped["bad_box"] += 1
                     continue
-                corners = tuple(value - 1 for value in told if value is not None)
+                corners = tuple(value - 1 for value in numbers if value is not None)
                 for chain in chains:
                     boxes.setdefault(chain, []).append(corners)
     except (ElementTree.ParseError, ValueError, LookupError):  # an encoding that Python does not know

@@ -100,14 +100,14 @@ class Misfit:
                 else f"expected bbox as {self.promised}, but {self.amiss:,} of {self.seen:,} boxes do not fit, and "
                 f"{self.fitting:,} do as {_SCALES[self.better.scale]}; divide x and y by the sides of the image"
             )
-        said = (
+        problem = (
             f"expected bbox as {self.promised}, but {self.amiss:,} of {self.seen:,} boxes end outside their image or "
             "have no area"
         )
         if self.better is None:
-            return f"{said}; are they of images of another size, or in another unit?"
+            return f"{problem}; are they of images of another size, or in another unit?"
         mend = _MEND.get((self.promised.form, self.better.form), "")
-        return f"{said} and {self.fitting:,} fit as {_FORMS[self.better.form]}{mend}"
+        return f"{problem} and {self.fitting:,} fit as {_FORMS[self.better.form]}{mend}"
 
 
 def judge_frame(boxes: FloatArray, sizes: NDArray[np.number] | None, promised: Frame = XYWH) -> Misfit | None:
@@ -130,9 +130,10 @@ def judge_frame(boxes: FloatArray, sizes: NDArray[np.number] | None, promised: F
     sound = _sound(boxes, sides, promised)
     if promised.scale == "pixels":
         small = _within_one(boxes, sides)
-        told = small & ((boxes % 1 != 0).any(axis=1) if count < FEWEST else True)
-        if told.mean() > AMISS:
-            return Misfit(promised, count, int((~sound).sum()), Frame(_form_within_one(boxes), "unit"), int(told.sum()))
+        fractional = small & ((boxes % 1 != 0).any(axis=1) if count < FEWEST else True)
+        if fractional.mean() > AMISS:
+            better = Frame(_form_within_one(boxes), "unit")
+            return Misfit(promised, count, int((~sound).sum()), better, int(fractional.sum()))
     if count < FEWEST or sound.mean() >= SOUND:
         return None
     best, fitting = None, sound

@@ -117,12 +117,12 @@ def _entries(
             dropped["bad_region"] += 1
             continue
         for entry in only(list, entries, dropped):
-            told = [real(value) for value in entry] if len(entry) == 7 else [None]
-            if None in told:
+            values = [real(value) for value in entry] if len(entry) == 7 else [None]
+            if None in values:
                 dropped["bad_region"] += 1
                 continue
-            told = numbers_as_told(entry)
-            moved = (told[0] - lead, told[1] - lead, *told[2:])
+            values = numbers_as_told(entry)
+            moved = (values[0] - lead, values[1] - lead, *values[2:])
             dropped["same_region_twice"] += moved in found
             found[moved] = None
     return tuple(found)

@@ -118,11 +118,11 @@ def read_conversation(row: Mapping[str, Any]) -> Conversation | str:
 
 def spoken_of(question: str, answer: str) -> tuple[tuple[float, ...], str] | None:
     """(box, phrase) of a round that speaks of one box, else None."""
-    asked, told = list(_BOX.finditer(question)), list(_BOX.finditer(answer))
-    if len(asked) == 1 and not told and not question[asked[0].end() :].strip(" .?!"):
+    asked, answered = list(_BOX.finditer(question)), list(_BOX.finditer(answer))
+    if len(asked) == 1 and not answered and not question[asked[0].end() :].strip(" .?!"):
         return _numbers(asked[0]), answer
-    if not asked and len(told) == 1 and not _BOX.sub("", answer).strip(" .") and ":" in question:
-        return _numbers(told[0]), question.rpartition(":")[2].strip().rstrip(".").strip()
+    if not asked and len(answered) == 1 and not _BOX.sub("", answer).strip(" .") and ":" in question:
+        return _numbers(answered[0]), question.rpartition(":")[2].strip().rstrip(".").strip()
     return None
 
 

@@ -41,10 +41,10 @@ def read_lvis(file: Path, image_dirs: Sequence[Path], name: str = "lvis") -> Ann
     categories = read_categories(content, file)
     sizes: dict[int, tuple[int, int]] = {}
     entries: dict[int, Mapping[str, Any]] = {}
-    for place, entry in enumerate(content["images"]):
-        image_id, width, height = image_size(entry, place, file)
+    for index, entry in enumerate(content["images"]):
+        image_id, width, height = image_size(entry, index, file)
         if image_id in sizes:
-            raise ValueError(f"{file}: images[{place}]: expected a new id, got {image_id} again")
+            raise ValueError(f"{file}: images[{index}]: expected a new id, got {image_id} again")
         sizes[image_id], entries[image_id] = (width, height), entry
     watch = FrameWatch(file)
     annotations = Annotations(content["annotations"], sizes, categories, watch)
@@ -52,7 +52,7 @@ def read_lvis(file: Path, image_dirs: Sequence[Path], name: str = "lvis") -> Ann
     images = tuple(
         AnnotatedImage(
             image_id=image_id,
-            path=_photo(entry, f"{file}: images[{place}]", photos),
+            path=_photo(entry, f"{file}: images[{index}]", photos),
             file_name=entry["file_name"] if is_text(entry.get("file_name")) else "",
             width=sizes[image_id][0],
             height=sizes[image_id][1],
@@ -60,7 +60,7 @@ def read_lvis(file: Path, image_dirs: Sequence[Path], name: str = "lvis") -> Ann
             not_exhaustive_category_ids=category_ids_of(entry, "not_exhaustive_category_ids"),
             **annotations.of(image_id),
         )
-        for place, (image_id, entry) in enumerate(entries.items())
+        for index, (image_id, entry) in enumerate(entries.items())
     )
     return AnnotatedSet(name, images, categories, is_rendered(content), file, annotations.dropped)
 

@@ -50,8 +50,8 @@ def four(box: object) -> tuple[float, float, float, float] | None:
             return float(box[0]), float(box[1]), float(box[2]), float(box[3])
         except OverflowError:  # an integer beyond the range of floats
             return math.inf, math.inf, math.inf, math.inf
-    told = tuple(value if type(value) is float else real(value) for value in box)
-    return None if None in told else told  # type: ignore[return-value]
+    numbers = tuple(value if type(value) is float else real(value) for value in box)
+    return None if None in numbers else numbers  # type: ignore[return-value]
 
 
 _PLAIN = {int, float}

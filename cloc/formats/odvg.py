@@ -66,11 +66,11 @@ def read_odvg(file: Path, dropped: Counter[str]) -> Iterator[OdvgRow]:
         dropped["second_kind_of_row"] += all(isinstance(row.get(kind), dict) for kind in ("detection", "grounding"))
         content = row[kind] if kind is not None else {}
         entries = content.get("instances" if kind == "detection" else "regions")
-        told = content.get("caption", "")
-        if not isinstance(entries, list) or not is_text(told):
+        text = content.get("caption", "")
+        if not isinstance(entries, list) or not is_text(text):
             dropped["bad_row"] += 1
             continue
-        caption, lead = strip_caption(told)
+        caption, lead = strip_caption(text)
         regions = tuple(_regions(entries, kind == "detection", lead, (width, height), watch, dropped))
         yield OdvgRow(name, width, height, str(kind), caption, regions)
     watch.refuse(dropped)
@@ -116,7 +116,7 @@ def _spoken_of(entry: Mapping[str, Any], lead: int) -> tuple[Any, dict[str, Any]
     if isinstance(phrase, list) and all(isinstance(part, str) for part in phrase):
         phrase = " ".join(phrase)
     span = spans[0] if isinstance(spans, list) and len(spans) == 1 else None
-    places = [whole(place) for place in span] if isinstance(span, list) and len(span) == 2 else []
-    if len(places) != 2 or not all(place is not None and place >= lead for place in places):
+    ends = [whole(end) for end in span] if isinstance(span, list) and len(span) == 2 else []
+    if len(ends) != 2 or not all(end is not None and end >= lead for end in ends):
         return phrase, {}
-    return phrase, {"span": [place - lead for place in places]}
+    return phrase, {"span": [end - lead for end in ends]}

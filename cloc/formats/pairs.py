@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloc.formats.sources import Place, files_in, image_column, table_rows, tables_of
+from cloc.formats.sources import Location, files_in, image_column, table_rows, tables_of
 from cloc.formats.tar_index import ShardIndex
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
@@ -26,8 +26,8 @@ class Pair:
     """
 
     name: str
-    image: Place | None
-    text: Place | str | None
+    image: Location | None
+    text: Location | str | None
 
 
 def pair_files(folder: Path) -> list[Path]:
@@ -80,7 +80,7 @@ def read_pairs(folder: Path, files: list[Path], dropped: Counter[str]) -> Iterat
         dropped["duplicate_member"] += kind in members
         members.setdefault(kind, path)
     for name, members in groups.items():
-        image, text = (Place(str(members[kind])) if kind in members else None for kind in ("image", "text"))
+        image, text = (Location(str(members[kind])) if kind in members else None for kind in ("image", "text"))
         yield Pair(name, image, text)
 
 
@@ -88,10 +88,10 @@ def _in_tar(file: Path, dropped: Counter[str]) -> Iterator[Pair]:
     index = ShardIndex.open(file)
     dropped.update(index.dropped)
     for key, members in index.entries:
-        found: dict[str, Place] = {}
+        found: dict[str, Location] = {}
         for ending in (*_IMAGES, "txt"):
             if ending in members:
-                found.setdefault("text" if ending == "txt" else "image", Place(str(file), *members[ending]))
+                found.setdefault("text" if ending == "txt" else "image", Location(str(file), *members[ending]))
         if found:  # img2dataset leaves a .json alone where a download failed
             yield Pair(f"{file.stem}/{key}", found.get("image"), found.get("text"))
         else:
@@ -105,8 +105,8 @@ def _in_table(file: Path) -> Iterator[Pair]:
     if texts is None:
         raise ValueError(f"{file}: expected a column of texts ({', '.join(_TEXT_COLUMNS)}), found none")
     for row, text in enumerate(texts):
-        told = text if isinstance(text, str) else None
-        yield Pair(f"{file.stem}/{row}", Place(str(file), row=row, column=column), told)
+        caption = text if isinstance(text, str) else None
+        yield Pair(f"{file.stem}/{row}", Location(str(file), row=row, column=column), caption)
 
 
 def _ending(path: Path) -> str:

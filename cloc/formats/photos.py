@@ -90,22 +90,22 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     """
     if data[:3] != b"\xff\xd8\xff":
         return None
-    place, size = 2, None
-    while place + 4 <= len(data):
-        mark, kind = data[place], data[place + 1]
+    at, size = 2, None
+    while at + 4 <= len(data):
+        mark, kind = data[at], data[at + 1]
         if mark != 0xFF or not 0xC0 <= kind <= 0xFE or 0xD0 <= kind <= 0xD8:
             return None
         if kind == _SCAN:
             return size
-        length = int.from_bytes(data[place + 2 : place + 4], "big")
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
         if kind in _FRAMES:
-            bits, height, width, channels = _FRAME.unpack_from(data.ljust(place + 10), place + 4)
+            bits, height, width, channels = _FRAME.unpack_from(data.ljust(at + 10), at + 4)
             if size is not None or bits != 8 or channels not in (1, 3, 4) or not width or not height:
                 return None
             size = width, height
-        elif kind == _APP2 and data[place + 4 : place + 8] == b"MPF\0":
+        elif kind == _APP2 and data[at + 4 : at + 8] == b"MPF\0":
             return None
-        place += 2 + length
+        at += 2 + length
     return None
 
 

@@ -100,8 +100,8 @@ def refcoco_name(root: Path, dataset: str) -> str:
         dataset: refcoco, refcoco+ or refcocog; it is there (`refcoco_splits`).
     """
     refs = _refs_file(Path(root), dataset)
-    told = _jsonl_files(Path(root), dataset)[0].name.split("_")[2] if refs is None else refs.stem[5:-1]
-    return dataset if told == USUAL[dataset] else f"{dataset}-{told}"
+    publisher = _jsonl_files(Path(root), dataset)[0].name.split("_")[2] if refs is None else refs.stem[5:-1]
+    return dataset if publisher == USUAL[dataset] else f"{dataset}-{publisher}"
 
 
 def read_refcoco(root: Path, dataset: str, split: str) -> ReferringSet:
@@ -146,8 +146,8 @@ def _refs_file(root: Path, dataset: str) -> Path | None:
 
 def _jsonl_files(root: Path, dataset: str) -> list[Path]:
     folder = root / "annotations_only"
-    places = [folder / f"REC_{dataset}_{publisher}_{split}.jsonl" for publisher in PUBLISHERS for split in _SPLITS]
-    found = [file for file in places if file.is_file()]
+    candidates = [folder / f"REC_{dataset}_{publisher}_{split}.jsonl" for publisher in PUBLISHERS for split in _SPLITS]
+    found = [file for file in candidates if file.is_file()]
     return [file for file in found if file.name.split("_")[2] == found[0].name.split("_")[2]]
 
 
@@ -170,9 +170,9 @@ def _from_refer(root: Path, dataset: str, split: str, file: Path) -> ReferringSe
     refs = [ref for ref in _load_refs(file) if ref.get("split") == split]
     wanted = {whole(ref.get("image_id")) for ref in refs}
     dropped, sizes, names = Counter[str](), dict[int, tuple[int, int]](), dict[int, str]()
-    for place, entry in enumerate(content["images"]):
+    for index, entry in enumerate(content["images"]):
         try:
-            image_id, width, height = image_size(entry, place, instances)
+            image_id, width, height = image_size(entry, index, instances)
         except ValueError:
             dropped["bad_image_entry"] += 1
             continue
@@ -195,8 +195,8 @@ def _from_refer(root: Path, dataset: str, split: str, file: Path) -> ReferringSe
         )
         for image_id, name in names.items()
     }
-    told = {(whole(entry.get("image_id")), whole(entry.get("id"))) for entry in ours}
-    expressions = _expressions(refs, images, told, dropped)
+    referred = {(whole(entry.get("image_id")), whole(entry.get("id"))) for entry in ours}
+    expressions = _expressions(refs, images, referred, dropped)
     rendered = is_rendered(content)
     spoken_of = {expression.image_id for expression in expressions}
     images = {image_id: image for image_id, image in images.items() if image_id in spoken_of}
@@ -223,8 +223,8 @@ def _expressions(
         image = images.get(whole(ref.get("image_id")))
         rows = (image.annotation_ids == annotation_id).nonzero()[0] if image and annotation_id is not None else ()
         for sentence in sentences:
-            told = sentence if isinstance(sentence, dict) else {}
-            text, number = told.get("sent", ""), whole(told.get("sent_id"))
+            fields = sentence if isinstance(sentence, dict) else {}
+            text, number = fields.get("sent", ""), whole(fields.get("sent_id"))
             if not is_text(text) or number is None:
                 dropped["bad_expression"] += 1
             elif image is None:
@@ -244,7 +244,7 @@ def _expressions(
                         text=text,
                         box_xyxy=tuple(image.boxes_xyxy[rows[0]].tolist()),
                         split=ref["split"],
-                        kind=told["kind"] if is_text(told.get("kind")) else None,
+                        kind=fields["kind"] if is_text(fields.get("kind")) else None,
                     )
                 )
     return tuple(found)
@@ -255,12 +255,12 @@ def _from_jsonl(root: Path, dataset: str, split: str, file: Path) -> ReferringSe
     empty, watch = Annotations((), {}, ()).of(0), FrameWatch(file, XYXY)
     first_bad, photos = 0, _photos(root)
     for number, row in read_json_lines(file, "expressions", dropped):
-        told = _told_by(row)
-        if told is None:
+        parts = _told_by(row)
+        if parts is None:
             dropped["bad_row"] += 1
             first_bad = first_bad or number
             continue
-        (width, height, image_id, sent_id), text, photo = told
+        (width, height, image_id, sent_id), text, photo = parts
         numbers = four(row.get("bbox"))
         if numbers is not None:
             watch.see(numbers, width, height)
@@ -271,8 +271,8 @@ def _from_jsonl(root: Path, dataset: str, split: str, file: Path) -> ReferringSe
             dropped["empty_expression"] += box is not None
             continue
         if image_id not in images:
-            place = photos.path(without_root(photo), where=f"{file}:{number}")
-            images[image_id] = AnnotatedImage(image_id, place, width, height, **empty, file_name=photo)
+            path = photos.path(without_root(photo), where=f"{file}:{number}")
+            images[image_id] = AnnotatedImage(image_id, path, width, height, **empty, file_name=photo)
         expressions.append(Expression(sent_id, -1, image_id, None, text, box, split, None))
     watch.refuse(dropped)
     if not expressions and dropped["bad_row"]:

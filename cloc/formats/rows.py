@@ -106,7 +106,7 @@ def phrase_of(caption: str, pieces: object, lead: int = 0) -> tuple[str | None, 
         return None, None
     spans: list[list[int]] = []
     for piece in pieces:
-        whole = isinstance(piece, list) and len(piece) == 2 and all(isinstance(place, int) for place in piece)
+        whole = isinstance(piece, list) and len(piece) == 2 and all(isinstance(end, int) for end in piece)
         if not whole or not lead <= piece[0] < piece[1] <= len(caption) + lead:
             return None, None
         spans.append([piece[0] - lead, piece[1] - lead])

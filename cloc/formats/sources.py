@@ -25,7 +25,7 @@ NAME_COLUMNS = ("file_name", "image_path", "path", "key", "id")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """Where some bytes lie.
 
     Attributes:
@@ -104,11 +104,11 @@ class Photos:
         self.roots = tuple(Path(root) for root in roots)
         self.dropped = Counter[str]()
         self._addresses = addresses
-        self._beside: dict[Place, Place] = {}
+        self._beside: dict[Location, Location] = {}
         self._folders: list[Path] = []
         self._listed = False
-        self._by_base: dict[str, list[tuple[str, Place]]] = {}
-        self._granted: dict[Place, str] = {}
+        self._by_base: dict[str, list[tuple[str, Location]]] = {}
+        self._granted: dict[Location, str] = {}
         self._whole_names = False
         if not self.roots:
             raise ValueError("--images: expected at least one folder, tar or Parquet file, got none")
@@ -125,28 +125,28 @@ class Photos:
             index = ShardIndex.open(tar)
             self.dropped.update(index.dropped)
             for key, members in index.entries:
-                held = [(ending, Place(str(tar), *where)) for ending, where in members.items()]
-                for ending, place in held:
+                held = [(ending, Location(str(tar), *where)) for ending, where in members.items()]
+                for ending, location in held:
                     if ending in _PHOTO_ENDINGS or "." in ending:  # `a.b.jpg` is photo a with the ending b.jpg
-                        self._add(f"{tar.stem}/{key}.{ending}", place)
+                        self._add(f"{tar.stem}/{key}.{ending}", location)
                         if self._addresses and "json" in members:
-                            self._beside[place] = Place(str(tar), *members["json"])
+                            self._beside[location] = Location(str(tar), *members["json"])
         for table in tables:
-            for name, place in table_photos(table):
-                self._add(f"{table.stem}/{name}", place)
+            for name, location in table_photos(table):
+                self._add(f"{table.stem}/{name}", location)
 
-    def _add(self, name: str, place: Place) -> None:
+    def _add(self, name: str, location: Location) -> None:
         """Under its whole name, which begins with the name of its folder, tar or table."""
         whole = photo_key(name).lstrip("/")
-        self._by_base.setdefault(whole.rpartition("/")[2], []).append((whole, place))
+        self._by_base.setdefault(whole.rpartition("/")[2], []).append((whole, location))
 
-    def beside(self, photo: Place) -> Place | None:
+    def beside(self, photo: Location) -> Location | None:
         """Where img2dataset's JSON of a photo lies, or in a table its address; None where there is none to be known."""
         if photo.row >= 0:
             return replace(photo, column="url") if "url" in _table(photo.file).schema_arrow.names else None
         if photo.size >= 0:
             return self._beside.get(photo)
-        return Place(f"{os.path.splitext(photo.file)[0]}.json")
+        return Location(f"{os.path.splitext(photo.file)[0]}.json")
 
     def _list_folders(self) -> None:
         """Names of all photos in the folders, once."""
@@ -154,9 +154,9 @@ class Photos:
         for folder in (folder for folder in self._folders if folder.is_dir()):
             for path in files_in(folder):
                 if path.rpartition(".")[2].lower() in _PHOTO_ENDINGS:
-                    self._add(f"{folder.name}/{path}", Place(f"{folder}/{path}"))
+                    self._add(f"{folder.name}/{path}", Location(f"{folder}/{path}"))
 
-    def find(self, *names: str) -> Place:
+    def find(self, *names: str) -> Location:
         """The photo with the first of these names that is there; else where the first would be, for the message.
 
         Raises:
@@ -168,65 +168,65 @@ class Photos:
             refuse_climbing(path)
         if not self._listed:
             for path in paths:
-                place = self._where_it_says(path)
-                if place is not None:
-                    return self._given(place, path, whole=True)
+                location = self._where_it_says(path)
+                if location is not None:
+                    return self._given(location, path, whole=True)
             self._list_folders()
         keys = dict.fromkeys(photo_key(form) for path in paths for form in (path, _unquoted(path)))
         found = [(*self._fitting(key), key) for key in keys]
         level, fits, key = min(found, key=lambda one: one[0])  # of equal ones the first
         if level == _NOWHERE or (level >= _OWN_PATH and self._whole_names):
-            return Place(self._first_place(paths[0]))
-        if len(fits) > 1 and not all(_same_place(fits[0][1], other) for _, other in fits[1:]):
+            return Location(self._first_location(paths[0]))
+        if len(fits) > 1 and not all(_same_location(fits[0][1], other) for _, other in fits[1:]):
             listed = ", ".join(whole for whole, _ in fits[:3])
             raise DataError(
                 "image_ambiguous", f"{key}: {len(fits)} photos have this name ({listed}); name them in full"
             )
         return self._given(fits[0][1], key, level == _WHOLE or (level == _END and "/" in key))
 
-    def _given(self, place: Place, key: str, whole: bool) -> Place:
+    def _given(self, location: Location, key: str, whole: bool) -> Location:
         """The place, where no other name was given it. Names found whole are remembered only as being such."""
         self._whole_names = self._whole_names or (whole and "/" in key)
         if not whole or self._granted:
-            before = self._granted.get(place, key) if whole else self._granted.setdefault(place, key)
+            before = self._granted.get(location, key) if whole else self._granted.setdefault(location, key)
             if photo_key(before) != photo_key(key):
                 raise ValueError(
                     f"{self}: expected photos by their whole names, but {before} and {key} could both only be "
-                    f"{place.file}; give the folder in which the whole names begin as --images"
+                    f"{location.file}; give the folder in which the whole names begin as --images"
                 )
-        return place
+        return location
 
-    def _first_place(self, path: str) -> str:
+    def _first_location(self, path: str) -> str:
         """Where a photo that is nowhere was looked for first: in the folder that its name tells, else in the first."""
-        told = next((folder for folder in self._folders if path.startswith(f"{folder.name}/")), None)
-        if told is not None:
-            return f"{told}/{path.removeprefix(f'{told.name}/')}"
+        folder_named = next((folder for folder in self._folders if path.startswith(f"{folder.name}/")), None)
+        if folder_named is not None:
+            return f"{folder_named}/{path.removeprefix(f'{folder_named.name}/')}"
         return f"{self._folders[0] if self._folders else self.roots[0]}/{path}"
 
-    def _where_it_says(self, path: str) -> Place | None:
+    def _where_it_says(self, path: str) -> Location | None:
         """The file of this very name in one of the folders: no list is needed for it."""
         found: list[str] = []
         for folder in self._folders:
             inside = path.removeprefix(f"{folder.name}/")
-            place = next(
+            path_found = next(
                 (p for p in dict.fromkeys((f"{folder}/{path}", f"{folder}/{inside}")) if os.path.isfile(p)), None
             )
-            if place is not None:
+            if path_found is not None:
                 if inside != path:  # the name tells the folder
-                    return Place(place)
-                found.append(place)
+                    return Location(path_found)
+                found.append(path_found)
         if not found:
             return None
         if any(not _same_bytes(found[0], other) for other in found[1:]):
             raise DataError("image_ambiguous", f"{path}: it lies in several places, as {found[0]} and {found[1]}")
-        return Place(found[0])
+        return Location(found[0])
 
-    def _fitting(self, key: str) -> tuple[int, list[tuple[str, Place]]]:
+    def _fitting(self, key: str) -> tuple[int, list[tuple[str, Location]]]:
         """How well a name is met, and the photos that meet it so; all of a base name where nothing else is alike."""
         asked = key.split("/")
-        best, fits = (_NOWHERE, 0), list[tuple[str, Place]]()
+        best, fits = (_NOWHERE, 0), list[tuple[str, Location]]()
         candidates = self._by_base.get(asked[-1], [])
-        for whole, place in candidates:
+        for whole, location in candidates:
             there = whole.split("/")
             alike = _alike(asked, there)
             rest = len(there) - alike
@@ -241,7 +241,7 @@ class Photos:
             if rank < best:
                 best, fits = rank, []
             if rank == best:
-                fits.append((whole, place))
+                fits.append((whole, location))
         return best[0], candidates if best[0] == _BASE else fits
 
     def __str__(self) -> str:
@@ -295,7 +295,7 @@ def _same_bytes(one: str, two: str) -> bool:
     return os.path.samefile(one, two) or filecmp.cmp(one, two, shallow=False)
 
 
-def _same_place(one: Place, two: Place) -> bool:
+def _same_location(one: Location, two: Location) -> bool:
     if one.row < 0 and two.row < 0 and one.length() != two.length():
         return False
     try:
@@ -316,15 +316,15 @@ def _found_instead(root: Path) -> str:
 
 def files_in(folder: Path) -> list[str]:
     """Every file below a folder, as sorted paths inside it with `/`; links to folders are followed, each once."""
-    found, seen = list[str](), set[tuple[int, int]]()
+    found, visited = list[str](), set[tuple[int, int]]()
     waiting = [(str(folder), "")]
     while waiting:
-        place, inside = waiting.pop()
-        told = os.stat(place)
-        if (told.st_dev, told.st_ino) in seen:
+        folder_path, inside = waiting.pop()
+        status = os.stat(folder_path)
+        if (status.st_dev, status.st_ino) in visited:
             continue
-        seen.add((told.st_dev, told.st_ino))
-        with os.scandir(place) as entries:
+        visited.add((status.st_dev, status.st_ino))
+        with os.scandir(folder_path) as entries:
             for entry in entries:
                 if entry.is_dir():
                     waiting.append((entry.path, f"{inside}{entry.name}/"))
@@ -372,19 +372,19 @@ def _holds_bytes(field: Any) -> bool:
 
     kind = field.type
     if pyarrow.types.is_struct(kind):
-        places = kind.get_all_field_indices("bytes")
-        kind = kind.field(places[0]).type if len(places) == 1 else kind
+        fields = kind.get_all_field_indices("bytes")
+        kind = kind.field(fields[0]).type if len(fields) == 1 else kind
     tests = (pyarrow.types.is_binary, pyarrow.types.is_large_binary, pyarrow.types.is_binary_view)
     return any(test(kind) for test in tests)
 
 
-def table_photos(file: Path) -> Iterator[tuple[str, Place]]:
+def table_photos(file: Path) -> Iterator[tuple[str, Location]]:
     """(name, place) of each photo of a Parquet file; without a column of names the row's number is its name."""
     column = str(image_column(file))
     names = table_rows(file, (*NAME_COLUMNS, f"{column}.path"))
     count = _table(str(file)).metadata.num_rows
     for row, name in enumerate(names if names is not None else (None for _ in range(count))):
-        yield str(name if name is not None else row), Place(str(file), row=row, column=column)
+        yield str(name if name is not None else row), Location(str(file), row=row, column=column)
 
 
 def table_rows(file: Path, columns: Sequence[str]) -> Iterator[Any] | None:

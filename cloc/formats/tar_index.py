@@ -118,11 +118,11 @@ def _scan(path: Path, dropped: Counter[str]) -> list[tuple[str, int, int]]:
             try:
                 tar = tarfile.open(fileobj=file, mode="r:")
             except _BROKEN as error:
-                told = f"expected an uncompressed tar, got a file that is none ({error})"
-                raise ValueError(f"{path}: {told}") from error
+                problem = f"expected an uncompressed tar, got a file that is none ({error})"
+                raise ValueError(f"{path}: {problem}") from error
             with tar:
-                for name, place, size in _whole_files(tar, file, length, dropped):
-                    found.append((name, place, size))
+                for name, offset, size in _whole_files(tar, file, length, dropped):
+                    found.append((name, offset, size))
                 end = tar.offset
         if 0 <= end <= length:
             with path.open("rb") as raw:

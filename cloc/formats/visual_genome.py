@@ -96,8 +96,8 @@ class VisualGenome:
             regions = tuple(self._regions(listed, *size))
             number = entry["image_id"]
             tail = "/".join(entry["url"].split("/")[-2:])
-            places = (tail, f"VG_100K/{number}.jpg", f"VG_100K_2/{number}.jpg", f"{number}.jpg")
-            names = tuple(dict.fromkeys(place for place in places if place))
+            paths = (tail, f"VG_100K/{number}.jpg", f"VG_100K_2/{number}.jpg", f"{number}.jpg")
+            names = tuple(dict.fromkeys(path for path in paths if path))
             yield GenomePhoto(number, *size, names, entry["coco_id"], regions)
         self._watch.refuse(self.dropped)
 

@@ -121,13 +121,13 @@ def coco_pairs(captions: Path, instances: Path) -> list[tuple[str, frozenset[str
     Raises:
         ValueError: a file is missing or is not in COCO's layout.
     """
-    told, boxes = (_read(path) for path in (captions, instances))
+    captioned, boxes = (_read(path) for path in (captions, instances))
     try:
         names = {category["id"]: category["name"] for category in boxes["categories"]}
         of_image = defaultdict(set)
         for annotation in boxes["annotations"]:
             of_image[annotation["image_id"]].add(names[annotation["category_id"]])
-        texts = [(entry["caption"], entry["image_id"]) for entry in told["annotations"]]
+        texts = [(entry["caption"], entry["image_id"]) for entry in captioned["annotations"]]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{captions}, {instances}: expected COCO's captions_*.json and instances_*.json ({error!r})"

@@ -75,26 +75,26 @@ def run_processes(
     """
     context = multiprocessing.get_context(start_method)
     waiting, deaths, seconds = list(numbers), Counter[int](), Counter[str]()
-    crew: list[_Member] = []
+    members: list[_Member] = []
     try:
         for index in range(min(workers, len(waiting))):
-            crew.append(_Member.start(context, work, index, waiting.pop(0)))
-        while crew:
-            ready = wait([member.answers for member in crew])
-            for member in [m for m in crew if m.answers in ready]:
+            members.append(_Member.start(context, work, index, waiting.pop(0)))
+        while members:
+            ready = wait([member.answers for member in members])
+            for member in [m for m in members if m.answers in ready]:
                 finished = member.hear(advance, seconds)
                 if finished is None:
                     continue
-                crew.remove(member)
+                members.remove(member)
                 if not finished:
                     _count_death(member, deaths, advance)
-                    crew.append(_Member.start(context, work, member.index, member.number))
+                    members.append(_Member.start(context, work, member.index, member.number))
                 elif waiting:
-                    crew.append(member.go_on(waiting.pop(0)))
+                    members.append(member.go_on(waiting.pop(0)))
                 else:
                     member.end()
     finally:
-        for member in crew:
+        for member in members:
             member.process.kill()
             member.process.join()
     return seconds

@@ -150,14 +150,14 @@ class Labeller:
 
     def _captions(self, batch: Loaded, tally: Tally) -> tuple[list[str], list[str | None]]:
         """The captions to use, and the given ones where another was written."""
-        told = [sample.caption for sample, _ in batch]
+        given = [sample.caption for sample, _ in batch]
         if self.captioner is None:
-            return told, [None] * len(told)
+            return given, [None] * len(given)
         start = time.perf_counter()
         written = self.captioner.caption([image for _, image in batch])
         tally.seconds["captioner"] += time.perf_counter() - start
-        used = [new or old for new, old in zip(written, told, strict=True)]
-        return used, [old if new else None for new, old in zip(written, told, strict=True)]
+        used = [new or old for new, old in zip(written, given, strict=True)]
+        return used, [old if new else None for new, old in zip(written, given, strict=True)]
 
     def _labelled(
         self, sample: Sample, caption: str, given: str | None, phrases: Sequence[str], found: Proposals | None

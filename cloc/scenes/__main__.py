@@ -88,9 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     kinds = {field.name: field.type for field in fields(WorldSpec)}
     for title, flags in FLAGS.items():
         group = parser.add_argument_group(title)
-        for name, told in flags.items():
+        for name, text in flags.items():
             value, flag = getattr(usual, name), f"--{name.replace('_', '-')}"
-            shown = f"{told} ({NONE.get(name, 'none') if value is None else value})"
+            shown = f"{text} ({NONE.get(name, 'none') if value is None else value})"
             if kinds[name] == "bool":
                 group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=shown)
             else:

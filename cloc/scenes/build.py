@@ -42,7 +42,7 @@ def ensure_scenes(out: Path, spec: WorldSpec, workers: int = 2, progress: bool =
         raise ValueError(f"workers: expected at least 1, got {workers}")
     out, made = Path(out), spec.made()
     if not (_whole(out, spec) and _training_is_made(out, spec)):
-        _refuse_strangers(out, spec)
+        _refuse_other_files(out, spec)
         with locked(out, f"{out}: another process is rendering it; wait for it, or give another folder"):
             try:
                 if not (_whole(out, spec) and _training_is_made(out, spec)):  # another one may have been quicker
@@ -123,11 +123,11 @@ def _training_is_made(out: Path, spec: WorldSpec) -> bool:
     return all(already_made(out / name, spec.made()) for name in names)
 
 
-def _refuse_strangers(out: Path, spec: WorldSpec) -> None:
+def _refuse_other_files(out: Path, spec: WorldSpec) -> None:
     """Evaluation folders without our mark are someone's own."""
-    strangers = [name for name in _parts(spec) if (out / name).exists() and not (out / name / MARK).is_file()]
-    if strangers:
+    others = [name for name in _parts(spec) if (out / name).exists() and not (out / name / MARK).is_file()]
+    if others:
         raise ValueError(
-            f"{out} already holds {', '.join(strangers)}, which this program did not write; "
+            f"{out} already holds {', '.join(others)}, which this program did not write; "
             "give another --out, so that nothing is overwritten"
         )

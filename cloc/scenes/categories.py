@@ -28,7 +28,7 @@ class SceneCategory:
 
 
 @dataclass(frozen=True, eq=False)
-class Cast:
+class CategorySet:
     """The sprites of a world and their categories, in the same order; ids are places plus one."""
 
     sprites: tuple[Sprite, ...]
@@ -36,7 +36,7 @@ class Cast:
 
 
 @lru_cache(maxsize=16)
-def make_cast(sprites: str, count: int | None, names: str, caption_only: int, words: str) -> Cast:
+def make_category_set(sprites: str, count: int | None, names: str, caption_only: int, words: str) -> CategorySet:
     """Choose sprites, names and caption-only categories; always the same ones for the same arguments.
 
     Args:
@@ -70,10 +70,8 @@ def make_cast(sprites: str, count: int | None, names: str, caption_only: int, wo
             f"{len(candidates)} among the {names} names of {sprites}; give names=coined, or sprites=emoji"
         )
     held_out = _spread(candidates, caption_only)
-    known = tuple(
-        SceneCategory(place + 1, name, definition, place in held_out) for place, (name, definition) in enumerate(called)
-    )
-    return Cast(chosen, known)
+    known = tuple(SceneCategory(i + 1, name, definition, i in held_out) for i, (name, definition) in enumerate(called))
+    return CategorySet(chosen, known)
 
 
 def _shapes(count: int | None) -> tuple[Sprite, ...]:
@@ -82,8 +80,8 @@ def _shapes(count: int | None) -> tuple[Sprite, ...]:
         return everything
     if not 2 <= count <= len(everything):
         raise ValueError(f"num_categories: expected 2 to {len(everything)} shapes, or none for all, got {count}")
-    places = np.random.default_rng(len(everything)).permutation(len(everything))[:count]
-    return tuple(everything[place] for place in sorted(places.tolist()))
+    chosen = np.random.default_rng(len(everything)).permutation(len(everything))[:count]
+    return tuple(everything[i] for i in sorted(chosen.tolist()))
 
 
 def words_of(name: str) -> set[str]:
@@ -93,8 +91,8 @@ def words_of(name: str) -> set[str]:
 
 def _without_shared_words(names: list[str]) -> list[int]:
     """Places of the names none of whose words occurs in another name."""
-    told = Counter(word for name in names for word in words_of(name))
-    return [place for place, name in enumerate(names) if all(told[word] == 1 for word in words_of(name))]
+    often = Counter(word for name in names for word in words_of(name))
+    return [i for i, name in enumerate(names) if all(often[word] == 1 for word in words_of(name))]
 
 
 def _spread(candidates: list[int], count: int) -> set[int]:
@@ -123,5 +121,5 @@ def coined_words(count: int) -> tuple[str, ...]:
     chosen = np.random.default_rng(number).permutation(number**2)[:count].tolist()
     return tuple(
         syllables[first] + syllables[second] + syllables[(first + second) % number]
-        for first, second in (divmod(place, number) for place in chosen)
+        for first, second in (divmod(i, number) for i in chosen)
     )

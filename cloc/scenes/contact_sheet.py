@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from cloc.scenes.render import Scene, render_scene
-from cloc.scenes.world import WorldSpec, cast_of
+from cloc.scenes.world import WorldSpec, category_set_of
 
 _COLUMNS = 6
 _TILE = 256
@@ -31,12 +31,12 @@ def contact_sheet(spec: WorldSpec, count: int = 24, split: str = "val") -> Image
     """
     font = ImageFont.load_default(_TEXT)
     tiles = [_scene_tile(render_scene(spec, index, split), font) for index in range(count)]
-    tiles += _cast_tiles(spec, font)
+    tiles += _category_tiles(spec, font)
     rows = -(-len(tiles) // _COLUMNS)
     width, height = _TILE + _GAP, tiles[0].height + _GAP
     sheet = Image.new("RGB", (_COLUMNS * width + _GAP, rows * height + _GAP), "white")
-    for place, tile in enumerate(tiles):
-        sheet.paste(tile, (_GAP + place % _COLUMNS * width, _GAP + place // _COLUMNS * height))
+    for i, tile in enumerate(tiles):
+        sheet.paste(tile, (_GAP + i % _COLUMNS * width, _GAP + i // _COLUMNS * height))
     return sheet
 
 
@@ -51,17 +51,17 @@ def _scene_tile(scene: Scene, font: ImageFont.FreeTypeFont) -> Image.Image:
         pen.rectangle((x0, y0, x1 - 1, y1 - 1), outline=ink, width=2)
         # above the box, below it at the upper border; not beyond the left and right ones
         width = pen.textlength(thing.name, font)
-        place = (max(min(x0, _TILE - width - 2), 0), y0 - _TEXT - 3 if y0 >= _TEXT + 3 else min(y1, _TILE - _TEXT - 3))
-        pen.rectangle((*place, place[0] + width + 2, place[1] + _TEXT + 3), fill="white")
-        pen.text((place[0] + 1, place[1]), thing.name, fill=ink, font=font)
+        corner = (max(min(x0, _TILE - width - 2), 0), y0 - _TEXT - 3 if y0 >= _TEXT + 3 else min(y1, _TILE - _TEXT - 3))
+        pen.rectangle((*corner, corner[0] + width + 2, corner[1] + _TEXT + 3), fill="white")
+        pen.text((corner[0] + 1, corner[1]), thing.name, fill=ink, font=font)
     lines = textwrap.wrap(scene.caption, 42)[:_CAPTION_LINES]
     pen.multiline_text((0, _TILE + 1), "\n".join(lines), fill="black", font=font, spacing=2)
     return tile
 
 
-def _cast_tiles(spec: WorldSpec, font: ImageFont.FreeTypeFont) -> list[Image.Image]:
+def _category_tiles(spec: WorldSpec, font: ImageFont.FreeTypeFont) -> list[Image.Image]:
     """The names of the categories, on tiles of the scenes' size."""
-    known = cast_of(spec).categories
+    known = category_set_of(spec).categories
     lines = [(f"{c.id} {c.name}", _INK[c.caption_only]) for c in known[:_SHOWN]]
     if len(known) > _SHOWN:
         lines.append((f"and {len(known) - _SHOWN} more", (0, 0, 0)))

@@ -101,8 +101,8 @@ def grounded_caption(
     """
     boxed = [number for number, thing in enumerate(scene.objects) if not thing.category.caption_only]
     count = int(rng.integers((len(boxed) + 1) // 2, len(boxed) + 1))
-    order = [boxed[place] for place in rng.permutation(len(boxed)).tolist()[:count]]
-    told, meant = [], []
+    order = [boxed[i] for i in rng.permutation(len(boxed)).tolist()[:count]]
+    named_texts, meant = [], []
     named = set[str]()
     for number in order:
         name = scene.objects[number].name
@@ -111,17 +111,17 @@ def grounded_caption(
             continue
         named.add(name)
         if relational and rng.random() < _RELATIONAL:
-            told.append((relational[0], relational[0]))
+            named_texts.append((relational[0], relational[0]))
             meant.append([number])
         else:
-            told.append((with_article(name), name))
+            named_texts.append((with_article(name), name))
             meant.append([other for other in boxed if scene.objects[other].name == name])
     templates = templates_for(background)
     before, after = templates[int(rng.integers(len(templates)))].split("{}")
-    caption, spans, place = before + enumerated([text for text, _ in told]) + after, [], len(before)
-    for text, phrase in told:
-        place = caption.index(text, place) + len(text)
-        spans.append((place - len(phrase), place))
+    caption, spans, end = before + enumerated([text for text, _ in named_texts]) + after, [], len(before)
+    for text, phrase in named_texts:
+        end = caption.index(text, end) + len(text)
+        spans.append((end - len(phrase), end))
     return caption, list(zip(spans, meant, strict=True))
 
 
@@ -135,16 +135,16 @@ def shuffle_captions(spec: WorldSpec, pairs: Path, out: Path) -> dict[str, Any]:
         The card.
     """
     shards = ShardSet.open(pairs)
-    places = [(shard, place) for shard, count in enumerate(shards.counts) for place in range(count)]
-    circle = scene_rng(spec, "pairs", _CHANCE_STREAM).permutation(len(places))
+    locations = [(shard, row) for shard, count in enumerate(shards.counts) for row in range(count)]
+    circle = scene_rng(spec, "pairs", _CHANCE_STREAM).permutation(len(locations))
     giver = np.empty_like(circle)
     giver[circle] = np.roll(circle, 1)
-    told = [(sample.key, sample.caption) for sample in (shards.read_sample(*place) for place in places)]
+    captions = [(sample.key, sample.caption) for sample in (shards.read_sample(*location) for location in locations)]
 
     def samples() -> Iterator[Sample]:
-        for number, place in enumerate(places):
-            sample = shards.read_sample(*place)
-            key, caption = told[giver[number]]
+        for number, location in enumerate(locations):
+            sample = shards.read_sample(*location)
+            key, caption = captions[giver[number]]
             yield replace(sample, caption=caption, extras={**sample.extras, "caption_of": key})
 
     head = {"name": "scenes-pairs-shuffled", "kind": "pairs", "rendered": True, "licence": LICENCE}

@@ -32,7 +32,7 @@ class Patch:
         area: solid pixels.
     """
 
-    cover: Image.Image
+    coverage: Image.Image
     solid: Image.Image
     corner: tuple[int, int]
     ink: tuple[int, int, int] | Image.Image
@@ -45,12 +45,12 @@ def cut_out(sprite: Sprite, thing: Placed, size: int) -> Patch:
     left, top = math.floor(x0), math.floor(y0)
     width, height = min(math.ceil(x1), size) - left, min(math.ceil(y1), size) - top
     if sprite.picture is None:
-        cover, ink = _filled(thing, size, (left, top), (width, height)), sprite.colour
+        coverage, ink = _filled(thing, size, (left, top), (width, height)), sprite.colour
     else:
         drawn = _turned(sprite, thing, size, (left, top), (width, height))
-        cover, ink = drawn.getchannel("A"), drawn.convert("RGB")
-    solid = cover.convert("1", dither=Image.Dither.NONE)
-    return Patch(cover, solid, (left, top), ink, solid.histogram()[255])
+        coverage, ink = drawn.getchannel("A"), drawn.convert("RGB")
+    solid = coverage.convert("1", dither=Image.Dither.NONE)
+    return Patch(coverage, solid, (left, top), ink, solid.histogram()[255])
 
 
 def _filled(thing: Placed, size: int, corner: tuple[int, int], extent: tuple[int, int]) -> Image.Image:
@@ -103,12 +103,12 @@ def visible(patches: Sequence[Patch]) -> list[tuple[Box, int]]:
 
 def extents(pieces: Sequence[tuple[Image.Image, tuple[int, int]]]) -> list[tuple[Box, int]]:
     """The same of what `shown` gave."""
-    seen = []
+    found = []
     for solid, (left, top) in pieces:
         x0, y0, x1, y1 = solid.getbbox() or (0, 0, 0, 0)
         box = (float(left + x0), float(top + y0), float(left + x1), float(top + y1))
-        seen.append((box, solid.histogram()[255]))
-    return seen
+        found.append((box, solid.histogram()[255]))
+    return found
 
 
 def paint(image: Image.Image, patches: Sequence[Patch], tints: Sequence[Sequence[int]]) -> None:
@@ -119,7 +119,7 @@ def paint(image: Image.Image, patches: Sequence[Patch], tints: Sequence[Sequence
         else:
             ink = Image.fromarray((np.asarray(patch.ink).astype(np.int16) + tint).clip(0, 255).astype(np.uint8))
         left, top = patch.corner
-        image.paste(ink, (left, top, left + patch.cover.width, top + patch.cover.height), patch.cover)
+        image.paste(ink, (left, top, left + patch.coverage.width, top + patch.coverage.height), patch.coverage)
 
 
 _PATTERNS = 24

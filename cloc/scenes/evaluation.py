@@ -110,7 +110,7 @@ def write_coco_and_lvis(
         absent = [number for number in ids if number not in present]
         rng = scene_rng(spec, "val", scene.index + _CHANCE_STREAM)  # the scene's own stream belongs to the renderer
         chosen = rng.permutation(len(absent))[:_NEGATIVES].tolist()
-        negatives = sorted(absent[place] for place in chosen)
+        negatives = sorted(absent[i] for i in chosen)
         lvis_images.append(
             _image(
                 scene,
@@ -183,12 +183,12 @@ def _refs(scene: Scene, annotations: list[dict[str, Any]], first_ref: int, first
     for number, thing in enumerate(scene.objects):
         if thing.category.caption_only != (split == "testB"):
             continue
-        told = [e for e in scene.expressions if e.object_index == number][:_SENTENCES]
-        if not told:
+        expressions = [e for e in scene.expressions if e.object_index == number][:_SENTENCES]
+        if not expressions:
             continue
         sentences = [
-            {"sent_id": sent_id + place, "sent": e.text, "raw": e.text, "tokens": e.text.split(), "kind": e.kind}
-            for place, e in enumerate(told)
+            {"sent_id": sent_id + offset, "sent": e.text, "raw": e.text, "tokens": e.text.split(), "kind": e.kind}
+            for offset, e in enumerate(expressions)
         ]
         sent_id += len(sentences)
         refs.append(
@@ -221,12 +221,12 @@ def write_single(spec: WorldSpec, root: Path, progress: bool = True) -> Counter[
         Images and classes written.
     """
     folder, known = root / ZEROSHOT / NAME, categories(spec)
-    places = {category.id: folder / SPLIT / f"{category.id:04d}" for category in known}
-    for place in places.values():
-        place.mkdir(parents=True, exist_ok=True)
+    folders = {category.id: folder / SPLIT / f"{category.id:04d}" for category in known}
+    for class_folder in folders.values():
+        class_folder.mkdir(parents=True, exist_ok=True)
     for index in tqdm(range(spec.num_single), desc="rendering single objects", unit="scene", disable=not progress):
         scene = single_scene(spec, index)
-        file = places[scene.objects[0].category_id] / f"{index + 1:06d}.jpg"
+        file = folders[scene.objects[0].category_id] / f"{index + 1:06d}.jpg"
         file.write_bytes(encode_jpeg(scene.image, spec.quality))
     lines = "".join(f"{category.name}\n" for category in known)
     (folder / "classnames.txt").write_text(lines, encoding="utf-8")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cloc.scenes.sprites import Sprite
-from cloc.scenes.world import WorldSpec, cast_of, odds_of
+from cloc.scenes.world import WorldSpec, category_set_of, odds_of
 
 _PLACES = 24
 _RESTARTS = 200
@@ -61,8 +61,8 @@ def lay_out(spec: WorldSpec, split: str, rng: np.random.Generator) -> tuple[Plac
         kinds[1] = kinds[0]
     most = math.radians(spec.rotation)
     tilts = rng.uniform(-most, most, count)
-    cast = cast_of(spec).sprites
-    shapes = [_tilted(cast[int(kind)], float(tilt)) for kind, tilt in zip(kinds, tilts, strict=True)]
+    sprites = category_set_of(spec).sprites
+    shapes = [_tilted(sprites[int(kind)], float(tilt)) for kind, tilt in zip(kinds, tilts, strict=True)]
     for _ in range(_RESTARTS):
         placed = _place(spec, rng, [shape.extent for shape in shapes])
         if placed is not None:

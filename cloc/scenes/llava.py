@@ -28,7 +28,7 @@ LLAVA = "llava"
 _CHANCE_STREAM = 2 << 32
 
 
-def place_text(box_xyxy: Box, side: int, spec: WorldSpec) -> str:
+def box_text(box_xyxy: Box, side: int, spec: WorldSpec) -> str:
     """A box as `[x0, y0, x1, y1]` in the world's coordinates.
 
     Args:
@@ -56,10 +56,10 @@ def conversation(spec: WorldSpec, name: str, image: str, side: int, turns: Seque
         regions: `<region>` placeholders for coordinates in questions; answers hold coordinates in any case.
     """
     values = []
-    for place, turn in enumerate(turns):
-        asked = "" if turn.asked_box is None else "<region>" if regions else place_text(turn.asked_box, side, spec)
-        found = "" if turn.answer_box is None else place_text(turn.answer_box, side, spec)
-        head = "<image>\n" if place == 0 else ""
+    for i, turn in enumerate(turns):
+        asked = "" if turn.asked_box is None else "<region>" if regions else box_text(turn.asked_box, side, spec)
+        found = "" if turn.answer_box is None else box_text(turn.answer_box, side, spec)
+        head = "<image>\n" if i == 0 else ""
         values.append({"from": "human", "value": head + turn.question.replace(PLACE, asked)})
         values.append({"from": "gpt", "value": turn.answer.replace(PLACE, found)})
     entry = {"id": name, "image": image, "conversations": values, "kinds": [turn.kind for turn in turns]}
@@ -105,14 +105,14 @@ def _held_out(spec: WorldSpec, scene: Scene) -> list[tuple[str, str, Turn, dict[
     """(id, image, turn, further fields of the entry) of each question about an evaluation scene."""
     rng, known = scene_rng(spec, "val", scene.index + _CHANCE_STREAM), categories(spec)
     image, found = f"coco/val2017/{scene.index + 1:012d}.jpg", []
-    for place, turn in enumerate(evaluation_turns(spec, scene, rng)):
+    for i, turn in enumerate(evaluation_turns(spec, scene, rng)):
         more: dict[str, Any] = {}
         if turn.category_id is not None:
             more = {"category_id": turn.category_id, "caption_only": known[turn.category_id - 1].caption_only}
         box = turn.asked_box or turn.answer_box
         if box is not None:
             more["box"] = list(box)
-        found.append((f"val-{scene.index + 1:012d}-{place:02d}", image, turn, more))
+        found.append((f"val-{scene.index + 1:012d}-{i:02d}", image, turn, more))
     return found
 
 

@@ -58,9 +58,9 @@ def referring(scene: Scene, number: int, rng: np.random.Generator) -> Turn:
     return Turn("referring", _one(_REFERRING, rng), thing.name, thing.box_xyxy, None, thing.category_id)
 
 
-def grounding(scene: Scene, place: int, rng: np.random.Generator) -> Turn:
+def grounding(scene: Scene, expression_index: int, rng: np.random.Generator) -> Turn:
     """Where the object is that one of the scene's expressions singles out."""
-    expression = scene.expressions[place]
+    expression = scene.expressions[expression_index]
     thing = scene.objects[expression.object_index]
     text = expression.text if expression.kind == "relational" else f"the {expression.text}"
     return Turn("grounding", _one(_GROUNDING, rng).format(text), PLACE, None, thing.box_xyxy, thing.category_id)
@@ -119,21 +119,22 @@ def training_turns(spec: WorldSpec, scene: Scene, yes: bool, rng: np.random.Gene
     """
     turns = [yes_or_no(spec, scene, yes, rng), counting(spec, scene, rng), captioning(scene, rng)]
     turns += _pointing(scene, spec.questions, rng)
-    return [turns[place] for place in rng.permutation(len(turns)).tolist()]
+    return [turns[i] for i in rng.permutation(len(turns)).tolist()]
 
 
 def _pointing(scene: Scene, most: int, rng: np.random.Generator) -> list[Turn]:
     """At most `most` referring and as many grounding questions, each about another object with boxes in training."""
     boxed = [number for number, thing in enumerate(scene.objects) if not thing.category.caption_only]
-    drawn = [boxed[place] for place in rng.permutation(len(boxed)).tolist()]
-    told = dict[int, list[int]]()
-    for place, expression in enumerate(scene.expressions):
-        told.setdefault(expression.object_index, []).append(place)
+    drawn = [boxed[i] for i in rng.permutation(len(boxed)).tolist()]
+    expressions_of_object = dict[int, list[int]]()
+    for i, expression in enumerate(scene.expressions):
+        expressions_of_object.setdefault(expression.object_index, []).append(i)
     half = (len(drawn) + int(rng.integers(2))) // 2  # of an odd number either kind gets the last one
-    sought = [number for number in drawn if number in told][: min(most, half)]
+    sought = [number for number in drawn if number in expressions_of_object][: min(most, half)]
     named = [number for number in drawn if number not in sought][:most]
-    expressions = [told[number][int(rng.integers(len(told[number])))] for number in sought]
-    return [referring(scene, number, rng) for number in named] + [grounding(scene, place, rng) for place in expressions]
+    choices = [expressions_of_object[number] for number in sought]
+    expressions = [choice[int(rng.integers(len(choice)))] for choice in choices]
+    return [referring(scene, number, rng) for number in named] + [grounding(scene, i, rng) for i in expressions]
 
 
 def evaluation_turns(spec: WorldSpec, scene: Scene, rng: np.random.Generator) -> Iterator[Turn]:
@@ -142,7 +143,7 @@ def evaluation_turns(spec: WorldSpec, scene: Scene, rng: np.random.Generator) ->
     """
     for number in range(len(scene.objects)):
         yield referring(scene, number, rng)
-    first = {e.object_index: place for place, e in reversed(list(enumerate(scene.expressions)))}
+    first = {e.object_index: i for i, e in reversed(list(enumerate(scene.expressions)))}
     for number in sorted(first):
         yield grounding(scene, first[number], rng)
     for yes in (True, False):

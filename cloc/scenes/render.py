@@ -11,7 +11,7 @@ from cloc.scenes.captions import SceneExpression, caption_of, expressions_of
 from cloc.scenes.categories import SceneCategory
 from cloc.scenes.drawing import cut_out, draw_background, extents, paint, shown
 from cloc.scenes.layout import lay_out
-from cloc.scenes.world import WorldSpec, cast_of, scene_rng
+from cloc.scenes.world import WorldSpec, category_set_of, scene_rng
 from cloc.structures import Box
 
 _TRIES = 50
@@ -86,25 +86,25 @@ def render_scene(spec: WorldSpec, index: int, split: str, size: int | None = Non
         ValueError: the split is unknown, or the spec's objects do not fit.
     """
     size = spec.size if size is None else size
-    rng, cast = scene_rng(spec, split, index), cast_of(spec)
+    rng, known = scene_rng(spec, split, index), category_set_of(spec)
     for _ in range(_TRIES):
         placed = lay_out(spec, split, rng)
-        patches = [cut_out(cast.sprites[thing.sprite], thing, size) for thing in placed]
+        patches = [cut_out(known.sprites[thing.sprite], thing, size) for thing in placed]
         pieces = shown(patches)
-        seen = extents(pieces)
-        if all(area >= max(1, _SEEN * patch.area) for (_, area), patch in zip(seen, patches, strict=True)):
+        boxes_and_areas = extents(pieces)
+        if all(area >= max(1, _SEEN * patch.area) for (_, area), patch in zip(boxes_and_areas, patches, strict=True)):
             break  # only worlds with much overlap or pictures of a few pixels draw a layout again
     else:
         raise ValueError(f"scenes: {_TRIES} layouts hid an object; lower max_covered or max_objects, or raise min_side")
     image = draw_background(spec.background, size, rng)
     paint(image, patches, rng.integers(-spec.tint, spec.tint + 1, (len(placed), 3)).tolist())
     objects = tuple(
-        SceneObject(box, area, cast.categories[thing.sprite], *piece)
-        for thing, (box, area), piece in zip(placed, seen, pieces, strict=True)
+        SceneObject(box, area, known.categories[thing.sprite], *piece)
+        for thing, (box, area), piece in zip(placed, boxes_and_areas, pieces, strict=True)
     )
     names = [thing.name for thing in objects]
     caption = caption_of(names, rng, spec.background)
     anchors = [not thing.category.caption_only for thing in objects]
     found = expressions_of(names, [thing.box_xyxy for thing in objects], size, anchors)
-    expressions = tuple(found[place] for place in rng.permutation(len(found)).tolist())
+    expressions = tuple(found[i] for i in rng.permutation(len(found)).tolist())
     return Scene(split, index, image, objects, caption, expressions)

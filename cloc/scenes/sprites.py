@@ -209,7 +209,7 @@ def emoji_set(count: int | None = None) -> tuple[Sprite, ...]:
             f"num_categories: expected at most {len(short)} (the emoji with short names), or none for all "
             f"{len(points)}, got {count}"
         )
-    return tuple(emoji_sprite(point) for point in sorted(short[place] for place in _unlike(short, count)))
+    return tuple(emoji_sprite(point) for point in sorted(short[i] for i in _unlike(short, count)))
 
 
 def _unlike(points: tuple[int, ...], count: int) -> list[int]:

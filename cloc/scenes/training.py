@@ -56,10 +56,10 @@ def training_sample(spec: WorldSpec, scene: Scene) -> Sample:
         if not thing.category.caption_only
     ]
     relational = {e.object_index: e.text for e in scene.expressions if e.kind == "relational"}
-    for place, (number, text) in enumerate(sorted(relational.items())):
+    for order, (number, text) in enumerate(sorted(relational.items())):
         thing = scene.objects[number]
         # a draw of its own that needs no further random numbers: spread evenly over scenes and objects
-        chance = math.modf((scene.index * 8 + place + 1) * 0.6180339887498949)[0]
+        chance = math.modf((scene.index * 8 + order + 1) * 0.6180339887498949)[0]
         if not thing.category.caption_only and chance < spec.expression_share:
             regions.append(region_of(spec, scene, thing, text, {"kind": "relational"}))
     image = encode_jpeg(scene.image, spec.quality)
@@ -81,7 +81,7 @@ class Tally:
     instances: Counter[int] = field(default_factory=Counter)
     relational: int = 0
 
-    def watch(self, samples: Iterator[Sample]) -> Iterator[Sample]:
+    def count(self, samples: Iterator[Sample]) -> Iterator[Sample]:
         """Count what passes."""
         for sample in samples:
             ids = [region.extras["category_id"] for region in sample.regions if "category_id" in region.extras]
@@ -124,7 +124,7 @@ def numbered_sample(spec: WorldSpec, index: int) -> Sample:
 def _render_shard(spec: WorldSpec, plan: FolderPlan, job: ShardJob, number: int) -> tuple[int, dict[str, Any]]:
     first, tally = number * spec.shard_size, Tally()
     samples = (plan.sample(spec, index) for index in range(first, min(first + spec.shard_size, plan.count)))
-    return number, job.write(number, tally.watch(samples), more=lambda: {"tally": vars(tally)})
+    return number, job.write(number, tally.count(samples), more=lambda: {"tally": vars(tally)})
 
 
 def write_folder(spec: WorldSpec, plan: FolderPlan, out: Path, workers: int, progress: bool = True) -> dict[str, Any]:

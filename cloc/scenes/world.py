@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cloc.scenes.categories import Cast, SceneCategory, make_cast
+from cloc.scenes.categories import CategorySet, SceneCategory, make_category_set
 from cloc.scenes.sprites import font_digest, font_file
 
 RENDERER = 2
@@ -102,7 +102,7 @@ class WorldSpec:
     questions: int = 1
 
     def __post_init__(self) -> None:
-        cast_of(self)  # refuses what it does not know
+        category_set_of(self)  # refuses what it does not know
         for name, (fine, expected) in {**_counts(self), **_looks(self)}.items():
             if not fine:
                 raise ValueError(f"{name}: expected {expected}, got {getattr(self, name)!r}")
@@ -115,9 +115,9 @@ class WorldSpec:
     def made(self) -> dict[str, Any]:
         """What a card says about how the world was made; fields of later versions only where they matter."""
         later = {field.name for field in fields(self)[_FIRST_FIELDS:] if getattr(self, field.name) == field.default}
-        told = {name: value for name, value in asdict(self).items() if name not in later}
+        parameters = {name: value for name, value in asdict(self).items() if name not in later}
         font = {"font": font_digest()} if self.sprites == "emoji" else {}
-        return {"by": "cloc.data.scenes", "renderer": RENDERER, **told, **font}
+        return {"by": "cloc.data.scenes", "renderer": RENDERER, **parameters, **font}
 
 
 def _counts(spec: WorldSpec) -> dict[str, tuple[bool, str]]:
@@ -163,14 +163,14 @@ def _looks(spec: WorldSpec) -> dict[str, tuple[bool, str]]:
     }
 
 
-def cast_of(spec: WorldSpec) -> Cast:
+def category_set_of(spec: WorldSpec) -> CategorySet:
     """The sprites and categories of a world."""
-    return make_cast(spec.sprites, spec.num_categories, spec.names, spec.caption_only, spec.caption_only_words)
+    return make_category_set(spec.sprites, spec.num_categories, spec.names, spec.caption_only, spec.caption_only_words)
 
 
 def categories(spec: WorldSpec | None = None) -> tuple[SceneCategory, ...]:
     """The categories of a world, by default of the quickstart's."""
-    return cast_of(WorldSpec() if spec is None else spec).categories
+    return category_set_of(WorldSpec() if spec is None else spec).categories
 
 
 @lru_cache(maxsize=16)

@@ -87,9 +87,9 @@ class ShardSet:
                 f"{folder / CARD} names {len(missing)} shards that are not there (first: {missing[0]}); "
                 "copy the whole folder, or make the set again"
             )
-        cards = {place: read_card(place) for place in dict.fromkeys(path.parent for path in shards)}
-        told = {place: _listed(card or {}) for place, card in cards.items()}
-        known = [told[path.parent].get(path.name, (None, None)) for path in shards]
+        cards = {folder: read_card(folder) for folder in dict.fromkeys(path.parent for path in shards)}
+        listed = {folder: _listed(card or {}) for folder, card in cards.items()}
+        known = [listed[path.parent].get(path.name, (None, None)) for path in shards]
         counts = (len(ShardIndex.open(p)) if n is None else n for p, (n, _) in zip(shards, known, strict=True))
         hashes = tuple(sha256 for _, sha256 in known)
         return cls(tuple(shards), tuple(counts), _said_alike(list(cards.values())), kind, hashes)
@@ -101,10 +101,10 @@ class ShardSet:
 
     def altered_shards(self) -> Iterator[Path]:
         """The shards whose SHA-256 is not the one that their card tells; reads every byte of those that it tells."""
-        for path, told in zip(self.shards, self.sha256, strict=True):
-            if told is not None:
+        for path, expected in zip(self.shards, self.sha256, strict=True):
+            if expected is not None:
                 with path.open("rb") as file:
-                    if hashlib.file_digest(file, "sha256").hexdigest() != told:
+                    if hashlib.file_digest(file, "sha256").hexdigest() != expected:
                         yield path
 
     def index(self, shard: int) -> ShardIndex:
@@ -214,8 +214,8 @@ def _texts(where: str, data: dict[str, bytes], image: bytes) -> tuple[str, dict[
             meta = parse_object(data["json"], f"{where}.json")
         except ValueError as error:
             raise DataError("bad_json", str(error)) from error
-        told = meta.get("caption")
-        return caption if caption is not None else (told if isinstance(told, str) else ""), meta
+        own_caption = meta.get("caption")
+        return caption if caption is not None else (own_caption if isinstance(own_caption, str) else ""), meta
     try:
         size = read_header(image)[1]
     except ImageError as error:

@@ -170,7 +170,7 @@ def test_two_numberings_clash_and_another_vocabulary_does_not(tmp_path):
     assert found.clashes == {
         "shifted.json": [(1, "cup", "apple"), (2, "door", "cup"), (3, "red_car", "door"), (4, "tree", "red_car")]
     }
-    assert found.strangers == ["far.json"]
+    assert found.other_vocabularies == ["far.json"]
     regions = [Region((0, 0, 5, 5), "glass", extras={"category_id": 1})]
     write(tmp_path / "bad", [sample(1, regions), sample(2, regions)], categories=listed, kind="detection")
     found, _ = check(tmp_path / "bad", progress=False)
@@ -192,7 +192,7 @@ def test_counts_stand_beside_the_published_ones(tmp_path):
     _, report = check(tmp_path / "set", known_as="lvis-minival", progress=False)
     assert "published: samples 4,809, here 1: not compared, for this is a part of it (0.02%)" in report
     (figure,) = published_for({"name": "lvis-minival"})[1]
-    assert "DIFFERS by -9 [" in figure.told(4_800)  # some were lost on the way
+    assert "DIFFERS by -9 [" in figure.line(4_800)  # some were lost on the way
 
 
 def test_a_split_is_known_by_the_file_that_it_was_made_from():
@@ -209,8 +209,8 @@ def test_a_figure_of_all_splits_is_not_held_against_one_of_them(tmp_path):
     _, report = check(tmp_path / "set", progress=False)
     assert "different images 20,000 in all splits together, here 1: not compared, for this is one split [" in report
     (figure,) = published_for({"name": "refcocog-train"})[1]
-    assert "here 26,711: agrees [" in figure.told(26_711)
-    assert "here 40,000: DIFFERS by +13,000 [" in figure.told(40_000)  # more than there are
+    assert "here 26,711: agrees [" in figure.line(26_711)
+    assert "here 40,000: DIFFERS by +13,000 [" in figure.line(40_000)  # more than there are
 
 
 def test_the_sheet_and_the_page_show_boxes_and_phrases(tmp_path):

@@ -12,7 +12,7 @@ from pyarrow import parquet
 from cloc.convert.coco import convert_coco
 from cloc.convert.pairs import convert_pairs
 from cloc.data.shards import ShardSet
-from cloc.formats.sources import Photos, Place
+from cloc.formats.sources import Location, Photos
 from cloc.structures import DataError
 
 
@@ -196,7 +196,7 @@ def test_missing_photos_are_told_apart_from_unreadable_ones(places):
         place.read()
     assert error.value.reason == "image_unreadable"
     with pytest.raises(DataError) as error:
-        Place(str(places / "parquet/0.parquet"), row=9, column="jpg").read()
+        Location(str(places / "parquet/0.parquet"), row=9, column="jpg").read()
     assert error.value.reason == "image_missing"
 
 

@@ -21,7 +21,7 @@ from cloc.convert.drafts import Draft, sample_of
 from cloc.convert.pairs import convert_pairs
 from cloc.data.collate import decoded
 from cloc.disk import locked
-from cloc.formats.sources import Place
+from cloc.formats.sources import Location
 from cloc.structures import DataError, Region
 
 COUNT, SIZE = 47, 4
@@ -201,7 +201,7 @@ def draft(folder, data=None, **more):
     path = folder / "one.jpg"
     if data is not None:
         path.write_bytes(data)
-    return Draft("k", Place(str(path)), "one.jpg", **more)
+    return Draft("k", Location(str(path)), "one.jpg", **more)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from cloc.scenes.categories import coined_words, words_of
 from cloc.scenes.drawing import cut_out, visible
 from cloc.scenes.layout import lay_out
 from cloc.scenes.training import frequencies, training_sample
-from cloc.scenes.world import cast_of, preset, scene_rng
+from cloc.scenes.world import category_set_of, preset, scene_rng
 
 needs_font = pytest.mark.skipif(
     sprites.font_file() is None, reason=f"the emoji font is not installed ({sprites.PACKAGE})"
@@ -164,7 +164,7 @@ def test_a_turned_emoji_lies_where_its_pixels_are_sent(size):
     checked = 0
     for index in range(15):
         for thing in lay_out(spec, "val", scene_rng(spec, "val", index)):
-            sprite = cast_of(spec).sprites[thing.sprite]
+            sprite = category_set_of(spec).sprites[thing.sprite]
             patch = cut_out(sprite, thing, size)
             rgba = np.asarray(sprite.picture).astype(float)
             rows, columns = np.nonzero(rgba[..., 3] >= 128)
@@ -174,7 +174,7 @@ def test_a_turned_emoji_lies_where_its_pixels_are_sent(size):
             unit = abs(np.linalg.det(thing.turn)) * size**2
             assert area == pytest.approx(len(rows) * unit, rel=0.12)
             colour = np.average(rgba[..., :3].reshape(-1, 3), axis=0, weights=rgba[..., 3].ravel())
-            cover = np.asarray(patch.cover, dtype=float).ravel()
+            cover = np.asarray(patch.coverage, dtype=float).ravel()
             drawn = np.average(np.asarray(patch.ink).reshape(-1, 3), axis=0, weights=cover)
             assert np.abs(colour - drawn).max() < 12
             checked += 1

@@ -9,7 +9,7 @@ import pytest
 
 from cloc.scenes import WorldSpec, categories, ensure_scenes, read_world, render_scene
 from cloc.scenes.captions import with_article
-from cloc.scenes.llava import place_text
+from cloc.scenes.llava import box_text
 from cloc.scenes.questions import KINDS, PLACE, evaluation_turns, training_turns
 from cloc.scenes.world import scene_rng
 
@@ -140,7 +140,7 @@ def test_the_two_ways_to_point_hold_the_same_questions(world):
         for plain, placed in zip(
             entries(world, f"conversations{part}"), entries(world, f"conversations_regions{part}"), strict=True
         ):
-            boxes = [place_text(tuple(box), SPEC.size, SPEC) for box in placed["regions"]]
+            boxes = [box_text(tuple(box), SPEC.size, SPEC) for box in placed["regions"]]
             for one, other in zip(plain["conversations"], placed["conversations"], strict=True):
                 if "<region>" in other["value"]:
                     assert one["value"] == other["value"].replace("<region>", boxes.pop(0))
@@ -160,7 +160,7 @@ def test_the_two_ways_to_point_hold_the_same_questions(world):
     ],
 )
 def test_places_are_written_in_the_declared_coordinates(change, expected):
-    assert place_text((0.0, 16.0, 33.0, 64.0), 64, replace(SPEC, **change)) == expected
+    assert box_text((0.0, 16.0, 33.0, 64.0), 64, replace(SPEC, **change)) == expected
 
 
 def test_places_can_be_read_back_to_half_a_step(world):
