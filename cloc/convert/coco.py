@@ -33,17 +33,13 @@ def convert_coco(
     Args:
         images: where the photos lie, see `Photos`.
         instances: `instances_*.json`.
-        out: folder to make; one that is there and was made from the same files is left alone.
+        out: folder to make.
         captions: `captions_*.json`.
         limit: only the first so many images, in the order of the file; None for all.
         masks: write the objects' masks into the regions, as COCO's compressed RLE.
         **making: see `Making`.
 
-    Returns:
-        The card; `dropped` counts by reason what was left out (photos as `image_...`).
-
-    Raises:
-        ValueError: an input is missing, no photo is there, or `out` holds something else.
+    Returns and raises as `Conversion.run`.
     """
     instances, captions = Path(instances), None if captions is None else Path(captions)
     photos = Photos([images])

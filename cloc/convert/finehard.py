@@ -36,15 +36,11 @@ def convert_finehard(
     Args:
         images: folder of `coyo_image_0/...`; see `Photos`.
         rows: `jsonfiles/*.json`, JSON lines or Parquet.
-        out: folder to make; one that is there and was made from the same files is left alone.
+        out: folder to make.
         phrases: one of `PHRASES`.
         **making: see `Making`.
 
-    Returns:
-        The card; `dropped` counts by reason what was left out (photos as `image_...`).
-
-    Raises:
-        ValueError: an input is missing, no row can be used, or `out` holds something else.
+    Returns and raises as `Conversion.run`.
     """
     files = [Path(file) for file in rows]
     if phrases not in PHRASES:

@@ -34,7 +34,7 @@ def convert_flickr30k_entities(
     Args:
         root: folder that holds `Sentences`, `Annotations` and `train.txt`.
         images: where the photos (`ID.jpg`) lie, see `Photos`.
-        out: folder to make; one that is there and was made from the same files (names and sizes) is left alone.
+        out: folder to make.
         split: train, val or test.
         allow_evaluation_split: convert another split than train.
         **making: see `Making`.

@@ -32,14 +32,10 @@ def convert_goldg(images: Sequence[Path], annotations: Path, out: Path, **making
     Args:
         images: where the photos lie (GQA's or Visual Genome's, Flickr30k's), see `Photos`.
         annotations: the JSON.
-        out: folder to make; one that is there and was made from the same file is left alone.
+        out: folder to make.
         **making: see `Making`.
 
-    Returns:
-        The card; `dropped` counts by reason what was left out (photos as `image_...`).
-
-    Raises:
-        ValueError: an input is missing, no photo is there, or `out` holds something else.
+    Returns and raises as `Conversion.run`.
     """
     annotations, photos = Path(annotations), Photos(images)
     inputs = {"annotations": fingerprint(annotations)}

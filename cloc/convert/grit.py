@@ -33,15 +33,11 @@ def convert_grit(
         images: folder with `KEY.jpg` (png, webp), flat or in folders named by the first five letters of the key, as
             img2dataset's `files` output has them; or tars or Parquet, see `Photos`.
         rows: `.parquet` files or JSON lines.
-        out: folder to make; one that is there and was made from the same files is left alone.
+        out: folder to make.
         phrases: `noun_chunks`, `ref_exps` or `both`.
         **making: see `Making`.
 
-    Returns:
-        The card; `dropped` counts by reason what was left out (photos as `image_...`).
-
-    Raises:
-        ValueError: an input is missing, no row can be used, or `out` holds something else.
+    Returns and raises as `Conversion.run`.
     """
     rows = [Path(file) for file in rows]
     if phrases not in (*PHRASES, "both"):

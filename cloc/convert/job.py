@@ -72,7 +72,7 @@ class Reading:
 
 
 class Making(TypedDict, total=False):
-    """What every converter may be told beside its inputs; see `Conversion` for the defaults.
+    """What every converter takes beside its inputs and `out`; see `Conversion` for the defaults.
 
     Attributes:
         name: of the set, for its card.

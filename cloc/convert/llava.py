@@ -39,15 +39,11 @@ def convert_llava(
     Args:
         images: folder that the `image` paths start from, see `Photos`.
         conversations: LLaVA's JSON.
-        out: folder to make; one that is there and was made from the same file is left alone.
+        out: folder to make.
         coordinates: one of `COORDINATES`.
         **making: see `Making`.
 
-    Returns:
-        The card; `dropped` counts by reason what was left out (photos as `image_...`).
-
-    Raises:
-        ValueError: an input is missing, no entry can be used, or `out` holds something else.
+    Returns and raises as `Conversion.run`.
     """
     conversations = Path(conversations)
     if coordinates not in COORDINATES:

@@ -29,14 +29,10 @@ def convert_lvis(images: Sequence[Path], annotations: Path, out: Path, **making:
     Args:
         images: where the photos lie, COCO's train2017 and val2017; see `Photos`.
         annotations: `lvis_v1_*.json`.
-        out: folder to make; one that is there and was made from the same file is left alone.
+        out: folder to make.
         **making: see `Making`.
 
-    Returns:
-        The card; `dropped` counts by reason what was left out (photos as `image_...`).
-
-    Raises:
-        ValueError: an input is missing, no photo is there, or `out` holds something else.
+    Returns and raises as `Conversion.run`.
     """
     annotations, photos = Path(annotations), Photos(images)
     inputs = {"annotations": fingerprint(annotations)}

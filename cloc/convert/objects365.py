@@ -30,15 +30,11 @@ def convert_objects365(
     Args:
         images: where the photos lie: the folder of `images/`, of the patches, or of the photos; see `Photos`.
         annotations: the JSON.
-        out: folder to make; one that is there and was made from the same files is left alone.
+        out: folder to make.
         names: rows `id,name,corrected name`, such as Detic's `Objects365_names_fix.csv`.
         **making: see `Making`.
 
-    Returns:
-        The card; `dropped` counts by reason what was left out (photos as `image_...`).
-
-    Raises:
-        ValueError: an input is missing, no photo is there, or `out` holds something else.
+    Returns and raises as `Conversion.run`.
     """
     annotations, photos = Path(annotations), Photos([images])
     inputs = {"annotations": fingerprint(annotations), "names": None if names is None else fingerprint(Path(names))}

@@ -28,14 +28,10 @@ def convert_odvg(images: Path, annotations: Path, out: Path, **making: Unpack[Ma
     Args:
         images: where the photos lie, see `Photos`.
         annotations: the JSON lines.
-        out: folder to make; one that is there and was made from the same file is left alone.
+        out: folder to make.
         **making: see `Making`.
 
-    Returns:
-        The card; `dropped` counts by reason what was left out (photos as `image_...`).
-
-    Raises:
-        ValueError: an input is missing, no row can be used, or `out` holds something else.
+    Returns and raises as `Conversion.run`.
     """
     annotations, photos = Path(annotations), Photos([images])
     inputs = {"annotations": fingerprint(annotations)}

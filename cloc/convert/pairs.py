@@ -22,7 +22,7 @@ def convert_pairs(images: Path, out: Path, **making: Unpack[Making]) -> dict[str
 
     Args:
         images: folder of `KEY.jpg` (png, webp) and `KEY.txt`, at any depth; or of tars or Parquet files of them.
-        out: folder to make; one that is there and was made from the same files (names and sizes) is left alone.
+        out: folder to make.
         **making: see `Making`.
 
     Returns:

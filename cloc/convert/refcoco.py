@@ -34,7 +34,7 @@ def convert_refcoco(
     Args:
         root: folder that holds `refcoco/refs(unc).p` with instances.json, or `annotations_only/REC_*.jsonl`.
         dataset: refcoco, refcoco+ or refcocog.
-        out: folder to make; one that is there and was made from the same files is left alone.
+        out: folder to make.
         split: train, val, testA, testB or test.
         images: where the photos lie, see `Photos`; without it `root/images/mscoco/images/train2014`, then
             `coco/train2014` beside it.

@@ -28,15 +28,11 @@ def convert_visual_genome(
     Args:
         root: folder of `image_data.json` and `region_descriptions.json` (or `objects.json`).
         images: `VG_100K` and `VG_100K_2`, or the folder of both; see `Photos`.
-        out: folder to make; one that is there and was made from the same files is left alone.
+        out: folder to make.
         regions: `regions` (descriptions) or `objects` (first name of each).
         **making: see `Making`.
 
-    Returns:
-        The card; `dropped` counts by reason what was left out (photos as `image_...`).
-
-    Raises:
-        ValueError: an input is missing, no photo is there, or `out` holds something else.
+    Returns and raises as `Conversion.run`.
     """
     root = Path(root)
     if regions not in FILES:

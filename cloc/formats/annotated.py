@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -279,6 +279,49 @@ class Annotations:
     def entries_of(self, image_id: int) -> tuple[Any, ...]:
         """The entries behind `of`, in its order, where they were kept."""
         return tuple(row[4] for row in self._rows.get(image_id, ()))
+
+
+def read_annotated(
+    file: Path, what: str, name: str, fields: Callable[[Mapping[str, Any], str], dict[str, Any]], named: bool
+) -> AnnotatedSet:
+    """Read a file of COCO's layout whole: `images`, `annotations`, `categories`.
+
+    Args:
+        file: the annotation file.
+        what: what it should be, for messages.
+        name: of the data set.
+        fields: of `AnnotatedImage`, from an entry of `images` and where it stands: `path`, and what the layout adds.
+        named: every image must have a `file_name`.
+
+    Raises:
+        ValueError: the file is missing or is no such file.
+    """
+    content = load_json(file, what, ("images", "annotations", "categories"))
+    categories = read_categories(content, file)
+    sizes: dict[int, tuple[int, int]] = {}
+    entries: dict[int, Mapping[str, Any]] = {}
+    for index, entry in enumerate(content["images"]):
+        image_id, width, height = image_size(entry, index, file)
+        if named and (image_id in sizes or not is_text(entry.get("file_name"))):
+            raise ValueError(f"{file}: images[{index}]: expected a new id and a file_name, got {entry!r:.200}")
+        if image_id in sizes:
+            raise ValueError(f"{file}: images[{index}]: expected a new id, got {image_id} again")
+        sizes[image_id], entries[image_id] = (width, height), entry
+    watch = FrameWatch(file)
+    annotations = Annotations(content["annotations"], sizes, categories, watch)
+    watch.refuse(annotations.dropped)
+    images = tuple(
+        AnnotatedImage(
+            image_id=image_id,
+            width=sizes[image_id][0],
+            height=sizes[image_id][1],
+            file_name=entry["file_name"] if is_text(entry.get("file_name")) else "",
+            **fields(entry, f"{file}: images[{index}]"),
+            **annotations.of(image_id),
+        )
+        for index, (image_id, entry) in enumerate(entries.items())
+    )
+    return AnnotatedSet(name, images, categories, is_rendered(content), file, annotations.dropped)
 
 
 _SMALLEST_SIDE = 8

@@ -9,17 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cloc.files import is_text
-from cloc.formats.annotated import (
-    AnnotatedImage,
-    AnnotatedSet,
-    Annotations,
-    category_ids_of,
-    image_size,
-    is_rendered,
-    load_json,
-    read_categories,
-)
-from cloc.formats.frames import FrameWatch
+from cloc.formats.annotated import AnnotatedSet, category_ids_of, read_annotated
 from cloc.formats.photos import normal_path
 from cloc.formats.sources import PhotoFolders
 
@@ -36,33 +26,16 @@ def read_lvis(file: Path, image_dirs: Sequence[Path], name: str = "lvis") -> Ann
     file, folders = Path(file), [Path(folder) for folder in image_dirs]
     if not folders:
         raise ValueError("image_dirs: expected at least one folder, such as coco/val2017, got none")
-    content = load_json(file, "an LVIS annotation file", ("images", "annotations", "categories"))
     photos = PhotoFolders(folders)
-    categories = read_categories(content, file)
-    sizes: dict[int, tuple[int, int]] = {}
-    entries: dict[int, Mapping[str, Any]] = {}
-    for index, entry in enumerate(content["images"]):
-        image_id, width, height = image_size(entry, index, file)
-        if image_id in sizes:
-            raise ValueError(f"{file}: images[{index}]: expected a new id, got {image_id} again")
-        sizes[image_id], entries[image_id] = (width, height), entry
-    watch = FrameWatch(file)
-    annotations = Annotations(content["annotations"], sizes, categories, watch)
-    watch.refuse(annotations.dropped)
-    images = tuple(
-        AnnotatedImage(
-            image_id=image_id,
-            path=_photo(entry, f"{file}: images[{index}]", photos),
-            file_name=entry["file_name"] if is_text(entry.get("file_name")) else "",
-            width=sizes[image_id][0],
-            height=sizes[image_id][1],
-            neg_category_ids=category_ids_of(entry, "neg_category_ids"),
-            not_exhaustive_category_ids=category_ids_of(entry, "not_exhaustive_category_ids"),
-            **annotations.of(image_id),
-        )
-        for index, (image_id, entry) in enumerate(entries.items())
-    )
-    return AnnotatedSet(name, images, categories, is_rendered(content), file, annotations.dropped)
+
+    def fields(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+        names = lvis_photo_names(entry)
+        if not names:
+            raise ValueError(f"{where}: expected coco_url (v1) or file_name (v0.5), got neither")
+        lists = ("neg_category_ids", "not_exhaustive_category_ids")
+        return {"path": photos.path(*names, where=where)} | {field: category_ids_of(entry, field) for field in lists}
+
+    return read_annotated(file, "an LVIS annotation file", name, fields, named=False)
 
 
 _COCO_URL = re.compile(r"^(?:https?:)?//[^/]+/(?:.*/)?((?:train|val|test|unlabeled)2017/\d{12}\.jpg)$", re.ASCII)
@@ -96,10 +69,3 @@ def _number_of(named: str) -> str:
     """The twelve digits of a name of COCO 2017, with or without its folder."""
     found = re.fullmatch(r"(?:.*/)?(\d{12})\.jpg", named, re.ASCII)
     return found.group(1) if found else ""
-
-
-def _photo(entry: Mapping[str, Any], where: str, photos: PhotoFolders) -> Path:
-    names = lvis_photo_names(entry)
-    if not names:
-        raise ValueError(f"{where}: expected coco_url (v1) or file_name (v0.5), got neither")
-    return photos.path(*names, where=where)
