@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.data_roots import data_root, roots
-from benchmarks.plain import plain
+from cloc.command import INTERRUPTED, printable, say
+from cloc.command import run as run_command
 
 DESCRIPTION = """\
 Score a model on regions (recognition, retrieval, referring, detection): an export of this kit, an encoder or a detector
@@ -165,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return score_predictions(given)
         return listing(given) if given.list else measured(given)
 
-    return plain("command").run(work, loads_models=not alone and not given.list)
+    return run_command(work, loads_models=not alone and not given.list)
 
 
 def scoring(given: argparse.Namespace) -> bool:
@@ -191,11 +192,11 @@ def scoring(given: argparse.Namespace) -> bool:
 
 def score_predictions(given: argparse.Namespace) -> int:
     """Score a file, print the table, write results and report; loads no torch."""
+    from benchmarks.out_folder import out_folder
     from benchmarks.report.page import Story, write_report
     from benchmarks.rows import write_rows
     from benchmarks.scoring.command import Asked, score_with_charts
-    from benchmarks.scoring.origin import out_folder
-    from benchmarks.scoring.summary import summary
+    from benchmarks.table import summarize
 
     files = Path(given.predictions), Path(given.annotations)
     for file in files:
@@ -205,7 +206,7 @@ def score_predictions(given: argparse.Namespace) -> int:
     rows, charts = score_with_charts(Asked(*files, given.protocol or (), given.fixed_ap_k, given.plus_one, *more))
     with out_folder(given.out) as folder:
         path, report = write_rows(rows, folder), write_report(Story((), rows, charts=charts), folder)
-    print(plain("command").printable(f"{summary(rows)}\n\nresults: {path}\nreport: {report}"))
+    print(printable(f"{summarize(rows)}\n\nresults: {path}\nreport: {report}"))
     return 0
 
 
@@ -220,7 +221,7 @@ def listing(given: argparse.Namespace) -> int:
         found = task.find(where)
         for one in found:
             place = f" at {one.file}" if one.file.name else ""
-            print(plain("command").printable(f"  found {one.dataset} {one.split}{place}"))
+            print(printable(f"  found {one.dataset} {one.split}{place}"))
         if not found:
             print("\n".join(f"  not found: {place}" for place in task.places(where)))
     return 0
@@ -228,19 +229,18 @@ def listing(given: argparse.Namespace) -> int:
 
 def measured(given: argparse.Namespace) -> int:
     """Measure with a model; among several processes the first one speaks."""
-    from benchmarks import processes
-    from benchmarks.evaluate import score
-    from cloc.command import INTERRUPTED, say
+    from benchmarks.evaluate import init_distributed, score
+    from cloc import comm
 
-    processes.join()
+    init_distributed()
     try:
-        with contextlib.redirect_stdout(sys.stdout if processes.is_main() else io.StringIO()):
+        with contextlib.redirect_stdout(sys.stdout if comm.is_main() else io.StringIO()):
             return score(given)
     except KeyboardInterrupt:
         folder = getattr(given, "folder", None)
         if folder is None:
             raise
         told = f"stopped by Ctrl-C; add --resume {shlex.quote(str(folder))} to the same command to go on"
-        return say(told, INTERRUPTED) if processes.is_main() else INTERRUPTED
+        return say(told, INTERRUPTED) if comm.is_main() else INTERRUPTED
     finally:
-        processes.leave()
+        comm.leave()

@@ -5,25 +5,28 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import processes
+from torch import distributed as dist
+
 from benchmarks.comparison import compare, one_sided
 from benchmarks.data_roots import data_root, near, roots
+from benchmarks.out_folder import held, out_folder
 from benchmarks.predictors.loaded_models import load_side
 from benchmarks.provenance import Provenance, provenance
 from benchmarks.report.gather import story
 from benchmarks.report.page import write_report
 from benchmarks.rows import write_rows
 from benchmarks.runner import NO_MODEL, PROGRESS, Result, Session, Side
-from benchmarks.scoring.origin import held, out_folder
 from benchmarks.table import LEGEND, comparison_table, single_table
 from benchmarks.tasks.contract import Options, Task
 from benchmarks.tasks.registry import tasks_named
+from cloc import comm
 from cloc.device import find_device
 from cloc.export import newest_export
 from cloc.files import read_object
@@ -47,12 +50,12 @@ def score(given: argparse.Namespace) -> int:
             f"no data for {', '.join(task.name for task in tasks)} under {where[0]} or {where[1]}; render scenes with "
             f"`python -m cloc.scenes --out {where[1]}`, or give --data; --list shows what is looked for"
         )
-    device = processes.own_device(find_device(given.device or "auto"))
+    device = own_device(find_device(given.device or "auto"))
     sides = models(given, device, needed=any(task.bare for task in tasks))
     known = provenance(device, seed=0)
     with contextlib.ExitStack() as kept:
-        made = str(run_folder(given, tasks, sides, known, kept)) if processes.is_main() else None
-        folder = given.folder = Path(processes.from_main(made))
+        made = str(run_folder(given, tasks, sides, known, kept)) if comm.is_main() else None
+        folder = given.folder = Path(comm.from_main(made))
         measure_into(folder, given, tasks, where, sides, known)
     return 0
 
@@ -66,18 +69,18 @@ def measure_into(
     known: Provenance,
 ) -> None:
     """Run the tasks and write what they found."""
-    at_once = max(PHOTOS_AT_ONCE, given.batch_size * processes.world_size())
+    at_once = max(PHOTOS_AT_ONCE, given.batch_size * comm.world_size())
     options = Options(
         given.limit,
         at_once,
-        progress=processes.is_main(),
+        progress=comm.is_main(),
         share=given.batch_size,
         boxes_an_image=given.boxes_an_image,
         boxes_a_level=given.boxes_a_level,
     )
     session = Session(where, sides, known, options, folder, given.batch_size)
     results = session.run(tasks)
-    if processes.is_main():
+    if comm.is_main():
         tell(session, results)
 
 
@@ -153,6 +156,17 @@ def models(given: argparse.Namespace, device: str, needed: bool) -> list:
         sides.append(load_side(place, device, given.batch_size, *how))
         print(f"model {sides[-1].label}: {place}, {sides[-1].told}")
     return sides
+
+
+def init_distributed() -> None:
+    """Join the other processes of a launch, over gloo: answers travel as objects, so no accelerator takes part."""
+    if comm.world_size() > 1 and not dist.is_initialized():
+        dist.init_process_group("gloo")
+
+
+def own_device(device: str) -> str:
+    """`cuda` becomes this process's own one."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" and comm.world_size() > 1 else device
 
 
 def export_named(word: str) -> Path | str:

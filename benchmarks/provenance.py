@@ -1,18 +1,23 @@
-"""Where a figure comes from: commit, versions, machine."""
+"""Where a figure comes from: commit, versions, machine; nothing here loads torch before a model is measured."""
 
 from __future__ import annotations
 
 import hashlib
 import platform
+import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks.scoring.origin import versions
-from cloc.export import commit
+from benchmarks.data_roots import SOURCE
 
 TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "spiece.model", "tokenizer.model")
-PACKAGES = ("mllm-vision-kit", "torch", "torchvision", "transformers", "numpy", "pillow")
+SCORING_PACKAGES = ("mllm-vision-kit", "numpy", "scipy", "pycocotools")
+"""What computes the figures of a scored file."""
+MODEL_PACKAGES = ("mllm-vision-kit", "torch", "torchvision", "transformers", "numpy", "pillow")
+"""What computes those of a model."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,9 @@ class Provenance:
 
 def provenance(device: str, seed: int) -> Provenance:
     """Look around once at the start of a run."""
-    return Provenance(commit(), versions(PACKAGES), _machine(device), seed)
+    from cloc.export import commit
+
+    return Provenance(commit(), versions(MODEL_PACKAGES), _machine(device), seed)
 
 
 @lru_cache
@@ -47,6 +54,38 @@ def tokenizer_sha256(folder: Path | None) -> str | None:
     for file in files:
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checkout() -> str:
+    """The kit's commit, with `-dirty` where files differ from it; `unknown` without git."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def versions(packages: Sequence[str] = SCORING_PACKAGES) -> dict[str, str]:
+    """Of Python, the kit, and what computes the figures."""
+    found = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def machine() -> str:
+    """The processor; figures do not depend on it."""
+    return f"{platform.processor() or platform.machine()}, CPU"
 
 
 def _machine(device: str) -> str:

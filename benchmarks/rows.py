@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.plain import plain
+from cloc.disk import write_text
+from cloc.files import read_json
 
 SCHEMA = 1
 RESULTS = "results.json"
@@ -95,9 +96,7 @@ def write_rows(rows: Iterable[Row], folder: Path) -> Path:
     """Write `results.json` into a folder, whole or not at all. Returns its path."""
     path = folder / RESULTS
     text = json.dumps({"schema": SCHEMA, "rows": [asdict(row) for row in rows]}, indent=1, allow_nan=False)
-    partial = path.with_suffix(".partial")
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_text(path, text + "\n")
     return path
 
 
@@ -105,9 +104,9 @@ def read_rows(path: Path) -> list[Row]:
     """Read a `results.json`.
 
     Raises:
-        ValueError: the file is no result of this room.
+        ValueError: the file is no result of the benchmarks.
     """
-    content = plain("files").read_json(path, "a results file of benchmarks/run.py")
+    content = read_json(path, "a results file of benchmarks/run.py")
     if not isinstance(content, dict) or content.get("schema") != SCHEMA or not isinstance(content.get("rows"), list):
         raise ValueError(
             f'{path}: expected a results file of benchmarks/run.py ({{"schema": {SCHEMA}, "rows": [...]}})'

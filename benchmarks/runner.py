@@ -15,10 +15,10 @@ from benchmarks.examples import Chart, Gallery
 from benchmarks.metrics.intervals import Resampled, interval
 from benchmarks.predictors.cached_predictor import Taped
 from benchmarks.predictors.contract import Predictor
-from benchmarks.processes import is_main
 from benchmarks.provenance import Provenance, tokenizer_sha256
 from benchmarks.rows import Row
 from benchmarks.tasks.contract import Measured, Options, Score, Task
+from cloc import comm
 
 NO_MODEL = "none"
 PROGRESS = "progress"
@@ -152,14 +152,14 @@ class Session:
         name = NO_MODEL if predictor is None else predictor.name
         start, speed, texts = time.perf_counter(), None, None
         if task.timed:  # asked of the predictor itself, by the main process alone
-            measured = task.run(predictor, dataset, found, self.options) if is_main() else Measured("", False, [])
+            measured = task.run(predictor, dataset, found, self.options) if comm.is_main() else Measured("", False, [])
         else:
             unit = "-".join((task.name, found.dataset, found.split.split()[0], str(index), name))
             taped = Taped(predictor, self.folder / PROGRESS / unit, self.batch_size)
             measured = task.run(taped, dataset, found, self.options)
             speed, texts = taped.images_per_second, taped.texts_sha256
         seconds = time.perf_counter() - start
-        if measured.predictions and is_main():
+        if measured.predictions and comm.is_main():
             parts = (task.name, measured.dataset, found.split, side.label, name)
             self._write_predictions("-".join(dict.fromkeys(parts)), index, measured)
         title = f"{task.name} on {measured.dataset}, {found.split}"

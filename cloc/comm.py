@@ -167,6 +167,15 @@ def from_main(value: object) -> object:
     return values[0]
 
 
+def gather_objects(part: Value) -> list[Value]:
+    """What every rank holds, in rank order; the same list on each. Travels as pickles between ranks of one launch."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return [part]
+    parts: list[Value] = [part] * dist.get_world_size()
+    dist.all_gather_object(parts, part)
+    return parts
+
+
 def on_main(work: Callable[[], Value]) -> Value:
     """What the main rank's work gives, on every rank; the others wait.
 

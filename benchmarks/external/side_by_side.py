@@ -13,8 +13,8 @@ from typing import Any
 
 from benchmarks.cli import main as ours
 from benchmarks.data_roots import near
+from benchmarks.out_folder import numbered
 from benchmarks.rows import Row, read_rows
-from benchmarks.scoring.origin import numbered
 
 Key = tuple[str, str]
 TOLERANCE = 1e-6

@@ -1,6 +1,6 @@
 """Figures of boxes: share above an IoU, and what the best constant box would reach.
 
-IoU is of continuous xyxy boxes, without the refer toolkit's extra pixel.
+IoU is of continuous xyxy boxes; only `answer_iou` knows the refer toolkit's extra pixel.
 """
 
 from __future__ import annotations
@@ -11,10 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.plain import plain
-
-_boxes = plain("boxes")
-as_boxes, iou = _boxes.as_boxes, _boxes.iou
+from cloc.boxes import as_boxes, iou
 
 MAX_CONSTANTS = 512
 _BLOCK = 64
@@ -23,6 +20,29 @@ _BLOCK = 64
 def hits_at(ious: object, threshold: float) -> NDArray[np.float64]:
     """(K,) 1.0 where the IoU reaches the threshold (equal counts as right), else 0.0."""
     return (np.asarray(ious) >= threshold).astype(np.float64)
+
+
+def answer_iou(boxes_xyxy: object, references_xyxy: object, plus_one: bool = False) -> NDArray[np.float64]:
+    """(K,) intersection over union of row k with row k.
+
+    Args:
+        boxes_xyxy: (K, 4) pixels; a box whose end lies before its start has IoU 0, NaN as well.
+        references_xyxy: (K, 4) pixels.
+        plus_one: corners are pixels that belong to the box, so each side is one pixel longer (the convention of the
+            refer toolkit's users); else continuous.
+
+    Raises:
+        ValueError: the shapes differ or are not (K, 4).
+    """
+    a, b = np.asarray(boxes_xyxy, dtype=np.float64), np.asarray(references_xyxy, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 2 or a.shape[1] != 4:
+        raise ValueError(f"answer_iou: expected two arrays of one shape (K, 4), got {a.shape} and {b.shape}")
+    extra = 1.0 if plus_one else 0.0
+    valid = (a[:, 2:] >= a[:, :2]).all(axis=1)
+    sides = np.clip(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]) + extra, 0.0, None)
+    shared = sides.prod(axis=1)
+    union = (a[:, 2:] - a[:, :2] + extra).prod(axis=1) + (b[:, 2:] - b[:, :2] + extra).prod(axis=1) - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=valid & (union > 0))
 
 
 @dataclass(frozen=True)

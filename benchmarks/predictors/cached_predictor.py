@@ -1,4 +1,4 @@
-"""A predictor whose answers are kept on disk while a run lasts, and worked out by several processes.
+"""A predictor whose answers are kept on disk while a run lasts, and worked out by several comm.
 
 Tasks ask in a fixed order, so an answer is known by its number. After a kill the same questions are asked again, and
 those that were answered are read from the tape, until the first that was not. Each call is cut into chunks of the batch
@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import processes
 from benchmarks.predictors.detector import Found
+from cloc import comm
 
 ASKED = ("encode_texts", "encode_images", "encode_regions", "ground", "detect", "answer", "answer_regions")
 WHOLE = {"detect": 1}
@@ -36,7 +36,7 @@ class Taped:
         """Keep answers in `folder`; None keeps none."""
         self.inner, self._folder, self._batch_size, self._number = inner, folder, batch_size, 0
         self._images, self._seconds, self._texts = 0, 0.0, set[str]()
-        if folder is not None and processes.is_main():
+        if folder is not None and comm.is_main():
             folder.mkdir(parents=True, exist_ok=True)
 
     def __getattr__(self, name: str) -> Any:
@@ -65,14 +65,14 @@ class Taped:
             for one in lists[TEXTS[method]] if method in TEXTS else ():
                 self._texts.update([one] if isinstance(one, str) else one)
             file = None if self._folder is None else self._folder / f"{number:06d}-{method}.npz"
-            known = processes.from_main(read_record(file, method) if file is not None and processes.is_main() else None)
+            known = comm.from_main(read_record(file, method) if file is not None and comm.is_main() else None)
             if known is not None:
                 return known
             start = time.perf_counter()
             answer = self._answer(method, ask, lists)
             if method in ON_IMAGES:
                 self._images, self._seconds = self._images + len(lists[0]), self._seconds + time.perf_counter() - start
-            if file is not None and processes.is_main():
+            if file is not None and comm.is_main():
                 write_record(file, answer)
             return answer
 
@@ -85,9 +85,9 @@ class Taped:
         own = {
             place: ask(*(one[start : start + size] for one in lists[:cut]), *lists[cut:])
             for place, start in enumerate(starts)
-            if place % processes.world_size() == processes.rank()
+            if place % comm.world_size() == comm.rank()
         }
-        parts = {place: part for some in processes.gather(own) for place, part in some.items()}
+        parts = {place: part for some in comm.gather_objects(own) for place, part in some.items()}
         return joined([parts[place] for place in range(len(starts))])
 
 

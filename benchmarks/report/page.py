@@ -13,6 +13,7 @@ from benchmarks.report import charts, tables
 from benchmarks.report.examples import Section
 from benchmarks.report.style import SHEET
 from benchmarks.rows import Row
+from cloc.disk import write_text
 
 REPORT = "report.html"
 
@@ -39,9 +40,7 @@ class Story:
 def write_report(story: Story, folder: Path) -> Path:
     """Write `report.html` into a folder. Returns its path."""
     path = folder / REPORT
-    partial = path.with_suffix(".partial")
-    partial.write_text(page(story), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, page(story))
     return path
 
 

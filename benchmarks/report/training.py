@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.examples import Chart, Curve
-from benchmarks.plain import plain
+from cloc.files import read_json_lines
 
 METRICS = "metrics.jsonl"
 FIELDS = ("loss", "image_text_accuracy", "region_text_accuracy", "gradient_norm")
@@ -38,7 +38,7 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     """The lines of a run's metrics; none where there is no such file. A last line cut short is left out."""
     if not path.is_file():
         return []
-    lines = (line for _, line in plain("files").read_json_lines(path, "figures of a run", Counter()))
+    lines = (line for _, line in read_json_lines(path, "figures of a run", Counter()))
     return [line for line in lines if isinstance(line, dict) and isinstance(line.get("step"), int)]
 
 

@@ -17,18 +17,16 @@ from benchmarks.metrics import coco_ap, lvis_ap
 from benchmarks.metrics.ap_resamples import ap_tallies
 from benchmarks.metrics.constant_detections import NO_CHANCE, constant_detections
 from benchmarks.metrics.detection import EMPTY
-from benchmarks.metrics.grounding import constant_box, constant_ious, hits_at
+from benchmarks.metrics.grounding import answer_iou, constant_box, constant_ious, hits_at
 from benchmarks.metrics.intervals import Interval, interval
-from benchmarks.metrics.overlap import answer_iou
 from benchmarks.metrics.tally import Tally
+from benchmarks.provenance import checkout, digest, machine, versions
 from benchmarks.report.precision import by_frequency, precision_chart
 from benchmarks.rows import Row
 from benchmarks.scoring.detections import is_lvis, read_detections, read_truth
-from benchmarks.scoring.expressions import read_grounding
+from benchmarks.scoring.expressions import read_grounding, refer_folder, refer_lines
 from benchmarks.scoring.official import official_lvis_ap
-from benchmarks.scoring.origin import checkout, digest, machine, versions
 from benchmarks.scoring.reading import entries_of, parts_of, read_any, repeated
-from benchmarks.scoring.refer import refer_folder, refer_lines
 from benchmarks.scoring.words import FERRET, kind_of, score_words
 
 GROUNDING, PLUS_ONE = "phrase-box/xyxy", "phrase-box/xyxy-plus-one"

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.metrics.detection import Detections, DetectionTruth, places_within
-from benchmarks.metrics.overlap import answer_iou
-from benchmarks.plain import plain
+from benchmarks.metrics.grounding import answer_iou
 from benchmarks.scoring.frames import XYWH, check_beside_truth, check_frame, evenly, told_beyond
 from benchmarks.scoring.reading import Entry, boxes, different, entries_of, flags, integers, numbers, repeated
+from cloc.boxes import xywh_to_xyxy
 
 TRUTH, ANSWERS = "annotations", "predictions"
 _FEDERATED = ("neg_category_ids", "not_exhaustive_category_ids")
@@ -130,8 +130,7 @@ def _check_numbering(found: Detections, truth: DetectionTruth) -> None:
     first, end = (np.searchsorted(truth.images[by_image], found.images[surest], side) for side in ("left", "right"))
     groups = np.repeat(np.arange(len(surest)), end - first)
     meant = by_image[first[groups] + places_within(groups)]
-    to_corners = plain("boxes").xywh_to_xyxy
-    overlap = answer_iou(to_corners(found.boxes_xywh[surest][groups]), to_corners(truth.boxes_xywh[meant]))
+    overlap = answer_iou(xywh_to_xyxy(found.boxes_xywh[surest][groups]), xywh_to_xyxy(truth.boxes_xywh[meant]))
     by_answer = np.lexsort((overlap, groups))
     best = by_answer[np.flatnonzero(np.diff(groups[by_answer], append=len(surest)))]  # the last of each answer
     best = best[overlap[best] >= 0.5]

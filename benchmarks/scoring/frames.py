@@ -13,11 +13,10 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.metrics.overlap import answer_iou
-from benchmarks.plain import plain
+from benchmarks.metrics.grounding import answer_iou
+from cloc.formats import frames
 
-_frames = plain("formats.frames")
-XYWH, XYXY = _frames.XYWH, _frames.XYXY
+XYWH, XYXY = frames.XYWH, frames.XYXY
 ENOUGH, FEWEST = 2000, 20
 """Answers that are held beside the truth, and fewest of which anything is said."""
 SIZES = (224, 256, 336, 384, 448, 512, 640, 768, 800, 896, 1024, 1280, 1333)
@@ -38,7 +37,7 @@ def check_frame(boxes: object, sizes: object, frame: object, what: str) -> None:
     Raises:
         ValueError: they are in another frame.
     """
-    misfit = _frames.judge_frame(boxes, sizes, frame)
+    misfit = frames.judge_frame(boxes, sizes, frame)
     if misfit is not None:
         raise ValueError(f"{what}: {misfit}")
 
@@ -52,8 +51,8 @@ def told_beyond(boxes: NDArray[np.float64], sizes: NDArray[np.number], frame: ob
         frame: `XYWH` or `XYXY`.
         what: `annotations` or `predictions`.
     """
-    share = _frames.share_amiss(boxes, sizes, frame) if len(boxes) >= _frames.TOLD_FROM else 0.0
-    if share <= _frames.BEYOND:
+    share = frames.share_amiss(boxes, sizes, frame) if len(boxes) >= frames.TOLD_FROM else 0.0
+    if share <= frames.BEYOND:
         return Counter()
     said = f"boxes of the {what} ({share:.0%}) end outside their image or have no area: are some in another frame?"
     return Counter({said: round(share * len(boxes))})

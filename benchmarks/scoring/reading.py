@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.plain import plain
+from cloc.files import parse_json
+from cloc.formats.numbers import flag, four, real, whole
 
-_files, _numbers = plain("files"), plain("formats.numbers")
 Entry = dict[str, Any]
 LARGE = 64 << 20
 """Bytes from which on a list is read in parts."""
@@ -31,17 +31,17 @@ def read_any(path: Path, what: str) -> Any:
         raise ValueError(f"{what}: expected a file, found none at {path}")
     raw = path.read_bytes()
     try:
-        return _files.parse_json(raw, str(path))
-    except ValueError as whole:
+        return parse_json(raw, str(path))
+    except ValueError as no_document:
         lines = [line for line in raw.removeprefix(codecs.BOM_UTF8).split(b"\n") if line.strip()]
         if not lines:
             return []
         if len(lines) == 1:
-            raise ValueError(f"{what}: expected JSON or JSON lines, got neither ({whole})") from None
+            raise ValueError(f"{what}: expected JSON or JSON lines, got neither ({no_document})") from None
         try:
-            return [_files.parse_json(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+            return [parse_json(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
         except ValueError as error:
-            raise ValueError(f"{what}: expected JSON or JSON lines, got neither ({whole}; {error})") from None
+            raise ValueError(f"{what}: expected JSON or JSON lines, got neither ({no_document}; {error})") from None
 
 
 def parts_of(path: Path, what: str) -> Iterator[Any]:
@@ -65,7 +65,7 @@ def parts_of(path: Path, what: str) -> Iterator[Any]:
         last = cut is None
         piece = raw[start:-1] if last else raw[start : cut.start() + 1]
         try:
-            part = _files.parse_json(b"[" + piece + b"]", str(path))
+            part = parse_json(b"[" + piece + b"]", str(path))
         except ValueError:
             if start > 1:
                 raise ValueError(
@@ -99,7 +99,7 @@ def integers(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> 
         ValueError: one is missing or no whole number.
     """
     values = [entry.get(name) for entry in entries]
-    told = [_numbers.whole(value) for value in values]
+    told = [whole(value) for value in values]
     if None in told:
         place = told.index(None)
         raise ValueError(f"{what}[{place + first}]: expected a whole number {name}, got {values[place]!r:.80}")
@@ -124,7 +124,7 @@ def _number(value: object) -> float | None:
     """The number that a value says, also one that is not finite; None where it says none."""
     if isinstance(value, str) and value.strip().lower().lstrip("+-") in ("nan", "inf", "infinity"):
         return float(value)
-    return _numbers.real(value)
+    return real(value)
 
 
 def boxes(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> NDArray[np.float64]:
@@ -134,7 +134,7 @@ def boxes(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> NDA
         ValueError: one is missing, not four numbers, NaN or infinite.
     """
     values = [entry.get(name) for entry in entries]
-    told = [_numbers.four(value) for value in values]
+    told = [four(value) for value in values]
     if None in told:
         place = told.index(None)
         raise ValueError(f"{what}[{place + first}]: expected four numbers {name}, got {values[place]!r:.120}")
@@ -143,7 +143,7 @@ def boxes(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> NDA
 
 def flags(entries: Sequence[Entry], name: str) -> NDArray[np.bool_]:
     """(K,) whether a flag is set: 0, "0", "false" and none are not."""
-    return np.array([_numbers.flag(entry.get(name, 0)) for entry in entries], dtype=bool)
+    return np.array([flag(entry.get(name, 0)) for entry in entries], dtype=bool)
 
 
 def repeated(*columns: NDArray) -> int:

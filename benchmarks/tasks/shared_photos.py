@@ -12,7 +12,7 @@ from typing import TypeVar, overload
 
 from PIL import Image
 
-from benchmarks import processes
+from cloc import comm
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ def open_together(
             raise ValueError(f"image {row}: another process opened it, here it is a {photo}; is the folder the same?")
         return photo
 
-    world, rank = processes.world_size(), processes.rank()
+    world, rank = comm.world_size(), comm.rank()
     held, reasons = dict[int, Image.Image](), dict[int, str]()
     for place, row in enumerate(rows):
         if place // share % world == rank:
@@ -79,6 +79,6 @@ def open_together(
                 reasons[row] = photo
             else:
                 held[row] = photo
-    reasons = {row: reason for part in processes.gather(reasons) for row, reason in part.items()}
+    reasons = {row: reason for part in comm.gather_objects(reasons) for row, reason in part.items()}
     kept = [row for row in rows if row not in reasons]
     return kept, SharedPhotos(kept, held, open_row), reasons

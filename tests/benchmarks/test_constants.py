@@ -23,8 +23,7 @@ from benchmarks.rows import Row
 from benchmarks.runner import Result
 from benchmarks.scoring.command import Asked, score_files
 from benchmarks.scoring.detections import read_truth
-from benchmarks.scoring.summary import summary
-from benchmarks.table import comparison_table, single_table
+from benchmarks.table import comparison_table, single_table, summarize
 from benchmarks.tasks.contract import Options, Score
 from benchmarks.tasks.fgovd import FgOvd
 from benchmarks.tasks.flickr30k_grounding import Flickr30kGrounding, constant_overlaps
@@ -133,7 +132,7 @@ def test_a_detector_that_never_looks_finds_what_always_lies_in_one_place(files):
     assert constant_recall(truth)["AR"] == 1.0
     rows = {row.metric: row for row in score_files(Asked(*files(there, [])))}
     assert (rows["AP"].value, rows["AP"].constant, rows["AP"].below_constant) == (0.0, pytest.approx(1.0), True)
-    assert "below constant" in summary(list(rows.values()))
+    assert "below constant" in summarize(list(rows.values()))
     elsewhere = np.random.default_rng(0).uniform(0, 0.9, (12, 2))
     spread = read_truth(detections_of([(x, y, 0.05, 0.05) for x, y in elsewhere], sizes))
     assert constant_recall(spread)["AR"] < 0.2

@@ -22,8 +22,8 @@ from transformers import (
 
 from benchmarks import cli, evaluate
 from benchmarks.cli import main
+from benchmarks.out_folder import held, out_folder
 from benchmarks.predictors.loaded_models import load_side
-from benchmarks.scoring.origin import held, out_folder
 from cloc.tokenizer import load_tokenizer
 
 

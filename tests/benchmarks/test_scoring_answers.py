@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.metrics.overlap import answer_iou
+from benchmarks.metrics.grounding import answer_iou
 from benchmarks.scoring.command import Asked, score_files
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import processes
 from benchmarks.cli import main
 from benchmarks.data_roots import roots
+from benchmarks.evaluate import init_distributed
 from benchmarks.predictors.cached_predictor import Taped, read_record, write_record
 from benchmarks.predictors.detector import Found
 from benchmarks.provenance import Provenance
@@ -20,6 +20,7 @@ from benchmarks.runner import PROGRESS, Session, Side
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.region_recognition import RegionRecognition
 from benchmarks.tasks.shared_photos import open_together
+from cloc import comm
 
 PLACE = Provenance("abc", {}, "machine", 0)
 
@@ -181,9 +182,9 @@ def test_each_process_opens_the_photos_of_its_own_chunks(spine_ranks):
             seen.append(item)
             return "broken" if item == 3 else Image.new("RGB", (item + 1, 1))
 
-        processes.join()
+        init_distributed()
         rows, photos, reasons = open_together(range(10), range(10), open_one, 2)
-        processes.leave()
+        comm.leave()
         opened = list(seen)
         whole = [photo.width for photo in photos]
         return rows, reasons, opened, whole, [photo.width for photo in photos[2:4]], photos[0].width, len(seen)

@@ -1,57 +1,17 @@
-"""Where a scored file comes from and goes to: digests, versions, the next free folder; all without torch.
-
-`cloc.export` has the like for exports, behind a front door that loads torch.
-"""
+"""The folder that results go into: the next free one under runs/, or a named one; one run at a time writes there."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
-import platform
-import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks.data_roots import SOURCE, near
+from benchmarks.data_roots import near
 from benchmarks.rows import RESULTS, read_rows
 
 LOCK = ".lock"
-PACKAGES = ("mllm-vision-kit", "numpy", "scipy", "pycocotools")
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def checkout() -> str:
-    """The kit's commit, with `-dirty` where files differ from it; `unknown` without git."""
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
-
-
-def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
-    """Of Python, the kit, and what computes the figures."""
-    found = {"python": platform.python_version()}
-    for name in packages:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-def machine() -> str:
-    """The processor; figures do not depend on it."""
-    return f"{platform.processor() or platform.machine()}, CPU"
 
 
 def numbered(runs: Path, stem: str) -> Path:
