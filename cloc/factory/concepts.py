@@ -19,7 +19,8 @@ from cloc.data.concepts import RECIPE, ConceptDictionary, from_cards
 from cloc.data.known import Vocabulary
 from cloc.data.loader import Source, StepBatches
 from cloc.data.prompts import PromptSampler
-from cloc.losses.detection import DetectionTerms, detection_objective
+from cloc.factory.fields import shared_fields
+from cloc.losses.detection import DETECTION_TERMS, DetectionTerms, detection_objective
 from cloc.losses.proposals import LEARNT_SCORES
 from cloc.models.configuration import ClocConfig, ClocDetectorConfig, Objectness
 from cloc.phrases import make_chunker
@@ -35,19 +36,8 @@ PAPER_CONCEPTS = {"detection": 150, "grounding": 100, "pairs": 1}
 def detector_config(config: Config) -> ClocDetectorConfig:
     """The detector's own config, from the run's numbers."""
     detector = config.model.detector
-    return ClocDetectorConfig(
-        width=detector.width,
-        strides=list(detector.strides),
-        num_convs=detector.num_convs,
-        anchor_scale=detector.anchor_scale,
-        deformable=detector.deformable,
-        normalize=detector.normalize,
-        logit_scale_init_value=detector.logit_scale_init,
-        prior=detector.prior,
-        text_context=detector.text_context,
-        definitions=detector.definitions,
-        objectness=learnt_score(config),
-    )
+    own = {"logit_scale_init_value": detector.logit_scale_init, "objectness": learnt_score(config)}
+    return ClocDetectorConfig(**shared_fields(detector, ClocDetectorConfig), **own)
 
 
 def learnt_score(config: Config) -> Objectness:
@@ -225,25 +215,13 @@ def alternating_samples(config: Config, sources: Sequence[Source]) -> int:
 
 def detection_terms(config: Config) -> DetectionTerms:
     """The settings of the detection losses."""
-    loss = config.loss.detection
-    return DetectionTerms(
-        nearest_when_none=loss.nearest_when_none,
-        temperature=loss.temperature,
-        label_smoothing=loss.label_smoothing,
-        num_proposals=loss.num_proposals,
-        proposal_score=loss.proposal_score,
-        proposal_nms=loss.proposal_nms,
-        matching=loss.matching,
-        matching_temperature=loss.matching_temperature,
-        direction=loss.direction,
-    )
+    return DetectionTerms(**shared_fields(config.loss.detection, DetectionTerms))
 
 
 def detection_weights(config: Config) -> dict[str, float]:
     """Weight of each term of a concept step."""
     loss = config.loss.detection
-    names = ("alignment", "giou", "centerness", "objectness", "word_region")
-    return {**{name: getattr(loss, name) for name in names}, "image_text": config.loss.image_text}
+    return {**{name: getattr(loss, name) for name in DETECTION_TERMS}, "image_text": config.loss.image_text}
 
 
 def make_concept_losses(config: Config, stepper: Stepper, region_losses: Losses) -> Losses:

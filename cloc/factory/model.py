@@ -17,6 +17,7 @@ from transformers import (
 from cloc.config import Config
 from cloc.config.model import ModelConfig, TextConfig, VisionConfig
 from cloc.factory import concepts
+from cloc.factory.fields import shared_fields
 from cloc.models import pretrained
 from cloc.models.configuration import LEGACY_END, ClocConfig, ClocVisionConfig
 from cloc.models.detection import ClocForObjectDetection
@@ -160,18 +161,12 @@ def make_text_config(config: Config, tokenizer: PreTrainedTokenizerBase) -> PreT
 
 def make_model_config(config: Config, tokenizer: PreTrainedTokenizerBase) -> ClocConfig:
     """The model's own config; no weight is made or loaded."""
-    prompter = config.model.prompter
     vision_config = ClocVisionConfig(
         tower=make_tower_config(config).to_dict(),
         projection_dim=config.model.embed_dim,
         has_prompter=config.objective in ("cloc", "joint"),
         has_box_head=bool(config.loss.grounding),
-        prompter_kind=prompter.kind,
-        prompter_mlp_ratio=prompter.mlp_ratio,
-        prompter_pool=prompter.pool,
-        prompter_token_positions=prompter.token_positions,
-        prompter_max_cycles=prompter.max_cycles,
-        prompter_prompts=list(prompter.prompts),
+        **shared_fields(config.model.prompter, ClocVisionConfig, "prompter_"),
     )
     return ClocConfig(
         vision_config=vision_config.to_dict(),

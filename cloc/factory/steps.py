@@ -13,8 +13,9 @@ import torch
 from cloc import comm
 from cloc.config import REPOSITORY, Config
 from cloc.factory import concepts, teacher
+from cloc.factory.fields import shared_fields
 from cloc.losses.distillation import distillation
-from cloc.losses.objectives import Objective, RegionTerms, make_objective, total
+from cloc.losses.objectives import TERMS, Objective, RegionTerms, make_objective, total
 from cloc.losses.pairs import Form
 from cloc.models.modeling import ClocModel
 from cloc.structures import Batch, LossReport
@@ -23,9 +24,6 @@ from cloc.train.engine import Losses
 from cloc.train.grad_cache import CachedStepper, JoinedBatch
 from cloc.train.optim import layer_scales, make_adamw, parameter_groups
 from cloc.train.stepper import DeepSpeedStepper, Stepper, TorchStepper
-
-TERMS = ("image_text", "region_text", "grounding", "distillation")
-"""Terms of CLOC's losses that have a weight in the config."""
 
 
 def deepspeed_file(config: Config, launched: bool) -> Path | None:
@@ -96,13 +94,8 @@ def tower_scales(model: ClocModel, decay: float, text_scale: float) -> dict[str,
 def make_losses(config: Config, stepper: Stepper, taught_by: teacher.Teacher | None = None) -> Losses:
     """One forward and the objective's losses; `taught_by` comes from `make_teacher`, before the stepper was made."""
     assert (taught_by is not None) == (config.loss.distillation > 0)
-    settings = RegionTerms(
-        filter_threshold=config.loss.filter_threshold,
-        filter_warmup=config.loss.filter_warmup,
-        filter_same_text=config.loss.filter_same_text,
-        ground_all=ground_all(config),
-        form=Form(config.loss.form, config.loss.chunk),
-    )
+    form = Form(config.loss.form, config.loss.chunk)
+    settings = RegionTerms(**shared_fields(config.loss, RegionTerms) | {"ground_all": ground_all(config), "form": form})
     objective = make_objective("clip" if config.objective == "clip" else "cloc", settings)
     weights = {name: getattr(config.loss, name) for name in TERMS}
     inputs = partial(_region_inputs if config.alternates else model_inputs, ground_all=ground_all(config))

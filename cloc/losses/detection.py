@@ -25,6 +25,9 @@ from cloc.losses.unknowns import find_unknowns
 from cloc.losses.word_region import Direction, Matching, word_region
 from cloc.structures import ConceptBatch, DetectionOutputs, LossReport
 
+DETECTION_TERMS = ("alignment", "giou", "centerness", "objectness", "word_region")
+"""Names of the terms, which are those of their weights in the config."""
+
 
 @dataclass(frozen=True, slots=True)
 class DetectionTerms:

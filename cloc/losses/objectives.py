@@ -16,6 +16,9 @@ from cloc.losses.grounding import grounding
 from cloc.losses.pairs import Form, contrast_pairs
 from cloc.structures import Batch, LossReport, Outputs
 
+TERMS = ("image_text", "region_text", "grounding", "distillation")
+"""Names of the terms, which are those of their weights in the config."""
+
 
 @dataclass(frozen=True, slots=True)
 class RegionTerms:
