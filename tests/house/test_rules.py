@@ -155,9 +155,9 @@ def test_a_mistake_is_one_line_and_code_2(tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def tree_of_the_readme():
-    """The paths below `mllm-vision-kit/` in the README, by indentation; what follows the name on its line is prose."""
-    blocks = re.findall(r"^```\w*\n(.*?)^```", (REPOSITORY / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+def tree_of_the_layout():
+    """The paths below `mllm-vision-kit/` in docs/layout.md, by indentation; what follows a name is prose."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", (REPOSITORY / "docs/layout.md").read_text(), re.DOTALL | re.MULTILINE)
     (block,) = [b for b in blocks if b.startswith("mllm-vision-kit/")]
     found, parents = set(), []
     for line in block.splitlines()[1:]:
@@ -172,11 +172,11 @@ def tree_of_the_readme():
     return found
 
 
-def test_the_tree_of_the_readme_is_the_tree_on_the_disk():
-    """Every package folder and every top-level module is named, and nothing that is not there."""
-    told = tree_of_the_readme()
+def test_the_page_of_the_layout_is_what_lies_on_the_disk():
+    """Every package folder and every top-level module of the kit is named, and nothing that is not there."""
+    listed = tree_of_the_layout()
     folders = {named(path.parent) for path in SOURCES if path.name == "__init__.py"}
-    modules = {named(path) for path in SOURCES if len(path.relative_to(REPOSITORY).parts) == 2}
+    modules = {named(path) for path in SOURCES if path.parent == REPOSITORY / "cloc"}
     wanted = folders | {module for module in modules if not module.endswith("__init__.py")}
-    assert sorted(wanted - told) == []
-    assert sorted(path for path in told if not (REPOSITORY / path).exists()) == []
+    assert sorted(wanted - listed) == []
+    assert sorted(path for path in listed if not (REPOSITORY / path).exists()) == []
