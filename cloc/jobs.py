@@ -174,7 +174,7 @@ class ShardJob:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def entry_of(number: int, report: Mapping[str, Any]) -> ShardEntry:
+def make_entry(number: int, report: Mapping[str, Any]) -> ShardEntry:
     """What the card says about a finished shard."""
     counts, dropped = Counter(report["counts"]), Counter(report["dropped"])
     return ShardEntry(f"{number:06d}.tar", report["samples"], report["sha256"], counts, dropped)

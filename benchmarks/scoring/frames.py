@@ -51,7 +51,7 @@ def told_beyond(boxes: NDArray[np.float64], sizes: NDArray[np.number], frame: ob
         frame: `XYWH` or `XYXY`.
         what: `annotations` or `predictions`.
     """
-    share = frames.share_amiss(boxes, sizes, frame) if len(boxes) >= frames.TOLD_FROM else 0.0
+    share = frames.measure_misfit(boxes, sizes, frame) if len(boxes) >= frames.TOLD_FROM else 0.0
     if share <= frames.BEYOND:
         return Counter()
     said = f"boxes of the {what} ({share:.0%}) end outside their image or have no area: are some in another frame?"

@@ -19,7 +19,7 @@ from cloc.config import load_config
 from cloc.data.dataloader import one_thread
 from cloc.plan.timed_step import loaded_batches
 from cloc.scenes import WorldSpec
-from cloc.scenes.detection_samples import plans_of
+from cloc.scenes.detection_samples import list_folder_plans
 from cloc.scenes.training import write_folder
 
 RECIPE = "configs/cloc_vit_b16.yaml"
@@ -57,7 +57,7 @@ def loader_scores(split: str) -> list[Score]:
 def write_scenes(out: Path) -> Path:
     """The shards that both read."""
     spec = WorldSpec(train=SCENES, size=SCENE, shard_size=SHARD)
-    plan = next(plan for plan in plans_of(spec) if plan.name == "train")
+    plan = next(plan for plan in list_folder_plans(spec) if plan.name == "train")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_folder(spec, plan, out, workers=1, progress=False)
     return out

@@ -3,7 +3,7 @@
 from cloc.check.contact_sheet import contact_sheet, write_page
 from cloc.check.evaluations import Evaluation, read_evaluation, read_evaluations
 from cloc.check.examine import Findings, examine
-from cloc.check.published import PUBLISHED, Published, published_for
+from cloc.check.published import PUBLISHED, Published, find_published
 
 __all__ = [
     "PUBLISHED",
@@ -12,7 +12,7 @@ __all__ = [
     "Published",
     "contact_sheet",
     "examine",
-    "published_for",
+    "find_published",
     "read_evaluation",
     "read_evaluations",
     "write_page",

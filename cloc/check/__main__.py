@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cloc import command
-from cloc.check import Findings, Published, contact_sheet, examine, published_for, read_evaluations, write_page
+from cloc.check import Findings, Published, contact_sheet, examine, find_published, read_evaluations, write_page
 from cloc.check.contact_sheet import spread
 from cloc.data.tables import open_samples
 
@@ -95,7 +95,7 @@ def check(
     if show < 1:
         raise ValueError(f"--show: expected at least 1 sample, got {show}")
     samples = open_samples(dataset)
-    name, figures = published_for(samples.card, known_as)
+    name, figures = find_published(samples.card, known_as)
     found = examine(samples, [split for path in against for split in read_evaluations(path)], progress)
     title = f"{dataset}: {(samples.card or {}).get('name', 'no card')}"
     report = describe(found, title, compared(found, name, figures))

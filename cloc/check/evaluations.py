@@ -13,7 +13,7 @@ from typing import Any
 from cloc.data.tables import open_samples
 from cloc.formats.annotated import load_json
 from cloc.formats.plain_pickle import load_plain_pickle
-from cloc.formats.rows import json_rows
+from cloc.formats.rows import read_json_rows
 from cloc.structures import DataError, Sample
 
 _COCO = re.compile(r"(?:^|_)(\d{12})(?:_\d+)?\.\w+$")
@@ -25,7 +25,7 @@ class Evaluation:
 
     Attributes:
         name: of its file or folder.
-        photos: names as `photo_name` gives them.
+        photos: names as `normalise_photo_name` gives them.
         hashes: of the encoded photos, where these are at hand (shards and tables).
         categories: id to name, empty where there are none.
     """
@@ -36,7 +36,7 @@ class Evaluation:
     categories: Mapping[int, str] = field(default_factory=dict)
 
 
-def photo_name(file_name: str) -> str:
+def normalise_photo_name(file_name: str) -> str:
     """A name that is equal for the same photo in different releases: COCO's by its number, any other by its file name.
 
     `COCO_train2014_000000000009.jpg`, `train2017/000000000009.jpg` and refer's `COCO_train2014_000000000009_3.jpg` are
@@ -47,18 +47,18 @@ def photo_name(file_name: str) -> str:
     return f"coco:{int(number.group(1))}" if number else base
 
 
-def names_of(sample: Sample) -> set[str]:
+def find_photo_names(sample: Sample) -> set[str]:
     """The names under which the photo of a sample is known; empty where its `source` tells none."""
     source = sample.extras.get("source")
     if not isinstance(source, Mapping):
         return set()
-    names = {photo_name(source["file_name"])} if isinstance(source.get("file_name"), str) else set()
+    names = {normalise_photo_name(source["file_name"])} if isinstance(source.get("file_name"), str) else set()
     if isinstance(source.get("coco_id"), int):
         names.add(f"coco:{source['coco_id']}")
     return names
 
 
-def short_hash(data: bytes) -> int:
+def hash_bytes(data: bytes) -> int:
     """64 bits of a photo's bytes: equal files have equal ones, and a set of them is small."""
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest())
 
@@ -92,7 +92,7 @@ def read_evaluation(path: Path) -> Evaluation:
     """
     path = Path(path)
     if path.suffix == ".jsonl" and path.is_file():
-        rows = json_rows(path, Counter())
+        rows = read_json_rows(path, Counter())
         return _of_names(path, (row.get("img_path") for row in rows))
     if path.suffix == ".p":
         return _of_refs(path, load_plain_pickle(path, "the refer toolkit's list of refs"))
@@ -105,7 +105,7 @@ def read_evaluation(path: Path) -> Evaluation:
 
 
 def _of_names(path: Path, names: Iterable[object]) -> Evaluation:
-    photos = frozenset(photo_name(name) for name in names if isinstance(name, str))
+    photos = frozenset(normalise_photo_name(name) for name in names if isinstance(name, str))
     if not photos:
         raise ValueError(f"{path}: expected the photos of an evaluation split, found no photo named in it")
     return Evaluation(path.name, photos)
@@ -144,7 +144,7 @@ def _of_samples(path: Path) -> Evaluation:
                 sample = samples.read_sample(shard, row)
             except DataError:
                 continue  # an unreadable evaluation image can be trained on by nobody
-            photos |= names_of(sample)
-            hashes.add(short_hash(sample.image))
+            photos |= find_photo_names(sample)
+            hashes.add(hash_bytes(sample.image))
     listed = (samples.card or {}).get("categories", ())
     return Evaluation(path.name, frozenset(photos), frozenset(hashes), {c["id"]: c["name"] for c in listed})

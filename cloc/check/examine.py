@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cloc.check.evaluations import Evaluation, names_of, short_hash
+from cloc.check.evaluations import Evaluation, find_photo_names, hash_bytes
 from cloc.data.shards import ShardSet
 from cloc.data.tables import TableSet
 from cloc.images import ImageError, displayed_size, read_header
@@ -92,7 +92,7 @@ class _Known:
         self.names: dict[int, str] = {}
 
     def again(self, kind: set[int], value: str | bytes) -> bool:
-        number = short_hash(value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass"))
+        number = hash_bytes(value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass"))
         known = number in kind
         kind.add(number)
         return known
@@ -169,7 +169,7 @@ def _identity(sample: Sample, earlier: _Known, found: Findings) -> int:
             found.fault("image_of_other_size", sample.key)
     except ImageError as error:
         found.fault({"too_large": "image_too_large"}.get(error.reason, "image_unreadable"), sample.key)
-    return short_hash(sample.image)
+    return hash_bytes(sample.image)
 
 
 def _categories(sample: Sample, earlier: _Known, found: Findings) -> None:
@@ -186,7 +186,7 @@ def _categories(sample: Sample, earlier: _Known, found: Findings) -> None:
 
 
 def _overlap(sample: Sample, digest: int, splits: list[Evaluation], found: Findings) -> None:
-    names = names_of(sample)
+    names = find_photo_names(sample)
     for split in splits:
         how = "name" if names & split.photos else "bytes" if digest in split.hashes else None
         if how is not None:

@@ -95,7 +95,7 @@ _FILES = {
 """The split by its annotation file: converters of COCO and LVIS call a set `coco` and `lvis` unless told otherwise."""
 
 
-def published_for(card: Mapping[str, Any] | None, name: str | None = None) -> tuple[str, tuple[Published, ...]]:
+def find_published(card: Mapping[str, Any] | None, name: str | None = None) -> tuple[str, tuple[Published, ...]]:
     """(the name under which figures were looked up, the figures: none where nothing is published under that name).
 
     Args:

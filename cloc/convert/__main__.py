@@ -10,10 +10,10 @@ from typing import Any
 
 from cloc import command
 from cloc.convert.job import LossError
-from cloc.convert.losses import notes_of
+from cloc.convert.losses import list_notes
 from cloc.convert.subcommands import FORMATS
 from cloc.data.shards import CARD
-from cloc.formats.layouts import listed_layouts
+from cloc.formats.layouts import list_layouts
 from cloc.jobs import count_cores
 
 
@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
             "interrupted conversion goes on with the same command.",
             width=100,
         ),
-        epilog=listed_layouts(),
+        epilog=list_layouts(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="format", required=True, metavar="FORMAT")
@@ -80,7 +80,7 @@ def _convert(given: dict[str, Any]) -> None:
     print(command.printable(report(card)))
     state = "already there, made from the same files" if whole_before else "made"
     print(command.printable(f"{len(card['shards'])} shards, {state}: {out}"))
-    for note in notes_of(card):
+    for note in list_notes(card):
         print(command.printable(f"note: {note}"))
 
 

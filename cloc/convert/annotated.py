@@ -6,16 +6,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from cloc.convert.drafts import Draft, region_or_none
+from cloc.convert.drafts import Draft, make_region
 from cloc.convert.job import Reading
-from cloc.formats.annotated import Category, category_ids_of
+from cloc.formats.annotated import Category, find_category_ids
 from cloc.formats.annotated_stream import AnnotatedStream, StreamedImage
-from cloc.formats.segmentation import rle_of
+from cloc.formats.segmentation import to_rle
 from cloc.formats.sources import Location, Photos
 from cloc.structures import DataError
 
 
-def annotated_drafts(
+def make_annotated_drafts(
     stream: AnnotatedStream,
     reading: Reading,
     photos: Photos,
@@ -52,14 +52,14 @@ def annotated_drafts(
             reading.dropped["image_without_name"] += 1
             reading.dropped["region_of_dropped_image"] += boxes - crowd
             continue
-        location = found_photo(photos, called, reading, boxes - crowd)
+        location = find_photo(photos, called, reading, boxes - crowd)
         if location is not None:
             source = {"dataset": name, "file_name": called[0].rsplit("/", 1)[-1]}
             yield _draft(image, location, phrases, source, reading.dropped, detection, masks)
     reading.dropped.update(stream.dropped + photos.dropped)
 
 
-def found_photo(photos: Photos, names: tuple[str, ...], reading: Reading, regions: int) -> Location | None:
+def find_photo(photos: Photos, names: tuple[str, ...], reading: Reading, regions: int) -> Location | None:
     """Where a photo lies, None (counted, with its regions) where its name climbs out of the folder or means several."""
     try:
         return photos.find(*names)
@@ -105,13 +105,13 @@ def _draft(
             extras["annotation_id"] = number
         if masks:
             _put_mask(extras, raw.get("segmentation"), entry["width"], entry["height"], dropped)
-        region = region_or_none(box, phrases[category], dropped, extras=extras)
+        region = make_region(box, phrases[category], dropped, extras=extras)
         if region is not None:
             regions.append(region)
     more: dict[str, Any] = {"image_id": entry["id"], "captions": list(image.captions)}
     if detection:
         for field in ("neg_category_ids", "not_exhaustive_category_ids"):
-            more[field] = sorted(category_ids_of(entry, field))
+            more[field] = sorted(find_category_ids(entry, field))
     if crowds:
         more["crowds"] = crowds
     more["source"] = source
@@ -122,6 +122,6 @@ def _draft(
 
 def _put_mask(extras: dict[str, Any], outline: object, width: int, height: int, dropped: Counter[str]) -> None:
     try:
-        extras["mask"] = rle_of(outline, width, height)
+        extras["mask"] = to_rle(outline, width, height)
     except DataError as error:
         dropped[error.reason] += 1

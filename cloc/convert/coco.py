@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Unpack
 
-from cloc.convert.annotated import annotated_drafts
+from cloc.convert.annotated import make_annotated_drafts
 from cloc.convert.job import Conversion, Making
 from cloc.formats.annotated_stream import AnnotatedStream
 from cloc.formats.photos import fingerprint
@@ -55,7 +55,7 @@ def convert_coco(
     return job.run_stream(
         f"{photos}, {instances.name}",
         lambda: AnnotatedStream(instances, "a COCO instances file", captions, outlines=masks),
-        lambda stream, reading: annotated_drafts(
+        lambda stream, reading: make_annotated_drafts(
             stream, reading, photos, lambda entry: (entry["file_name"],), job.name, masks=masks
         ),
         limit,

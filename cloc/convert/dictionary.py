@@ -32,7 +32,7 @@ from cloc.structures import DataError
 from cloc.text import canonical, concept_name
 
 
-def captions_of(path: Path, skipped: Counter[str], progress: bool = True) -> Iterable[str]:
+def read_captions(path: Path, skipped: Counter[str], progress: bool = True) -> Iterable[str]:
     """All captions of a set; samples that cannot be read are counted by reason.
 
     Raises:
@@ -97,11 +97,11 @@ def build_dictionary(
         entries[phrase] = Entry(phrase, known.definition(phrase))
     if reader is None:
         return ConceptDictionary(entries.values()), len(phrases)
-    senses = dict(pair for file in categories for pair in synsets_of(file).items())
+    senses = dict(pair for file in categories for pair in read_synsets(file).items())
     return ConceptDictionary(explained(entries.values(), reader, senses, concepts)), len(phrases)
 
 
-def synsets_of(file: Path) -> dict[str, str]:
+def read_synsets(file: Path) -> dict[str, str]:
     """Name to synset (`aerosol.n.02`), where a category file tells it, as LVIS's do."""
     if file.suffix != ".json":
         return {}
@@ -151,7 +151,7 @@ def _write(asked: argparse.Namespace) -> None:
     skipped = Counter[str]()
     if asked.out.exists():
         raise ValueError(f"{asked.out}: is there already; name another --out")
-    texts = (text for dataset in asked.captions for text in captions_of(dataset, skipped))
+    texts = (text for dataset in asked.captions for text in read_captions(dataset, skipped))
     found, phrases = build_dictionary(asked.categories, texts, asked.least, asked.limit, asked.wordnet, asked.concepts)
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     found.write(asked.out)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from cloc.files import is_text, parse_object
-from cloc.formats.photos import header_of, shown_size
+from cloc.formats.photos import read_photo_header, read_shown_size
 from cloc.formats.sources import Location
 from cloc.images import Placement
 from cloc.structures import DataError, Region, Sample
@@ -64,7 +64,7 @@ def finished(drafts: list[Draft], dropped: Counter[str], examples: dict[str, str
         try:
             if draft.key in keys:
                 raise DataError("duplicate_key", f"{draft.name}: key {draft.key} stands twice")
-            sample = sample_of(draft, dropped)
+            sample = make_sample(draft, dropped)
         except DataError as error:
             reason, message = error.reason, str(error)
         except MemoryError:
@@ -78,7 +78,7 @@ def finished(drafts: list[Draft], dropped: Counter[str], examples: dict[str, str
         examples.setdefault(reason, message.encode("utf-8", "replace").decode())
 
 
-def sample_of(draft: Draft, dropped: Counter[str]) -> Sample:
+def make_sample(draft: Draft, dropped: Counter[str]) -> Sample:
     """Read the photo and, where it lies elsewhere, the caption; put the boxes into pixels.
 
     Args:
@@ -96,7 +96,7 @@ def sample_of(draft: Draft, dropped: Counter[str]) -> Sample:
         _refuse_other_row(draft, draft.beside)
     caption = draft.caption if isinstance(draft.caption, str) else _read_caption(draft.caption, draft.name)
     data = draft.photo.read()
-    ending, stored = header_of(data, draft.name)
+    ending, stored = read_photo_header(data, draft.name)
     size = _size_in_frame(draft, data, stored)
     regions = tuple(_in_pixels(draft, size, dropped))
     return Sample(draft.key, data, ending, *size, caption, regions, draft.extras)
@@ -133,7 +133,7 @@ def _size_in_frame(draft: Draft, data: bytes, stored: tuple[int, int]) -> tuple[
     if annotated is None or _fits(draft, stored):
         return stored
     if stored[0] != stored[1] and _fits(draft, stored[::-1]):
-        if shown_size(data, draft.name) == stored[::-1]:
+        if read_shown_size(data, draft.name) == stored[::-1]:
             return stored[::-1]
         raise DataError(
             "image_with_swapped_sides",
@@ -174,7 +174,7 @@ def _moved(region: Region, scale: tuple[float, float], shift: tuple[int, int]) -
     return replace(region, box=box)
 
 
-def region_or_none(box: object, phrase: object, dropped: Counter[str], **more: Any) -> Region | None:
+def make_region(box: object, phrase: object, dropped: Counter[str], **more: Any) -> Region | None:
     """A region, or None (counted) where box or phrase cannot be used.
 
     Args:

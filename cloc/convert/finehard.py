@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from cloc.convert.annotated import found_photo
-from cloc.convert.drafts import Draft, region_or_none
+from cloc.convert.annotated import find_photo
+from cloc.convert.drafts import Draft, make_region
 from cloc.convert.job import Conversion, Making, Reading
 from cloc.files import is_text, parse_json
 from cloc.formats.frames import UNIT, FrameWatch
-from cloc.formats.numbers import flag, four, numbers_as_told, real
+from cloc.formats.numbers import flag, four, parse_numbers, real
 from cloc.formats.photos import fingerprint
 from cloc.formats.rows import only, rows_of
 from cloc.formats.sources import Photos
@@ -72,7 +72,7 @@ def _drafts(
                 for region in _regions(box, columns, watch, reading)
             )
             inside = path[path.find("coyo_image_") :] if "coyo_image_" in path else path
-            location = found_photo(photos, (path, inside), reading, len(regions))
+            location = find_photo(photos, (path, inside), reading, len(regions))
             if location is not None:
                 extras = {"captions": texts, "source": {"dataset": name, "file_name": path}}
                 yield Draft(f"{number:09d}", location, path, texts[0], regions, extras, None, "unit")
@@ -110,8 +110,8 @@ def _regions(box: Any, columns: Sequence[str], watch: FrameWatch, reading: Readi
     score = real(score) if isinstance(score, str) else score
     for column in columns:
         extras: dict[str, Any] = {"negatives": hard} if hard and column == "short_expr" else {}
-        region = region_or_none(
-            corners[:4] if numbers is None else numbers_as_told(corners[:4]),
+        region = make_region(
+            corners[:4] if numbers is None else parse_numbers(corners[:4]),
             box.get(column),
             reading.dropped,
             score=score,

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Unpack
 
-from cloc.convert.annotated import found_photo
-from cloc.convert.drafts import Draft, region_or_none
+from cloc.convert.annotated import find_photo
+from cloc.convert.drafts import Draft, make_region
 from cloc.convert.job import Conversion, Making, Reading
-from cloc.formats.flickr30k_entities import EntitiesPhoto, Mention, listed_photos, read_entities
-from cloc.formats.pairs import listing_hash
+from cloc.formats.flickr30k_entities import EntitiesPhoto, Mention, list_photos, read_entities
+from cloc.formats.pairs import hash_listing
 from cloc.formats.photos import fingerprint
 from cloc.formats.sources import Photos
 from cloc.structures import Region
@@ -52,9 +52,9 @@ def convert_flickr30k_entities(
             f"flickr30k_entities {split} is an evaluation split: an encoder trained on it has seen the benchmark's "
             "answers. Convert --split train, or give --allow-evaluation-split to have it all the same"
         )
-    numbers, photos = listed_photos(root, split), Photos([images])
+    numbers, photos = list_photos(root, split), Photos([images])
     files = sorted(path for folder in ("Sentences", "Annotations") for path in (root / folder).iterdir())
-    inputs = {"list": fingerprint(root / f"{split}.txt"), "listing_sha256": listing_hash(root, files)}
+    inputs = {"list": fingerprint(root / f"{split}.txt"), "listing_sha256": hash_listing(root, files)}
     making.setdefault("name", "flickr30k_entities" + ("" if split == "train" else f"-{split}"))
     making.setdefault("licence", "photos: Flickr's terms; annotations: as their README says")
     job = Conversion("flickr30k_entities", CONVERTER, Path(out), inputs, "grounding", **making)
@@ -71,7 +71,7 @@ def _drafts(root: Path, numbers: list[str], photos: Photos, name: str, split: st
         for number, (caption, mentions) in enumerate(photo.captions):
             reading.read.update(captions=1, phrases=len(mentions))
             regions = tuple(region for mention in mentions for region in _regions(photo, caption, mention, reading))
-            location = found_photo(photos, (file_name,), reading, len(regions))
+            location = find_photo(photos, (file_name,), reading, len(regions))
             if location is not None:
                 size = (photo.width, photo.height)
                 yield Draft(f"{photo.number}_{number}", location, file_name, caption, regions, extras, size)
@@ -83,6 +83,6 @@ def _regions(photo: EntitiesPhoto, caption: str, mention: Mention, reading: Read
     reading.dropped["phrase_without_box"] += not boxes
     extras = {"span": [mention.start, mention.end], "entity_id": mention.chain, "entity_type": mention.kind}
     for box_xyxy in boxes:
-        region = region_or_none(box_xyxy, caption[mention.start : mention.end], reading.dropped, extras=extras)
+        region = make_region(box_xyxy, caption[mention.start : mention.end], reading.dropped, extras=extras)
         if region is not None:
             yield region

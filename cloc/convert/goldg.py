@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from cloc.convert.annotated import found_photo
-from cloc.convert.drafts import Draft, region_or_none
+from cloc.convert.annotated import find_photo
+from cloc.convert.drafts import Draft, make_region
 from cloc.convert.job import Conversion, Making, Reading
 from cloc.files import is_text
 from cloc.formats.annotated_stream import AnnotatedStream, StreamedImage
 from cloc.formats.numbers import whole
 from cloc.formats.photos import fingerprint
-from cloc.formats.rows import phrase_of, strip_caption
+from cloc.formats.rows import join_phrase, strip_caption
 from cloc.formats.sources import Photos
 from cloc.structures import Region
 
@@ -61,7 +61,7 @@ def _drafts(stream: AnnotatedStream, photos: Photos, name: str, reading: Reading
         caption, lead = strip_caption(text)
         regions = tuple(_regions(image, caption, lead, reading))
         file_name = entry["file_name"]
-        location = found_photo(photos, (file_name,), reading, len(regions))
+        location = find_photo(photos, (file_name,), reading, len(regions))
         if location is not None:
             source = {"dataset": name, "file_name": file_name}
             source |= {key: entry[key] for key in ("dataset_name", "original_img_id") if _is_plain(entry.get(key))}
@@ -74,13 +74,13 @@ def _drafts(stream: AnnotatedStream, photos: Photos, name: str, reading: Reading
 def _regions(image: StreamedImage, caption: str, lead: int, reading: Reading) -> Iterator[Region]:
     columns = (image.annotations[name].tolist() for name in ("boxes_xyxy", "annotation_ids"))
     for box_xyxy, number, raw in zip(*columns, image.raw, strict=True):
-        phrase, span = phrase_of(caption, raw.get("tokens_positive"), lead)
+        phrase, span = join_phrase(caption, raw.get("tokens_positive"), lead)
         if phrase is None:
             reading.dropped["bad_span"] += 1
             continue
         extras: dict[str, Any] = {"annotation_id": number} if number >= 0 or raw.get("id") is not None else {}
         extras |= {"span": span} if span is not None else {}
-        region = region_or_none(box_xyxy, phrase, reading.dropped, extras=extras)
+        region = make_region(box_xyxy, phrase, reading.dropped, extras=extras)
         if region is not None:
             yield region
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from cloc.convert.annotated import found_photo
+from cloc.convert.annotated import find_photo
 from cloc.convert.drafts import Draft
 from cloc.convert.job import Conversion, Making, Reading
 from cloc.formats.grit import PHRASES, read_grit
@@ -60,7 +60,7 @@ def _drafts(
         folders = ("", f"{row.key[:5]}/")
         names = tuple(f"{folder}{row.key}.{ending}" for folder in folders for ending in _ENDINGS)
         regions = row.unit_regions(reading.dropped)
-        location = found_photo(photos, (*names, row.key), reading, len(regions))
+        location = find_photo(photos, (*names, row.key), reading, len(regions))
         if location is None:
             continue
         source = {"dataset": name, "key": row.key, **({"url": row.url} if row.url is not None else {})}

@@ -21,11 +21,11 @@ from typing import Any, Protocol, TypedDict, TypeVar
 from tqdm import tqdm
 
 from cloc.convert.drafts import Draft, finished
-from cloc.convert.losses import largest_loss
+from cloc.convert.losses import find_largest_loss
 from cloc.data.shards import ShardEntry, already_made
-from cloc.data.shards.card import full_card
-from cloc.formats.layouts import other_layout
-from cloc.jobs import ShardJob, UnfinishedError, count_cores, entry_of, run_tasks
+from cloc.data.shards.card import complete_card
+from cloc.formats.layouts import describe_other_layout
+from cloc.jobs import ShardJob, UnfinishedError, count_cores, make_entry, run_tasks
 
 _TEXT_BYTES = 4096
 """What a sample takes in a shard beside its photo: headers, padding, JSON and caption."""
@@ -180,16 +180,16 @@ class Conversion:
             ValueError: no draft can be used.
             LossError: too much is lost. Whole shards stay, and the same command goes on with them.
         """
-        entries = [entry_of(number, report) for number, report in reports.items()]
+        entries = [make_entry(number, report) for number, report in reports.items()]
         examples = dict(reading.examples)
         for report in reports.values():
             examples = report["examples"] | examples
-        card = full_card(reading.card, [entry for entry in entries if entry.samples])
+        card = complete_card(reading.card, [entry for entry in entries if entry.samples])
         card["dropped"] = _all_dropped(reading.card, entries)
         if not card["shards"]:
             job.remove()
             raise ValueError(_nothing_usable(where, card["dropped"], examples, self.format))
-        loss = largest_loss(card, examples)
+        loss = find_largest_loss(card, examples)
         if loss is not None and loss.ends and not self.allow_losses:
             raise LossError(
                 f"{where}: {loss}. That is more than a tenth: mend the file, or give the same command with "
@@ -278,7 +278,7 @@ def _nothing_usable(where: str, dropped: Mapping[str, int], examples: Mapping[st
     why = ", ".join(f"{number:,} {reason}" for reason, number in dropped.items()) or "it is empty"
     largest = max(examples, key=lambda reason: dropped.get(reason, 0), default=None)
     first = f"first: {examples[largest]}; " if largest is not None else ""
-    other = other_layout(Path(where), converter)
+    other = describe_other_layout(Path(where), converter)
     return f"{where}: expected at least one usable image, found none ({why}); {first}check it and --images{other}"
 
 

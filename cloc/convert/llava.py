@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from cloc.convert.annotated import found_photo
-from cloc.convert.drafts import Draft, Frame, region_or_none
+from cloc.convert.annotated import find_photo
+from cloc.convert.drafts import Draft, Frame, make_region
 from cloc.convert.job import Conversion, Making, Reading
 from cloc.files import is_text
 from cloc.formats.frames import UNIT, FrameWatch, PaddingWatch
 from cloc.formats.llava import Conversation, read_conversation
 from cloc.formats.numbers import whole
-from cloc.formats.photos import fingerprint, header_of
+from cloc.formats.photos import fingerprint, read_photo_header
 from cloc.formats.rows import rows_of
 from cloc.formats.sources import Location, Photos
 from cloc.structures import DataError
@@ -68,12 +68,12 @@ def _drafts(file: Path, coordinates: Frame, photos: Photos, name: str, reading: 
         reading.read["regions"] += len(found.spoken)
         for box, _ in found.spoken:
             watch.see(box)
-        candidates = [region_or_none(box, phrase, reading.dropped) for box, phrase in found.spoken]
+        candidates = [make_region(box, phrase, reading.dropped) for box, phrase in found.spoken]
         regions = tuple(region for region in candidates if region is not None)
         if not regions and not found.caption:
             reading.dropped["no_caption_no_region"] += 1
             continue
-        location = found_photo(photos, (found.image,), reading, len(regions))
+        location = find_photo(photos, (found.image,), reading, len(regions))
         if location is not None:
             if found.spoken and looked < LOOKED_AT:
                 looked += 1
@@ -93,7 +93,7 @@ def _drafts(file: Path, coordinates: Frame, photos: Photos, name: str, reading: 
 
 def _look(location: Location, found: Conversation, padding: PaddingWatch) -> None:
     try:
-        size = header_of(location.read(), found.image)[1]
+        size = read_photo_header(location.read(), found.image)[1]
     except DataError:  # counted when its turn comes
         return
     for box, _ in found.spoken:

@@ -68,7 +68,7 @@ class Loss:
         return f"{self.lost:,} of {self.total:,} {self.what} were left out as {self.reason}{explained}{first}"
 
 
-def largest_loss(card: Mapping[str, Any], examples: Mapping[str, str]) -> Loss | None:
+def find_largest_loss(card: Mapping[str, Any], examples: Mapping[str, str]) -> Loss | None:
     """The largest share that was lost for one reason, where it is more than `SHARE`; None where there is none such.
 
     Args:
@@ -89,14 +89,14 @@ def largest_loss(card: Mapping[str, Any], examples: Mapping[str, str]) -> Loss |
     return max(losses, key=lambda loss: (loss.ends, loss.lost / loss.total), default=None)
 
 
-def notes_of(card: Mapping[str, Any]) -> list[str]:
+def list_notes(card: Mapping[str, Any]) -> list[str]:
     """What a finished conversion still has to say: its largest loss, and what stays in and may yet be wrong.
 
     Args:
         card: with `counts` and `dropped`.
     """
     dropped, found = card["dropped"], list[str]()
-    loss = largest_loss(card, {})
+    loss = find_largest_loss(card, {})
     if loss is not None:
         found.append(str(loss))
     if card.get("kind") in ("regions", "detection") and not card["counts"]["regions"]:

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from cloc.convert.annotated import annotated_drafts
+from cloc.convert.annotated import make_annotated_drafts
 from cloc.convert.drafts import Draft
 from cloc.convert.job import Conversion, Making, Reading
 from cloc.formats.annotated_stream import AnnotatedStream
-from cloc.formats.lvis import lvis_photo_names
+from cloc.formats.lvis import find_lvis_photo_names
 from cloc.formats.photos import fingerprint
 from cloc.formats.sources import Photos
 
@@ -40,7 +40,7 @@ def convert_lvis(images: Sequence[Path], annotations: Path, out: Path, **making:
 
     def drafts(stream: AnnotatedStream, reading: Reading) -> Iterator[Draft]:
         reading.card["federated"] = True
-        return annotated_drafts(stream, reading, photos, lvis_photo_names, job.name, detection=True)
+        return make_annotated_drafts(stream, reading, photos, find_lvis_photo_names, job.name, detection=True)
 
     return job.run_stream(
         f"{photos}, {annotations.name}",

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
-from cloc.convert.annotated import annotated_drafts
+from cloc.convert.annotated import make_annotated_drafts
 from cloc.convert.job import Conversion, Making
 from cloc.formats.annotated_stream import AnnotatedStream
 from cloc.formats.photos import fingerprint
@@ -49,7 +49,7 @@ def convert_objects365(
     return job.run_stream(
         f"{photos}, {annotations.name}",
         opened,
-        lambda stream, reading: annotated_drafts(stream, reading, photos, _places, job.name, detection=True),
+        lambda stream, reading: make_annotated_drafts(stream, reading, photos, _places, job.name, detection=True),
     )
 
 

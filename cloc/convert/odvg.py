@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Unpack
 
-from cloc.convert.annotated import found_photo
+from cloc.convert.annotated import find_photo
 from cloc.convert.drafts import Draft
 from cloc.convert.job import Conversion, Making, Reading
 from cloc.formats.odvg import read_odvg
@@ -53,7 +53,7 @@ def _drafts(annotations: Path, photos: Photos, name: str, kind: str, reading: Re
             continue
         regions = tuple(region for region in row.regions if _same_name(region, names))
         dropped["label_of_other_category"] += len(row.regions) - len(regions)
-        location = found_photo(photos, (row.file_name,), reading, len(regions))
+        location = find_photo(photos, (row.file_name,), reading, len(regions))
         if location is not None:
             extras = {"source": {"dataset": name, "file_name": row.file_name}}
             size = (row.width, row.height)

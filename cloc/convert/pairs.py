@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 from cloc.convert.drafts import Draft
 from cloc.convert.job import Conversion, Making, Reading
-from cloc.formats.pairs import listing_hash, pair_files, read_pairs
+from cloc.formats.pairs import hash_listing, list_pair_files, read_pairs
 from cloc.formats.photos import refuse_no_folder
 
 CONVERTER = 2
@@ -36,8 +36,8 @@ def convert_pairs(images: Path, out: Path, **making: Unpack[Making]) -> dict[str
     refuse_no_folder(images)
     if out.resolve().is_relative_to(images.resolve()):
         raise ValueError(f"{out}: expected a folder outside {images}, whose files are all read; give another --out")
-    files = pair_files(images)
-    inputs = {"files": len(files), "listing_sha256": listing_hash(images, files)}
+    files = list_pair_files(images)
+    inputs = {"files": len(files), "listing_sha256": hash_listing(images, files)}
     making.setdefault("licence", "not stated")
     job = Conversion("pairs", CONVERTER, out, inputs, "pairs", **making)
     total = None if files[0].suffix in (".tar", ".parquet") else (lambda: len(files) // 2)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Unpack
 
-from cloc.convert.annotated import found_photo
-from cloc.convert.drafts import Draft, region_or_none
+from cloc.convert.annotated import find_photo
+from cloc.convert.drafts import Draft, make_region
 from cloc.convert.job import Conversion, Making, Reading
 from cloc.formats.photos import fingerprint, without_root
 from cloc.formats.refcoco import Expression, ReferringSet, read_refcoco
@@ -80,13 +80,13 @@ def _drafts(found: ReferringSet, photos: Photos | None, reading: Reading) -> Ite
         spoken[expression.image_id].append(expression)
     for image_id in sorted(spoken):
         image = found.images[image_id]
-        candidates = [region_or_none(e.box_xyxy, e.text, reading.dropped, extras=_extras(e)) for e in spoken[image_id]]
+        candidates = [make_region(e.box_xyxy, e.text, reading.dropped, extras=_extras(e)) for e in spoken[image_id]]
         regions = tuple(region for region in candidates if region is not None)
         file_name = image.file_name.replace("\\", "/").rpartition("/")[2]
         if photos is None:
             location: Location | None = Location(str(image.path))
         else:
-            location = found_photo(photos, (without_root(image.file_name),), reading, len(regions))
+            location = find_photo(photos, (without_root(image.file_name),), reading, len(regions))
         if location is not None:
             source = {"dataset": found.name, "split": found.split, "file_name": file_name}
             extras = {"image_id": image_id, "source": source}

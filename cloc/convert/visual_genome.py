@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from cloc.convert.annotated import found_photo
+from cloc.convert.annotated import find_photo
 from cloc.convert.drafts import Draft
 from cloc.convert.job import Conversion, Making, Reading
 from cloc.formats.photos import fingerprint
@@ -54,7 +54,7 @@ def _drafts(genome: VisualGenome, photos: Photos, name: str, reading: Reading) -
     reading.read.update(images=0, regions=0)
     for photo in genome:
         reading.read.update(images=1, regions=len(photo.regions))
-        location = found_photo(photos, photo.names, reading, len(photo.regions))
+        location = find_photo(photos, photo.names, reading, len(photo.regions))
         if location is None:
             continue
         source: dict[str, Any] = {"dataset": name, "file_name": photo.names[0]}

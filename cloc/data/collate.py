@@ -57,7 +57,7 @@ def decoded(sample: Sample) -> Image.Image:
         raise DataError(reason, f"{sample.key}: {error}") from error
 
 
-def drawn_caption(sample: Sample, random: np.random.Generator) -> str:
+def draw_caption(sample: Sample, random: np.random.Generator) -> str:
     """One of the sample's captions; empty where there is none."""
     captions = [c for c in sample.extras.get("captions", ()) if canonical(c)] or [sample.caption]
     return captions[int(random.integers(len(captions)))]
@@ -81,7 +81,7 @@ def prepare(
     """
     image = decoded(sample)
     random = draw(seed, "sample", epoch, sample.key)
-    caption = drawn_caption(sample, random)
+    caption = draw_caption(sample, random)
     often = Counter(canonical(region.phrase) for region in sample.regions)
     single = [i for i, region in enumerate(sample.regions) if not region.extras.get("crowd")]
     chosen = sorted(single[i] for i in random.permutation(len(single))[:max_regions])

@@ -18,9 +18,9 @@ import torch
 from PIL import ImageOps
 from transformers import PreTrainedTokenizerBase
 
-from cloc.data.collate import decoded, drawn_caption
+from cloc.data.collate import decoded, draw_caption
 from cloc.data.concepts import ConceptDictionary
-from cloc.data.known import Knowledge, Vocabulary, knowledge_of, relations_of
+from cloc.data.known import Knowledge, Vocabulary, find_knowledge, make_relations
 from cloc.data.loader import Source
 from cloc.data.order import Order, draw
 from cloc.images import DetectionPlacement, place_top_left, to_pixel_values
@@ -122,7 +122,7 @@ def prepare_concepts(
     """
     image = decoded(sample)
     random = draw(seed, "concepts", recipe.kind, epoch, sample.key)
-    caption = drawn_caption(sample, random)
+    caption = draw_caption(sample, random)
     mirrored = recipe.flip and bool(random.integers(2))
     dropped = Counter(sample.dropped)
     boxes, names, beyond = _boxes_and_names(sample, recipe, dropped) if recipe.kind != "pairs" else ([], [], [])
@@ -130,13 +130,13 @@ def prepare_concepts(
         image = ImageOps.mirror(image)
         boxes = [(sample.width - x1, y0, sample.width - x0, y1) for x0, y0, x1, y1 in boxes]
     present = list(dict.fromkeys(name for _, name in names))
-    relations = relations_of(dictionary)
+    relations = make_relations(dictionary)
     if not isinstance(categories, Vocabulary):
         categories = Vocabulary(tuple(categories), relations=relations)
     knowledge, negatives = Knowledge(), list[str]()
     if recipe.kind != "pairs":
         phrases = recipe.kind == "grounding" or not categories.names
-        knowledge = knowledge_of(sample, present, categories, relations, phrases, beyond)
+        knowledge = find_knowledge(sample, present, categories, relations, phrases, beyond)
         negatives = _drawn(knowledge.negatives, recipe.concepts - len(present), random)
     read = {name: dictionary.sentence(name) if recipe.definitions else concept_name(name) for name in present}
     asked = [concept_sentence(name, text) for name, text in _defined(negatives, present, recipe, dictionary, random)]
@@ -226,7 +226,7 @@ def collate_concepts(
     skipped: Counter[str] | None = None,
 ) -> ConceptBatch:
     """Stack prepared samples on one canvas; equal sentences become one row. An empty list gives an empty batch."""
-    width, height = canvas_of([item.placement.scaled for item in prepared], recipe, size)
+    width, height = measure_canvas([item.placement.scaled for item in prepared], recipe, size)
     num, most = len(prepared), max((len(item.boxes_xyxy) for item in prepared), default=0)
     pixels, extent = torch.zeros(num, 3, height, width), torch.zeros(num, 2)
     boxes, mask = torch.zeros(num, max(most, 1), 4), torch.zeros(num, max(most, 1), dtype=torch.bool)
@@ -299,7 +299,7 @@ def _stacked(
     )
 
 
-def canvas_of(scaled: Sequence[tuple[int, int]], recipe: ConceptRecipe, size: tuple[int, int]) -> tuple[int, int]:
+def measure_canvas(scaled: Sequence[tuple[int, int]], recipe: ConceptRecipe, size: tuple[int, int]) -> tuple[int, int]:
     """Width and height in pixels of the canvas that holds all images, multiples of the recipe's divisor."""
     widest = max((w for w, _ in scaled), default=recipe.divisor)
     highest = max((h for _, h in scaled), default=recipe.divisor)

@@ -243,7 +243,7 @@ def _texts(value: Any) -> list[str]:
     return [one for one in value if isinstance(one, str) and one.strip()] if isinstance(value, list) else []
 
 
-def from_cards(cards: Iterable[Mapping[str, Any] | None], more: Iterable[Path] = ()) -> ConceptDictionary:
+def merge_cards(cards: Iterable[Mapping[str, Any] | None], more: Iterable[Path] = ()) -> ConceptDictionary:
     """The categories of the sets' cards, and those of further category files; a card's name without a definition takes
     that of a file.
     """

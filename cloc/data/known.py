@@ -117,7 +117,7 @@ class Relations:
 
 
 @lru_cache(maxsize=4)
-def relations_of(dictionary: ConceptDictionary) -> Relations:
+def make_relations(dictionary: ConceptDictionary) -> Relations:
     """The relations of a dictionary, made once."""
     return Relations(dictionary)
 
@@ -185,7 +185,7 @@ class Knowledge:
         return replace(self, partly=flipped)
 
 
-def crowds_of(sample: Sample) -> list[tuple[str, Box]]:
+def find_crowds(sample: Sample) -> list[tuple[str, Box]]:
     """(name, box) of the groups that are no single object: regions with `crowd`, and entries of `crowds`."""
     found = [(concept_name(one.phrase), one.box) for one in sample.regions if one.extras.get("crowd")]
     listed = sample.extras.get("crowds")
@@ -199,7 +199,7 @@ def crowds_of(sample: Sample) -> list[tuple[str, Box]]:
     return found
 
 
-def listed_names(sample: Sample, field_: str, vocabulary: Vocabulary) -> list[str]:
+def find_listed_names(sample: Sample, field_: str, vocabulary: Vocabulary) -> list[str]:
     """The names of the category ids that a sample lists; what the vocabulary does not know is left out."""
     ids = sample.extras.get(field_)
     ids = [one for one in ids if isinstance(one, int)] if isinstance(ids, list) else []
@@ -212,7 +212,7 @@ def is_federated(sample: Sample, vocabulary: Vocabulary) -> bool:
     return vocabulary.federated or any(lists)
 
 
-def knowledge_of(
+def find_knowledge(
     sample: Sample,
     present: Sequence[str],
     vocabulary: Vocabulary,
@@ -230,13 +230,13 @@ def knowledge_of(
         phrases: boxes mark what a caption mentions, and not categories of a list.
         beyond: (name, box) of what is there and is not labelled in the batch; unknown within the box, as a crowd is.
     """
-    there, crowds = dict.fromkeys(present), [*crowds_of(sample), *beyond]
-    unfinished = listed_names(sample, "not_exhaustive_category_ids", vocabulary)
+    there, crowds = dict.fromkeys(present), [*find_crowds(sample), *beyond]
+    unfinished = find_listed_names(sample, "not_exhaustive_category_ids", vocabulary)
     partly = [(exact(spelling(name)) if phrases else named(name), box) for name, box in crowds]
     partly += [(named(name), None) for name in unfinished if name in there]
     closed_to = {*there, *unfinished, *(name for name, _ in crowds)}
     if is_federated(sample, vocabulary):
-        absent = [name for name in listed_names(sample, "neg_category_ids", vocabulary) if name not in closed_to]
+        absent = [name for name in find_listed_names(sample, "neg_category_ids", vocabulary) if name not in closed_to]
         known = frozenset(map(named, absent))
         return Knowledge(False, known, partly=tuple(partly), negatives=tuple(absent))
     if phrases:

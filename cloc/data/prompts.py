@@ -81,7 +81,7 @@ def draw_prompts(
             blocks = raster.reshape(rows, image_size // rows, columns, image_size // columns)
             patch_coverage[row] = blocks.mean(axis=(1, 3))
         elif kind == "point":
-            x, y = point_on(region, mask, random)
+            x, y = draw_point(region, mask, random)
             coords[row] = placement.to_canvas([(x, y, x, y)])[0]
         else:
             coords[row] = placement.to_canvas([region.box])[0]
@@ -105,7 +105,7 @@ def _kind_and_mask(
         return ("box" if kind == "mask" else kind), None
 
 
-def point_on(region: Region, mask: np.ndarray | None, random: np.random.Generator) -> tuple[float, float]:
+def draw_point(region: Region, mask: np.ndarray | None, random: np.random.Generator) -> tuple[float, float]:
     """A point of a region, x and y in pixels of the original image.
 
     A pixel of its mask, all equally likely. Without a mask one in the middle half of the box in each direction:

@@ -26,7 +26,7 @@ from cloc.export import newest_export, next_numbered, read_card
 from cloc.export.loading import weights_of
 from cloc.files import LARGEST, read_object
 from cloc.formats.numbers import whole
-from cloc.formats.photos import photo_key
+from cloc.formats.photos import make_photo_key
 from cloc.images import read_photo
 from cloc.models.detection import ClocForObjectDetection
 from cloc.text import canonical, concept_name
@@ -128,7 +128,7 @@ class Ids:
 
     Attributes:
         file: which.
-        images: by name as in `photo_key`, (id, size as annotated or None).
+        images: by name as in `make_photo_key`, (id, size as annotated or None).
         categories: id by name as in `canonical`, in the order of the file.
         names: of the categories as the file writes them, by id.
     """
@@ -153,9 +153,9 @@ class Ids:
         for place, entry in enumerate(content["images"]):
             number, name = _entry(entry, "file_name", f"--annotations {file}: images[{place}]", entry_url(entry))
             sides = whole(entry.get("width")), whole(entry.get("height"))
-            if photo_key(name) in images:
+            if make_photo_key(name) in images:
                 raise ValueError(f"--annotations {file}: images[{place}]: file_name {name!r} stands there twice")
-            images[photo_key(name)] = (number, sides if None not in sides else None)
+            images[make_photo_key(name)] = (number, sides if None not in sides else None)
         for place, entry in enumerate(content["categories"]):
             number, name = _entry(entry, "name", f"--annotations {file}: categories[{place}]")
             if number in names:
@@ -174,7 +174,7 @@ class Ids:
         is not taken for `cam1/1.jpg`.
         """
         found = dict[Path, tuple[int, tuple[int, int] | None]]()
-        parts = {path: photo_key(path.absolute().as_posix()).strip("/").split("/") for path in paths}
+        parts = {path: make_photo_key(path.absolute().as_posix()).strip("/").split("/") for path in paths}
         for path, own in parts.items():
             ends = ("/".join(own[start:]) for start in range(len(own)))
             name = next((end for end in ends if end in self.images), None)

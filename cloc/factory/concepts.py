@@ -15,7 +15,7 @@ from cloc import comm
 from cloc.config import Config, DataConfig
 from cloc.data.alternation import Alternation, KindBatches, schedule
 from cloc.data.concept_batches import ConceptBatches, ConceptRecipe
-from cloc.data.concepts import RECIPE, ConceptDictionary, from_cards
+from cloc.data.concepts import RECIPE, ConceptDictionary, merge_cards
 from cloc.data.known import Vocabulary
 from cloc.data.loader import Source, StepBatches
 from cloc.data.prompts import PromptSampler
@@ -103,7 +103,7 @@ def make_dictionary(config: Config, sources: Sequence[Source]) -> ConceptDiction
     absent = [file for file in files if not file.is_file()]
     if absent:
         raise ValueError(f"data.N.dictionary {absent[0]}: found no file; {_MAKE_ONE}")
-    return from_cards((source.shards.card for source in sources), files)
+    return merge_cards((source.shards.card for source in sources), files)
 
 
 _MAKE_ONE = f"make one with `{RECIPE}`, or read bare names with model.detector.definitions=false"

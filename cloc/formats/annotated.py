@@ -175,7 +175,7 @@ def image_size(entry: object, index: int, file: Path) -> tuple[int, int, int]:
     return number, width, height
 
 
-def caption_text(entry: Mapping[str, Any]) -> str:
+def find_caption(entry: Mapping[str, Any]) -> str:
     """The caption of an entry of a captions file, blanks collapsed (some hold line ends); empty where it has none."""
     text = entry.get("caption")
     return " ".join(text.split()) if is_text(text) else ""
@@ -187,7 +187,7 @@ def is_rendered(content: Mapping[str, Any]) -> bool:
     return isinstance(info, Mapping) and flag(info.get("rendered", False))
 
 
-def category_ids_of(entry: Mapping[str, Any], name: str) -> frozenset[int]:
+def find_category_ids(entry: Mapping[str, Any], name: str) -> frozenset[int]:
     """The whole numbers in a list of an image, such as `neg_category_ids`; empty where it has none."""
     listed = entry.get(name)
     found = (whole(value) for value in listed) if isinstance(listed, (list, tuple)) else ()

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from cloc.files import is_text
-from cloc.formats.annotated import Annotations, Category, caption_text, image_size, is_rendered, read_categories
+from cloc.formats.annotated import Annotations, Category, find_caption, image_size, is_rendered, read_categories
 from cloc.formats.frames import FrameWatch
 from cloc.formats.json_stream import stream_json
-from cloc.formats.layouts import other_layout
+from cloc.formats.layouts import describe_other_layout
 from cloc.formats.numbers import whole
 from cloc.formats.photos import normal_path
 
@@ -164,12 +164,12 @@ class AnnotatedStream:
             names = ", ".join(sorted(found - {""})) or ("a list" if found else "nothing")
             raise ValueError(
                 f"{self.file}: expected {self._what} with the lists images, annotations, categories; got {names}"
-                f"{other_layout(self.file)}"
+                f"{describe_other_layout(self.file)}"
             )
         if "images" not in found:
             raise ValueError(
                 f"{self.file}: expected {self._what} with the lists images, annotations; got no image"
-                f"{other_layout(self.file)}"
+                f"{describe_other_layout(self.file)}"
             )
         if not self._grouped.images:
             raise self._first_fault or ValueError(
@@ -178,7 +178,7 @@ class AnnotatedStream:
         if unboxed:
             raise ValueError(
                 f"{self.file}: expected {self._what} with a bbox in its annotations, found none in any; they have "
-                f"{', '.join(sorted(unboxed)[:8])}{other_layout(self.file)}"
+                f"{', '.join(sorted(unboxed)[:8])}{describe_other_layout(self.file)}"
             )
 
     def _put_captions(self, file: Path) -> None:
@@ -186,12 +186,13 @@ class AnnotatedStream:
         for field, value in stream_json(file, "a COCO captions file", self.dropped):
             if field == "annotations" and isinstance(value, Mapping):
                 found, captions = True, captions or "caption" in value
-                self._grouped.put("caption", value.get("image_id"), {"text": caption_text(value)})
+                self._grouped.put("caption", value.get("image_id"), {"text": find_caption(value)})
         if not found:
             raise ValueError(f"{file}: expected a COCO captions file with the list annotations, got none in it")
         if not captions:
             raise ValueError(
-                f"{file}: expected a COCO captions file, found no caption in its annotations{other_layout(file)}"
+                f"{file}: expected a COCO captions file, found no caption in its annotations"
+                f"{describe_other_layout(file)}"
             )
         self.dropped["caption_of_unknown_image"] += self._grouped.unknown("caption")
 

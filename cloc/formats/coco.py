@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cloc.formats.annotated import AnnotatedSet, caption_text, load_json, read_annotated
+from cloc.formats.annotated import AnnotatedSet, find_caption, load_json, read_annotated
 from cloc.formats.numbers import whole
 from cloc.formats.photos import normal_path
 from cloc.formats.sources import PhotoFolders
@@ -51,7 +51,7 @@ def _captions(file: Path, known: set[int]) -> tuple[dict[int, list[str]], Counte
     texts, dropped = defaultdict(list), Counter[str]()
     for entry in content["annotations"]:
         fields = entry if isinstance(entry, Mapping) else {}
-        image_id, text = whole(fields.get("image_id")), caption_text(fields)
+        image_id, text = whole(fields.get("image_id")), find_caption(fields)
         if image_id not in known:
             dropped["caption_of_unknown_image"] += 1
         elif not text:

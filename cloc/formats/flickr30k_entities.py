@@ -56,7 +56,7 @@ class EntitiesPhoto:
     boxes_xyxy: dict[int, list[tuple[float, ...]]]
 
 
-def listed_photos(root: Path, split: str) -> list[str]:
+def list_photos(root: Path, split: str) -> list[str]:
     """The IDs of a split, in the order of its list.
 
     Raises:

@@ -147,7 +147,7 @@ def judge_frame(boxes: FloatArray, sizes: NDArray[np.number] | None, promised: F
     return Misfit(promised, count, int((~sound).sum()), best, 0 if best is None else int(fitting.sum()))
 
 
-def share_amiss(boxes: FloatArray, sizes: NDArray[np.number] | None, promised: Frame = XYWH) -> float:
+def measure_misfit(boxes: FloatArray, sizes: NDArray[np.number] | None, promised: Frame = XYWH) -> float:
     """Share of boxes that end outside their image or have no area; 0 of none. See `judge_frame` for the arguments."""
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     sides = None if sizes is None else np.asarray(sizes, dtype=np.float64).reshape(-1, 2)
@@ -267,7 +267,7 @@ class FrameWatch:
         if misfit is not None:
             raise ValueError(f"{self.file}: {misfit}")
         if dropped is not None and len(sizes) >= TOLD_FROM and (known or self.promised.scale != "pixels"):
-            amiss = share_amiss(np.array(self._boxes), sizes if known else None, self.promised)
+            amiss = measure_misfit(np.array(self._boxes), sizes if known else None, self.promised)
             if amiss > BEYOND:
                 dropped["box_beyond_its_image"] += round(amiss * self._count)
         if dropped is not None and known and fill_upper_left(np.array(self._boxes), sizes, self.promised):

@@ -11,9 +11,9 @@ from typing import Any
 
 from cloc.files import is_text
 from cloc.formats.frames import UNIT, FrameWatch
-from cloc.formats.layouts import other_layout
-from cloc.formats.numbers import numbers_as_told, real, whole
-from cloc.formats.rows import json_rows, only, open_parquet, strip_caption
+from cloc.formats.layouts import describe_other_layout
+from cloc.formats.numbers import parse_numbers, real, whole
+from cloc.formats.rows import only, open_parquet, read_json_rows, strip_caption
 from cloc.structures import DataError, Region
 
 PHRASES = ("noun_chunks", "ref_exps")
@@ -71,7 +71,7 @@ def read_grit(files: Sequence[Path], phrases: Sequence[str], dropped: Counter[st
     """
     for file in map(Path, files):
         watch = FrameWatch(file, UNIT)
-        for row in _table_rows(file, phrases) if file.suffix == ".parquet" else json_rows(file, dropped):
+        for row in _table_rows(file, phrases) if file.suffix == ".parquet" else read_json_rows(file, dropped):
             key, caption = row.get("key"), row.get("caption")
             if not (is_text(key) or whole(key) is not None) or not is_text(caption):
                 dropped["bad_row"] += 1
@@ -99,7 +99,8 @@ def _table_rows(file: Path, phrases: Sequence[str]) -> Iterator[Mapping[str, Any
         lacking = [name for name in ("key", "caption", *phrases) if name not in there]
         if lacking:
             raise ValueError(
-                f"{file}: expected a Parquet file of GRIT, found no column {', '.join(lacking)}{other_layout(file)}"
+                f"{file}: expected a Parquet file of GRIT, found no column {', '.join(lacking)}"
+                f"{describe_other_layout(file)}"
             )
         wanted = [name for name in (*_COLUMNS, *phrases) if name in there]
         for batch in table.iter_batches(batch_size=_BATCH, columns=wanted):
@@ -121,7 +122,7 @@ def _entries(
             if None in values:
                 dropped["bad_region"] += 1
                 continue
-            values = numbers_as_told(entry)
+            values = parse_numbers(entry)
             moved = (values[0] - lead, values[1] - lead, *values[2:])
             dropped["same_region_twice"] += moved in found
             found[moved] = None

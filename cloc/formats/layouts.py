@@ -1,7 +1,7 @@
 """One list of the layouts that are read: how a file is recognised, and which converter takes it.
 
-A reader that meets another layout than its own adds `other_layout` to its message. Only the first megabyte of a file is
-looked at.
+A reader that meets another layout than its own adds `describe_other_layout` to its message. Only the first megabyte of
+a file is looked at.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ LAYOUTS = (
 """The first that fits a file is its layout."""
 
 
-def layout_of(file: Path) -> Layout | None:
+def find_layout(file: Path) -> Layout | None:
     """Which layout a file has, told by the names in its first megabyte; None where none fits or it cannot be read."""
     try:
         with Path(file).open("rb") as opened:
@@ -144,21 +144,21 @@ def layout_of(file: Path) -> Layout | None:
     return _layout_with(names)
 
 
-def other_layout(file: Path, converter: str = "") -> str:
+def describe_other_layout(file: Path, converter: str = "") -> str:
     """The end of a message about a file of the wrong layout: what it looks like, and what takes that; may be empty.
 
     Args:
         file: that could not be used.
         converter: that could not use it.
     """
-    found = layout_of(file)
+    found = find_layout(file)
     if found is None or (converter and found.command.split(" ")[0] == converter):
         return ""
     takes = f": python -m cloc.convert {found.command}" if found.command else ", which no converter takes"
     return f"; it looks like {found.name}{takes}"
 
 
-def listed_layouts() -> str:
+def list_layouts() -> str:
     """The list as text: each converter, and what it takes."""
     lines = ["What each takes (a file of another layout is told which of these it is for):"]
     for one in LAYOUTS:

@@ -47,7 +47,7 @@ class Conversation:
     turns: list[Any]
 
 
-def image_names(row: Mapping[str, Any]) -> list[str] | str:
+def find_image_names(row: Mapping[str, Any]) -> list[str] | str:
     """The photos that an entry names, or why it cannot be used.
 
     Returns:
@@ -81,7 +81,7 @@ def _is_media(value: object) -> bool:
     return isinstance(value, str) and len(value) < 4096 and _MEDIA.search(value) is not None
 
 
-def turns_of(row: Mapping[str, Any]) -> object:
+def find_turns(row: Mapping[str, Any]) -> object:
     """The turns of an entry as {from, value}, whatever names it gives them; what is no list of turns comes as it is."""
     turns = row.get("conversations", row.get("messages"))
     if not isinstance(turns, list):
@@ -95,12 +95,12 @@ def turns_of(row: Mapping[str, Any]) -> object:
 
 
 def read_conversation(row: Mapping[str, Any]) -> Conversation | str:
-    """One entry, or why it cannot be used: no_image, several_images, bad_row, or a reason of `image_names`.
+    """One entry, or why it cannot be used: no_image, several_images, bad_row, or a reason of `find_image_names`.
 
     A round speaks of one box where its question ends with the box and its answer has none (the answer is the phrase),
     or where the answer is the box alone (the phrase is what the question says behind its last colon).
     """
-    names, turns = image_names(row), turns_of(row)
+    names, turns = find_image_names(row), find_turns(row)
     if isinstance(names, str):
         return "bad_row" if names == "bad_image_name" else names
     if len(names) != 1:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cloc.files import is_text
-from cloc.formats.annotated import AnnotatedSet, category_ids_of, read_annotated
+from cloc.formats.annotated import AnnotatedSet, find_category_ids, read_annotated
 from cloc.formats.photos import normal_path
 from cloc.formats.sources import PhotoFolders
 
@@ -17,8 +17,8 @@ from cloc.formats.sources import PhotoFolders
 def read_lvis(file: Path, image_dirs: Sequence[Path], name: str = "lvis") -> AnnotatedSet:
     """Read an LVIS file.
 
-    A photo is looked for in `image_dirs` under `lvis_photo_names` by the rule of `Photos` (v1: val holds photos of both
-    COCO folders, which `coco_url` names). Where it is nowhere, `path` is the first place looked at.
+    A photo is looked for in `image_dirs` under `find_lvis_photo_names` by the rule of `Photos` (v1: val holds photos of
+    both COCO folders, which `coco_url` names). Where it is nowhere, `path` is the first place looked at.
 
     Raises:
         ValueError: the file is missing or is no LVIS file, or no folder is given.
@@ -29,11 +29,11 @@ def read_lvis(file: Path, image_dirs: Sequence[Path], name: str = "lvis") -> Ann
     photos = PhotoFolders(folders)
 
     def fields(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
-        names = lvis_photo_names(entry)
+        names = find_lvis_photo_names(entry)
         if not names:
             raise ValueError(f"{where}: expected coco_url (v1) or file_name (v0.5), got neither")
         lists = ("neg_category_ids", "not_exhaustive_category_ids")
-        return {"path": photos.path(*names, where=where)} | {field: category_ids_of(entry, field) for field in lists}
+        return {"path": photos.path(*names, where=where)} | {field: find_category_ids(entry, field) for field in lists}
 
     return read_annotated(file, "an LVIS annotation file", name, fields, named=False)
 
@@ -42,7 +42,7 @@ _COCO_URL = re.compile(r"^(?:https?:)?//[^/]+/(?:.*/)?((?:train|val|test|unlabel
 _COCO_2014 = re.compile(r"^(?:.*/)?COCO_(?:train|val|test)2014_(\d{12})\.jpg$", re.ASCII)
 
 
-def lvis_photo_names(entry: Mapping[str, Any]) -> tuple[str, ...]:
+def find_lvis_photo_names(entry: Mapping[str, Any]) -> tuple[str, ...]:
     """Names under which the photo of an image may lie, the likeliest first; empty where nothing tells.
 
     v1 tells by `coco_url` where among COCO 2017's folders it is; v0.5's `file_name` (COCO_val2014_...) gives the number

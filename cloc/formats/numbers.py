@@ -66,6 +66,6 @@ def flag(value: object) -> bool:
     return bool(value) if isinstance(value, (bool, float)) else False
 
 
-def numbers_as_told(values: list[object]) -> list[object]:
+def parse_numbers(values: list[object]) -> list[object]:
     """The same list with texts that say a number as numbers; numbers stay as the file writes them (7 is no 7.0)."""
     return [real(value) if isinstance(value, str) else value for value in values]

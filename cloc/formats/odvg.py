@@ -11,9 +11,9 @@ from typing import Any
 from cloc.files import is_text
 from cloc.formats.annotated import checked_box
 from cloc.formats.frames import XYXY, FrameWatch
-from cloc.formats.numbers import four, numbers_as_told, whole
+from cloc.formats.numbers import four, parse_numbers, whole
 from cloc.formats.photos import is_absolute, normal_path
-from cloc.formats.rows import json_rows, only, strip_caption
+from cloc.formats.rows import only, read_json_rows, strip_caption
 from cloc.structures import DataError, Region
 
 
@@ -53,7 +53,7 @@ def read_odvg(file: Path, dropped: Counter[str]) -> Iterator[OdvgRow]:
         ValueError: there is no such file, or its boxes are not corners in pixels.
     """
     watch = FrameWatch(file, XYXY)
-    for row in json_rows(Path(file), dropped):
+    for row in read_json_rows(Path(file), dropped):
         name, width, height = row.get("filename"), whole(row.get("width")), whole(row.get("height"))
         if not is_text(name) or width is None or height is None or min(width, height) < 1:
             dropped["bad_row"] += 1
@@ -100,7 +100,7 @@ def _regions(
             if inside is None:
                 continue
             try:
-                yield Region(tuple(numbers_as_told(box)), phrase, extras=extras).inside(*size)
+                yield Region(tuple(parse_numbers(box)), phrase, extras=extras).inside(*size)
             except DataError as error:
                 dropped[error.reason] += 1
 

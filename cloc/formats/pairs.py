@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloc.formats.sources import Location, files_in, image_column, table_rows, tables_of
+from cloc.formats.sources import Location, find_image_column, list_files, list_tables, read_table_rows
 from cloc.formats.tar_index import ShardIndex
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
@@ -30,14 +30,14 @@ class Pair:
     text: Location | str | None
 
 
-def pair_files(folder: Path) -> list[Path]:
+def list_pair_files(folder: Path) -> list[Path]:
     """The tars or Parquet files of photos at the top of a folder, or else all photos and texts in it, sorted by name.
 
     Raises:
         ValueError: there is none of these, or two kinds.
     """
-    tars = sorted(folder.glob("*.tar")) or tables_of(folder)
-    loose = sorted(path for path in map(folder.joinpath, files_in(folder)) if _ending(path) in (*_IMAGES, "txt"))
+    tars = sorted(folder.glob("*.tar")) or list_tables(folder)
+    loose = sorted(path for path in map(folder.joinpath, list_files(folder)) if _ending(path) in (*_IMAGES, "txt"))
     if tars and loose:
         raise ValueError(
             f"{folder}: expected either tars or loose photos, got {len(tars)} {tars[0].suffix[1:]}s and loose files "
@@ -48,7 +48,7 @@ def pair_files(folder: Path) -> list[Path]:
     return tars or loose
 
 
-def listing_hash(folder: Path, files: list[Path]) -> str:
+def hash_listing(folder: Path, files: list[Path]) -> str:
     """A hash of names and sizes: tells whether a folder is still the one that was converted, without reading it all."""
     lines = (f"{path.relative_to(folder).as_posix()}\t{path.stat().st_size}\n" for path in files)
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
@@ -58,8 +58,8 @@ def read_pairs(folder: Path, files: list[Path], dropped: Counter[str]) -> Iterat
     """The pairs in the order of their names; in tars and Parquet in their own order. Nothing is read yet.
 
     Args:
-        folder: that was given to `pair_files`.
-        files: what `pair_files` found.
+        folder: that was given to `list_pair_files`.
+        files: what `list_pair_files` found.
         dropped: gets what a tar loses: bad_name (climbs out of the folder), duplicate_member, truncated_shard.
 
     Raises:
@@ -100,8 +100,8 @@ def _in_tar(file: Path, dropped: Counter[str]) -> Iterator[Pair]:
 
 def _in_table(file: Path) -> Iterator[Pair]:
     """img2dataset writes a failed download as a row without a photo."""
-    column = str(image_column(file))
-    texts = table_rows(file, _TEXT_COLUMNS)
+    column = str(find_image_column(file))
+    texts = read_table_rows(file, _TEXT_COLUMNS)
     if texts is None:
         raise ValueError(f"{file}: expected a column of texts ({', '.join(_TEXT_COLUMNS)}), found none")
     for row, text in enumerate(texts):

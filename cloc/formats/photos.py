@@ -1,6 +1,6 @@
 """Photos as annotation files name them, their headers, and the hash of an input file.
 
-Two tools seldom write the same name alike: `normal_path` and `photo_key` bring names to one form.
+Two tools seldom write the same name alike: `normal_path` and `make_photo_key` bring names to one form.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def refuse_no_folder(images: Path) -> None:
         raise ValueError(f"{images}: expected the folder of the photos, found no folder; check --images")
 
 
-def header_of(data: bytes, where: str) -> tuple[str, tuple[int, int]]:
+def read_photo_header(data: bytes, where: str) -> tuple[str, tuple[int, int]]:
     """(file ending, (width, height) in pixels) of an encoded photo. Only the header is looked at.
 
     Raises:
@@ -62,11 +62,11 @@ def header_of(data: bytes, where: str) -> tuple[str, tuple[int, int]]:
     return ending, size
 
 
-def shown_size(data: bytes, where: str) -> tuple[int, int]:
+def read_shown_size(data: bytes, where: str) -> tuple[int, int]:
     """(width, height) of an encoded photo as viewers show it, turned as its EXIF says.
 
     Raises:
-        DataError: as `header_of`.
+        DataError: as `read_photo_header`.
     """
     try:
         return displayed_size(data)
@@ -141,7 +141,7 @@ def without_root(name: str) -> str:
     return path
 
 
-def photo_key(name: str) -> str:
+def make_photo_key(name: str) -> str:
     """What two names of one photo have alike: composed letters (NFC), and the ending in small letters, jpg for jpeg."""
     path = normal_path(name)
     if not path.isascii():

@@ -23,7 +23,7 @@ def rows_of(file: Path, what: str, dropped: Counter[str]) -> Iterator[dict[str, 
         ValueError: there is no such file, or it is not what its ending says.
     """
     if file.suffix == ".jsonl":
-        yield from json_rows(file, dropped)
+        yield from read_json_rows(file, dropped)
     elif file.suffix == ".parquet":
         with open_parquet(file, f"{what} as Parquet") as table:
             for batch in table.iter_batches(batch_size=1000):
@@ -52,7 +52,7 @@ def open_parquet(file: Path, what: str) -> Any:
         raise ValueError(f"{file}: expected {what}, got none ({error}); download it again") from error
 
 
-def json_rows(file: Path, dropped: Counter[str]) -> Iterator[dict[str, Any]]:
+def read_json_rows(file: Path, dropped: Counter[str]) -> Iterator[dict[str, Any]]:
     """The objects of a JSON-lines file, one at a time; memory does not grow with the file.
 
     Args:
@@ -88,7 +88,7 @@ def only(kind: type, entries: list[Any], dropped: Counter[str]) -> list[Any]:
     return found
 
 
-def phrase_of(caption: str, pieces: object, lead: int = 0) -> tuple[str | None, list[int] | None]:
+def join_phrase(caption: str, pieces: object, lead: int = 0) -> tuple[str | None, list[int] | None]:
     """(phrase, its [start, end) in the caption) of the pieces that a box belongs to.
 
     Pieces with nothing but blanks between them are one. Where they are apart they are joined by a blank and there is no

@@ -16,7 +16,7 @@ from cloc.formats.numbers import whole
 from cloc.structures import DataError
 
 
-def rle_of(segmentation: object, width: int, height: int) -> dict[str, Any]:
+def to_rle(segmentation: object, width: int, height: int) -> dict[str, Any]:
     """`{"size": [height, width], "counts": COCO's compressed text}`.
 
     Args:
@@ -38,7 +38,7 @@ def rle_of(segmentation: object, width: int, height: int) -> dict[str, Any]:
     return {"size": [height, width], "counts": drawn["counts"].decode("ascii")}
 
 
-def rle_of_mask(mask: np.ndarray) -> dict[str, Any]:
+def mask_to_rle(mask: np.ndarray) -> dict[str, Any]:
     """The same for (H, W) bool pixels."""
     drawn = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"size": [int(side) for side in mask.shape], "counts": drawn["counts"].decode("ascii")}

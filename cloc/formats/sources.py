@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cloc.formats.photos import is_absolute, normal_path, photo_key
+from cloc.formats.photos import is_absolute, make_photo_key, normal_path
 from cloc.formats.rows import open_parquet
 from cloc.formats.tar_index import ShardIndex
 from cloc.structures import DataError
@@ -81,7 +81,7 @@ class Photos:
     file or a folder of them with a column of photos. One rule for all of them: a photo is found by its whole name; by
     the end of its path (`patch8/a.jpg` of `images/v1/patch8/a.jpg`, or the reverse) where one photo alone has it; by
     its base name only where that stands once among all photos, for one asked name alone, and while no name with a
-    folder was found whole. Where several photos fit none is taken. Names are compared as `photo_key` writes them.
+    folder was found whole. Where several photos fit none is taken. Names are compared as `make_photo_key` writes them.
 
     For tars and Parquet the names are kept in memory, some 300 bytes a photo; a folder is listed only when a photo does
     not lie where it should.
@@ -116,7 +116,7 @@ class Photos:
             self._open(root)
 
     def _open(self, root: Path) -> None:
-        tars, tables = tars_of(root), tables_of(root)
+        tars, tables = list_tars(root), list_tables(root)
         if not tars and not tables:
             if not root.is_dir():
                 raise ValueError(f"{root}: expected the folder of the photos, {_found_instead(root)}")
@@ -132,12 +132,12 @@ class Photos:
                         if self._addresses and "json" in members:
                             self._beside[location] = Location(str(tar), *members["json"])
         for table in tables:
-            for name, location in table_photos(table):
+            for name, location in list_table_photos(table):
                 self._add(f"{table.stem}/{name}", location)
 
     def _add(self, name: str, location: Location) -> None:
         """Under its whole name, which begins with the name of its folder, tar or table."""
-        whole = photo_key(name).lstrip("/")
+        whole = make_photo_key(name).lstrip("/")
         self._by_base.setdefault(whole.rpartition("/")[2], []).append((whole, location))
 
     def beside(self, photo: Location) -> Location | None:
@@ -152,7 +152,7 @@ class Photos:
         """Names of all photos in the folders, once."""
         self._listed = True
         for folder in (folder for folder in self._folders if folder.is_dir()):
-            for path in files_in(folder):
+            for path in list_files(folder):
                 if path.rpartition(".")[2].lower() in _PHOTO_ENDINGS:
                     self._add(f"{folder.name}/{path}", Location(f"{folder}/{path}"))
 
@@ -172,7 +172,7 @@ class Photos:
                 if location is not None:
                     return self._given(location, path, whole=True)
             self._list_folders()
-        keys = dict.fromkeys(photo_key(form) for path in paths for form in (path, _unquoted(path)))
+        keys = dict.fromkeys(make_photo_key(form) for path in paths for form in (path, _unquoted(path)))
         found = [(*self._fitting(key), key) for key in keys]
         level, fits, key = min(found, key=lambda one: one[0])  # of equal ones the first
         if level == _NOWHERE or (level >= _OWN_PATH and self._whole_names):
@@ -189,7 +189,7 @@ class Photos:
         self._whole_names = self._whole_names or (whole and "/" in key)
         if not whole or self._granted:
             before = self._granted.get(location, key) if whole else self._granted.setdefault(location, key)
-            if photo_key(before) != photo_key(key):
+            if make_photo_key(before) != make_photo_key(key):
                 raise ValueError(
                     f"{self}: expected photos by their whole names, but {before} and {key} could both only be "
                     f"{location.file}; give the folder in which the whole names begin as --images"
@@ -314,7 +314,7 @@ def _found_instead(root: Path) -> str:
     return "found no folder; check --images"
 
 
-def files_in(folder: Path) -> list[str]:
+def list_files(folder: Path) -> list[str]:
     """Every file below a folder, as sorted paths inside it with `/`; links to folders are followed, each once."""
     found, visited = list[str](), set[tuple[int, int]]()
     waiting = [(str(folder), "")]
@@ -340,23 +340,23 @@ def refuse_climbing(name: str) -> None:
         raise DataError("bad_file_name", f"expected a file name inside the folder of the photos, got {name!r}")
 
 
-def tars_of(root: Path) -> list[Path]:
+def list_tars(root: Path) -> list[Path]:
     """The tar that this is, or the tars at the top of this folder, sorted."""
     if root.suffix == ".tar" and root.is_file():
         return [root]
     return sorted(root.glob("*.tar")) if root.is_dir() else []
 
 
-def tables_of(root: Path) -> list[Path]:
+def list_tables(root: Path) -> list[Path]:
     """The same for Parquet files that hold photos. img2dataset writes lists of addresses beside them, without any."""
     if root.suffix == ".parquet" and root.is_file():
         found = [root]
     else:
         found = sorted(root.glob("*.parquet")) if root.is_dir() else []
-    return [file for file in found if image_column(file) is not None]
+    return [file for file in found if find_image_column(file) is not None]
 
 
-def image_column(file: Path) -> str | None:
+def find_image_column(file: Path) -> str | None:
     """The column of a Parquet file that holds photos, None where there is none.
 
     Raises:
@@ -378,16 +378,16 @@ def _holds_bytes(field: Any) -> bool:
     return any(test(kind) for test in tests)
 
 
-def table_photos(file: Path) -> Iterator[tuple[str, Location]]:
+def list_table_photos(file: Path) -> Iterator[tuple[str, Location]]:
     """(name, place) of each photo of a Parquet file; without a column of names the row's number is its name."""
-    column = str(image_column(file))
-    names = table_rows(file, (*NAME_COLUMNS, f"{column}.path"))
+    column = str(find_image_column(file))
+    names = read_table_rows(file, (*NAME_COLUMNS, f"{column}.path"))
     count = _table(str(file)).metadata.num_rows
     for row, name in enumerate(names if names is not None else (None for _ in range(count))):
         yield str(name if name is not None else row), Location(str(file), row=row, column=column)
 
 
-def table_rows(file: Path, columns: Sequence[str]) -> Iterator[Any] | None:
+def read_table_rows(file: Path, columns: Sequence[str]) -> Iterator[Any] | None:
     """The values of the first of these columns that a Parquet file has, row by row; None where it has none of them.
 
     Args:

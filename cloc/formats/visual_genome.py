@@ -19,7 +19,7 @@ from cloc.formats.annotated import checked_box
 from cloc.formats.annotated_stream import Grouped
 from cloc.formats.frames import FrameWatch
 from cloc.formats.json_stream import stream_json
-from cloc.formats.layouts import other_layout
+from cloc.formats.layouts import describe_other_layout
 from cloc.formats.numbers import four, whole
 from cloc.formats.rows import only
 from cloc.structures import DataError, Region
@@ -86,7 +86,7 @@ class VisualGenome:
         if not self.images:
             raise ValueError(
                 f"{images}: expected Visual Genome's image data (a list of image_id, width, height), found no image in "
-                f"it{other_layout(images)}"
+                f"it{describe_other_layout(images)}"
             )
 
     def __iter__(self) -> Iterator[GenomePhoto]:

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from cloc.label.models import DTYPES, load_config, model_facts
+from cloc.label.models import DTYPES, describe_model, load_config
 from cloc.model_folders import refusing_code
 
 
@@ -45,7 +45,7 @@ class ModelCaptioner:
         return [" ".join(caption.split()) for caption in self.processor.batch_decode(written, skip_special_tokens=True)]
 
 
-def captioner_facts(name: str) -> dict[str, Any]:
+def describe_captioner(name: str) -> dict[str, Any]:
     """What the card says about the captioner; reads its config only.
 
     Raises:
@@ -57,7 +57,7 @@ def captioner_facts(name: str) -> dict[str, Any]:
             f"--captioner {name}: expected an image-text-to-text model of transformers, got one of type "
             f"{config.model_type!r}; leave --captioner out to keep the given captions"
         )
-    return model_facts(name, config)
+    return describe_model(name, config)
 
 
 def load_captioner(name: str, prompt: str, tokens: int, device: str = "cpu", precision: str = "fp32") -> Captioner:

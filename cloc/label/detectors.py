@@ -17,7 +17,7 @@ from torchvision.ops import box_convert
 from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor, PreTrainedConfig
 
 from cloc.data.concepts import ConceptDictionary
-from cloc.label.models import DTYPES, load_config, model_facts
+from cloc.label.models import DTYPES, describe_model, load_config
 from cloc.label.proposals import Proposals, Proposer
 from cloc.model_folders import refusing_code
 
@@ -148,7 +148,7 @@ def grounding_size(size: int) -> dict[str, int]:
     return {"shortest_edge": size, "longest_edge": round(size * 1333 / 800)}
 
 
-def detector_facts(name: str, size: int) -> dict[str, Any]:
+def describe_detector(name: str, size: int) -> dict[str, Any]:
     """What the card says about the detector; reads its config only, and refuses what cannot work.
 
     Raises:
@@ -160,7 +160,7 @@ def detector_facts(name: str, size: int) -> dict[str, Any]:
             f"--detector {name}: expected a model of type {', '.join(FAMILIES)}, got {config.model_type!r}; "
             "another one needs a Proposer of its own (cloc/label/proposals.py)"
         )
-    facts = model_facts(name, config)
+    facts = describe_model(name, config)
     facts["input"] = _input_fact(name, config, size)
     reads = config.model_type == "cloc" and config.detector_config.definitions
     if reads and ConceptDictionary.of_export(name) is None:
@@ -206,7 +206,7 @@ def load_proposer(name: str, size: int, score: float, device: str = "cpu", preci
     """
     family = FAMILIES.get(load_config(name, "detector").model_type)
     if family is None:
-        detector_facts(name, size)  # says which types there are
+        describe_detector(name, size)  # says which types there are
     try:
         with refusing_code(name):
             model = AutoModelForZeroShotObjectDetection.from_pretrained(

@@ -16,14 +16,14 @@ from typing import Any
 from tqdm import tqdm
 
 from cloc.data.shards import ShardSet, already_made
-from cloc.data.shards.card import full_card
+from cloc.data.shards.card import complete_card
 from cloc.device import find_device
-from cloc.jobs import ShardJob, entry_of
-from cloc.label.captioner import captioner_facts
-from cloc.label.detectors import detector_facts
+from cloc.jobs import ShardJob, make_entry
+from cloc.label.captioner import describe_captioner
+from cloc.label.detectors import describe_detector
 from cloc.label.local import Advance, Work, run_here, run_processes
 from cloc.label.settings import LabelSettings
-from cloc.label.shard import Labeller, needed_bytes
+from cloc.label.shard import Labeller, estimate_bytes
 from cloc.label.table1 import statistics
 from cloc.phrases import LIBRARIES, make_chunker
 
@@ -74,9 +74,9 @@ def label(
     shards = ShardSet.open(source, kind="pairs")
     find_device(settings.device)
     make_chunker(settings.chunker, settings.generic_words)  # a missing one is said before the models are loaded
-    models = {"detector": detector_facts(settings.detector, settings.size)} if make is None else {}
+    models = {"detector": describe_detector(settings.detector, settings.size)} if make is None else {}
     if settings.captioner is not None and make is None:
-        models["captioner"] = captioner_facts(settings.captioner)
+        models["captioner"] = describe_captioner(settings.captioner)
     made = _made(shards, settings, models)
     there = already_made(Path(out), made)
     if there is not None:
@@ -131,7 +131,7 @@ def _made(shards: ShardSet, settings: LabelSettings, models: dict[str, Any]) -> 
 
 
 def _refuse_full_disk(shards: ShardSet, todo: list[int], folder: Path) -> None:
-    needed = needed_bytes(shards, todo)
+    needed = estimate_bytes(shards, todo)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise ValueError(
@@ -176,7 +176,7 @@ def _card(
         "labelling": labelling,
         "statistics": statistics(sums),
     }
-    return full_card(head, [entry_of(number, reports[number]) for number in sorted(reports)])
+    return complete_card(head, [make_entry(number, reports[number]) for number in sorted(reports)])
 
 
 def _versions(settings: LabelSettings) -> dict[str, str]:

@@ -38,7 +38,7 @@ def load_config(name: str, role: str) -> PreTrainedConfig:
         ) from error
 
 
-def model_facts(name: str, config: PreTrainedConfig) -> dict[str, Any]:
+def describe_model(name: str, config: PreTrainedConfig) -> dict[str, Any]:
     """Name, type, revision or hash of the weights, and the licence that the model's card states."""
     folder = Path(name)
     facts = {"name": folder.name if folder.is_dir() else name, "type": config.model_type}

@@ -21,7 +21,7 @@ from cloc.label.captioner import Captioner, load_captioner
 from cloc.label.detectors import load_proposer
 from cloc.label.proposals import Proposals, Proposer, to_regions
 from cloc.label.settings import LabelSettings
-from cloc.label.table1 import sums_of
+from cloc.label.table1 import sum_samples
 from cloc.phrases import Chunker, make_chunker
 from cloc.structures import DataError, Sample
 
@@ -41,7 +41,7 @@ class Tally:
     Attributes:
         read: samples in the shard.
         dropped: samples and boxes left out, by reason.
-        sums: see `table1.sums_of`; and batches_repeated, one image at a time because they failed.
+        sums: see `table1.sum_samples`; and batches_repeated, one image at a time because they failed.
         answers: images for which the detector gave an answer.
         seconds: spent in the captioner and the detector, and in all.
     """
@@ -111,7 +111,7 @@ class Labeller:
                     f"{shards.shards[number]}: the models failed on all of the first {failed} images ({self._last}); "
                     "try a smaller --batch, another --precision or another model"
                 )
-            tally.sums.update(sums_of(done))
+            tally.sums.update(sum_samples(done))
             yield from done
             if advance is not None:
                 advance(len(numbers))
@@ -247,7 +247,7 @@ def label_one(
     return dict(tally.seconds)
 
 
-def needed_bytes(shards: ShardSet, numbers: Iterable[int]) -> int:
+def estimate_bytes(shards: ShardSet, numbers: Iterable[int]) -> int:
     """About how much disk these shards take with labels, which add little to the images."""
     return int(1.02 * sum(shards.shards[number].stat().st_size for number in numbers))
 
@@ -257,6 +257,6 @@ def _disk_full(folder: Path, shards: ShardSet) -> str:
     free = shutil.disk_usage(folder).free
     return (
         f"{folder}: the disk is full; the {len(to_come):,} shards to come take about "
-        f"{needed_bytes(shards, to_come) / 1e9:,.3g} GB, {free / 1e9:,.3g} GB are free. Make room and give the same "
+        f"{estimate_bytes(shards, to_come) / 1e9:,.3g} GB, {free / 1e9:,.3g} GB are free. Make room and give the same "
         "command again: what is finished stays"
     )

@@ -17,7 +17,7 @@ PAPER = (
 """Rows of Table 1: set, regions an image, tokens of a caption, of a region's text (the paper's own tokenizer)."""
 
 
-def sums_of(samples: Sequence[Sample]) -> Counter[str]:
+def sum_samples(samples: Sequence[Sample]) -> Counter[str]:
     """What is added up over samples: images, regions, captions, and tokens (CLIP's, without start and end)."""
     captions = [sample.caption for sample in samples if sample.caption]
     phrases = [region.phrase for sample in samples for region in sample.regions]

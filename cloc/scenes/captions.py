@@ -29,22 +29,22 @@ TEMPLATES = (
 )
 
 
-def with_article(name: str) -> str:
+def add_article(name: str) -> str:
     """`a red circle`, `an apple`."""
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
-def templates_for(background: str) -> tuple[str, ...]:
+def choose_templates(background: str) -> tuple[str, ...]:
     """The templates, true of what lies behind the objects; as many for every background."""
     return TEMPLATES if background == "plain" else tuple(t.replace("plain", "patterned") for t in TEMPLATES)
 
 
-def enumerated(texts: Sequence[str]) -> str:
+def join_texts(texts: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
 
 
-def caption_of(names: Sequence[str], rng: np.random.Generator, background: str = "plain") -> str:
+def write_caption(names: Sequence[str], rng: np.random.Generator, background: str = "plain") -> str:
     """Name half of the objects (rounded up), each kind once; fewer where there are fewer kinds.
 
     Args:
@@ -54,8 +54,8 @@ def caption_of(names: Sequence[str], rng: np.random.Generator, background: str =
     """
     order = rng.permutation(len(names)).tolist()
     kinds = list(dict.fromkeys(names[index] for index in order))
-    chosen = [with_article(name) for name in kinds[: (len(names) + 1) // 2]]
-    return templates_for(background)[int(rng.integers(len(TEMPLATES)))].format(enumerated(chosen))
+    chosen = [add_article(name) for name in kinds[: (len(names) + 1) // 2]]
+    return choose_templates(background)[int(rng.integers(len(TEMPLATES)))].format(join_texts(chosen))
 
 
 MARGIN = 0.10
@@ -91,7 +91,7 @@ class SceneExpression:
     object_index: int
 
 
-def expressions_of(
+def find_expressions(
     names: Sequence[str], boxes_xyxy: Sequence[Box], side: float, anchors: Sequence[bool]
 ) -> list[SceneExpression]:
     """All true expressions of a scene, object by object.

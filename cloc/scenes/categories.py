@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from cloc.scenes.sprites import Sprite, coloured_shapes, emoji_set
+from cloc.scenes.sprites import Sprite, choose_emoji, make_coloured_shapes
 
 SPRITES = ("shapes", "emoji")
 NAMES = ("descriptive", "coined")
@@ -55,11 +55,11 @@ def make_category_set(sprites: str, count: int | None, names: str, caption_only:
     for field, value, known in (("sprites", sprites, SPRITES), ("names", names, NAMES), ("words", words, WORDS)):
         if value not in known:
             raise ValueError(f"{field}: expected one of the known ones ({', '.join(known)}), got {value!r}")
-    chosen = emoji_set(count) if sprites == "emoji" else _shapes(count)
+    chosen = choose_emoji(count) if sprites == "emoji" else _shapes(count)
     if not 0 <= caption_only < len(chosen):
         raise ValueError(f"caption_only: expected 0 to {len(chosen) - 1}, got {caption_only!r}")
     if names == "coined":
-        called = [(word, f"a thing that is called {word}") for word in coined_words(len(chosen))]
+        called = [(word, f"a thing that is called {word}") for word in invent_words(len(chosen))]
     else:
         called = [(sprite.name, sprite.definition) for sprite in chosen]
     listed = [name for name, _ in called]
@@ -75,7 +75,7 @@ def make_category_set(sprites: str, count: int | None, names: str, caption_only:
 
 
 def _shapes(count: int | None) -> tuple[Sprite, ...]:
-    everything = coloured_shapes()
+    everything = make_coloured_shapes()
     if count is None:
         return everything
     if not 2 <= count <= len(everything):
@@ -106,7 +106,7 @@ _VOWELS = "aeiou"
 
 
 @lru_cache(maxsize=8)
-def coined_words(count: int) -> tuple[str, ...]:
+def invent_words(count: int) -> tuple[str, ...]:
     """`count` pronounceable words of three syllables, always the same ones; two share at most one syllable in place.
 
     The third syllable is decided by the first two (a Latin square), which keeps the words apart without a search.

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from cloc.scenes.render import Scene, render_scene
-from cloc.scenes.world import WorldSpec, category_set_of
+from cloc.scenes.world import WorldSpec, get_category_set
 
 _COLUMNS = 6
 _TILE = 256
@@ -61,7 +61,7 @@ def _scene_tile(scene: Scene, font: ImageFont.FreeTypeFont) -> Image.Image:
 
 def _category_tiles(spec: WorldSpec, font: ImageFont.FreeTypeFont) -> list[Image.Image]:
     """The names of the categories, on tiles of the scenes' size."""
-    known = category_set_of(spec).categories
+    known = get_category_set(spec).categories
     lines = [(f"{c.id} {c.name}", _INK[c.caption_only]) for c in known[:_SHOWN]]
     if len(known) > _SHOWN:
         lines.append((f"and {len(known) - _SHOWN} more", (0, 0, 0)))

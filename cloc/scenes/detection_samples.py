@@ -12,17 +12,17 @@ import numpy as np
 from cloc.data.shards.card import already_made
 from cloc.data.shards.read import ShardSet
 from cloc.data.shards.write import write_shards
-from cloc.scenes.captions import enumerated, templates_for, with_article
+from cloc.scenes.captions import add_article, choose_templates, join_texts
 from cloc.scenes.render import Scene, render_scene
 from cloc.scenes.training import (
     LICENCE,
     FolderPlan,
-    detection_card,
     encode_jpeg,
-    numbered_sample,
-    plain_card,
-    region_of,
-    regions_card,
+    make_detection_card,
+    make_numbered_sample,
+    make_plain_card,
+    make_regions_card,
+    make_scene_region,
 )
 from cloc.scenes.world import WorldSpec, scene_rng
 from cloc.structures import Region, Sample
@@ -34,18 +34,18 @@ _CHANCE_STREAM = 1 << 32
 _RELATIONAL = 0.5
 
 
-def plans_of(spec: WorldSpec) -> list[FolderPlan]:
+def list_folder_plans(spec: WorldSpec) -> list[FolderPlan]:
     """The folders of training shards that a world has."""
     plans = [
-        FolderPlan("train", "regions", spec.train, numbered_sample, regions_card),
-        FolderPlan("detection", "detection", spec.detection, detection_sample, detection_card),
-        FolderPlan("grounding", "grounding", spec.grounding, grounding_sample, plain_card),
-        FolderPlan("pairs", "pairs", spec.pairs, pairs_sample, plain_card),
+        FolderPlan("train", "regions", spec.train, make_numbered_sample, make_regions_card),
+        FolderPlan("detection", "detection", spec.detection, make_detection_sample, make_detection_card),
+        FolderPlan("grounding", "grounding", spec.grounding, make_grounding_sample, make_plain_card),
+        FolderPlan("pairs", "pairs", spec.pairs, make_pairs_sample, make_plain_card),
     ]
     return [plan for plan in plans if plan.count > 0]
 
 
-def boxed_scene(spec: WorldSpec, index: int, split: str) -> Scene:
+def render_boxed_scene(spec: WorldSpec, index: int, split: str) -> Scene:
     """A scene with at least one object that may have a box; where chance gives none, the next of a stream of its own.
 
     Raises:
@@ -65,33 +65,35 @@ def _sample(spec: WorldSpec, scene: Scene, index: int, caption: str, regions: tu
     return Sample(f"{index:09d}", image, "jpg", side, side, caption, regions, extras)
 
 
-def detection_sample(spec: WorldSpec, index: int) -> Sample:
+def make_detection_sample(spec: WorldSpec, index: int) -> Sample:
     """Every object of a boxed category, its name as the phrase; no caption, so that no name is learned from one."""
-    scene = boxed_scene(spec, index, "detection")
+    scene = render_boxed_scene(spec, index, "detection")
     boxed = [thing for thing in scene.objects if not thing.category.caption_only]
-    regions = tuple(region_of(spec, scene, t, t.name, {"category_id": t.category_id}) for t in boxed)
+    regions = tuple(make_scene_region(spec, scene, t, t.name, {"category_id": t.category_id}) for t in boxed)
     return _sample(spec, scene, index, "", regions)
 
 
-def pairs_sample(spec: WorldSpec, index: int) -> Sample:
+def make_pairs_sample(spec: WorldSpec, index: int) -> Sample:
     """A caption that names at most half of the objects, of any category; no region."""
     scene = render_scene(spec, index, "pairs")
     return _sample(spec, scene, index, scene.caption, ())
 
 
-def grounding_sample(spec: WorldSpec, index: int) -> Sample:
+def make_grounding_sample(spec: WorldSpec, index: int) -> Sample:
     """A caption that names boxed objects, and a region for each (phrase, object), with the phrase's `span`."""
-    scene = boxed_scene(spec, index, "grounding")
-    caption, phrases = grounded_caption(scene, scene_rng(spec, "grounding", index + _CHANCE_STREAM), spec.background)
+    scene = render_boxed_scene(spec, index, "grounding")
+    caption, phrases = write_grounded_caption(
+        scene, scene_rng(spec, "grounding", index + _CHANCE_STREAM), spec.background
+    )
     regions = tuple(
-        region_of(spec, scene, scene.objects[number], caption[start:end], {"span": [start, end]})
+        make_scene_region(spec, scene, scene.objects[number], caption[start:end], {"span": [start, end]})
         for (start, end), numbers in phrases
         for number in numbers
     )
     return _sample(spec, scene, index, caption, regions)
 
 
-def grounded_caption(
+def write_grounded_caption(
     scene: Scene, rng: np.random.Generator, background: str = "plain"
 ) -> tuple[str, list[tuple[tuple[int, int], list[int]]]]:
     """A caption, and for each phrase in it its [start, end) and the objects that it means.
@@ -114,11 +116,11 @@ def grounded_caption(
             named_texts.append((relational[0], relational[0]))
             meant.append([number])
         else:
-            named_texts.append((with_article(name), name))
+            named_texts.append((add_article(name), name))
             meant.append([other for other in boxed if scene.objects[other].name == name])
-    templates = templates_for(background)
+    templates = choose_templates(background)
     before, after = templates[int(rng.integers(len(templates)))].split("{}")
-    caption, spans, end = before + enumerated([text for text, _ in named_texts]) + after, [], len(before)
+    caption, spans, end = before + join_texts([text for text, _ in named_texts]) + after, [], len(before)
     for text, phrase in named_texts:
         end = caption.index(text, end) + len(text)
         spans.append((end - len(phrase), end))
@@ -128,7 +130,7 @@ def grounded_caption(
 def shuffle_captions(spec: WorldSpec, pairs: Path, out: Path) -> dict[str, Any]:
     """Write the samples of `pairs` again with every caption on another image: the control for what captions teach.
 
-    The captions go round one circle drawn by chance, so that none stays and each is used once. `caption_of` in
+    The captions go round one circle drawn by chance, so that none stays and each is used once. `write_caption` in
     KEY.json names the sample that a caption came from.
 
     Returns:
@@ -151,7 +153,7 @@ def shuffle_captions(spec: WorldSpec, pairs: Path, out: Path) -> dict[str, Any]:
     return write_shards(samples(), out, {**head, "made": spec.made()}, spec.shard_size)
 
 
-def shuffled_is_made(spec: WorldSpec, out: Path) -> bool:
+def is_shuffled_made(spec: WorldSpec, out: Path) -> bool:
     """Whether `out` holds the shuffled pairs of this world.
 
     Raises:

@@ -136,7 +136,7 @@ def write_coco_and_lvis(
     return Counter(images=len(images), boxes=len(annotations))
 
 
-def split_of(index: int) -> str:
+def choose_split(index: int) -> str:
     """Of every four RefCOCO scenes two are `val`, one is `testA`, one `testB`."""
     return ("val", "testA", "val", "testB")[index % 4]
 
@@ -179,7 +179,7 @@ def write_refcoco(spec: WorldSpec, root: Path, progress: bool = True) -> Counter
 
 
 def _refs(scene: Scene, annotations: list[dict[str, Any]], first_ref: int, first_sentence: int) -> list[dict[str, Any]]:
-    split, refs, sent_id = split_of(scene.index), [], first_sentence
+    split, refs, sent_id = choose_split(scene.index), [], first_sentence
     for number, thing in enumerate(scene.objects):
         if thing.category.caption_only != (split == "testB"):
             continue
@@ -209,7 +209,7 @@ def _refs(scene: Scene, annotations: list[dict[str, Any]], first_ref: int, first
 ZEROSHOT, NAME, SPLIT = "zeroshot", "single", "test"
 
 
-def single_scene(spec: WorldSpec, index: int) -> Scene:
+def render_single_scene(spec: WorldSpec, index: int) -> Scene:
     """A scene of the world with one object, of any category."""
     return render_scene(replace(spec, min_objects=1, max_objects=1), index, "single")
 
@@ -225,7 +225,7 @@ def write_single(spec: WorldSpec, root: Path, progress: bool = True) -> Counter[
     for class_folder in folders.values():
         class_folder.mkdir(parents=True, exist_ok=True)
     for index in tqdm(range(spec.num_single), desc="rendering single objects", unit="scene", disable=not progress):
-        scene = single_scene(spec, index)
+        scene = render_single_scene(spec, index)
         file = folders[scene.objects[0].category_id] / f"{index + 1:06d}.jpg"
         file.write_bytes(encode_jpeg(scene.image, spec.quality))
     lines = "".join(f"{category.name}\n" for category in known)

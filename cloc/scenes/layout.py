@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cloc.scenes.sprites import Sprite
-from cloc.scenes.world import WorldSpec, category_set_of, odds_of
+from cloc.scenes.world import WorldSpec, compute_odds, get_category_set
 
 _PLACES = 24
 _RESTARTS = 200
@@ -56,12 +56,12 @@ def lay_out(spec: WorldSpec, split: str, rng: np.random.Generator) -> tuple[Plac
         ValueError: the objects do not fit, because the spec asks for many large ones.
     """
     count = int(rng.integers(spec.min_objects, spec.max_objects + 1))
-    kinds = np.searchsorted(odds_of(spec, split), rng.random(count))
+    kinds = np.searchsorted(compute_odds(spec, split), rng.random(count))
     if count > 1 and rng.random() < spec.twin_share:
         kinds[1] = kinds[0]
     most = math.radians(spec.rotation)
     tilts = rng.uniform(-most, most, count)
-    sprites = category_set_of(spec).sprites
+    sprites = get_category_set(spec).sprites
     shapes = [_tilted(sprites[int(kind)], float(tilt)) for kind, tilt in zip(kinds, tilts, strict=True)]
     for _ in range(_RESTARTS):
         placed = _place(spec, rng, [shape.extent for shape in shapes])

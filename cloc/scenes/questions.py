@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cloc.scenes.captions import with_article
+from cloc.scenes.captions import add_article
 from cloc.scenes.render import Scene
-from cloc.scenes.world import WorldSpec, categories, odds_of
+from cloc.scenes.world import WorldSpec, categories, compute_odds
 from cloc.structures import Box
 
 PLACE = "<place>"
@@ -69,7 +69,7 @@ def grounding(scene: Scene, expression_index: int, rng: np.random.Generator) -> 
 def yes_or_no(spec: WorldSpec, scene: Scene, yes: bool, rng: np.random.Generator) -> Turn:
     """Whether a category is in the picture; an absent one is drawn with the odds of the world, as present ones are."""
     number = _present(scene, rng) if yes else _absent(spec, scene, rng)
-    question = _one(_YESNO, rng).format(with_article(categories(spec)[number - 1].name))
+    question = _one(_YESNO, rng).format(add_article(categories(spec)[number - 1].name))
     return Turn("yesno", question, "yes" if yes else "no", category_id=number)
 
 
@@ -83,7 +83,7 @@ def counting(spec: WorldSpec, scene: Scene, rng: np.random.Generator) -> Turn:
         number = several[int(rng.integers(len(several)))]
     else:
         number = _present(scene, rng)
-    question = _one(_COUNTING, rng).format(with_article(categories(spec)[number - 1].name))
+    question = _one(_COUNTING, rng).format(add_article(categories(spec)[number - 1].name))
     return Turn("counting", question, str(counts[number]), category_id=number)
 
 
@@ -98,7 +98,7 @@ def _present(scene: Scene, rng: np.random.Generator) -> int:
 
 
 def _absent(spec: WorldSpec, scene: Scene, rng: np.random.Generator) -> int:
-    present, odds = {thing.category_id for thing in scene.objects}, odds_of(spec, scene.split)
+    present, odds = {thing.category_id for thing in scene.objects}, compute_odds(spec, scene.split)
     weights = np.diff(odds, prepend=0.0)
     weights[[number - 1 for number in present]] = 0.0
     if weights.sum() <= 0:

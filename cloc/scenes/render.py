@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from cloc.scenes.captions import SceneExpression, caption_of, expressions_of
+from cloc.scenes.captions import SceneExpression, find_expressions, write_caption
 from cloc.scenes.categories import SceneCategory
 from cloc.scenes.drawing import cut_out, draw_background, extents, paint, shown
 from cloc.scenes.layout import lay_out
-from cloc.scenes.world import WorldSpec, category_set_of, scene_rng
+from cloc.scenes.world import WorldSpec, get_category_set, scene_rng
 from cloc.structures import Box
 
 _TRIES = 50
@@ -86,7 +86,7 @@ def render_scene(spec: WorldSpec, index: int, split: str, size: int | None = Non
         ValueError: the split is unknown, or the spec's objects do not fit.
     """
     size = spec.size if size is None else size
-    rng, known = scene_rng(spec, split, index), category_set_of(spec)
+    rng, known = scene_rng(spec, split, index), get_category_set(spec)
     for _ in range(_TRIES):
         placed = lay_out(spec, split, rng)
         patches = [cut_out(known.sprites[thing.sprite], thing, size) for thing in placed]
@@ -103,8 +103,8 @@ def render_scene(spec: WorldSpec, index: int, split: str, size: int | None = Non
         for thing, (box, area), piece in zip(placed, boxes_and_areas, pieces, strict=True)
     )
     names = [thing.name for thing in objects]
-    caption = caption_of(names, rng, spec.background)
+    caption = write_caption(names, rng, spec.background)
     anchors = [not thing.category.caption_only for thing in objects]
-    found = expressions_of(names, [thing.box_xyxy for thing in objects], size, anchors)
+    found = find_expressions(names, [thing.box_xyxy for thing in objects], size, anchors)
     expressions = tuple(found[i] for i in rng.permutation(len(found)).tolist())
     return Scene(split, index, image, objects, caption, expressions)

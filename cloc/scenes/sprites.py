@@ -95,7 +95,7 @@ def _shapes() -> dict[str, tuple[Outline, Outline | None]]:
 
 
 @lru_cache(maxsize=1)
-def coloured_shapes() -> tuple[Sprite, ...]:
+def make_coloured_shapes() -> tuple[Sprite, ...]:
     """Each shape in each colour, colour by colour."""
     return tuple(
         Sprite(f"{colour} {shape}", f"a {shape} that is {colour}", shape, rgb, outline, hole)
@@ -121,20 +121,20 @@ _THUMBNAIL = 12
 _SHORT_NAME = 2
 
 
-def font_file() -> Path | None:
+def find_font() -> Path | None:
     """Where the emoji font lies, None where it is not installed."""
     return next((path for path in FONT_FILES if path.is_file()), None)
 
 
 @lru_cache(maxsize=1)
-def font_digest() -> str:
+def hash_font() -> str:
     """The start of the font file's sha256: another version of the font draws other pictures."""
     with _found_font().open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _found_font() -> Path:
-    path = font_file()
+    path = find_font()
     if path is None:
         raise ValueError(
             f"sprites: expected an emoji font at {FONT_FILES[0]} or where other distributions put it, found none; "
@@ -150,7 +150,7 @@ def _font() -> ImageFont.FreeTypeFont:
 
 
 @lru_cache(maxsize=1)
-def emoji_points() -> tuple[int, ...]:
+def list_emoji_points() -> tuple[int, ...]:
     """The code points that are pictures, in order.
 
     Raises:
@@ -178,7 +178,7 @@ def spoken_name(point: int) -> str:
     return unicodedata.name(chr(point)).lower()
 
 
-def emoji_sprite(point: int) -> Sprite:
+def make_emoji_sprite(point: int) -> Sprite:
     """The sprite of a code point; its outline is the convex hull of the pixels that are at least half covered."""
     name, picture = spoken_name(point), glyph(point)
     solid = np.asarray(picture.getchannel("A")) >= 128
@@ -191,7 +191,7 @@ def emoji_sprite(point: int) -> Sprite:
 
 
 @lru_cache(maxsize=8)
-def emoji_set(count: int | None = None) -> tuple[Sprite, ...]:
+def choose_emoji(count: int | None = None) -> tuple[Sprite, ...]:
     """All pictures, or `count` of them that look unlike each other and have short names, in the order of code points.
 
     Among the pictures whose names have at most two words the first is taken, then always the one that is farthest from
@@ -200,16 +200,16 @@ def emoji_set(count: int | None = None) -> tuple[Sprite, ...]:
     Raises:
         ValueError: the font is missing, or has fewer such pictures.
     """
-    points = emoji_points()
+    points = list_emoji_points()
     if count is None:
-        return tuple(emoji_sprite(point) for point in points)
+        return tuple(make_emoji_sprite(point) for point in points)
     short = tuple(point for point in points if len(spoken_name(point).split()) <= _SHORT_NAME)
     if count > len(short):
         raise ValueError(
             f"num_categories: expected at most {len(short)} (the emoji with short names), or none for all "
             f"{len(points)}, got {count}"
         )
-    return tuple(emoji_sprite(point) for point in sorted(short[i] for i in _unlike(short, count)))
+    return tuple(make_emoji_sprite(point) for point in sorted(short[i] for i in _unlike(short, count)))
 
 
 def _unlike(points: tuple[int, ...], count: int) -> list[int]:

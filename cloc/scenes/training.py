@@ -18,10 +18,10 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from cloc.data.shards.card import full_card
+from cloc.data.shards.card import complete_card
 from cloc.disk import removed_unless_done
-from cloc.formats.segmentation import rle_of_mask
-from cloc.jobs import ShardJob, entry_of, run_tasks
+from cloc.formats.segmentation import mask_to_rle
+from cloc.jobs import ShardJob, make_entry, run_tasks
 from cloc.scenes.render import Scene, SceneObject, render_scene
 from cloc.scenes.world import WorldSpec, categories
 from cloc.structures import Region, Sample
@@ -36,22 +36,22 @@ def encode_jpeg(image: Image.Image, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def region_of(
+def make_scene_region(
     spec: WorldSpec, scene: Scene, thing: SceneObject, phrase: str, extras: Mapping[str, Any] | None = None
 ) -> Region:
     """An object under a phrase, with its mask where the world has masks."""
-    mask = {"mask": rle_of_mask(thing.mask(scene.image.width))} if spec.masks else {}
+    mask = {"mask": mask_to_rle(thing.mask(scene.image.width))} if spec.masks else {}
     return Region(thing.box_xyxy, phrase, extras={**(extras or {}), **mask})
 
 
-def training_sample(spec: WorldSpec, scene: Scene) -> Sample:
+def make_training_sample(spec: WorldSpec, scene: Scene) -> Sample:
     """A scene as a sample: each object that may have a box is a region with its name as the phrase.
 
     A share of them (`spec.expression_share` of those with a true relational expression) is a second region, with that
     expression. It has no category, so that nothing counts an object twice.
     """
     regions = [
-        region_of(spec, scene, thing, thing.name, {"category_id": thing.category_id})
+        make_scene_region(spec, scene, thing, thing.name, {"category_id": thing.category_id})
         for thing in scene.objects
         if not thing.category.caption_only
     ]
@@ -61,7 +61,7 @@ def training_sample(spec: WorldSpec, scene: Scene) -> Sample:
         # a draw of its own that needs no further random numbers: spread evenly over scenes and objects
         chance = math.modf((scene.index * 8 + order + 1) * 0.6180339887498949)[0]
         if not thing.category.caption_only and chance < spec.expression_share:
-            regions.append(region_of(spec, scene, thing, text, {"kind": "relational"}))
+            regions.append(make_scene_region(spec, scene, thing, text, {"kind": "relational"}))
     image = encode_jpeg(scene.image, spec.quality)
     extras = {"image_id": scene.index + 1, "source": {"rendered": True, "split": scene.split, "index": scene.index}}
     side = scene.image.width
@@ -116,9 +116,9 @@ class FolderPlan:
     card: Callable[[WorldSpec, Tally], Mapping[str, Any]]
 
 
-def numbered_sample(spec: WorldSpec, index: int) -> Sample:
+def make_numbered_sample(spec: WorldSpec, index: int) -> Sample:
     """Sample `index` of `train`."""
-    return training_sample(spec, render_scene(spec, index, "train"))
+    return make_training_sample(spec, render_scene(spec, index, "train"))
 
 
 def _render_shard(spec: WorldSpec, plan: FolderPlan, job: ShardJob, number: int) -> tuple[int, dict[str, Any]]:
@@ -147,8 +147,8 @@ def write_folder(spec: WorldSpec, plan: FolderPlan, out: Path, workers: int, pro
             tally.add(report["tally"])
         name = "scenes" if plan.name == "train" else f"scenes-{plan.name}"
         head = {"name": name, "kind": plan.kind, "rendered": True, "licence": LICENCE, "made": spec.made()}
-        entries = [entry_of(number, report) for number, report in reports.items()]
-        card = full_card({**head, **plan.card(spec, tally)}, entries)
+        entries = [make_entry(number, report) for number, report in reports.items()]
+        card = complete_card({**head, **plan.card(spec, tally)}, entries)
         job.finish(card)
     return card
 
@@ -203,19 +203,19 @@ def listing(spec: WorldSpec, images: Mapping[int, int], instances: Mapping[int, 
     ]
 
 
-def listing_of_card(spec: WorldSpec, card: Mapping[str, Any]) -> list[dict[str, Any]]:
+def list_card_categories(spec: WorldSpec, card: Mapping[str, Any]) -> list[dict[str, Any]]:
     """All categories with the counts that a folder's card lists; those that it does not list have none."""
     images = {entry["id"]: entry["image_count"] for entry in card["categories"]}
     instances = {entry["id"]: entry["instance_count"] for entry in card["categories"]}
     return listing(spec, images, instances)
 
 
-def regions_card(spec: WorldSpec, tally: Tally) -> dict[str, Any]:
+def make_regions_card(spec: WorldSpec, tally: Tally) -> dict[str, Any]:
     """What the card of `train` says beyond the usual."""
     return {"relational_regions": tally.relational, "categories": listing(spec, tally.images, tally.instances)}
 
 
-def detection_card(spec: WorldSpec, tally: Tally) -> dict[str, Any]:
+def make_detection_card(spec: WorldSpec, tally: Tally) -> dict[str, Any]:
     """What the card of `detection` says: the categories that have boxes, and no other.
 
     A caption-only category in this list would be drawn as a negative, and be taught to be absent where it is not.
@@ -224,6 +224,6 @@ def detection_card(spec: WorldSpec, tally: Tally) -> dict[str, Any]:
     return {"categories": [entry for entry in listed if not entry["caption_only"]]}
 
 
-def plain_card(spec: WorldSpec, tally: Tally) -> dict[str, Any]:
+def make_plain_card(spec: WorldSpec, tally: Tally) -> dict[str, Any]:
     """What the cards of `grounding` and `pairs` say beyond the usual: nothing, they have phrases and no categories."""
     return {}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cloc.scenes.categories import CategorySet, SceneCategory, make_category_set
-from cloc.scenes.sprites import font_digest, font_file
+from cloc.scenes.sprites import find_font, hash_font
 
 RENDERER = 2
 """Raised when equal parameters give other scenes than before, so that an older world is not taken for a new one."""
@@ -102,7 +102,7 @@ class WorldSpec:
     questions: int = 1
 
     def __post_init__(self) -> None:
-        category_set_of(self)  # refuses what it does not know
+        get_category_set(self)  # refuses what it does not know
         for name, (fine, expected) in {**_counts(self), **_looks(self)}.items():
             if not fine:
                 raise ValueError(f"{name}: expected {expected}, got {getattr(self, name)!r}")
@@ -116,7 +116,7 @@ class WorldSpec:
         """What a card says about how the world was made; fields of later versions only where they matter."""
         later = {field.name for field in fields(self)[_FIRST_FIELDS:] if getattr(self, field.name) == field.default}
         parameters = {name: value for name, value in asdict(self).items() if name not in later}
-        font = {"font": font_digest()} if self.sprites == "emoji" else {}
+        font = {"font": hash_font()} if self.sprites == "emoji" else {}
         return {"by": "cloc.data.scenes", "renderer": RENDERER, **parameters, **font}
 
 
@@ -163,18 +163,18 @@ def _looks(spec: WorldSpec) -> dict[str, tuple[bool, str]]:
     }
 
 
-def category_set_of(spec: WorldSpec) -> CategorySet:
+def get_category_set(spec: WorldSpec) -> CategorySet:
     """The sprites and categories of a world."""
     return make_category_set(spec.sprites, spec.num_categories, spec.names, spec.caption_only, spec.caption_only_words)
 
 
 def categories(spec: WorldSpec | None = None) -> tuple[SceneCategory, ...]:
     """The categories of a world, by default of the quickstart's."""
-    return category_set_of(WorldSpec() if spec is None else spec).categories
+    return get_category_set(WorldSpec() if spec is None else spec).categories
 
 
 @lru_cache(maxsize=16)
-def category_odds(count: int, tail: float, without: frozenset[int] = frozenset()) -> np.ndarray:
+def compute_category_odds(count: int, tail: float, without: frozenset[int] = frozenset()) -> np.ndarray:
     """(count,) cumulated odds of the categories, ending at 1; the frequent ones are spread over the list.
 
     Args:
@@ -188,12 +188,12 @@ def category_odds(count: int, tail: float, without: frozenset[int] = frozenset()
     return np.cumsum(weights) / weights.sum()
 
 
-def odds_of(spec: WorldSpec, split: str) -> np.ndarray:
+def compute_odds(spec: WorldSpec, split: str) -> np.ndarray:
     """(C,) cumulated odds of the categories of a world in one of its splits."""
     known, without = categories(spec), frozenset[int]()
     if split in ("detection", "grounding") and not spec.caption_only_in_detection:
         without = frozenset(category.id - 1 for category in known if category.caption_only)
-    return category_odds(len(known), spec.tail, without)
+    return compute_category_odds(len(known), spec.tail, without)
 
 
 def scene_rng(spec: WorldSpec, split: str, index: int) -> np.random.Generator:
@@ -224,7 +224,7 @@ def preset(name: str) -> WorldSpec:
         return WorldSpec()
     if name != "detection":
         raise ValueError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}")
-    emoji = font_file() is not None
+    emoji = find_font() is not None
     return WorldSpec(
         size=128,
         sprites="emoji" if emoji else "shapes",

@@ -22,7 +22,7 @@ import numpy as np
 
 from cloc.box_text import BoxTextFormat
 from cloc.formats.coco import read_coco
-from cloc.formats.flickr30k_entities import listed_photos, read_entities
+from cloc.formats.flickr30k_entities import list_photos, read_entities
 from cloc.structures import Box
 from mllm_bridge.conversations.reading import IMAGE, REGION
 
@@ -89,7 +89,7 @@ def entities_photos(root: Path, split: str, dropped: Counter[str]) -> Iterator[P
     Raises:
         ValueError: the list or a folder is missing.
     """
-    for photo in read_entities(root, listed_photos(root, split), dropped):
+    for photo in read_entities(root, list_photos(root, split), dropped):
         named = dict.fromkeys(
             (caption[mention.start : mention.end].lower(), tuple(map(float, boxes[0])))
             for caption, mentions in photo.captions

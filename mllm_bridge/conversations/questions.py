@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cloc.formats.rows import json_rows
+from cloc.formats.rows import read_json_rows
 from cloc.structures import Box, DataError
 from mllm_bridge.conversations.reading import IMAGE, Conversation, Turn
 
@@ -73,7 +73,7 @@ def read_questions(file: str | Path) -> tuple[list[Question], Counter[str]]:
         ValueError: there is no such file.
     """
     found, skipped = list[Question](), Counter[str]()
-    for row in json_rows(Path(file), skipped):
+    for row in read_json_rows(Path(file), skipped):
         if (
             not all(isinstance(row.get(name), str) for name in ("image", "text", "category"))
             or "question_id" not in row
@@ -93,7 +93,7 @@ def read_captioned_boxes(file: str | Path) -> tuple[list[CaptionedBoxes], Counte
         ValueError: there is no such file.
     """
     found, skipped = list[CaptionedBoxes](), Counter[str]()
-    for row in json_rows(Path(file), skipped):
+    for row in read_json_rows(Path(file), skipped):
         try:
             boxes = tuple((one["category"], tuple(one["bbox"])) for one in row["instances"])
             known = ("id", "image", "captions", "instances")

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cloc.files import read_json
-from cloc.formats.llava import IMAGE_FIELDS, image_names, turns_of
-from cloc.formats.rows import json_rows
+from cloc.formats.llava import IMAGE_FIELDS, find_image_names, find_turns
+from cloc.formats.rows import read_json_rows
 from cloc.structures import Box, DataError
 
 IMAGE, REGION = "<image>", "<region>"
@@ -123,7 +123,7 @@ class Conversation:
         """
         key = str(entry.get("id", entry.get("question_id", "")))
         files = _files(entry, images, key)
-        turns = _turns(turns_of(entry), key)
+        turns = _turns(find_turns(entry), key)
         if files and not any(IMAGE in turn.text for turn in turns):
             first = next((n for n, turn in enumerate(turns) if turn.role == "user"), 0)
             turns[first] = Turn(turns[first].role, f"{IMAGE}\n" * len(files) + turns[first].text)
@@ -136,7 +136,7 @@ class Conversation:
 
 
 def _files(entry: Mapping[str, Any], folder: Path, key: str) -> tuple[Path, ...]:
-    names = image_names(entry)
+    names = find_image_names(entry)
     if isinstance(names, str):
         told = {name: value for name, value in entry.items() if name not in ("id", "conversations", "messages")}
         raise DataError(names, f"{key}: expected the name of an image or a list of names in 'image', got {told!r:.200}")
@@ -229,7 +229,7 @@ def _entries(file: Path, skipped: Counter[str]) -> Iterator[Mapping[str, Any]]:
     if not file.is_file():
         raise ValueError(f"{file}: there is no such file; expected conversations in LLaVA's JSON or JSON lines")
     if file.suffix == ".jsonl":
-        yield from json_rows(file, skipped)
+        yield from read_json_rows(file, skipped)
         return
     # half of an emoji in one answer is no reason to refuse the others
     content = read_json(file, "conversations", "name a file of JSON lines .jsonl", 1 << 32, replace_halves=True)

@@ -50,9 +50,9 @@ def test_the_first_twenty_are_kept():
 
 def test_every_rendered_caption_comes_apart():
     from cloc.scenes.captions import TEMPLATES
-    from cloc.scenes.sprites import coloured_shapes
+    from cloc.scenes.sprites import make_coloured_shapes
 
-    names = [sprite.name for sprite in coloured_shapes()]
+    names = [sprite.name for sprite in make_coloured_shapes()]
     for template, (first, second) in itertools.product(TEMPLATES, itertools.pairwise(names)):
         found = noun_phrases(template.format(f"a {first} and a {second}"), generic="ours")
         assert found[:2] == (first, second), template

@@ -104,7 +104,7 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     return card
 
 
-def full_card(card: Mapping[str, Any], entries: list[ShardEntry]) -> dict[str, Any]:
+def complete_card(card: Mapping[str, Any], entries: list[ShardEntry]) -> dict[str, Any]:
     """The card with what the shards add to it: counts, dropped, and the list of shards."""
     counts, dropped = Counter[str](samples=0, captions=0, regions=0), Counter[str](card.get("dropped", {}))
     for entry in entries:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cloc.data.shards.card import KINDS, ShardEntry, already_made, full_card, write_card
+from cloc.data.shards.card import KINDS, ShardEntry, already_made, complete_card, write_card
 from cloc.disk import atomic_dir, atomic_write
 from cloc.structures import Sample
 
@@ -147,6 +147,6 @@ def write_shards(
             entries.append(write_shard(folder / f"{len(entries):06d}.tar", shard))
         if not entries:
             raise ValueError(f"{out}: expected at least one sample to write, got none")
-        whole = full_card(card, entries)
+        whole = complete_card(card, entries)
         write_card(folder, whole)
     return whole

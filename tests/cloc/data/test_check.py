@@ -7,9 +7,9 @@ import tarfile
 import pytest
 from PIL import Image
 
-from cloc.check import examine, published_for, read_evaluation, read_evaluations
+from cloc.check import examine, find_published, read_evaluation, read_evaluations
 from cloc.check.__main__ import check, main
-from cloc.check.evaluations import photo_name
+from cloc.check.evaluations import normalise_photo_name
 from cloc.data.shards import write_shards
 from cloc.data.tables import open_samples
 from cloc.structures import Region, Sample
@@ -153,7 +153,7 @@ def test_visual_genome_photos_are_known_by_their_coco_number(tmp_path):
     ],
 )
 def test_names_of_photos(file_name, name):
-    assert photo_name(file_name) == name
+    assert normalise_photo_name(file_name) == name
 
 
 def test_two_numberings_clash_and_another_vocabulary_does_not(tmp_path):
@@ -185,30 +185,30 @@ def test_counts_stand_beside_the_published_ones(tmp_path):
         "published: regions 5,095, here 1: not compared, for this is a part of it (0.02%) [official annotation"
         in report
     )
-    figures = published_for({"name": "mine", "made": {"by": "cloc.data.convert visual_genome"}})[1]
+    figures = find_published({"name": "mine", "made": {"by": "cloc.data.convert visual_genome"}})[1]
     assert [figure.what for figure in figures] == ["different images", "regions an image"]
     assert figures[0].agrees(108_077)  # Visual Genome's images; Table 1 prints 108K
     assert not figures[0].agrees(100_000)
     _, report = check(tmp_path / "set", known_as="lvis-minival", progress=False)
     assert "published: samples 4,809, here 1: not compared, for this is a part of it (0.02%)" in report
-    (figure,) = published_for({"name": "lvis-minival"})[1]
+    (figure,) = find_published({"name": "lvis-minival"})[1]
     assert "DIFFERS by -9 [" in figure.line(4_800)  # some were lost on the way
 
 
 def test_a_split_is_known_by_the_file_that_it_was_made_from():
     made = {"by": "cloc.data.convert coco", "instances": {"file": "instances_val2017.json", "sha256": "0"}}
-    name, (figure,) = published_for({"name": "coco", "made": made})
+    name, (figure,) = find_published({"name": "coco", "made": made})
     assert (name, figure.value) == ("coco-val2017", 5_000)
-    assert published_for({"name": "coco", "made": made | {"limit": 7}}) == ("the first 7 images of coco", ())
+    assert find_published({"name": "coco", "made": made | {"limit": 7}}) == ("the first 7 images of coco", ())
     lvis = {"by": "cloc.data.convert lvis", "annotations": {"file": "lvis_v1_train.json"}}
-    assert published_for({"name": "lvis", "made": lvis}) == ("lvis", ())
+    assert find_published({"name": "lvis", "made": lvis}) == ("lvis", ())
 
 
 def test_a_figure_of_all_splits_is_not_held_against_one_of_them(tmp_path):
     write(tmp_path / "set", [sample(1, [cup()])], name="refcoco-train")
     _, report = check(tmp_path / "set", progress=False)
     assert "different images 20,000 in all splits together, here 1: not compared, for this is one split [" in report
-    (figure,) = published_for({"name": "refcocog-train"})[1]
+    (figure,) = find_published({"name": "refcocog-train"})[1]
     assert "here 26,711: agrees [" in figure.line(26_711)
     assert "here 40,000: DIFFERS by +13,000 [" in figure.line(40_000)  # more than there are
 

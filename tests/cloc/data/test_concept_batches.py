@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cloc.data.concept_batches import ConceptBatches, ConceptRecipe, canvas_of, collate_concepts, prepare_concepts
+from cloc.data.concept_batches import ConceptBatches, ConceptRecipe, collate_concepts, measure_canvas, prepare_concepts
 from cloc.data.concepts import ConceptDictionary
 from cloc.data.loader import Source
 from cloc.data.shards import ShardSet
@@ -104,9 +104,9 @@ def test_labels_point_at_boxes_and_concepts_of_the_whole_batch(spine_sample):
 
 def test_a_square_canvas_has_one_size_whatever_the_images():
     given = recipe("pairs", square=True)
-    assert canvas_of([(10, 20)], given, (64, 64)) == (64, 64)
-    assert canvas_of([], given, (64, 64)) == (64, 64)
-    assert canvas_of([], recipe(), (60, 80)) == (32, 32)
+    assert measure_canvas([(10, 20)], given, (64, 64)) == (64, 64)
+    assert measure_canvas([], given, (64, 64)) == (64, 64)
+    assert measure_canvas([], recipe(), (60, 80)) == (32, 32)
 
 
 def test_an_empty_batch_is_a_batch():

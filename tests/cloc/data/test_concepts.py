@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cloc.data.concepts import ConceptDictionary, Entry, from_cards, read_categories
+from cloc.data.concepts import ConceptDictionary, Entry, merge_cards, read_categories
 from cloc.text import concept_name
 
 
@@ -66,7 +66,7 @@ def test_a_name_is_looked_up_by_its_words_then_by_its_head(name, definition):
 def test_a_bare_name_of_a_card_blocks_no_definition(tmp_path):
     (tmp_path / "more.json").write_text('[{"name": "Person", "definition": "a human being"}, {"name": "cat"}]')
     cards = [card_of("person"), card_of("People", "cat"), card_of({"name": "cat", "definition": "purrs"})]
-    found = from_cards(cards, [tmp_path / "more.json"])
+    found = merge_cards(cards, [tmp_path / "more.json"])
     assert found.sentence("person") == "person, a human being"
     assert found.sentence("people") == "people, a human being"
     assert found.sentence("Cat") == "cat, purrs"
@@ -123,7 +123,7 @@ def test_a_category_file_in_another_encoding_is_named(tmp_path):
 def test_cards_come_before_further_files(tmp_path):
     (tmp_path / "more.json").write_text('[{"name": "cat", "definition": "x"}, {"name": "emu", "definition": "bird"}]')
     card = {"categories": [{"id": 1, "name": "cat", "definition": "purrs"}]}
-    found = from_cards([None, card], [tmp_path / "more.json"])
+    found = merge_cards([None, card], [tmp_path / "more.json"])
     assert found.definitions == {"cat": "purrs", "emu": "bird"}
 
 

@@ -12,7 +12,7 @@ from cloc.convert.goldg import convert_goldg
 from cloc.convert.objects365 import convert_objects365
 from cloc.data.shards import ShardSet
 from cloc.formats.flickr30k_entities import parse_sentence
-from cloc.formats.rows import phrase_of
+from cloc.formats.rows import join_phrase
 
 
 def photo(path, size=(40, 30)):
@@ -131,7 +131,7 @@ def test_goldg_gives_a_sample_a_caption_with_spans(goldg):
     ],
 )
 def test_pieces_of_a_caption(pieces, wanted):
-    assert phrase_of("the cat sat", pieces) == wanted
+    assert join_phrase("the cat sat", pieces) == wanted
 
 
 XML = """<annotation><filename>{0}.jpg</filename><size><width>40</width><height>30</height><depth>3</depth></size>

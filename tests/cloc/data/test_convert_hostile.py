@@ -17,7 +17,7 @@ from cloc.convert.grit import convert_grit
 from cloc.convert.pairs import convert_pairs
 from cloc.data.shards import ShardSet, write_shard
 from cloc.formats.json_stream import stream_json
-from cloc.formats.lvis import lvis_photo_names
+from cloc.formats.lvis import find_lvis_photo_names
 from cloc.formats.plain_pickle import load_plain_pickle
 from cloc.formats.sources import Photos
 from cloc.structures import Region, Sample
@@ -160,7 +160,7 @@ COCO = "http://images.cocodataset.org/val2017/000000000391.jpg"
     ],
 )  # fmt: skip
 def test_names_of_lvis_are_cocos_only_where_they_say_so(entry, names):
-    assert lvis_photo_names(entry) == names
+    assert find_lvis_photo_names(entry) == names
 
 
 ROW = {

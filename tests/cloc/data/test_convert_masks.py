@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from cloc.convert.__main__ import main
 from cloc.convert.coco import convert_coco
 from cloc.data.shards import ShardSet
-from cloc.formats.segmentation import decode_rle, rle_of, rle_of_mask
+from cloc.formats.segmentation import decode_rle, mask_to_rle, to_rle
 from cloc.structures import DataError
 
 WIDTH, HEIGHT = 40, 30
@@ -76,16 +76,16 @@ def test_without_the_flag_nothing_changes(coco):
 
 @pytest.mark.parametrize("counts", [[100, 200, 900], [0, 1200], [1199, 1]])
 def test_runs_and_their_text_are_one_mask(counts):
-    told = rle_of({"size": [HEIGHT, WIDTH], "counts": counts}, WIDTH, HEIGHT)
-    assert rle_of(told, WIDTH, HEIGHT) == told
+    told = to_rle({"size": [HEIGHT, WIDTH], "counts": counts}, WIDTH, HEIGHT)
+    assert to_rle(told, WIDTH, HEIGHT) == told
     assert (decode_rle(told, WIDTH, HEIGHT) == decode_rle({**told, "counts": counts}, WIDTH, HEIGHT)).all()
-    assert rle_of_mask(decode_rle(told, WIDTH, HEIGHT)) == told
+    assert mask_to_rle(decode_rle(told, WIDTH, HEIGHT)) == told
 
 
 def test_outlines_beyond_the_border_are_drawn_as_the_official_tool_draws_them():
     polygon = [[-5.0, -5.0, 60.0, -5.0, 60.0, 12.0, -5.0, 12.0]]
     official = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygon, HEIGHT, WIDTH)))
-    assert (decode_rle(rle_of(polygon, WIDTH, HEIGHT), WIDTH, HEIGHT) == official.astype(bool)).all()
+    assert (decode_rle(to_rle(polygon, WIDTH, HEIGHT), WIDTH, HEIGHT) == official.astype(bool)).all()
     assert official.sum() == 12 * WIDTH
 
 
@@ -100,17 +100,17 @@ def test_outlines_beyond_the_border_are_drawn_as_the_official_tool_draws_them():
 )  # fmt: skip
 def test_what_cannot_be_drawn_is_refused(bad):
     with pytest.raises(DataError) as told:
-        rle_of(bad, WIDTH, HEIGHT)
+        to_rle(bad, WIDTH, HEIGHT)
     assert told.value.reason == "bad_mask"
 
 
 @pytest.mark.parametrize("none", [None, [], {}])
 def test_no_outline_is_told_apart(none):
     with pytest.raises(DataError) as told:
-        rle_of(none, WIDTH, HEIGHT)
+        to_rle(none, WIDTH, HEIGHT)
     assert told.value.reason == "mask_missing"
 
 
 def test_masks_of_pixels():
     mask = np.random.default_rng(0).random((HEIGHT, WIDTH)) > 0.7
-    assert (decode_rle(rle_of_mask(mask), WIDTH, HEIGHT) == mask).all()
+    assert (decode_rle(mask_to_rle(mask), WIDTH, HEIGHT) == mask).all()

@@ -17,7 +17,7 @@ from PIL import Image
 
 from cloc import jobs
 from cloc.convert import job
-from cloc.convert.drafts import Draft, sample_of
+from cloc.convert.drafts import Draft, make_sample
 from cloc.convert.pairs import convert_pairs
 from cloc.data.collate import decoded
 from cloc.disk import locked
@@ -216,7 +216,7 @@ def draft(folder, data=None, **more):
 )
 def test_boxes_of_each_frame(tmp_path, frame, size, box, wanted):
     dropped = Counter()
-    made = sample_of(draft(tmp_path, jpeg(0, size), frame=frame, regions=(Region(box, "x"),)), dropped)
+    made = make_sample(draft(tmp_path, jpeg(0, size), frame=frame, regions=(Region(box, "x"),)), dropped)
     assert [region.box for region in made.regions] == [wanted]
 
 
@@ -232,10 +232,10 @@ def test_boxes_of_each_frame(tmp_path, frame, size, box, wanted):
 def test_the_size_that_is_told(tmp_path, frame, told, reason):
     given = draft(tmp_path, jpeg(0, (40, 20)), frame=frame, size=told)
     if reason is None:
-        assert sample_of(given, Counter()).width == 40
+        assert make_sample(given, Counter()).width == 40
     else:
         with pytest.raises(DataError) as error:
-            sample_of(given, Counter())
+            make_sample(given, Counter())
         assert error.value.reason == reason
 
 
@@ -256,21 +256,21 @@ def test_the_told_size_decides_the_frame_of_a_turned_photo(tmp_path, frame, orie
     Image.new("RGB", (40, 20)).save(buffer, "JPEG", exif=exif)
     given = draft(tmp_path, buffer.getvalue(), frame=frame, size=told, regions=(Region((0, 0, 1, 1), "x"),))
     if isinstance(wanted, tuple):
-        made = sample_of(given, Counter())
+        made = make_sample(given, Counter())
         assert (made.width, made.height) == wanted
         assert decoded(made).size == wanted
         assert made.regions[0].box == ((0, 0, *wanted) if frame == "unit" else (0, 0, 1, 1))
         assert made.image == buffer.getvalue()
     else:
         with pytest.raises(DataError) as error:
-            sample_of(given, Counter())
+            make_sample(given, Counter())
         assert error.value.reason.startswith(wanted)
 
 
 def test_of_a_phones_two_pictures_the_first_is_kept(tmp_path):
     buffer = io.BytesIO()
     Image.new("RGB", (40, 20), "red").save(buffer, "MPO", save_all=True, append_images=[Image.new("RGB", (40, 20))])
-    made = sample_of(draft(tmp_path, buffer.getvalue(), frame="pixels", size=(40, 20)), Counter())
+    made = make_sample(draft(tmp_path, buffer.getvalue(), frame="pixels", size=(40, 20)), Counter())
     assert (made.image_format, decoded(made).getpixel((3, 3))[0] > 200) == ("jpg", True)
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cloc.convert.dictionary import build_dictionary, captions_of, main
+from cloc.convert.dictionary import build_dictionary, main, read_captions
 from cloc.data.concepts import ConceptDictionary, read_categories
 from cloc.scenes import WorldSpec, ensure_scenes
 
@@ -45,7 +45,7 @@ def test_nothing_found_and_numbers_below_one_are_named():
 def test_the_command_reads_shards_and_writes_what_training_reads(categories, tmp_path, capsys):
     spec = WorldSpec(train=6, detection=0, grounding=0, pairs=0, val=1, refcoco=1, size=32, shard_size=4)
     world = ensure_scenes(tmp_path / "world", spec, workers=1, progress=False).parent
-    captions = list(captions_of(world / "train", {}, progress=False))
+    captions = list(read_captions(world / "train", {}, progress=False))
     assert len(captions) >= 6
     out = tmp_path / "made" / "dictionary.json"
     asked = ["--categories", str(categories), "--captions", str(world / "train"), "--least", "1", "--out", str(out)]

@@ -10,7 +10,7 @@ from PIL import Image
 from cloc.convert.coco import convert_coco
 from cloc.convert.lvis import convert_lvis
 from cloc.data.concept_batches import ConceptBatches, ConceptRecipe, collate_concepts, prepare_concepts
-from cloc.data.concepts import ConceptDictionary, Entry, from_cards
+from cloc.data.concepts import ConceptDictionary, Entry, merge_cards
 from cloc.data.known import Vocabulary
 from cloc.data.loader import Source
 from cloc.data.shards import ShardSet
@@ -33,7 +33,7 @@ def card(*names, **more):
 
 
 def prepared(sample, told, kind="detection", dictionary=None, **changes):
-    known = dictionary or from_cards([told])
+    known = dictionary or merge_cards([told])
     return prepare_concepts(sample, recipe(kind, **changes), (64, 64), known, Vocabulary.of_card(told), 0, 0)
 
 
@@ -65,7 +65,7 @@ def test_a_federated_image_knows_its_negatives_alone(spine_sample):
 def test_lists_of_ids_make_a_sample_federated_whatever_its_card_says(spine_sample):
     sample = spine_sample(regions=[((0, 0, 9, 9), "dog")], meta={"neg_category_ids": [2]})
     assert prepared(sample, card("dog", "boat", "shoe")).negatives == ("boat",)
-    names_alone = prepare_concepts(sample, recipe(), (64, 64), from_cards([None]), ("dog", "boat", "shoe"), 0, 0)
+    names_alone = prepare_concepts(sample, recipe(), (64, 64), merge_cards([None]), ("dog", "boat", "shoe"), 0, 0)
     assert names_alone.negatives == ()
     odd = spine_sample(regions=[((0, 0, 9, 9), "dog")], meta={"neg_category_ids": {"a": 1}, "crowds": [{"box": "x"}]})
     assert prepared(odd, card("dog", "boat")).negatives == ()
@@ -155,7 +155,7 @@ def test_phrases_of_other_images_are_absent_but_for_what_the_caption_means_too(s
 def test_sets_that_share_a_batch_know_their_own_categories(spine_world, tmp_path, spine_sample):
     vocabulary = replace(Vocabulary.of_card(card("dog", "boat")), alone=False)
     sample, other = (spine_sample(key=name, regions=[((0, 0, 9, 9), name)]) for name in ("dog", "shoe"))
-    known = from_cards([None])
+    known = merge_cards([None])
     one = prepare_concepts(sample, recipe(), (64, 64), known, vocabulary, 0, 0)
     two = prepared(other, card("shoe", "ship"))
     assert unknown_names([one, two], 0) == {"shoe", "ship"}
@@ -163,7 +163,7 @@ def test_sets_that_share_a_batch_know_their_own_categories(spine_world, tmp_path
 
 def test_a_set_that_lists_all_its_categories_asks_nothing_of_the_loss(spine_world):
     source = Source(ShardSet.open(spine_world / "scenes" / "train"), 6)
-    batches = ConceptBatches([source], recipe(), from_cards([source.shards.card]), clip_tokenizer(), 0, 0, 1)
+    batches = ConceptBatches([source], recipe(), merge_cards([source.shards.card]), clip_tokenizer(), 0, 0, 1)
     assert batches.batch(0).knowledge.leaves_open == 0
 
 
@@ -184,7 +184,7 @@ def trained_on(folder):
     shards = ShardSet.open(folder)
     sample = shards.read_sample(0, 0)
     item = prepare_concepts(
-        sample, recipe(), (64, 64), from_cards([shards.card]), Vocabulary.of_card(shards.card), 0, 0
+        sample, recipe(), (64, 64), merge_cards([shards.card]), Vocabulary.of_card(shards.card), 0, 0
     )
     return sample, sorted({name for _, name in item.labels}), sorted(item.negatives)
 

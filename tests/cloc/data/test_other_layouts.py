@@ -13,7 +13,7 @@ from cloc.convert.__main__ import main
 from cloc.convert.subcommands import FORMATS
 from cloc.data.shards import ShardSet
 from cloc.data.tables import open_samples
-from cloc.formats.layouts import LAYOUTS, listed_layouts
+from cloc.formats.layouts import LAYOUTS, list_layouts
 from cloc.structures import DataError
 
 
@@ -59,7 +59,7 @@ def test_for_other_kinds_the_message_names_the_converter(img2dataset, kind):
 
 
 def test_the_list_names_every_converter(capsys):
-    told = listed_layouts()
+    told = list_layouts()
     for name in set(FORMATS) - {"objects365"}:  # COCO's layout
         assert f"  {name} --" in told
     assert {one.command.split(" ")[0] for one in LAYOUTS} - {""} <= set(FORMATS)

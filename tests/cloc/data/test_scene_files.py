@@ -11,7 +11,7 @@ from cloc.data.shards import ShardSet
 from cloc.formats import read_coco, read_lvis
 from cloc.scenes import WorldSpec, categories, ensure_scenes, render_scene
 from cloc.scenes.__main__ import main
-from cloc.scenes.training import training_sample
+from cloc.scenes.training import make_training_sample
 
 TINY = WorldSpec(train=50, val=6, refcoco=12, size=48, shard_size=20)
 
@@ -33,7 +33,7 @@ def test_shards_hold_the_scenes_and_the_card_says_how_they_were_made(world):
     assert shards.counts == (20, 20, 10)
     sample, scene = shards.read_sample(1, 3), render_scene(TINY, 23, "train")
     assert sample.caption == scene.caption
-    assert [region.box for region in sample.regions] == [r.box for r in training_sample(TINY, scene).regions]
+    assert [region.box for region in sample.regions] == [r.box for r in make_training_sample(TINY, scene).regions]
     assert sample.dropped == Counter()
     card = shards.card
     assert card["rendered"] is True
@@ -132,7 +132,7 @@ def test_the_command_reports_what_it_made_and_names_a_mistake(tmp_path, capsys):
 
 
 def test_single_objects_lie_in_class_folders_and_leave_the_rest_as_it_was(world, tmp_path):
-    from cloc.scenes.evaluation import single_scene
+    from cloc.scenes.evaluation import render_single_scene
 
     folder = world / "zeroshot" / "single"
     names = (folder / "classnames.txt").read_text().splitlines()
@@ -141,10 +141,10 @@ def test_single_objects_lie_in_class_folders_and_leave_the_rest_as_it_was(world,
     files = sorted((folder / "test").rglob("*.jpg"))
     assert len(files) == TINY.val
     for index in range(20):
-        scene = single_scene(TINY, index)
+        scene = render_single_scene(TINY, index)
         assert len(scene.objects) == 1
     for path in files:
-        scene = single_scene(TINY, int(path.stem) - 1)
+        scene = render_single_scene(TINY, int(path.stem) - 1)
         assert names[int(path.parent.name) - 1] == scene.objects[0].name
     assert json.loads((folder / "dataset.json").read_text())["rendered"] is True
     assert "single" not in WorldSpec().made()  # a world of before is the same world

@@ -10,14 +10,14 @@ import pytest
 
 from cloc.boxes import iou
 from cloc.scenes import WorldSpec, categories, render_scene, sprites
-from cloc.scenes.categories import coined_words, words_of
+from cloc.scenes.categories import invent_words, words_of
 from cloc.scenes.drawing import cut_out, visible
 from cloc.scenes.layout import lay_out
-from cloc.scenes.training import frequencies, training_sample
-from cloc.scenes.world import category_set_of, preset, scene_rng
+from cloc.scenes.training import frequencies, make_training_sample
+from cloc.scenes.world import get_category_set, preset, scene_rng
 
 needs_font = pytest.mark.skipif(
-    sprites.font_file() is None, reason=f"the emoji font is not installed ({sprites.PACKAGE})"
+    sprites.find_font() is None, reason=f"the emoji font is not installed ({sprites.PACKAGE})"
 )
 DISJOINT = {"caption_only_words": "disjoint", "caption_only": 8, "num_categories": 32}
 
@@ -28,7 +28,7 @@ def test_the_first_world_is_the_same_to_the_last_bit():
         for index in range(20):
             scene = render_scene(WorldSpec(), index, split)
             digest.update(scene.image.tobytes())
-            sample = training_sample(WorldSpec(), scene)
+            sample = make_training_sample(WorldSpec(), scene)
             digest.update(json.dumps([sample.to_json(), scene.caption, [e.text for e in scene.expressions]]).encode())
     # as computed by the version that had none of the later fields
     assert digest.hexdigest() == "0dd956181219a986c9686673415f558141ffa081f6d6d567048f01f2f7865867"
@@ -61,12 +61,12 @@ def test_impossible_values_are_refused(change, message):
 
 
 def test_coined_words_are_different_and_share_at_most_a_syllable_in_place():
-    words = coined_words(200)
-    assert words[:32] == coined_words(32)
+    words = invent_words(200)
+    assert words[:32] == invent_words(32)
     parts = [{(place, word[2 * place : 2 * place + 2]) for place in range(3)} for word in words]
     assert max(len(a & b) for i, a in enumerate(parts) for b in parts[:i]) == 1
     with pytest.raises(ValueError, match="coined words: expected 0 to 4900, got 5000"):
-        coined_words(5000)
+        invent_words(5000)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_coined_world_shows_what_the_described_one_shows():
     plain, coined = render_scene(WorldSpec(), 5, "val"), render_scene(WorldSpec(names="coined"), 5, "val")
     assert plain.image.tobytes() == coined.image.tobytes()
     assert [t.category_id for t in plain.objects] == [t.category_id for t in coined.objects]
-    assert coined.objects[0].name in coined_words(32)
+    assert coined.objects[0].name in invent_words(32)
 
 
 def test_textured_backgrounds_have_edges_and_captions_do_not_call_them_plain():
@@ -135,26 +135,26 @@ def test_the_shares_rule_ranks_boxed_categories_as_lvis_has_them():
 
 def test_a_missing_font_is_named_with_its_package(monkeypatch):
     monkeypatch.setattr(sprites, "FONT_FILES", (sprites.Path("nowhere/NotoColorEmoji.ttf"),))
-    for cached in (sprites._font, sprites.emoji_points, sprites.emoji_set):
+    for cached in (sprites._font, sprites.list_emoji_points, sprites.choose_emoji):
         monkeypatch.setattr(sprites, cached.__name__, cached.__wrapped__)
     with pytest.raises(ValueError, match=r"expected an emoji font at nowhere.*install the package fonts-noto-color"):
-        sprites.emoji_set(4)
+        sprites.choose_emoji(4)
     world = preset("detection")
     assert (world.sprites, world.names, world.caption_only_words) == ("shapes", "coined", "disjoint")
 
 
 @needs_font
 def test_emoji_are_single_pictures_named_by_unicode():
-    points = sprites.emoji_points()
+    points = sprites.list_emoji_points()
     names = [sprites.spoken_name(point) for point in points]
     assert len(points) > 1200
     assert {"dog face", "hot pepper", "grinning face", "red apple"} <= set(names)
     assert not any(word in " ".join(names) for word in ("squared", "regional indicator", "modifier", "clock face"))
-    chosen = sprites.emoji_set(32)
+    chosen = sprites.choose_emoji(32)
     assert len({sprite.name for sprite in chosen}) == 32
     assert all(len(sprite.name.split()) <= 2 for sprite in chosen)
     with pytest.raises(ValueError, match=r"num_categories: expected at most \d+ \(the emoji with short names\)"):
-        sprites.emoji_set(2000)
+        sprites.choose_emoji(2000)
 
 
 @needs_font
@@ -164,7 +164,7 @@ def test_a_turned_emoji_lies_where_its_pixels_are_sent(size):
     checked = 0
     for index in range(15):
         for thing in lay_out(spec, "val", scene_rng(spec, "val", index)):
-            sprite = category_set_of(spec).sprites[thing.sprite]
+            sprite = get_category_set(spec).sprites[thing.sprite]
             patch = cut_out(sprite, thing, size)
             rgba = np.asarray(sprite.picture).astype(float)
             rows, columns = np.nonzero(rgba[..., 3] >= 128)

@@ -8,8 +8,8 @@ from cloc.data.shards import ShardSet
 from cloc.formats.segmentation import decode_rle
 from cloc.scenes import WorldSpec, render_scene
 from cloc.scenes.__main__ import main
-from cloc.scenes.detection_samples import detection_sample, grounding_sample
-from cloc.scenes.training import numbered_sample
+from cloc.scenes.detection_samples import make_detection_sample, make_grounding_sample
+from cloc.scenes.training import make_numbered_sample
 
 SIZE = 64
 SPEC = WorldSpec(size=SIZE, max_covered=0.5, max_iou=0.4, detection=1, grounding=1, masks=True)
@@ -31,7 +31,7 @@ def test_a_mask_has_the_box_and_area_of_its_object_and_no_pixel_of_another():
 def test_masks_change_nothing_else():
     plain = WorldSpec(**{**{k: getattr(SPEC, k) for k in ("size", "max_covered", "max_iou", "detection", "grounding")}})
     assert "masks" not in plain.made()
-    for sample in (numbered_sample, detection_sample, grounding_sample):
+    for sample in (make_numbered_sample, make_detection_sample, make_grounding_sample):
         with_masks, without = sample(SPEC, 3), sample(plain, 3)
         assert with_masks.image == without.image
         assert [region.box for region in with_masks.regions] == [region.box for region in without.regions]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from cloc.scenes import WorldSpec, categories, ensure_scenes, read_world, render_scene
-from cloc.scenes.captions import with_article
+from cloc.scenes.captions import add_article
 from cloc.scenes.llava import box_text
 from cloc.scenes.questions import KINDS, PLACE, evaluation_turns, training_turns
 from cloc.scenes.world import scene_rng
@@ -28,7 +28,7 @@ def entries(world, name):
     return json.loads((world / f"llava/{name}.json").read_text())
 
 
-def turns_of(count, evaluation=False):
+def find_turns(count, evaluation=False):
     for index in range(count):
         split = "val" if evaluation else "llava"
         scene, rng = render_scene(SPEC, index, split), scene_rng(SPEC, split, index + (2 << 32))
@@ -38,7 +38,7 @@ def turns_of(count, evaluation=False):
 @pytest.mark.parametrize("evaluation", [False, True])
 def test_answers_are_true(evaluation):
     kinds = Counter()
-    for scene, turns in turns_of(60, evaluation):
+    for scene, turns in find_turns(60, evaluation):
         names = [thing.name for thing in scene.objects]
         for turn in turns:
             kinds[turn.kind, turn.answer if turn.kind in ("counting", "yesno") else ""] += 1
@@ -54,10 +54,10 @@ def test_answers_are_true(evaluation):
                 assert f"the {text.text.removeprefix('the ')}" in turn.question
             elif turn.kind == "counting":
                 assert turn.answer == str(names.count(asked[0].name))
-                assert with_article(asked[0].name) in turn.question
+                assert add_article(asked[0].name) in turn.question
             elif turn.kind == "yesno":
                 assert turn.answer == ("yes" if asked[0].name in names else "no")
-                assert with_article(asked[0].name) in turn.question
+                assert add_article(asked[0].name) in turn.question
             else:
                 assert (turn.kind, turn.answer) == ("caption", scene.caption)
     assert {kind for kind, _ in kinds} == set(KINDS)
@@ -81,7 +81,7 @@ def test_no_training_question_holds_the_answer_to_another(most):
 
 
 def test_training_never_points_at_caption_only_categories_and_evaluation_marks_them(world):
-    for _, turns in turns_of(100):
+    for _, turns in find_turns(100):
         assert not [t for t in turns if t.kind in ("referring", "grounding") and t.category_id in HELD_OUT]
     marked = [e for e in entries(world, "conversations_val") if e["kinds"] == ["referring"]]
     assert all(e["caption_only"] == (e["category_id"] in HELD_OUT) for e in marked)

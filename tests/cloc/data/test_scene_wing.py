@@ -13,7 +13,12 @@ from cloc.scenes import WorldSpec, categories, ensure_scenes, read_world, render
 from cloc.scenes.__main__ import FLAGS, main
 from cloc.scenes.build import WORLD_CARD
 from cloc.scenes.categories import words_of
-from cloc.scenes.detection_samples import boxed_scene, detection_sample, grounding_sample, pairs_sample
+from cloc.scenes.detection_samples import (
+    make_detection_sample,
+    make_grounding_sample,
+    make_pairs_sample,
+    render_boxed_scene,
+)
 from cloc.scenes.world import preset
 
 SPEC = WorldSpec(
@@ -37,7 +42,7 @@ def samples_of(folder):
 
 def test_detection_labels_every_boxed_object_and_says_nothing_else():
     for index in range(60):
-        sample, scene = detection_sample(SPEC, index), boxed_scene(SPEC, index, "detection")
+        sample, scene = make_detection_sample(SPEC, index), render_boxed_scene(SPEC, index, "detection")
         assert sample.caption == ""
         boxed = [thing for thing in scene.objects if not thing.category.caption_only]
         assert boxed
@@ -61,7 +66,7 @@ def test_caption_only_objects_stand_in_detection_scenes_unless_told_otherwise():
 def test_grounding_spans_are_the_phrases_and_each_phrase_has_all_its_boxes():
     kinds = Counter()
     for index in range(150):
-        sample, scene = grounding_sample(SPEC, index), boxed_scene(SPEC, index, "grounding")
+        sample, scene = make_grounding_sample(SPEC, index), render_boxed_scene(SPEC, index, "grounding")
         assert sample.regions
         assert not words_of(sample.caption) & HELD_OUT
         meant = {}
@@ -87,7 +92,7 @@ def test_grounding_spans_are_the_phrases_and_each_phrase_has_all_its_boxes():
 def test_pairs_have_no_region_and_their_captions_name_both_kinds_of_categories():
     told = Counter()
     for index in range(150):
-        sample = pairs_sample(SPEC, index)
+        sample = make_pairs_sample(SPEC, index)
         assert sample.regions == ()
         words = words_of(sample.caption)
         named = [c for c in categories(SPEC) if c.name in words]
@@ -104,9 +109,9 @@ def test_splits_are_different_scenes():
 
 def test_a_world_where_nearly_everything_is_caption_only_still_gives_boxes():
     spec = replace(SPEC, caption_only=31, max_objects=1)
-    assert len(detection_sample(spec, 0).regions) == 1
-    assert boxed_scene(spec, 0, "detection").index != 0
-    assert detection_sample(spec, 0).extras["source"]["index"] == boxed_scene(spec, 0, "detection").index
+    assert len(make_detection_sample(spec, 0).regions) == 1
+    assert render_boxed_scene(spec, 0, "detection").index != 0
+    assert make_detection_sample(spec, 0).extras["source"]["index"] == render_boxed_scene(spec, 0, "detection").index
 
 
 def test_cards_name_kind_and_boxed_categories_only(world):

@@ -10,11 +10,11 @@ from cloc import disk, jobs
 from cloc.boxes import area, iou
 from cloc.formats import read_refcoco
 from cloc.scenes import WorldSpec, categories, ensure_scenes, render_scene
-from cloc.scenes.captions import with_article
+from cloc.scenes.captions import add_article
 from cloc.scenes.drawing import cut_out, visible
 from cloc.scenes.layout import Placed
-from cloc.scenes.sprites import coloured_shapes
-from cloc.scenes.training import frequency, training_sample
+from cloc.scenes.sprites import make_coloured_shapes
+from cloc.scenes.training import frequency, make_training_sample
 
 SPEC = WorldSpec()
 
@@ -81,7 +81,7 @@ def test_what_is_covered_does_not_count_as_visible():
     def square(x0, y0, x1, y1):
         corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
         thing = Placed(0, corners, None, (x0, y0, x1, y1), np.eye(2), np.zeros(2))
-        return cut_out(coloured_shapes()[0], thing, 100)
+        return cut_out(make_coloured_shapes()[0], thing, 100)
 
     seen = visible([square(0.1, 0.2, 0.5, 0.6), square(0.4, 0.1, 0.9, 0.7)])
     assert seen == [((10, 20, 40, 60), 30 * 40), ((40, 10, 90, 70), 50 * 60)]
@@ -110,7 +110,7 @@ def test_training_regions_never_show_caption_only_categories_but_captions_name_t
     held_out = {category.name for category in categories() if category.caption_only}
     in_captions, relational, eligible = set(), 0, 0
     for scene in scenes("train", 300, 48):
-        sample = training_sample(SPEC, scene)
+        sample = make_training_sample(SPEC, scene)
         texts = [region.phrase for region in sample.regions]
         assert not [text for text in texts for name in held_out if name in text]
         in_captions |= {name for name in held_out if name in scene.caption}
@@ -135,7 +135,7 @@ def test_captions_are_true_and_name_at_most_half_of_the_objects():
         told = [category.name for category in categories() if category.name in scene.caption]
         assert set(told) <= names
         assert 1 <= len(told) <= math.ceil(len(scene.objects) / 2)
-        assert all(scene.caption.count(name) == 1 and with_article(name) in scene.caption for name in told)
+        assert all(scene.caption.count(name) == 1 and add_article(name) in scene.caption for name in told)
         templates.add(scene.caption.split()[0])
     assert len(templates) >= 4
 

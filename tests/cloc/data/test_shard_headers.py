@@ -10,7 +10,7 @@ from PIL import Image
 
 from cloc.data.shards.write import header, write_shard
 from cloc.formats import photos as photo_files
-from cloc.formats.photos import header_of
+from cloc.formats.photos import read_photo_header
 from cloc.structures import DataError, Sample
 
 
@@ -58,7 +58,7 @@ HOWS = [
 def test_the_size_of_a_jpeg_is_pillows(how):
     data = encoded(**how)
     assert photo_files._jpeg_size(data) == (64, 48)
-    assert header_of(data, "x.jpg") == photo_files._opened(data, "x.jpg") == ("jpg", (64, 48))
+    assert read_photo_header(data, "x.jpg") == photo_files._opened(data, "x.jpg") == ("jpg", (64, 48))
 
 
 def test_what_is_no_usual_jpeg_goes_to_pillow(monkeypatch):
@@ -73,7 +73,7 @@ def test_what_is_no_usual_jpeg_goes_to_pillow(monkeypatch):
     Image.new("RGB", (3, 2)).save(png, "PNG")
     for other in (mpo, twelve_bits, two_channels, no_height, twice, png.getvalue(), b"", b"\xff\xd8\xff", data[:frame]):
         assert photo_files._jpeg_size(other) is None
-    assert header_of(png.getvalue(), "x.png") == ("png", (3, 2))
+    assert read_photo_header(png.getvalue(), "x.png") == ("png", (3, 2))
 
 
 @pytest.mark.parametrize("end", range(0, 700, 23))
@@ -81,10 +81,10 @@ def test_a_jpeg_cut_in_its_header_is_told_as_before(end):
     data = encoded()[:end]
     scan = encoded().index(b"\xff\xda")
     if end >= scan + 4:
-        assert header_of(data, "x.jpg") == ("jpg", (64, 48))
+        assert read_photo_header(data, "x.jpg") == ("jpg", (64, 48))
         return
     with pytest.raises(DataError) as told:
-        header_of(data, "x.jpg")
+        read_photo_header(data, "x.jpg")
     assert told.value.reason == "image_unreadable"
 
 
@@ -92,5 +92,5 @@ def test_a_huge_jpeg_is_refused_by_its_header():
     data = bytearray(encoded())
     struct.pack_into(">HH", data, data.index(b"\xff\xc0") + 5, 65_000, 65_000)
     with pytest.raises(DataError, match=r"x\.jpg: it claims 65000 x 65000 pixels") as told:
-        header_of(bytes(data), "x.jpg")
+        read_photo_header(bytes(data), "x.jpg")
     assert told.value.reason == "image_too_large"

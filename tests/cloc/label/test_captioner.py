@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from cloc.label.captioner import captioner_facts, load_captioner
+from cloc.label.captioner import describe_captioner, load_captioner
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def tiny_llava(tmp_path_factory, bert_tokenizer):
 @pytest.mark.parametrize("name", ["tiny_blip", "tiny_llava"])
 def test_a_caption_for_each_image_the_same_every_time(name, request, spine_picture):
     folder = str(request.getfixturevalue(name))
-    assert set(captioner_facts(folder)) == {"name", "type", "licence", "weights_sha256"}
+    assert set(describe_captioner(folder)) == {"name", "type", "licence", "weights_sha256"}
     captioner = load_captioner(folder, "the dog and the cat", 5)
     pictures = [spine_picture(40, 30, seed=1), spine_picture(20, 50, seed=2)]
     captions = captioner.caption(pictures)
@@ -72,4 +72,4 @@ def test_a_caption_for_each_image_the_same_every_time(name, request, spine_pictu
 def test_a_detector_is_no_captioner(tiny_owl):
     told = "expected an image-text-to-text model of transformers, got one of type 'owlv2'"
     with pytest.raises(ValueError, match=told):
-        captioner_facts(str(tiny_owl))
+        describe_captioner(str(tiny_owl))

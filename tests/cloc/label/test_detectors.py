@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cloc.label.detectors import OwlProposer, detector_facts, load_proposer
+from cloc.label.detectors import OwlProposer, describe_detector, load_proposer
 
 ROWS = (["red circle", "dog"], ["blue star"], ["cat", "ball", "grass"])
 
@@ -88,40 +88,40 @@ def test_a_phrase_of_grounding_dino_has_the_score_of_its_best_token(tiny_groundi
 
 
 def test_facts_name_the_model_its_licence_and_the_grid(tiny_owl, tmp_path):
-    facts = detector_facts(str(tiny_owl), 448)
+    facts = describe_detector(str(tiny_owl), 448)
     assert facts["type"] == "owlv2"
     assert facts["licence"] == "apache-2.0"
     assert facts["input"] == "448 x 448 pixels, position grid 4 x 4 interpolated (bicubic) to 56 x 56"
     assert len(facts["weights_sha256"]) == 64
-    assert detector_facts(str(tiny_owl), 32)["input"] == "32 x 32 pixels, position grid 4 x 4 as trained"
+    assert describe_detector(str(tiny_owl), 32)["input"] == "32 x 32 pixels, position grid 4 x 4 as trained"
     with pytest.raises(ValueError, match="--size 50: expected a multiple of the detector's patch of 8 pixels; take 48"):
-        detector_facts(str(tiny_owl), 50)
+        describe_detector(str(tiny_owl), 50)
     with pytest.raises(ValueError, match=r"--detector .*nothing: expected a transformers folder or a hub name"):
-        detector_facts(str(tmp_path / "nothing"), 448)
+        describe_detector(str(tmp_path / "nothing"), 448)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(ValueError, match=r"expected a model of type owlv2, .*, got 'bert'"):
-        detector_facts(str(tmp_path), 448)
+        describe_detector(str(tmp_path), 448)
     (tmp_path / "config.json").write_text((tiny_owl / "config.json").read_text())
     with pytest.raises(ValueError, match=r"expected weights in \*.safetensors, found none"):
-        detector_facts(str(tmp_path), 448)
+        describe_detector(str(tmp_path), 448)
 
 
 def test_grounding_dino_keeps_its_proportion(tiny_grounding_dino):
-    facts = detector_facts(str(tiny_grounding_dino), 448)
+    facts = describe_detector(str(tiny_grounding_dino), 448)
     assert facts["input"] == "shorter side 448, longest at most 746 pixels"
     assert facts["licence"] == "not stated (no model card at hand)"
 
 
 def test_an_encoder_without_a_detector_is_refused(spine_export):
     with pytest.raises(ValueError, match="expected an export with a detector, got an encoder alone"):
-        detector_facts(str(spine_export()), 448)
+        describe_detector(str(spine_export()), 448)
 
 
 def test_our_own_detector_proposes_each_images_own_phrases(detector_model, detector_processor, tmp_path, pictures):
     """It suppresses and limits nothing itself: `--nms 0` and `--max-boxes 0` mean what they say."""
     detector_model().save_pretrained(tmp_path)
     detector_processor().save_pretrained(tmp_path)
-    assert detector_facts(str(tmp_path), 448)["input"] == "the export's own canvas (--size is not used)"
+    assert describe_detector(str(tmp_path), 448)["input"] == "the export's own canvas (--size is not used)"
     proposer = load_proposer(str(tmp_path), 448, 0.0)
     together = proposer.propose(pictures, ROWS)
     for image, row, found in zip(pictures, ROWS, together, strict=True):
@@ -148,6 +148,6 @@ def test_an_export_that_reads_definitions_is_asked_by_phrase_with_a_warning(
     config.detector_config.definitions = definitions
     config.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"weights")
-    assert "own canvas" in detector_facts(str(tmp_path), 448)["input"]
+    assert "own canvas" in describe_detector(str(tmp_path), 448)["input"]
     told = f"warning: {tmp_path} was trained on `name, definition`, it is asked by phrase alone\n"
     assert capsys.readouterr().err == (told if definitions else "")
