@@ -35,7 +35,7 @@ figure, predictions/ one line an example. exit code 2 means that something asked
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """The options."""
     made = argparse.ArgumentParser(
         prog="benchmarks/run.py",
@@ -56,18 +56,20 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", metavar="DIR", help="where results go (default: runs/bench-N)")
     made.add_argument("--resume", metavar="DIR", help="go on with a killed run that asked for the same")
     made.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)  # deepspeed's launcher adds it
-    made.add_argument("--limit", type=positive, metavar="N", help="only the first N images of each split")
-    made.add_argument("--batch-size", type=positive, default=64, metavar="N", help="images or crops at a time (64)")
+    made.add_argument("--limit", type=parse_positive, metavar="N", help="only the first N images of each split")
+    made.add_argument(
+        "--batch-size", type=parse_positive, default=64, metavar="N", help="images or crops at a time (64)"
+    )
     made.add_argument(
         "--boxes-an-image",
-        type=positive,
+        type=parse_positive,
         default=300,
         metavar="N",
         help="that a detector returns at most (%(default)s); more serve LVIS's unlimited and fixed AP only",
     )
     made.add_argument(
         "--boxes-a-level",
-        type=positive,
+        type=parse_positive,
         default=1000,
         metavar="N",
         help="that reach the suppression from each of our detector's five levels (%(default)s); it bounds what "
@@ -82,25 +84,25 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--grounding-question",
-        type=with_place,
+        type=parse_question,
         default="Where is {}?",
         metavar="TEXT",
         help="how an MLLM is asked for a box, {} standing for the phrase (%(default)s); part of the protocol",
     )
     made.add_argument(
         "--region-question",
-        type=with_place,
+        type=parse_question,
         default="What is {}?",
         metavar="TEXT",
         help="how an MLLM with region tokens is asked what is in a box, {} standing for the region (%(default)s); part "
         "of the protocol",
     )
     made.add_argument("--list", action="store_true", help="list the tasks, what they need and what was found")
-    scoring_options(made.add_argument_group("scoring a file of predictions, with no model"))
+    add_scoring_options(made.add_argument_group("scoring a file of predictions, with no model"))
     return made
 
 
-def scoring_options(group: argparse._ArgumentGroup) -> None:
+def add_scoring_options(group: argparse._ArgumentGroup) -> None:
     """The options of `--predictions`."""
     group.add_argument(
         "--predictions",
@@ -122,7 +124,7 @@ def scoring_options(group: argparse._ArgumentGroup) -> None:
         help=f"of a detection file, can be repeated: {', '.join(DETECTION)} (default: all that fit)",
     )
     group.add_argument(
-        "--fixed-ap-k", type=positive, metavar="N", help="detections a category for lvis-fixed-ap (10,000)"
+        "--fixed-ap-k", type=parse_positive, metavar="N", help="detections a category for lvis-fixed-ap (10,000)"
     )
     group.add_argument(
         "--evaluator",
@@ -142,14 +144,14 @@ def scoring_options(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def with_place(text: str) -> str:
+def parse_question(text: str) -> str:
     """A question with one `{}`."""
     if text.count("{}") != 1:
         raise argparse.ArgumentTypeError(f"expected a question with one {{}} where the phrase goes, got {text!r}")
     return text
 
 
-def positive(text: str) -> int:
+def parse_positive(text: str) -> int:
     """A whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
@@ -158,18 +160,18 @@ def positive(text: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit code: 0, or 2 after a message about a mistake in what was asked."""
-    given = parser().parse_args(arguments)
+    given = make_parser().parse_args(arguments)
     alone = bool(given.predictions or given.annotations)  # a file is scored without a model, and without torch
 
     def work() -> int:
-        if scoring(given):
+        if scores_file(given):
             return score_predictions(given)
-        return listing(given) if given.list else measured(given)
+        return list_tasks(given) if given.list else measure(given)
 
     return run_command(work, loads_models=not alone and not given.list)
 
 
-def scoring(given: argparse.Namespace) -> bool:
+def scores_file(given: argparse.Namespace) -> bool:
     """Whether a predictions file is to be scored.
 
     Raises:
@@ -193,54 +195,97 @@ def scoring(given: argparse.Namespace) -> bool:
 def score_predictions(given: argparse.Namespace) -> int:
     """Score a file, print the table, write results and report; loads no torch."""
     from benchmarks.out_folder import out_folder
-    from benchmarks.report.page import Story, write_report
+    from benchmarks.report.page import Report, write_report
     from benchmarks.rows import write_rows
-    from benchmarks.scoring.command import Asked, score_with_charts
+    from benchmarks.scoring.command import ScoringRequest, score_with_charts
     from benchmarks.table import summarize
 
     files = Path(given.predictions), Path(given.annotations)
     for file in files:
         if given.out and Path(given.out).resolve() in file.resolve().parents:
             raise ValueError(f"--out: {given.out} holds {file}, which is to be scored; give another folder")
-    more = (given.evaluator == "official", given.split, given.judge, given.intervals)
-    rows, charts = score_with_charts(Asked(*files, given.protocol or (), given.fixed_ap_k, given.plus_one, *more))
+    request = ScoringRequest(
+        *files,
+        protocols=given.protocol or (),
+        fixed_k=given.fixed_ap_k,
+        plus_one=given.plus_one,
+        official=given.evaluator == "official",
+        split=given.split,
+        judge=given.judge,
+        intervals=given.intervals,
+    )
+    rows, charts = score_with_charts(request)
     with out_folder(given.out) as folder:
-        path, report = write_rows(rows, folder), write_report(Story((), rows, charts=charts), folder)
+        path, report = write_rows(rows, folder), write_report(Report((), rows, charts=charts), folder)
     print(printable(f"{summarize(rows)}\n\nresults: {path}\nreport: {report}"))
     return 0
 
 
-def listing(given: argparse.Namespace) -> int:
+def list_tasks(given: argparse.Namespace) -> int:
     """Print the tasks, what each needs, and where its data was looked for and found."""
+    from benchmarks.speed.measurements import MEASUREMENTS, SpeedMeasurement
     from benchmarks.tasks.registry import TASKS, tasks_named
 
     where = roots(data_root(given.data))
-    for task in tasks_named(given.tasks) if given.tasks else TASKS:
-        print(f"{task.name}{'' if task.bare else '  (only when asked for by name)'}\n  needs {task.needs}")
+    for task in tasks_named(given.tasks) if given.tasks else (*TASKS, *MEASUREMENTS):
+        speed = isinstance(task, SpeedMeasurement)
+        by_default = not speed and task.runs_by_default
+        print(f"{task.name}{'' if by_default else '  (only when asked for by name)'}\n  needs {task.needs}")
+        if speed:
+            print("\n".join(["  layout official", *(f"  found {part.name} {part.split}" for part in task.parts)]))
+            continue
         print(f"  layout {task.layout}")
         found = task.find(where)
         for one in found:
-            place = f" at {one.file}" if one.file.name else ""
-            print(printable(f"  found {one.dataset} {one.split}{place}"))
+            location = f" at {one.file}" if one.file.name else ""
+            print(printable(f"  found {one.dataset} {one.split}{location}"))
         if not found:
-            print("\n".join(f"  not found: {place}" for place in task.places(where)))
+            print("\n".join(f"  not found: {path}" for path in task.list_locations(where)))
     return 0
 
 
-def measured(given: argparse.Namespace) -> int:
-    """Measure with a model; among several processes the first one speaks."""
-    from benchmarks.evaluate import init_distributed, score
+def measure(given: argparse.Namespace) -> int:
+    """Measure with one or two models; among several processes the first one prints and writes."""
+    from benchmarks import evaluate as kit
+    from benchmarks.out_folder import resumable_folder
+    from benchmarks.predictors.contract import NOTHING_LOADED
+    from benchmarks.tasks.registry import tasks_named
     from cloc import comm
 
-    init_distributed()
+    kit.init_distributed()
+    folder: Path | None = None
     try:
-        with contextlib.redirect_stdout(sys.stdout if comm.is_main() else io.StringIO()):
-            return score(given)
+        with contextlib.ExitStack() as held:
+            held.enter_context(contextlib.redirect_stdout(sys.stdout if comm.is_main() else io.StringIO()))
+            tasks, root = tasks_named(given.tasks), data_root(given.data)
+            settings = kit.Settings(
+                limit=given.limit,
+                batch_size=given.batch_size,
+                boxes_an_image=given.boxes_an_image,
+                boxes_a_level=given.boxes_a_level,
+                coordinates=given.coordinates,
+                grounding_question=given.grounding_question,
+                region_question=given.region_question,
+                device=given.device or "auto",
+            )
+            kit.check_data(tasks, roots(root))
+            names = [word for word in (given.model or "cloc", given.against) if word]
+            try:
+                sources = [kit.find_export(word) for word in names]
+            except ValueError:
+                if given.model or given.against or any(getattr(task, "runs_by_default", False) for task in tasks):
+                    raise
+                sources = []  # what is measured without a model goes on
+            models = kit.load_models(sources, kit.find_own_device(settings.device), settings, print) or [NOTHING_LOADED]
+            asked = kit.describe_request([task.name for task in tasks], models, root, settings)
+            claim = resumable_folder(given.out, given.resume, asked)
+            folder = Path(comm.on_main(lambda: str(held.enter_context(claim))))
+            kit.evaluate(models, tasks, given.data, settings, folder, print)
+        return 0
     except KeyboardInterrupt:
-        folder = getattr(given, "folder", None)
         if folder is None:
             raise
-        told = f"stopped by Ctrl-C; add --resume {shlex.quote(str(folder))} to the same command to go on"
-        return say(told, INTERRUPTED) if comm.is_main() else INTERRUPTED
+        message = f"stopped by Ctrl-C; add --resume {shlex.quote(str(folder))} to the same command to go on"
+        return say(message, INTERRUPTED) if comm.is_main() else INTERRUPTED
     finally:
         comm.leave()

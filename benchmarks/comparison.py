@@ -1,57 +1,53 @@
 """A beside B: for each figure the difference and its paired 95 % interval.
 
-A side with several readings (a CLIP-only encoder on regions) stands with the best of them, chosen for each figure on
-the evaluation set itself, which flatters that side.
+A model with several readouts (a CLIP-only encoder on regions) stands with the best of them, chosen for each figure on
+the evaluation set itself, which flatters that model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from benchmarks.metrics.intervals import Difference, paired_difference
-from benchmarks.rows import Row
-
-if TYPE_CHECKING:  # the report of a scored file loads no model and no torch
-    from benchmarks.runner import Result
+from benchmarks.rows import Row, ScoredRow
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One figure of both sides.
+    """One figure of both models.
 
     Attributes:
-        a, b: the side's best result; without a value where the side cannot.
-        readings_a, readings_b: how many readings with a value it was the best of.
-        difference: A minus B, None where one side has no value.
+        a, b: the model's best row; without a value where the model cannot.
+        readouts_a, readouts_b: how many readouts with a value it was the best of.
+        difference: A minus B, None where one model has no value.
         row: the difference as a row of results.json; it says why where there is none.
     """
 
-    a: Result
-    b: Result
-    readings_a: int
-    readings_b: int
+    a: ScoredRow
+    b: ScoredRow
+    readouts_a: int
+    readouts_b: int
     difference: Difference | None
     row: Row
 
 
-def compare(results: Sequence[Result]) -> list[Compared]:
-    """Compare sides 0 and 1 wherever both were measured on the same examples, in the order of side 0.
+def compare(results: Sequence[ScoredRow]) -> list[Compared]:
+    """Compare models 0 and 1 wherever both were measured on the same examples, in the order of model 0.
 
     Figures that are no mean over examples (speeds) have no pairs and are left alone.
     """
     compared = []
-    for key in dict.fromkeys(result.key for result in results if result.side == 0):
-        sides = [[r for r in results if r.key == key and r.side == side] for side in (0, 1)]
-        pairable = all(r.tally is not None or r.row.value is None for side in sides for r in side)
-        if all(sides) and pairable:
-            compared.append(_pair(*sides))
+    for key in dict.fromkeys(result.key for result in results if result.model_index == 0):
+        both = [[r for r in results if r.key == key and r.model_index == index] for index in (0, 1)]
+        pairable = all(r.tally is not None or r.row.value is None for own in both for r in own)
+        if all(both) and pairable:
+            compared.append(_pair(*both))
     return compared
 
 
-def one_sided(compared: Sequence[Compared]) -> list[Row]:
-    """What only one side could be measured on, or neither: its best row, with the reason why there is no difference."""
+def list_one_sided(compared: Sequence[Compared]) -> list[Row]:
+    """What only one model could be measured on, or neither: its best row, with the reason for it."""
     rows = []
     for one in compared:
         if one.difference is None:
@@ -60,7 +56,7 @@ def one_sided(compared: Sequence[Compared]) -> list[Row]:
     return rows
 
 
-def best_of(results: Sequence[Result]) -> tuple[Result, int]:
+def best_of(results: Sequence[ScoredRow]) -> tuple[ScoredRow, int]:
     """The result of highest value, and among how many with a value; the first one where none has a value."""
     valued = [result for result in results if result.row.value is not None]
     if not valued:
@@ -68,7 +64,7 @@ def best_of(results: Sequence[Result]) -> tuple[Result, int]:
     return max(valued, key=lambda result: result.row.value), len(valued)
 
 
-def reading(result: Result, count: int) -> str:
+def describe_readout(result: ScoredRow, count: int) -> str:
     """`clip-crop (best of 3)`."""
     return result.row.predictor if count < 2 else f"{result.row.predictor} (best of {count})"
 
@@ -77,9 +73,9 @@ def _one_or_both(a: str | None, b: str | None) -> str | None:
     return a if a == b else f"{a} minus {b}"
 
 
-def _pair(side_a: Sequence[Result], side_b: Sequence[Result]) -> Compared:
-    (a, count_a), (b, count_b) = best_of(side_a), best_of(side_b)
-    named_a, named_b = reading(a, count_a), reading(b, count_b)
+def _pair(rows_a: Sequence[ScoredRow], rows_b: Sequence[ScoredRow]) -> Compared:
+    (a, count_a), (b, count_b) = best_of(rows_a), best_of(rows_b)
+    named_a, named_b = describe_readout(a, count_a), describe_readout(b, count_b)
     difference, reason, value = None, None, None
     if a.tally is not None and b.tally is not None:
         difference = paired_difference(a.tally, b.tally, a.row.seed)

@@ -21,14 +21,12 @@ class FoundSet:
         split: official split.
         file: the annotation file it was recognised by.
         load: reads it.
-        needs_model: False where the figure does not depend on a model and is measured once.
     """
 
     dataset: str
     split: str
     file: Path
     load: Callable[[], object]
-    needs_model: bool = True
 
     @property
     def rendered(self) -> bool:

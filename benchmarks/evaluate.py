@@ -1,35 +1,41 @@
-"""Measure models: load them, run the tasks, write rows, predictions and the report."""
+"""Measure models: `evaluate(models, tasks, data)` gives rows, and writes them with predictions and a report if asked.
+
+    from benchmarks.evaluate import evaluate
+
+    rows = evaluate(["runs/quickstart/export"], ["refcoco", "region_recognition"], "data")
+
+The command line calls it with a folder, see `benchmarks.cli`.
+"""
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import distributed as dist
 
-from benchmarks.comparison import compare, one_sided
+from benchmarks.comparison import Compared, compare, list_one_sided
 from benchmarks.data_roots import data_root, near, roots
-from benchmarks.out_folder import held, out_folder
-from benchmarks.predictors.loaded_models import load_side
-from benchmarks.provenance import Provenance, provenance
-from benchmarks.report.gather import story
+from benchmarks.predictors.contract import NOTHING_LOADED, LoadedModel
+from benchmarks.predictors.detector import A_LEVEL, LIMIT
+from benchmarks.predictors.loaded_models import load_model
+from benchmarks.predictors.mllm import QUESTION, REGION_QUESTION
+from benchmarks.provenance import MODEL_PACKAGES, provenance, versions
+from benchmarks.report.collect import collect_report
 from benchmarks.report.page import write_report
-from benchmarks.rows import write_rows
-from benchmarks.runner import NO_MODEL, PROGRESS, Result, Session, Side
+from benchmarks.rows import Row, write_rows
+from benchmarks.runner import PROGRESS, ScoredRow, TaskRunner
+from benchmarks.speed.measurements import SpeedMeasurement
 from benchmarks.table import LEGEND, comparison_table, single_table
 from benchmarks.tasks.contract import Options, Task
 from benchmarks.tasks.registry import tasks_named
 from cloc import comm
 from cloc.device import find_device
 from cloc.export import newest_export
-from cloc.files import read_object
 
 RESERVED = {"cloc": None, "clip": "clip"}
 """Words for the newest export under runs/, with the objective to ask for; None: any but the baseline."""
@@ -39,137 +45,116 @@ HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 PHOTOS_AT_ONCE = 256
 """Photos held in memory at a time: work for four processes at the default batch size."""
-ASKED = "asked.json"
 
 
-def score(given: argparse.Namespace) -> int:
-    """Measure, print the table, write the results. Several processes share the asking; the main one writes."""
-    tasks, where = tasks_named(given.tasks), roots(data_root(given.data))
-    if not any(task.find(where) for task in tasks):
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How models are asked. All of it but the device must be the same for a run to be resumed.
+
+    Attributes:
+        limit: only the first so many images of each split; None for all.
+        batch_size: images or crops at a time.
+        boxes_an_image: that a detector returns at most.
+        boxes_a_level: (box, name) pairs of each level of our detector that reach the suppression.
+        coordinates: how an MLLM writes a box: `0-1`, `0-1000` or `pixels`; None: as its folder declares, else 0-1.
+        grounding_question: how an MLLM is asked for a box, {} standing for the phrase.
+        region_question: how one with region tokens is asked what is in a box, {} standing for the region.
+        device: `cpu`, `cuda`, `cuda:1`, or `auto` for cuda where there is one.
+    """
+
+    limit: int | None = None
+    batch_size: int = 64
+    boxes_an_image: int = LIMIT
+    boxes_a_level: int = A_LEVEL
+    coordinates: str | None = None
+    grounding_question: str = QUESTION
+    region_question: str = REGION_QUESTION
+    device: str = "auto"
+
+
+def evaluate(
+    models: Sequence[str | Path | LoadedModel],
+    tasks: Sequence[str | Task | SpeedMeasurement] = (),
+    data: str | Path | None = None,
+    settings: Settings | None = None,
+    folder: Path | None = None,
+    show: Callable[[str], None] = lambda text: None,
+) -> list[Row]:
+    """Score models on the data that is there.
+
+    Args:
+        models: one or two: folders of exports or of transformers models, names on the hub, the words `cloc` and `clip`
+            for the newest exports, or models that `load_model` gave. With two, differences are rows too.
+        tasks: names (see `run.py --list`) or tasks; none: all that run by default.
+        data: data root; None: $CLOC_DATA, else `data/`.
+        settings: how models are asked.
+        folder: gets results.json, predictions and report.html, and answers while the run lasts, so that a killed one
+            goes on; None writes nothing.
+        show: called with the table and where the results lie.
+
+    Returns:
+        One row a figure; those of a comparison come last. Among several processes all return the same.
+
+    Raises:
+        ValueError: a model, a task or a data root is not there, or there is no data for any of the tasks.
+    """
+    settings, where = settings or Settings(), roots(data_root(data))
+    chosen: list[Task | SpeedMeasurement] = [] if tasks else tasks_named(())
+    for task in tasks:
+        chosen += tasks_named([task]) if isinstance(task, str) else [task]
+    check_data(chosen, where)
+    device = find_own_device(settings.device)
+    loaded = load_models(models, device, settings, show) or [NOTHING_LOADED]
+    options = Options(
+        limit=settings.limit,
+        photos_at_once=max(PHOTOS_AT_ONCE, settings.batch_size * comm.world_size()),
+        progress=comm.is_main(),
+        share=settings.batch_size,
+        boxes_an_image=settings.boxes_an_image,
+        boxes_a_level=settings.boxes_a_level,
+    )
+    runner = TaskRunner(where, loaded, provenance(device, seed=0), options, folder, settings.batch_size)
+    scored = runner.run(chosen)
+    compared = compare(scored) if len(loaded) == 2 else []
+    if folder is not None and comm.is_main():
+        write_results(runner, scored, compared, show)
+    return [*(one.row for one in scored), *(one.row for one in compared)]
+
+
+def check_data(tasks: Sequence[Task | SpeedMeasurement], where: Sequence[Path]) -> None:
+    """Refuse before a model is loaded.
+
+    Raises:
+        ValueError: there is no data for any of the tasks; measurements of speed need none.
+    """
+    if not any(isinstance(task, SpeedMeasurement) or task.find(where) for task in tasks):
         raise ValueError(
             f"no data for {', '.join(task.name for task in tasks)} under {where[0]} or {where[1]}; render scenes with "
             f"`python -m cloc.scenes --out {where[1]}`, or give --data; --list shows what is looked for"
         )
-    device = own_device(find_device(given.device or "auto"))
-    sides = models(given, device, needed=any(task.bare for task in tasks))
-    known = provenance(device, seed=0)
-    with contextlib.ExitStack() as kept:
-        made = str(run_folder(given, tasks, sides, known, kept)) if comm.is_main() else None
-        folder = given.folder = Path(comm.from_main(made))
-        measure_into(folder, given, tasks, where, sides, known)
-    return 0
 
 
-def measure_into(
-    folder: Path,
-    given: argparse.Namespace,
-    tasks: list[Task],
-    where: Sequence[Path],
-    sides: list[Side],
-    known: Provenance,
-) -> None:
-    """Run the tasks and write what they found."""
-    at_once = max(PHOTOS_AT_ONCE, given.batch_size * comm.world_size())
-    options = Options(
-        given.limit,
-        at_once,
-        progress=comm.is_main(),
-        share=given.batch_size,
-        boxes_an_image=given.boxes_an_image,
-        boxes_a_level=given.boxes_a_level,
-    )
-    session = Session(where, sides, known, options, folder, given.batch_size)
-    results = session.run(tasks)
-    if comm.is_main():
-        tell(session, results)
-
-
-def tell(session: Session, results: list[Result]) -> None:
-    """Write rows and report, print the table, and throw the progress away."""
-    sides, folder = session.sides, session.folder
-    compared = compare(results) if len(sides) == 2 else []
-    rows = [result.row for result in results]
-    path = write_rows([*rows, *(one.row for one in compared)], folder)
-    print(comparison_table([one for one in compared if one.difference]), end="")
-    told = {one.a.key for one in compared}
-    rest = [*one_sided(compared), *(result.row for result in results if result.key not in told)]
-    print(single_table(rest))
-    exports = {side.label: side.folder for side in sides if side.folder is not None}
-    report = write_report(story(session, exports, rest, [one for one in compared if one.difference]), folder)
-    print(f"\n{LEGEND}\nresults: {path}\npredictions: {folder / 'predictions'}\nreport: {report}")
-    shutil.rmtree(folder / PROGRESS, ignore_errors=True)
-
-
-def run_folder(
-    given: argparse.Namespace, tasks: list[Task], sides: list[Side], known: Provenance, kept: contextlib.ExitStack
-) -> Path:
-    """The folder of the results, held by `kept`: a new one, or that of a killed run that asked for the same.
+def load_models(
+    models: Sequence[str | Path | LoadedModel], device: str, settings: Settings, show: Callable[[str], None]
+) -> list[LoadedModel]:
+    """Load what is not loaded yet, and say what it is.
 
     Raises:
-        ValueError: the run to go on with asked for something else, or is none.
+        ValueError: a folder is no export, or a reserved word stands for none.
     """
-    asked: dict[str, Any] = {
-        "tasks": [task.name for task in tasks],
-        "models": [[side.label, side.sha256, [one.name for one in side.predictors]] for side in sides],
-        "data": str(data_root(given.data).resolve()),
-        "limit": given.limit,
-        "batch_size": given.batch_size,
-        "boxes_an_image": given.boxes_an_image,
-        "boxes_a_level": given.boxes_a_level,
-        "coordinates": given.coordinates,
-        "grounding_question": given.grounding_question,
-        "region_question": given.region_question,
-        "versions": known.versions,
-    }
-    if given.resume is None:
-        folder = kept.enter_context(out_folder(given.out))
-        shutil.rmtree(folder / PROGRESS, ignore_errors=True)
-        (folder / PROGRESS).mkdir()
-        (folder / PROGRESS / ASKED).write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
-        return folder
-    file = Path(given.resume) / PROGRESS / ASKED
-    if not file.is_file():
-        raise ValueError(f"--resume: {given.resume} is no unfinished run (no {PROGRESS}/{ASKED}); start a new one")
-    before = read_object(file, "what an unfinished run asked for", "start a new run")
-    other = [name for name in asked if asked[name] != before.get(name)]
-    if other:
-        told = "; ".join(f"{name} was {before.get(name)}, is {asked[name]}" for name in other)
-        raise ValueError(f"--resume: {given.resume} asked for something else: {told}; ask the same, or start a new run")
-    kept.enter_context(held(Path(given.resume)))
-    return Path(given.resume)
+    sources = [find_export(one) if isinstance(one, str) else one for one in models]
+    loaded: list[LoadedModel] = []
+    for source in sources:
+        if isinstance(source, LoadedModel):
+            loaded.append(source)
+            continue
+        how = settings.coordinates, settings.grounding_question, settings.boxes_a_level, settings.region_question
+        loaded.append(load_model(source, device, settings.batch_size, *how))
+        show(f"model {loaded[-1].label}: {source}, {loaded[-1].description}")
+    return loaded
 
 
-def models(given: argparse.Namespace, device: str, needed: bool) -> list:
-    """The sides of the run, loaded.
-
-    Raises:
-        ValueError: a folder is no export, or none was named and none is there while one is needed.
-    """
-    try:
-        places = [export_named(word) for word in (given.model or "cloc", given.against) if word]
-    except ValueError:
-        if needed or given.model or given.against:
-            raise
-        return [Side(NO_MODEL, None, ())]
-    sides, how = [], (given.coordinates, given.grounding_question, given.boxes_a_level, given.region_question)
-    for place in places:
-        sides.append(load_side(place, device, given.batch_size, *how))
-        print(f"model {sides[-1].label}: {place}, {sides[-1].told}")
-    return sides
-
-
-def init_distributed() -> None:
-    """Join the other processes of a launch, over gloo: answers travel as objects, so no accelerator takes part."""
-    if comm.world_size() > 1 and not dist.is_initialized():
-        dist.init_process_group("gloo")
-
-
-def own_device(device: str) -> str:
-    """`cuda` becomes this process's own one."""
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" and comm.world_size() > 1 else device
-
-
-def export_named(word: str) -> Path | str:
+def find_export(word: str) -> Path | str:
     """The folder or hub name meant by `--model`: reserved words first, because a folder `cloc/` lies in the repository.
 
     Raises:
@@ -178,3 +163,44 @@ def export_named(word: str) -> Path | str:
     if word in RESERVED:
         return newest_export(near("runs"), RESERVED[word])
     return word if not Path(word).exists() and HUB_NAME.fullmatch(word) else Path(word)
+
+
+def write_results(
+    runner: TaskRunner, scored: Sequence[ScoredRow], compared: Sequence[Compared], show: Callable[[str], None]
+) -> None:
+    """Write rows and report, show the table, and throw the progress away."""
+    folder = runner.folder
+    assert folder is not None
+    path = write_rows([*(one.row for one in scored), *(one.row for one in compared)], folder)
+    different = [one for one in compared if one.difference]
+    keys = {one.a.key for one in compared}
+    rest = [*list_one_sided(compared), *(one.row for one in scored if one.key not in keys)]
+    report = write_report(collect_report(runner, rest, different), folder)
+    table = f"{comparison_table(different)}{single_table(rest)}"
+    show(f"{table}\n\n{LEGEND}\nresults: {path}\npredictions: {folder / 'predictions'}\nreport: {report}")
+    shutil.rmtree(folder / PROGRESS, ignore_errors=True)
+
+
+def describe_request(tasks: Sequence[str], models: Sequence[LoadedModel], data: Path, settings: Settings) -> dict:
+    """What must be asked again for a killed run to go on."""
+    asked = asdict(settings)
+    del asked["device"]
+    return {
+        "tasks": list(tasks),
+        "models": [[model.label, model.sha256, [one.name for one in model.predictors]] for model in models],
+        "data": str(data.resolve()),
+        **asked,
+        "versions": versions(MODEL_PACKAGES),
+    }
+
+
+def init_distributed() -> None:
+    """Join the other processes of a launch, over gloo: answers travel as objects, so no accelerator takes part."""
+    if comm.world_size() > 1 and not dist.is_initialized():
+        dist.init_process_group("gloo")
+
+
+def find_own_device(asked: str) -> str:
+    """The device that was asked for; among several processes `cuda` becomes this one's own."""
+    device = find_device(asked)
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" and comm.world_size() > 1 else device

@@ -16,7 +16,7 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Shown:
+class Example:
     """One example, ready to be drawn.
 
     Attributes:
@@ -41,20 +41,20 @@ class Shown:
 
 
 @dataclass(frozen=True, eq=False)
-class Gallery:
+class ExampleSet:
     """The examples of one task on one split, as one reading of one model answered them.
 
     Attributes:
         keys: (K,) number of each example, different from each other and the same for every reading.
         right: (K,) bool.
-        sureness: (K,) how sure the answer was, on any one scale; only the order counts.
-        show: row to `Shown`.
+        confidence: (K,) how sure the answer was, on any one scale; only the order counts.
+        show: row to `Example`.
     """
 
     keys: NDArray[np.int64]
     right: NDArray[np.bool_]
-    sureness: NDArray[np.float64]
-    show: Callable[[int], Shown]
+    confidence: NDArray[np.float64]
+    show: Callable[[int], Example]
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from benchmarks.data_roots import near
 from benchmarks.rows import RESULTS, read_rows
+from cloc.files import read_object
 
 LOCK = ".lock"
+PROGRESS, ASKED = "progress", "asked.json"
+"""What an unfinished run has answered so far, and what it was asked; gone when it is finished."""
 
 
 def numbered(runs: Path, stem: str) -> Path:
@@ -55,6 +61,37 @@ def out_folder(named: str | None) -> Iterator[Path]:
                 old.unlink()
             (folder / RESULTS).unlink()
         yield folder
+
+
+@contextmanager
+def resumable_folder(named: str | None, resumed: str | None, asked: dict[str, Any]) -> Iterator[Path]:
+    """The folder of a run that can be killed and gone on with: a new one, or that of a run that asked for the same.
+
+    Args:
+        named: `--out`.
+        resumed: `--resume`; None starts a new run.
+        asked: what the run is asked, as JSON.
+
+    Raises:
+        ValueError: the run to go on with asked for something else, or is none.
+    """
+    if resumed is None:
+        with out_folder(named) as folder:
+            shutil.rmtree(folder / PROGRESS, ignore_errors=True)
+            (folder / PROGRESS).mkdir()
+            (folder / PROGRESS / ASKED).write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
+            yield folder
+        return
+    file = Path(resumed) / PROGRESS / ASKED
+    if not file.is_file():
+        raise ValueError(f"--resume: {resumed} is no unfinished run (no {PROGRESS}/{ASKED}); start a new one")
+    before = read_object(file, "what an unfinished run asked for", "start a new run")
+    differing = [name for name in asked if asked[name] != before.get(name)]
+    if differing:
+        changes = "; ".join(f"{name} was {before.get(name)}, is {asked[name]}" for name in differing)
+        raise ValueError(f"--resume: {resumed} asked for something else: {changes}; ask the same, or start a new run")
+    with held(Path(resumed)):
+        yield Path(resumed)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+from benchmarks.metrics.intervals import Resampled
 from cloc.disk import write_text
 from cloc.files import read_json
 
@@ -42,7 +43,7 @@ class Row:
         seed: of the bootstrap.
         seconds: wall time of the task on this data set with this predictor.
         reason: why there is no value, or what was skipped.
-        images_per_second: that the model was asked about, see `Taped.images_per_second`; None where it is not measured.
+        images_per_second: that the model was asked about, see `CachedPredictor`; None where it is not measured.
         texts_sha256: of all texts that the model was asked with, as they go to its tokenizer: names, templates and
             questions; None where it was asked with none.
         tokenizer_sha256: of the model's tokenizer files; None where it has no folder or no such file.
@@ -85,6 +86,27 @@ class Row:
     def below_constant(self) -> bool:
         """Whether an answer that never looks at the image reaches more."""
         return self.value is not None and self.constant is not None and self.value < self.constant
+
+
+@dataclass(frozen=True)
+class ScoredRow:
+    """A row, and the sums behind it that a comparison needs.
+
+    Attributes:
+        row: the row.
+        tally: None where the row is no mean over examples.
+        model_index: of the model in the run.
+    """
+
+    row: Row
+    tally: Resampled | None
+    model_index: int
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What two rows share when they measure the same thing."""
+        row = self.row
+        return row.task, row.dataset, str(row.data), row.split, row.protocol, row.metric
 
 
 FIELDS = tuple(field.name for field in fields(Row))

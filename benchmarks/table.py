@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from benchmarks.comparison import Compared, reading
+from benchmarks.comparison import Compared, describe_readout
 from benchmarks.rows import Row
 
 RENDERED = "rendered scenes: says nothing about real photographs"
@@ -54,27 +54,27 @@ def comparison_table(compared: Sequence[Compared]) -> str:
             number(one.a.row.value),
             number(one.b.row.value),
             number(one.a.row.constant),
-            reading(one.b, one.readings_b),
+            describe_readout(one.b, one.readouts_b),
             f"{one.difference.value:+.3f}",
             interval_text(one.difference.ci95, sign=True),
-            ", ".join([*([CLEAR] if one.difference.clear_of_zero else []), *sides_below(one)]),
+            ", ".join([*([CLEAR] if one.difference.clear_of_zero else []), *models_below(one)]),
             number(one.a.row.chance),
             f"{one.a.row.num_examples:,}",
         ]
         for one in compared
     ]
-    if any(one.readings_a > 1 for one in compared):
+    if any(one.readouts_a > 1 for one in compared):
         for cells, one in zip([head, *lines], [None, *compared], strict=True):
-            cells.insert(4, "A read by" if one is None else reading(one.a, one.readings_a))
+            cells.insert(4, "A read by" if one is None else describe_readout(one.a, one.readouts_a))
     if not compared:
         return ""
-    read = "" if compared[0].readings_a > 1 else f" ({rows[0].predictor})"
+    read = "" if compared[0].readouts_a > 1 else f" ({rows[0].predictor})"
     return f"\nA = {rows[0].model}{read}   B = {compared[0].b.row.model}\n{_blocks(head, rows, lines)}\n"
 
 
-def sides_below(one: Compared) -> list[str]:
+def models_below(one: Compared) -> list[str]:
     """`A below constant`, `B below constant`, where it is so."""
-    return [f"{name} {BELOW}" for name, side in (("A", one.a), ("B", one.b)) if side.row.below_constant]
+    return [f"{name} {BELOW}" for name, own in (("A", one.a), ("B", one.b)) if own.row.below_constant]
 
 
 def number(value: float | None) -> str:
@@ -112,8 +112,8 @@ def _blocks(head: list[str], rows: Sequence[Row], lines: list[list[str]]) -> str
 
 def speeds(rows: Sequence[Row]) -> list[str]:
     """Images a second of each reading that answered about images."""
-    told = {(row.model, row.predictor): row.images_per_second for row in rows if row.images_per_second}
-    return [f"  {model}, {predictor}: {speed:,.1f} images a second" for (model, predictor), speed in told.items()]
+    rates = {(row.model, row.predictor): row.images_per_second for row in rows if row.images_per_second}
+    return [f"  {model}, {predictor}: {speed:,.1f} images a second" for (model, predictor), speed in rates.items()]
 
 
 def reasons(rows: Sequence[Row]) -> list[str]:

@@ -19,7 +19,7 @@ from benchmarks.data_roots import SOURCE
 from benchmarks.experiments.claims import Claim, parse_claim
 from cloc.config import Strict, read_config
 
-PLANS = SOURCE / "benchmarks" / "plans"
+PLANS = Path(__file__).parent / "plans"
 Value = bool | int | float | str | list[Any] | dict[str, Any] | None
 
 

@@ -104,5 +104,5 @@ def last_words(log: Path) -> str:
         return "no output"
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace")[-TAIL:].splitlines()]
     lines = [line for line in lines if line]
-    told = [line for line in lines if line.startswith(("error:", "stopped:")) or "Error" in line]
-    return (told or lines or ["no output"])[-1][:400]
+    telling = [line for line in lines if line.startswith(("error:", "stopped:")) or "Error" in line]
+    return (telling or lines or ["no output"])[-1][:400]

@@ -125,10 +125,10 @@ class Record:
             old, mine = earlier.get((unit.seed, setting_of(unit.overrides))), self.done.get((unit.arm, unit.seed))
             if old is None or unit.arm in again:
                 continue
-            told = f"arm {old.arm} of plan {content['plan_sha256'][:12]}"
+            origin = f"arm {old.arm} of plan {content['plan_sha256'][:12]}"
             if mine is None:
-                self.done[unit.arm, unit.seed] = replace(old, arm=unit.arm, taken_from=told)
-            elif mine.taken_from != told:
+                self.done[unit.arm, unit.seed] = replace(old, arm=unit.arm, taken_from=origin)
+            elif mine.taken_from != origin:
                 figures = "equal figures" if mine.metrics == old.metrics else "other figures"
                 weights = "equal weights" if mine.export_sha256 == old.export_sha256 else "other weights"
                 compared.append(f"{unit.name} on commit {mine.commit[:12]}: {figures}, {weights}")

@@ -106,10 +106,10 @@ def _runs(record: Record, units: Sequence[Unit]) -> str:
     failed = [
         f"{done.arm}-s{done.seed} ({done.reason})" for done in states if done is not None and done.state == FAILED
     ]
-    told = [f"{len(units) - len(open_ones) - len(failed)} of {len(units)} runs finished, {seconds:,.0f} s in all."]
-    told += [f"Not yet run: {', '.join(open_ones)}."] if open_ones else []
-    told += [f"Failed: {'; '.join(failed)}."] if failed else []
-    return "## Runs\n\n" + " ".join(told)
+    sentences = [f"{len(units) - len(open_ones) - len(failed)} of {len(units)} runs finished, {seconds:,.0f} s in all."]
+    sentences += [f"Not yet run: {', '.join(open_ones)}."] if open_ones else []
+    sentences += [f"Failed: {'; '.join(failed)}."] if failed else []
+    return "## Runs\n\n" + " ".join(sentences)
 
 
 def _figure(value: float | None) -> str:

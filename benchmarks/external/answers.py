@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.data_roots import MARK
-from benchmarks.evaluate import export_named
+from benchmarks.evaluate import find_export
 from benchmarks.external.rendered import world
 from benchmarks.external.side_by_side import compared, kit, our_rows, run, shared_options, tell, theirs
 from cloc.files import read_json, read_json_lines, read_object
@@ -66,11 +66,11 @@ def their_answers(python: Path, host: Path, root: Path, out: Path) -> tuple[dict
     results, samples = (sorted((out / "lmms_eval").rglob(name)) for name in ("*results.json", "*samples*.jsonl"))
     if not (results and samples):
         raise ValueError(f"lmms-eval ended well and wrote no results; the reason stands in {out / 'lmms_eval.log'}")
-    told = read_object(results[-1], "lmms-eval's results")["results"][TASK]
+    figures = read_object(results[-1], "lmms-eval's results")["results"][TASK]
     answers = {}
     for _, sample in read_json_lines(samples[-1]):
         answers[sample["doc_id"]] = answer_of(sample)
-    return answers, next(value for name, value in told.items() if name.startswith("accuracy,"))
+    return answers, next(value for name, value in figures.items() if name.startswith("accuracy,"))
 
 
 def our_answers(results: Path) -> list[dict]:
@@ -81,10 +81,10 @@ def our_answers(results: Path) -> list[dict]:
 
 def answer_of(sample: dict) -> str:
     """The text in one of lmms-eval's logged samples, where it lies in a list of lists."""
-    told = sample["filtered_resps"]
-    while isinstance(told, list):
-        told = told[0]
-    return str(told).strip()
+    value = sample["filtered_resps"]
+    while isinstance(value, list):
+        value = value[0]
+    return str(value).strip()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
 
     def work(out: Path, versions: dict[str, str]) -> bool:
-        model = given.host or export_named(given.encoder)
+        model = given.host or find_export(given.encoder)
         asked = write_questions(world(out / "world", given.images, conversations=1), out / "set")
         host = given.host or out / "host"
         if given.host is None:
@@ -102,10 +102,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mine = our_answers(out / "ours")
         equal = sum(line["answer"] == answers[line["question_id"]] for line in mine)
         different = len({line["answer"] for line in mine})
-        told = compared({(row.task, row.metric): row.value for row in rows}, {ACCURACY: accuracy})
+        rows_compared = compared({(row.task, row.metric): row.value for row in rows}, {ACCURACY: accuracy})
         print(f"{equal} of {asked} answers are equal word for word; {different} different answers were given")
         more = {"questions": asked, "equal_answers": equal, "different_answers": different, "model": str(model)}
-        return tell(told, versions, out, **more) and equal == asked
+        return tell(rows_compared, versions, out, **more) and equal == asked
 
     return run(given, PACKAGES, work)
 

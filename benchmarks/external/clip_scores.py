@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.evaluate import export_named
+from benchmarks.evaluate import find_export
 from benchmarks.external.rendered import SPLIT, world, write_captions, write_classes
 from benchmarks.external.side_by_side import Key, compared, kit, our_rows, run, shared_options, tell, theirs
 from cloc.files import read_object
@@ -67,8 +67,8 @@ def their_figures(python: Path, model: Path, root: Path, out: Path) -> dict[Key,
         command += ["--split", SPLIT, "--task", TASKS[name], "--model", f"local-dir:{model.resolve()}"]
         command += ["--pretrained", "none", "--no_amp", "--num_workers", "0", "--recall_k", *KS, "--output", file]
         theirs(command, out / f"clip_benchmark-{name}.log")
-        told = read_object(file, "CLIP_benchmark's results")["metrics"]
-        found |= {ours: told[name_there] for name_there, ours in FIGURES[name].items()}
+        metrics = read_object(file, "CLIP_benchmark's results")["metrics"]
+        found |= {ours: metrics[name_there] for name_there, ours in FIGURES[name].items()}
     return found
 
 
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
 
     def work(out: Path, versions: dict[str, str]) -> bool:
-        model = export_named(given.model)
+        model = find_export(given.model)
         root = render(out, given.images)
         kit(["-m", "cloc.export", "--format", "open_clip", model, out / "open_clip"])
         mine = our_figures(model, root, out / "ours")

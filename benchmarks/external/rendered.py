@@ -50,9 +50,9 @@ def write_tar(folder: Path, examples: Iterable[tuple[str, dict[str, bytes]]]) ->
         for key, members in examples:
             count += 1
             for ending, content in members.items():
-                told = tarfile.TarInfo(f"{key}.{ending}")
-                told.size = len(content)
-                tar.addfile(told, io.BytesIO(content))
+                member = tarfile.TarInfo(f"{key}.{ending}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
     (folder / "nshards.txt").write_text("1\n", encoding="utf-8")
     return count
 
@@ -91,11 +91,11 @@ def write_captions(coco: Path, out: Path) -> tuple[int, int]:
         How many images, and how many were left out.
     """
     contents = {name: read_json(coco / "annotations" / name) for name in (CAPTIONS, INSTANCES)}
-    told: dict[int, list[str]] = {}
+    captions_of: dict[int, list[str]] = {}
     for one in contents[CAPTIONS]["annotations"]:
-        told.setdefault(one["image_id"], []).append(one["caption"])
-    times = Counter(caption for captions in told.values() for caption in captions)
-    kept = {key for key, captions in told.items() if all(times[caption] == 1 for caption in captions)}
+        captions_of.setdefault(one["image_id"], []).append(one["caption"])
+    times = Counter(caption for captions in captions_of.values() for caption in captions)
+    kept = {key for key, captions in captions_of.items() if all(times[caption] == 1 for caption in captions)}
     images = [image for image in contents[CAPTIONS]["images"] if image["id"] in kept]
     photos = out / "coco" / "val2017"
     (out / "coco" / "annotations").mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def write_captions(coco: Path, out: Path) -> tuple[int, int]:
     for image in images:
         shutil.copy(coco / "val2017" / image["file_name"], photos / image["file_name"])
         raw = (photos / image["file_name"]).read_bytes()
-        examples.append((f"{image['id']:012d}", {"jpg": raw, "txt": "\n".join(told[image["id"]]).encode()}))
+        examples.append((f"{image['id']:012d}", {"jpg": raw, "txt": "\n".join(captions_of[image["id"]]).encode()}))
     write_tar(out / "captions" / SPLIT, examples)
     (out / "captions" / "dataset_type.txt").write_text("retrieval\n", encoding="utf-8")
-    return len(images), len(told) - len(images)
+    return len(images), len(captions_of) - len(images)

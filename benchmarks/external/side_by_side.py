@@ -76,8 +76,13 @@ def theirs(command: Sequence[str | Path], log: Path, folder: Path | None = None)
         ValueError: it failed; the end of its message is quoted.
     """
     with log.open("w", encoding="utf-8") as out:
-        told = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        how = {"stdout": out, "stderr": subprocess.STDOUT, "env": told, "cwd": folder, "check": False}
+        environment = {
+            **os.environ,
+            "HF_HUB_OFFLINE": "1",
+            "HF_DATASETS_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+        how = {"stdout": out, "stderr": subprocess.STDOUT, "env": environment, "cwd": folder, "check": False}
         done = subprocess.run(list(map(str, command)), **how)
     if done.returncode:
         last = "\n  ".join(log.read_text(encoding="utf-8").strip().splitlines()[-8:])
@@ -132,8 +137,8 @@ def tell(rows: Sequence[Mapping[str, Any]], versions: Mapping[str, str], out: Pa
     for row in rows:
         mark = "equal" if row["equal"] else "DIFFERENT"
         print(f"{row['task']:<12}{row['metric']:<28}{row['ours']:>10.6f}{row['theirs']:>10.6f}  {mark}")
-    told = {"schema": 1, "rendered": True, "versions": dict(versions), "rows": list(rows), **more}
-    (out / "neighbours.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    content = {"schema": 1, "rendered": True, "versions": dict(versions), "rows": list(rows), **more}
+    (out / "neighbours.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     named = ", ".join(f"{name} {number}" for name, number in versions.items())
     print(f"{named}; rendered scenes: they say nothing about photographs\nwritten: {out / 'neighbours.json'}")
     return all(row["equal"] for row in rows)

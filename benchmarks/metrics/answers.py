@@ -23,8 +23,8 @@ def without_negations(text: str) -> str:
 
 def names_it(text: str, words: Sequence[str]) -> bool:
     """Whether the answer, without what it denies, holds one of the names; letter case as it stands."""
-    told = without_negations(text)
-    return any(word in told for word in words)
+    remaining = without_negations(text)
+    return any(word in remaining for word in words)
 
 
 def told_torn(asked: Sequence[tuple[str, Sequence[str], str]]) -> Counter[str]:
@@ -67,7 +67,7 @@ def _words(text: str) -> set[str]:
     return set(re.findall(r"[^\W_]+", text.strip().split(".")[0].lower()))
 
 
-def told_undecided(texts: Sequence[str]) -> Counter[str]:
+def note_undecided(texts: Sequence[str]) -> Counter[str]:
     """How many answers say neither yes nor no, or both, for a note on the figures."""
     return +Counter({"answers with neither yes nor no, or both, counted by POPE's rule": sum(map(undecided, texts))})
 
@@ -95,9 +95,9 @@ def blind_yes_figures(true: Sequence[bool]) -> Mapping[str, Mapping[str, float |
     share = sum(true) / len(true)
     coin = {"precision": share, "recall": 0.5, "f1": share / (share + 0.5)}
     always = {"precision": share, "recall": 1.0, "f1": 2 * share / (share + 1)}
-    told = {name: {"chance": value, "constant": always[name]} for name, value in coin.items()}
-    told["accuracy"] = {"chance": 0.5, "constant": max(share, 1 - share)}
-    return {**told, "yes_ratio": {"no_constant": NO_RATIO}}
+    baselines = {name: {"chance": value, "constant": always[name]} for name, value in coin.items()}
+    baselines["accuracy"] = {"chance": 0.5, "constant": max(share, 1 - share)}
+    return {**baselines, "yes_ratio": {"no_constant": NO_RATIO}}
 
 
 def relative_score(pairs: Sequence[Sequence[float]]) -> float:

@@ -1,9 +1,9 @@
 """A predictor whose answers are kept on disk while a run lasts, and worked out by several comm.
 
 Tasks ask in a fixed order, so an answer is known by its number. After a kill the same questions are asked again, and
-those that were answered are read from the tape, until the first that was not. Each call is cut into chunks of the batch
-size, always at the same places: chunk c is the work of process c modulo their number, so that any number of processes
-answers with the same batches and hence the same bits.
+those that were answered are read from the cache, until the first that was not. Each call is cut into chunks of the
+batch size, always in the same way: chunk c is the work of process c modulo their number, so that any number of
+processes answers with the same batches and hence the same bits.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks.predictors.detector import Found
 from cloc import comm
+from cloc.disk import atomic_write
 
 ASKED = ("encode_texts", "encode_images", "encode_regions", "ground", "detect", "answer", "answer_regions")
 WHOLE = {"detect": 1}
@@ -29,7 +30,7 @@ ON_IMAGES = tuple(name for name in ASKED if name != "encode_texts")
 FIELDS = ("boxes_xyxy", "scores", "labels")
 
 
-class Taped:
+class CachedPredictor:
     """Stands before a predictor; anything but a question is passed on to it."""
 
     def __init__(self, inner: Any, folder: Path | None, batch_size: int) -> None:
@@ -41,26 +42,26 @@ class Taped:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self.inner, name)
-        return self._asking(name, value) if name in ASKED else value
+        return self._cached(name, value) if name in ASKED else value
 
     @property
     def images_per_second(self) -> float | None:
         """Images that were asked about over the time that the answers took, all processes together; an image counts in
-        each question about it, and answers from the tape do not count. None where no image was asked about.
+        each question about it, and answers from the cache do not count. None where no image was asked about.
         """
         return self._images / self._seconds if self._images and self._seconds > 0 else None
 
     @property
     def texts_sha256(self) -> str | None:
-        """SHA-256 of the different texts that were asked, answers from the tape included, in sorted order and each
+        """SHA-256 of the different texts that were asked, answers from the cache included, in sorted order and each
         ended by a zero byte; it does not depend on batches. None where none was asked.
         """
         if not self._texts:
             return None
         return hashlib.sha256("".join(f"{text}\0" for text in sorted(self._texts)).encode()).hexdigest()
 
-    def _asking(self, method: str, ask: Callable) -> Callable:
-        def asked(*lists: Sequence) -> Any:
+    def _cached(self, method: str, ask: Callable) -> Callable:
+        def ask_once(*lists: Sequence) -> Any:
             number, self._number = self._number, self._number + 1
             for one in lists[TEXTS[method]] if method in TEXTS else ():
                 self._texts.update([one] if isinstance(one, str) else one)
@@ -76,7 +77,7 @@ class Taped:
                 write_record(file, answer)
             return answer
 
-        return asked
+        return ask_once
 
     def _answer(self, method: str, ask: Callable, lists: tuple[Sequence, ...]) -> Any:
         size = TEXTS_A_CHUNK if method == "encode_texts" else self._batch_size
@@ -114,13 +115,8 @@ def write_record(file: Path, answer: Any) -> None:
                 arrays |= {f"{place}/{field}": getattr(item, field) for field in FIELDS}
             else:
                 arrays[f"{place}/item"] = np.asarray(item)
-    partial = file.with_suffix(".partial")
-    try:
-        with partial.open("wb") as raw:
-            np.savez(raw, **arrays)
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)  # a full disk, or Ctrl-C
+    with atomic_write(file) as part, part.open("wb") as raw:
+        np.savez(raw, **arrays)
 
 
 def read_record(file: Path, method: str) -> Any:

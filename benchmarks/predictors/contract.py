@@ -6,7 +6,9 @@ Letters: B images, K boxes of one image, P phrases of one image, T texts, E shar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,7 @@ from PIL import Image
 
 Embeddings = NDArray[np.float32]
 Boxes = NDArray[np.float64]
+NO_MODEL = "none"
 
 
 class Predictor(Protocol):
@@ -21,7 +24,7 @@ class Predictor(Protocol):
 
     @property
     def name(self) -> str:
-        """Short name, the same for the same way of reading, for example `clip-roialign`."""
+        """Short name, the same for the same way of readout, for example `clip-roialign`."""
 
     @property
     def cannot_ground(self) -> str | None:
@@ -42,3 +45,25 @@ class Predictor(Protocol):
         Raises:
             ValueError: the model cannot; `cannot_ground` says so beforehand.
         """
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """One of the models of a run and its readouts.
+
+    Attributes:
+        label: name of the model, as in `Row.model`.
+        sha256: of its weights.
+        predictors: its readouts; none where no model was given.
+        folder: of the export or run, for its training curves.
+        description: what it is, in a few words.
+    """
+
+    label: str
+    sha256: str | None
+    predictors: Sequence[Any]
+    folder: Path | None = None
+    description: str = ""
+
+
+NOTHING_LOADED = LoadedModel(NO_MODEL, None, ())

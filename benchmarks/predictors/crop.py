@@ -1,4 +1,4 @@
-"""The plainest reading of a CLIP-only encoder on regions: each box is cut out and encoded as an image of its own."""
+"""The plainest readout of a CLIP-only encoder on regions: each box is cut out and encoded as an image of its own."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from benchmarks.predictors.contract import Boxes, Embeddings
-from benchmarks.predictors.encoder import EncoderReading, blocks
+from benchmarks.predictors.encoder import EncoderReadout, blocks
 
 
-class CropReading(EncoderReading):
+class CropReadout(EncoderReadout):
     """Crops through the processor (padded to a square, resized to the tower's size); one encoding a box."""
 
     name = "clip-crop"

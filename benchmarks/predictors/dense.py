@@ -1,4 +1,4 @@
-"""Two readings of a CLIP-only encoder on regions, from one dense encoding of the image.
+"""Two readouts of a CLIP-only encoder on regions, from one dense encoding of the image.
 
 Every patch token of the last layer is put through the tower's final norm and the visual projection, as CLIP does with
 CLS alone; RoI-Align averages the grid inside each box (torchvision, 1 x 1 output, aligned, one sample a cell), and the
@@ -18,10 +18,10 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from benchmarks.predictors.contract import Boxes, Embeddings
-from benchmarks.predictors.encoder import EncoderReading, by_image
+from benchmarks.predictors.encoder import EncoderReadout, by_image
 
 
-class RoiAlignReading(EncoderReading):
+class RoiAlignReadout(EncoderReadout):
     """RoI-Align on the projected patch tokens of the last layer."""
 
     name = "clip-roialign"
@@ -57,7 +57,7 @@ class RoiAlignReading(EncoderReading):
         return found
 
 
-class ValueReading(RoiAlignReading):
+class ValueReadout(RoiAlignReadout):
     """RoI-Align on the projected value path of the last layer."""
 
     name = "clip-value"

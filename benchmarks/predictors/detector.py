@@ -1,4 +1,4 @@
-"""What a task may ask of a detector, and the reading of our own.
+"""What a task may ask of a detector, and the readout of our own.
 
 Letters: B images, N boxes of one image.
 """
@@ -21,7 +21,7 @@ from cloc.export.loading import weights_of
 from cloc.text import concept_sentence
 
 LIMIT = 300
-"""Boxes an image that a reading returns where it is not asked for more: what LVIS's protocol takes."""
+"""Boxes an image that a readout returns where it is not asked for more: what LVIS's protocol takes."""
 A_LEVEL = 1000
 """(box, name) pairs of each level of our detector that reach the suppression where no more are asked for."""
 NAME, DEFINED = "name", "name+definition"
@@ -64,7 +64,7 @@ class DetectorPredictor(Protocol):
 
     @property
     def name(self) -> str:
-        """Short name, the same for the same way of reading."""
+        """Short name, the same for the same way of readout."""
 
     def detect(self, images: Sequence[Image.Image], names: Sequence[str], limit: int = LIMIT) -> list[Found]:
         """For each of B RGB images the boxes of the names, at most `limit`; names are asked as they are."""

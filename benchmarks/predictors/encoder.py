@@ -1,4 +1,4 @@
-"""What all readings of a `ClocModel` share: texts, and images made ready with their boxes.
+"""What all readouts of a `ClocModel` share: texts, and images made ready with their boxes.
 
 Letters: B images, K boxes of one image, T texts, E shared embedding.
 """
@@ -12,18 +12,18 @@ import torch
 from PIL import Image
 
 from benchmarks.predictors.contract import Boxes, Embeddings
-from benchmarks.predictors.loading import LoadedModel
+from benchmarks.predictors.loading import LoadedExport
 
 TEXTS_A_FORWARD = 256
 
 
-class EncoderReading:
-    """Base of the readings: holds the model, encodes texts, cannot ground unless a subclass says so."""
+class EncoderReadout:
+    """Base of the readouts: holds the model, encodes texts, cannot ground unless a subclass says so."""
 
     name = "encoder"
     cannot_ground: str | None = "a CLIP-only encoder has no phrase prompt and no box head"
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedExport) -> None:
         self.loaded = loaded
         self.model, self.processor, self.device = loaded.model, loaded.processor, loaded.device
 

@@ -18,7 +18,7 @@ from cloc.model_folders import UNREADABLE
 _MEND = "copy the whole folder again, or name another model"
 
 
-def load_foreign(kind: Any, place: str, device: str, same_processor: bool = True, **how: Any) -> tuple[Any, Any]:
+def load_hf_model(kind: Any, place: str, device: str, same_processor: bool = True, **how: Any) -> tuple[Any, Any]:
     """A model of transformers and its processor.
 
     Args:
@@ -61,8 +61,8 @@ def load_foreign(kind: Any, place: str, device: str, same_processor: bool = True
     return model.to(device).eval(), processor
 
 
-def try_out(reading: Any, place: object) -> None:
-    """Ask a reading about one small picture, so that parts that do not work together show before the data is read.
+def try_out(readout: Any, place: object) -> None:
+    """Ask a readout about one small picture, so that parts that do not work together show before the data is read.
 
     Raises:
         ValueError: they do not.
@@ -70,8 +70,8 @@ def try_out(reading: Any, place: object) -> None:
     image = Image.new("RGB", (48, 32), (120, 90, 60))
     try:
         with torch.inference_mode():
-            for name, lists in _questions(reading, image):
-                getattr(reading, name)(*lists)
+            for name, lists in _questions(readout, image):
+                getattr(readout, name)(*lists)
     except (*UNREADABLE, ValueError) as error:
         reason = (str(error) or type(error).__name__).strip().splitlines()[0]
         raise ValueError(
@@ -79,8 +79,8 @@ def try_out(reading: Any, place: object) -> None:
         ) from error
 
 
-def _questions(reading: Any, image: Image.Image) -> list[tuple[str, Sequence[Any]]]:
-    kind = getattr(reading, "kind", "encoder")
+def _questions(readout: Any, image: Image.Image) -> list[tuple[str, Sequence[Any]]]:
+    kind = getattr(readout, "kind", "encoder")
     if kind == "detector":
         return [("detect", ([image], ["a thing"], 1))]
     if kind == "mllm":

@@ -17,7 +17,7 @@ from transformers import AutoModelForZeroShotObjectDetection
 
 from benchmarks.predictors.contract import Boxes
 from benchmarks.predictors.detector import LIMIT, NAME, Found, as_found, ground_alone
-from benchmarks.predictors.fitting import load_foreign
+from benchmarks.predictors.fitting import load_hf_model
 
 OWL = ("owlv2", "owlvit")
 GROUNDED = ("grounding-dino", "mm-grounding-dino")
@@ -29,7 +29,7 @@ class _Rival(ABC):
     kind, form = "detector", NAME
 
     def __init__(self, place: str, device: str, batch_size: int) -> None:
-        self.model, self.processor = load_foreign(AutoModelForZeroShotObjectDetection, place, device)
+        self.model, self.processor = load_hf_model(AutoModelForZeroShotObjectDetection, place, device)
         self.name, self.device, self.batch_size = self.model.config.model_type, device, batch_size
 
     @torch.inference_mode()
@@ -138,9 +138,9 @@ def joined(names: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
     """`a. b. c.` in lower case, and where each name lies in it; a full stop inside a name would end it early."""
     text, spans = "", []
     for name in names:
-        told = name.lower().replace(".", " ").strip()
-        spans.append((len(text), len(text) + len(told)))
-        text += f"{told}. "
+        phrase = name.lower().replace(".", " ").strip()
+        spans.append((len(text), len(text) + len(phrase)))
+        text += f"{phrase}. "
     return text.rstrip(), spans
 
 

@@ -14,14 +14,14 @@ from transformers import AutoModel
 from benchmarks.predictors.contract import Boxes, Embeddings
 from benchmarks.predictors.crop import cut_out
 from benchmarks.predictors.encoder import TEXTS_A_FORWARD, blocks, to_array
-from benchmarks.predictors.fitting import load_foreign
+from benchmarks.predictors.fitting import load_hf_model
 
 ENCODERS = ("clip", "siglip", "siglip2")
 SIGLIP_TEXT = 64
 """Tokens SigLIP was trained on: it knows no attention mask, so every text is padded to this length."""
 
 
-class ForeignCrop:
+class HfCrop:
     """Each box is cut out and encoded as an image of its own, as people do with such a model."""
 
     kind = "encoder"
@@ -29,7 +29,7 @@ class ForeignCrop:
     cannot_ground: str | None = "an image-text encoder has no phrase prompt and no box head"
 
     def __init__(self, place: str, device: str, batch_size: int) -> None:
-        self.model, self.processor = load_foreign(AutoModel, place, device, dtype=torch.float32)
+        self.model, self.processor = load_hf_model(AutoModel, place, device, dtype=torch.float32)
         self.device, self.batch_size = device, batch_size
         self.is_clip = self.model.config.model_type == "clip"
 

@@ -1,4 +1,4 @@
-"""Kosmos-2 through transformers: phrase grounding by its own prompt, boxes by its processor's own reading.
+"""Kosmos-2 through transformers: phrase grounding by its own prompt, boxes by its processor's own readout.
 
 A box is two of 32 x 32 cells, upper left and lower right, and a corner is the centre of its cell (Peng et al. 2023,
 arXiv 2306.14824). The prompt `<grounding><phrase> a dog</phrase>` is continued with the cells.
@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from transformers import Kosmos2ForConditionalGeneration
 
-from benchmarks.predictors.fitting import load_foreign
+from benchmarks.predictors.fitting import load_hf_model
 from benchmarks.predictors.mllm import MAX_NEW_TOKENS
 from cloc.box_text import Reading
 from cloc.structures import Box
@@ -31,7 +31,7 @@ SIDE = 32
 
 @dataclass(frozen=True)
 class Cells:
-    """Kosmos-2's way of writing places; `processor` reads them."""
+    """Kosmos-2's way of writing boxes; `processor` reads them."""
 
     processor: Any
     name: str = f"cells-{SIDE}-image"
@@ -74,9 +74,9 @@ class Kosmos:
     name = "kosmos2-greedy"
 
     def __init__(self, place: str, device: str, batch_size: int, question: str | None = None) -> None:
-        self.model, self.processor = load_foreign(Kosmos2ForConditionalGeneration, place, device)
+        self.model, self.processor = load_hf_model(Kosmos2ForConditionalGeneration, place, device)
         self.device, self.batch_size, self.question = device, batch_size, question or GROUNDED
-        self.places = Cells(self.processor)
+        self.box_format = Cells(self.processor)
 
     @torch.inference_mode()
     def answer(

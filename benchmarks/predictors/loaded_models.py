@@ -1,4 +1,4 @@
-"""From what `--model` names to a side of the run: its architecture decides how it is read."""
+"""From what `--model` names to a loaded model: its architecture decides how it is read."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
+from benchmarks.predictors.contract import LoadedModel
 from benchmarks.predictors.detector import A_LEVEL, ClocDetector
 from benchmarks.predictors.fitting import try_out
 from benchmarks.predictors.hf_detectors import GROUNDED, OWL, GroundedDetector, OwlDetector
-from benchmarks.predictors.hf_encoders import ENCODERS, ForeignCrop
+from benchmarks.predictors.hf_encoders import ENCODERS, HfCrop
 from benchmarks.predictors.kosmos import FAMILY as KOSMOS
 from benchmarks.predictors.kosmos import Kosmos
-from benchmarks.predictors.loading import export_folder, label_of, load_model
-from benchmarks.predictors.mllm import QUESTION, REGION_QUESTION, TransformersMllm, declares_places, places_of
-from benchmarks.predictors.readouts import readings_of
+from benchmarks.predictors.loading import export_folder, label_of, load_export
+from benchmarks.predictors.mllm import QUESTION, REGION_QUESTION, TransformersMllm, declares_box_format, find_box_format
+from benchmarks.predictors.readouts import make_readouts
 from benchmarks.predictors.region_mllm import RegionMllm, has_regions
-from benchmarks.runner import Side
 from cloc.export import CARD, read_card
 from cloc.files import read_object
 from cloc.model_folders import refusing_code
@@ -26,7 +26,7 @@ from cloc.model_folders import refusing_code
 OUR_DETECTOR = "ClocForObjectDetection"
 
 
-def load_side(
+def load_model(
     place: Path | str,
     device: str,
     batch_size: int,
@@ -34,8 +34,8 @@ def load_side(
     question: str = QUESTION,
     boxes_a_level: int = A_LEVEL,
     region_question: str = REGION_QUESTION,
-) -> Side:
-    """Load a model and its readings.
+) -> LoadedModel:
+    """Load a model and its readouts.
 
     Args:
         place: a folder, or a name on the hub (the only case that uses the network).
@@ -49,13 +49,13 @@ def load_side(
     Raises:
         ValueError: the folder is no export and no model of a known family.
     """
-    side = _read_side(place, device, batch_size, coordinates, question, boxes_a_level, region_question)
-    for reading in side.predictors:
-        try_out(reading, place)
-    return side
+    model = _load(place, device, batch_size, coordinates, question, boxes_a_level, region_question)
+    for readout in model.predictors:
+        try_out(readout, place)
+    return model
 
 
-def _read_side(
+def _load(
     place: Path | str,
     device: str,
     batch_size: int,
@@ -63,7 +63,7 @@ def _read_side(
     question: str,
     boxes_a_level: int,
     region_question: str,
-) -> Side:
+) -> LoadedModel:
     folder = export_folder(place) if isinstance(place, Path) else None
     config = _config(place if folder is None else folder)
     family, classes = str(config.get("model_type")), config.get("architectures")
@@ -71,36 +71,40 @@ def _read_side(
     sha256 = _weights(folder)
     if isinstance(classes, list) and OUR_DETECTOR in classes:
         card = read_card(folder)
-        readings = [ClocDetector(folder, device, batch_size, boxes_a_level)]
-        return Side(label, card.get("model_sha256"), readings, folder, f"objective {card.get('objective')}, detector")
+        readouts = [ClocDetector(folder, device, batch_size, boxes_a_level)]
+        return LoadedModel(
+            label, card.get("model_sha256"), readouts, folder, f"objective {card.get('objective')}, detector"
+        )
     if family in OWL:
-        return Side(label, sha256, [OwlDetector(str(source), device, batch_size)], folder, f"{family}, detector")
+        return LoadedModel(label, sha256, [OwlDetector(str(source), device, batch_size)], folder, f"{family}, detector")
     if family in GROUNDED:
-        return Side(label, sha256, [GroundedDetector(str(source), device, batch_size)], folder, f"{family}, detector")
+        return LoadedModel(
+            label, sha256, [GroundedDetector(str(source), device, batch_size)], folder, f"{family}, detector"
+        )
     if family in ENCODERS:
-        return Side(label, sha256, [ForeignCrop(str(source), device, batch_size)], folder, f"{family}, encoder")
+        return LoadedModel(label, sha256, [HfCrop(str(source), device, batch_size)], folder, f"{family}, encoder")
     if family == KOSMOS:
         if coordinates is not None:
             raise ValueError(f"--coordinates {coordinates}: Kosmos-2 writes cells of its own; leave the option out")
-        reading = Kosmos(str(source), device, batch_size, None if question == QUESTION else question)
-        return Side(label, sha256, [reading], folder, f"{family}, mllm, coordinates {reading.places.name}")
+        readout = Kosmos(str(source), device, batch_size, None if question == QUESTION else question)
+        return LoadedModel(label, sha256, [readout], folder, f"{family}, mllm, coordinates {readout.box_format.name}")
     if family in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
-        places = places_of(folder, coordinates)
-        assumed = coordinates is None and not declares_places(folder)
-        told = f"{family}, mllm, coordinates {places.name}{' (assumed: it declares none)' * assumed}"
+        box_format = find_box_format(folder, coordinates)
+        assumed = coordinates is None and not declares_box_format(folder)
+        description = f"{family}, mllm, coordinates {box_format.name}{' (assumed: it declares none)' * assumed}"
         if has_regions(folder):
-            reading = RegionMllm(folder, device, batch_size, places, question, region_question)
-            return Side(label, sha256, [reading], folder, f"{told}, with region tokens")
-        reading = TransformersMllm(str(source), device, batch_size, places, question)
-        return Side(label, sha256, [reading], folder, told)
+            readout = RegionMllm(folder, device, batch_size, box_format, question, region_question)
+            return LoadedModel(label, sha256, [readout], folder, f"{description}, with region tokens")
+        readout = TransformersMllm(str(source), device, batch_size, box_format, question)
+        return LoadedModel(label, sha256, [readout], folder, description)
     if folder is None or not ((folder / CARD).is_file() or family == "cloc"):
         known = ", ".join((*ENCODERS, *OWL, *GROUNDED))
         raise ValueError(
             f"{place}: expected an export of this kit, a model of {known}, or an image-text-to-text model; its "
             f"model_type is {family!r}"
         )
-    loaded = load_model(folder, device, batch_size)
-    return Side(loaded.label, loaded.sha256, readings_of(loaded), folder, f"objective {loaded.objective}")
+    loaded = load_export(folder, device, batch_size)
+    return LoadedModel(loaded.label, loaded.sha256, make_readouts(loaded), folder, f"objective {loaded.objective}")
 
 
 def _config(source: Path | str) -> dict[str, Any]:
@@ -118,7 +122,7 @@ def _config(source: Path | str) -> dict[str, Any]:
 
 
 def _weights(folder: Path | None) -> str | None:
-    """SHA-256 of a foreign folder's one weights file; None where it has none or several."""
+    """SHA-256 of a folder's one weights file; None where it has none or several."""
     file = None if folder is None else folder / "model.safetensors"
     if file is None or not file.is_file():
         return None

@@ -16,7 +16,7 @@ from cloc.export.reference import check_reference
 
 
 @dataclass(frozen=True)
-class LoadedModel:
+class LoadedExport:
     """An export, ready to be read.
 
     Attributes:
@@ -59,7 +59,7 @@ def label_of(folder: Path) -> str:
     return folder.parent.name if folder.name == "export" else folder.name
 
 
-def load_model(given: Path, device: str = "cpu", batch_size: int = 64) -> LoadedModel:
+def load_export(given: Path, device: str = "cpu", batch_size: int = 64) -> LoadedExport:
     """Load an export in fp32.
 
     Raises:
@@ -80,7 +80,7 @@ def load_model(given: Path, device: str = "cpu", batch_size: int = 64) -> Loaded
         listed = "; ".join(f"{kind.replace('_', ' ')}: {keys[:3]}" for kind, keys in odd.items() if keys)
         raise ValueError(f"{folder}: the weights do not fill the model exactly ({listed}); export it again")
     check_reference(card, model.eval(), processor.image_processor, folder)
-    return LoadedModel(
+    return LoadedExport(
         label=label_of(folder),
         sha256=card.get("model_sha256"),
         objective=model.config.objective,

@@ -1,4 +1,4 @@
-"""What a task may ask of an MLLM, and the reading of any that transformers loads as image-text-to-text.
+"""What a task may ask of an MLLM, and the readout of any that transformers loads as image-text-to-text.
 
 Letters: Q questions, each about one image.
 """
@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 
-from benchmarks.predictors.fitting import load_foreign
+from benchmarks.predictors.fitting import load_hf_model
 from cloc.box_text import FILE, BoxTextFormat
 
 CONVENTIONS = {
@@ -33,12 +33,12 @@ class MllmPredictor(Protocol):
     """One MLLM. `kind` is `mllm`.
 
     Attributes:
-        places: how it writes boxes and is told them.
+        box_format: how it writes and reads boxes.
         question: how it is asked for the box of a phrase, with `{}` where the phrase goes.
     """
 
     kind: str
-    places: BoxTextFormat
+    box_format: BoxTextFormat
     question: str
 
     @property
@@ -62,11 +62,11 @@ class TransformersMllm:
         place: str,
         device: str,
         batch_size: int,
-        places: BoxTextFormat = CONVENTIONS["0-1"],
+        box_format: BoxTextFormat = CONVENTIONS["0-1"],
         question: str = QUESTION,
     ) -> None:
-        self.model, self.processor = load_foreign(AutoModelForImageTextToText, place, device, same_processor=False)
-        self.device, self.batch_size, self.places, self.question = device, batch_size, places, question
+        self.model, self.processor = load_hf_model(AutoModelForImageTextToText, place, device, same_processor=False)
+        self.device, self.batch_size, self.box_format, self.question = device, batch_size, box_format, question
         self.check_template(place)
 
     def check_template(self, place: object) -> None:
@@ -104,12 +104,12 @@ class TransformersMllm:
         return self.processor.apply_chat_template([turn], add_generation_prompt=True)
 
 
-def declares_places(folder: Path | None) -> bool:
+def declares_box_format(folder: Path | None) -> bool:
     """Whether a host says how it writes boxes; a name on the hub, None, does not."""
     return folder is not None and (folder / FILE).is_file()
 
 
-def places_of(folder: Path | None, asked: str | None) -> BoxTextFormat:
+def find_box_format(folder: Path | None, asked: str | None) -> BoxTextFormat:
     """What a host's folder declares, else what was asked for, else shares of the image.
 
     Args:
@@ -119,7 +119,7 @@ def places_of(folder: Path | None, asked: str | None) -> BoxTextFormat:
     Raises:
         ValueError: the folder declares another convention than the one asked for.
     """
-    if folder is None or not declares_places(folder):
+    if folder is None or not declares_box_format(folder):
         return CONVENTIONS[asked or "0-1"]
     declared = BoxTextFormat.load(folder)
     if asked is not None and CONVENTIONS[asked] != declared:

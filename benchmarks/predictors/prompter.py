@@ -1,4 +1,4 @@
-"""The CLOC reading: boxes and phrases go to the Prompter, one image encoding for all of them (CLOC section 3.3)."""
+"""The CLOC readout: boxes and phrases go to the Prompter, one image encoding for all of them (CLOC section 3.3)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from benchmarks.predictors.contract import Boxes, Embeddings
-from benchmarks.predictors.encoder import EncoderReading, blocks, by_image
+from benchmarks.predictors.encoder import EncoderReadout, blocks, by_image
 
 
-class PrompterReading(EncoderReading):
+class PrompterReadout(EncoderReadout):
     """Region embeddings from box prompts, boxes from phrase prompts."""
 
     name = "prompter"

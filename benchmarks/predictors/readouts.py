@@ -1,18 +1,18 @@
-"""Which readings a model gets."""
+"""Which readouts a model gets."""
 
 from __future__ import annotations
 
-from benchmarks.predictors.crop import CropReading
-from benchmarks.predictors.dense import RoiAlignReading, ValueReading
-from benchmarks.predictors.encoder import EncoderReading
-from benchmarks.predictors.loading import LoadedModel
-from benchmarks.predictors.prompter import PrompterReading
+from benchmarks.predictors.crop import CropReadout
+from benchmarks.predictors.dense import RoiAlignReadout, ValueReadout
+from benchmarks.predictors.encoder import EncoderReadout
+from benchmarks.predictors.loading import LoadedExport
+from benchmarks.predictors.prompter import PrompterReadout
 
-CLIP_ONLY = (RoiAlignReading, ValueReading, CropReading)
+CLIP_ONLY = (RoiAlignReadout, ValueReadout, CropReadout)
 
 
-def readings_of(loaded: LoadedModel) -> list[EncoderReading]:
-    """The Prompter's reading where there is a Prompter; else three, of which a comparison takes the best."""
+def make_readouts(loaded: LoadedExport) -> list[EncoderReadout]:
+    """The Prompter's readout where there is a Prompter; else three, of which a comparison takes the best."""
     if loaded.model.has_prompter:
-        return [PrompterReading(loaded)]
-    return [reading(loaded) for reading in CLIP_ONLY]
+        return [PrompterReadout(loaded)]
+    return [readout(loaded) for readout in CLIP_ONLY]

@@ -32,13 +32,13 @@ class RegionMllm(TransformersMllm):
     answers_regions = True
 
     def __init__(
-        self, folder: Path, device: str, batch_size: int, places: BoxTextFormat, question: str, region_question: str
+        self, folder: Path, device: str, batch_size: int, box_format: BoxTextFormat, question: str, region_question: str
     ) -> None:
         from mllm_bridge.regions import RegionHost
 
         self.regions = RegionHost.from_pretrained(folder, device)
         self.model, self.processor = self.regions.host, self.regions.processor
-        self.device, self.batch_size, self.places, self.question = device, batch_size, places, question
+        self.device, self.batch_size, self.box_format, self.question = device, batch_size, box_format, question
         self.region_question = region_question.replace("{}", TOKEN)
         self.check_template(folder)
 

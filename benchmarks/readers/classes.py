@@ -58,7 +58,7 @@ class ClassSet:
         images: in the order of their names.
         names: of the classes.
         templates: each with `{c}` where the name goes.
-        told_by: where the names and templates came from, for the protocol.
+        source: where the names and templates came from, for the protocol.
         rendered: whether the images are rendered scenes.
         dropped: members of shards without a class, by reason.
     """
@@ -67,7 +67,7 @@ class ClassSet:
     images: tuple[ClassImage, ...]
     names: tuple[str, ...]
     templates: tuple[str, ...]
-    told_by: str
+    source: str
     rendered: bool
     dropped: dict[str, int]
 
@@ -141,8 +141,8 @@ def _label(raw, place: tuple[int, int] | None) -> int | None:
     if place is None:
         return None
     raw.seek(place[0])
-    told = raw.read(place[1]).strip()
-    return int(told) if told.isdigit() else None
+    number = raw.read(place[1]).strip()
+    return int(number) if number.isdigit() else None
 
 
 def _names(folder: Path, lists: Path, classes: list[str]) -> tuple[tuple[str, ...], str]:

@@ -63,17 +63,17 @@ def read_entities(folder: Path, photos: Path, split: str) -> EntitySet:
     ids = _text(folder / f"{split}.txt").split()
     images, dropped, number = [], Counter[str](), 0
     watch = FrameWatch(folder / "Annotations", XYXY)
-    for told in ids:
-        size, boxes = _boxes(folder / "Annotations" / f"{told}.xml", dropped, watch)
+    for photo_id in ids:
+        size, boxes = _boxes(folder / "Annotations" / f"{photo_id}.xml", dropped, watch)
         entities = []
-        for line in _text(folder / "Sentences" / f"{told}.txt").splitlines():
+        for line in _text(folder / "Sentences" / f"{photo_id}.txt").splitlines():
             for match in _PHRASE.finditer(line):
                 if match["id"] not in boxes:
                     dropped["phrase_without_box"] += 1
                     continue
                 entities.append(Entity(number, match["text"].strip(), tuple(boxes[match["id"]])))
                 number += 1
-        images.append(EntityImage(int(told), photos / f"{told}.jpg", size, tuple(entities)))
+        images.append(EntityImage(int(photo_id), photos / f"{photo_id}.jpg", size, tuple(entities)))
     watch.refuse(dropped)
     if not number:
         raise ValueError(

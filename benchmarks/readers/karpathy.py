@@ -63,8 +63,8 @@ def read_karpathy(file: Path, photos: Path, split: str, name: str) -> CaptionedS
             raise ValueError(f"{file}: images[{place}]: expected an object with filename, got {entry!r:.80}")
         if entry.get("split") != split:
             continue
-        told = entry.get("sentences")
-        raw = [one.get("raw") for one in told if isinstance(one, dict)] if isinstance(told, list) else []
+        sentences = entry.get("sentences")
+        raw = [one.get("raw") for one in sentences if isinstance(one, dict)] if isinstance(sentences, list) else []
         captions = tuple(" ".join(text.split()) for text in raw if is_text(text) and text.strip())
         if not captions:
             dropped["no_caption"] += 1

@@ -30,8 +30,8 @@ def read_lines(file: Path, what: str, fields: Mapping[str, type | tuple[type, ..
     whole_numbers = [name for name, kind in fields.items() if kind is int]
     for number, entry in read_json_lines(file, what):
         if isinstance(entry, dict):
-            told = {name: whole(entry[name]) for name in whole_numbers if name in entry}
-            entry |= {name: value for name, value in told.items() if value is not None}
+            converted = {name: whole(entry[name]) for name in whole_numbers if name in entry}
+            entry |= {name: value for name, value in converted.items() if value is not None}
         lacking = [n for n, kind in fields.items() if not isinstance(entry, dict) or not isinstance(entry.get(n), kind)]
         if lacking:
             raise ValueError(

@@ -1,5 +1,4 @@
-"""`report.html`: one file that opens from disk with no network and no script, readable at the width of a phone.
+"""The report of a run as one HTML page: tables, curves, examples drawn on their images, similarity maps.
 
-Order to read: `page.py` (what is on it), `gather.py`, `choice.py` (which examples), `examples.py`, `drawing.py`,
-`charts.py`, `maps.py`, `training.py`.
+From a run to what the page holds: `collect.py`. Order to read: `page.py`, `report.html`, `examples.py`.
 """

@@ -1,17 +1,20 @@
-"""The page: tables, charts, examples drawn on their images, similarity maps; written whole or not at all."""
+"""The page: `report.html` filled in, with no script and no address but data inside the file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from html import escape
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
-from benchmarks.comparison import Compared
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from benchmarks import table
+from benchmarks.comparison import Compared, describe_readout
 from benchmarks.examples import Chart
-from benchmarks.report import charts, tables
+from benchmarks.report import charts
 from benchmarks.report.examples import Section
-from benchmarks.report.style import SHEET
 from benchmarks.rows import Row
 from cloc.disk import write_text
 
@@ -19,8 +22,8 @@ REPORT = "report.html"
 
 
 @dataclass(frozen=True)
-class Story:
-    """What a page tells.
+class Report:
+    """What a page holds.
 
     Attributes:
         names: the models, A first; empty where a file of predictions was scored.
@@ -34,82 +37,54 @@ class Story:
     rows: Sequence[Row]
     compared: Sequence[Compared] = ()
     charts: Sequence[Chart] = ()
-    sections: Sequence[Section] = field(default=())
+    sections: Sequence[Section] = ()
 
 
-def write_report(story: Story, folder: Path) -> Path:
+def write_report(report: Report, folder: Path) -> Path:
     """Write `report.html` into a folder. Returns its path."""
     path = folder / REPORT
-    write_text(path, page(story))
+    write_text(path, render_page(report))
     return path
 
 
-def page(story: Story) -> str:
-    """The page's HTML: no script, no address but data inside the file."""
-    title = " beside ".join(story.names) or "Scored predictions"
-    body = [f"<h1>{escape(title)}</h1>", *_head(story)]
-    if story.compared:
-        body += ["<h2>A beside B</h2>", tables.paired(story.compared)]
-    alone = [tables.single(story.rows)] if story.rows else []
-    if alone and not story.compared:
-        body += ["<h2>Figures</h2>", *alone]
-    if story.charts:
-        frames = [f"<figure><figcaption>{escape(c.title)}</figcaption>{charts.svg(c)}</figure>" for c in story.charts]
-        body += ["<h2>Curves</h2>", f'<div class="cards">{"".join(frames)}</div>']
-    if story.sections:
-        body += ["<h2>Examples</h2>", _key(len(story.names) > 1)]
-        body += [_section(section) for section in story.sections]
-    if alone and story.compared:
-        body += ["<h2>Further figures</h2>", *alone]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
-        f"<title>{escape(title)}</title>\n<style>{SHEET}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(body)
-        + "\n</main>\n</body>\n</html>\n"
+def render_page(report: Report) -> str:
+    """The page's HTML; what users name is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"figure": table.number, "interval": table.interval_text}
+    return environment.get_template(REPORT).render(
+        report=report,
+        title=" beside ".join(report.names) or "Scored predictions",
+        rows=[*(one.a.row for one in report.compared), *report.rows],
+        singles=group_by_set(report.rows),
+        pairs=group_by_set([one.a.row for one in report.compared]),
+        by_row={id(one.a.row): one for one in report.compared},
+        several=len({(row.model, row.predictor) for row in report.rows}) > 1,
+        mark_difference=mark_difference,
+        describe_readout=describe_readout,
+        list_notes=lambda rows: [*table.speeds(rows), *table.reasons(rows), *table.without_constant(rows)],
+        draw_chart=lambda chart: Markup(charts.draw_svg(chart)),
+        below=table.BELOW,
+        rendered=table.RENDERED,
+        id=id,
     )
 
 
-def _head(story: Story) -> list[str]:
-    rows = [*(one.a.row for one in story.compared), *story.rows]
-    parts = []
-    if len(story.names) > 1:
-        parts.append(f"<p>A = {escape(story.names[0])}, B = {escape(story.names[1])}</p>")
-    if any(row.data == "rendered" for row in rows):
-        told = "Rendered scenes show that a method works; they say nothing about real photographs."
-        parts.append(f'<p class="note">{told}</p>')
-    parts.append(
-        '<p class="faint">95 %: bootstrap over images, paired for differences. * and colour: the interval of the '
-        "difference is clear of 0. chance: blind guessing; constant: the best answer that never looks; a model below "
-        "it has shown nothing yet, and no difference of it is coloured as a success.</p>"
-    )
-    if rows:
-        known = "; ".join(f"{name} {version}" for name, version in rows[0].versions.items())
-        from_where = escape(f"commit {rows[0].commit}; {rows[0].machine}; {known}")
-        parts.append(f'<p class="faint">{from_where}</p>')
-    return parts
+def group_by_set(rows: Sequence[Row]) -> list[list[Row]]:
+    """Consecutive rows of one task and data set."""
+    return [list(block) for _, block in groupby(rows, key=lambda row: (row.task, row.dataset, row.data))]
 
 
-def _key(pair: bool) -> str:
-    sides = " Left: A, right: B." if pair else ""
-    return (
-        '<p class="faint">Yellow: what is asked about. Green: the right answer. Red: the model\'s answer. '
-        f"Chosen by rule, not by hand: sure mistakes and unsure hits.{sides} In a map, bright places are near the "
-        "phrase (stretched from the lowest to the highest place of that image).</p>"
-    )
-
-
-def _section(section: Section) -> str:
-    figures = []
-    for shown in section.figures:
-        pictures = "".join(
-            f'<div><img src="{picture.source}" alt="{escape(picture.words, quote=True)}">'
-            f"<p>{escape(picture.caption)}</p></div>"
-            for picture in shown.pictures
-        )
-        layout = "pair" if len(shown.pictures) > 1 else "single"
-        figures.append(
-            f"<figure><figcaption><strong>{escape(shown.kind)}</strong><br>{escape(shown.question)}</figcaption>"
-            f'<div class="{layout}">{pictures}</div></figure>'
-        )
-    return f'<h3>{escape(section.title)}</h3>\n<div class="cards">{"".join(figures)}</div>'
+def mark_difference(one: Compared) -> str:
+    """Class of a difference: none within noise; a better A below the answer that never looks is no success yet."""
+    if not one.difference.clear_of_zero:
+        return ""
+    if one.difference.value < 0:
+        return "clear worse"
+    return "" if one.a.row.below_constant else "clear"

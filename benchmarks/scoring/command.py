@@ -21,13 +21,14 @@ from benchmarks.metrics.grounding import answer_iou, constant_box, constant_ious
 from benchmarks.metrics.intervals import Interval, interval
 from benchmarks.metrics.tally import Tally
 from benchmarks.provenance import checkout, digest, machine, versions
-from benchmarks.report.precision import by_frequency, precision_chart
+from benchmarks.report.charts import by_frequency, precision_chart
 from benchmarks.rows import Row
 from benchmarks.scoring.detections import is_lvis, read_detections, read_truth
 from benchmarks.scoring.expressions import read_grounding, refer_folder, refer_lines
 from benchmarks.scoring.official import official_lvis_ap
 from benchmarks.scoring.reading import entries_of, parts_of, read_any, repeated
 from benchmarks.scoring.words import FERRET, kind_of, score_words
+from benchmarks.tasks.contract import Score
 
 GROUNDING, PLUS_ONE = "phrase-box/xyxy", "phrase-box/xyxy-plus-one"
 PROTOCOLS = {"lvis": lvis_ap.PROTOCOLS, "coco": coco_ap.PROTOCOLS, "grounding": (GROUNDING, PLUS_ONE)}
@@ -37,7 +38,7 @@ TWICE = "annotated boxes that stand there twice, number for number"
 
 
 @dataclass(frozen=True)
-class Asked:
+class ScoringRequest:
     """What the command line asked for.
 
     Attributes:
@@ -64,38 +65,24 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class _Figure:
-    """A figure before it becomes a row."""
-
-    protocol: str
-    metric: str
-    value: float | None
-    ci95: tuple[float, float] | None = None
-    chance: float | None = None
-    constant: float | None = None
-    no_constant: str | None = None
-
-
-@dataclass(frozen=True)
 class _Scored:
-    """All figures of a file, what is the same for them, and curves for the report."""
+    """All scores of a file, what is the same for them, and curves for the report."""
 
     task: str
-    split: str
     rendered: bool
     num_examples: int
     skipped: Counter[str]
     notes: Counter[str]
-    figures: list[_Figure]
+    scores: list[Score]
     charts: list[Chart] = field(default_factory=list)
 
 
-def score_files(asked: Asked) -> list[Row]:
+def score_files(asked: ScoringRequest) -> list[Row]:
     """The rows of `score_with_charts`."""
     return score_with_charts(asked)[0]
 
 
-def score_with_charts(asked: Asked) -> tuple[list[Row], list[Chart]]:
+def score_with_charts(asked: ScoringRequest) -> tuple[list[Row], list[Chart]]:
     """Score a file of predictions; what the annotation file holds says how. For LVIS also precision over recall.
 
     Raises:
@@ -111,7 +98,7 @@ def score_with_charts(asked: Asked) -> tuple[list[Row], list[Chart]]:
     how = {"grounding": _grounding, "lvis": _detection, "coco": _detection}.get(kind, _words)
     scored = how(annotations, predictions, asked, kind)
     seconds = round(time.perf_counter() - start, 3)
-    told = _told("skipped", scored.skipped) + _told("noted", scored.notes)
+    told = _describe_counts("skipped", scored.skipped) + _describe_counts("noted", scored.notes)
     shared = {"commit": checkout(), "versions": versions(), "machine": machine()}
     sha256 = digest(asked.predictions)
     rows = [
@@ -119,25 +106,25 @@ def score_with_charts(asked: Asked) -> tuple[list[Row], list[Chart]]:
             task=scored.task,
             dataset=("scenes-" if scored.rendered else "") + (asked.annotations if folder is None else folder).stem,
             data="rendered" if scored.rendered else "real",
-            split=scored.split,
-            protocol=figure.protocol,
-            metric=figure.metric,
-            value=figure.value,
+            split=score.split,
+            protocol=score.protocol,
+            metric=score.metric,
+            value=score.value,
             num_examples=scored.num_examples,
             num_skipped=scored.skipped.total(),
-            ci95=figure.ci95,
-            chance=figure.chance,
-            constant=figure.constant,
-            no_constant=figure.no_constant,
+            ci95=score.ci95,
+            chance=score.chance,
+            constant=score.constant,
+            no_constant=score.no_constant,
             model=asked.predictions.stem,
             predictor="predictions, lvis package" if asked.official else "predictions",
             model_sha256=sha256,
             **shared,
             seed=SEED,
             seconds=seconds,
-            reason="; ".join([*([] if figure.value is not None else ["no annotation is of this kind"]), *told]) or None,
+            reason="; ".join([*([] if score.value is not None else ["no annotation is of this kind"]), *told]) or None,
         )
-        for figure in scored.figures
+        for score in scored.scores
     ]
     return rows, scored.charts
 
@@ -161,7 +148,7 @@ def _kind(content: Any, path: Path) -> str:
     )
 
 
-def _check_options(asked: Asked, kind: str) -> None:
+def _check_options(asked: ScoringRequest, kind: str) -> None:
     wrong = [name for name in asked.protocols if name not in PROTOCOLS.get(kind, ())]
     if wrong:
         fits = ", ".join(PROTOCOLS[kind]) if kind in ("lvis", "coco") else "none"
@@ -181,12 +168,12 @@ def _check_options(asked: Asked, kind: str) -> None:
         raise ValueError(f"--plus-one: belongs to grounding; {asked.annotations} is a {kind} annotation file")
 
 
-def _detection(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _Scored:
+def _detection(annotations: Any, predictions: Any, asked: ScoringRequest, kind: str) -> _Scored:
     truth = read_truth(annotations)
     detections, skipped, notes = read_detections(predictions, truth)
     twice = repeated(truth.images, truth.categories, truth.boxes_xywh)
     fixed_k = lvis_ap.FIXED_K if asked.fixed_k is None else asked.fixed_k
-    figures, charts = [], list[Chart]()
+    scores, charts = list[Score](), list[Chart]()
     judge = lvis_ap.LvisJudge(truth, detections) if kind == "lvis" and not asked.official else None
     blind = constant_detections(truth)
     constant_judge = lvis_ap.LvisJudge(truth, blind) if kind == "lvis" else None
@@ -207,15 +194,22 @@ def _detection(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _
         named = f"{protocol}-k{fixed_k}" if protocol == lvis_ap.FIXED and fixed_k != lvis_ap.FIXED_K else protocol
         always = coco_ap.CocoCurves(truth, blind) if kind == "coco" else constant_judge.curves(protocol, fixed_k)
         constants = always.figures(every)
-        figures += [
-            _Figure(named, metric, value, spreads.get(metric), None, constants.get(metric), NO_CHANCE)
+        scores += [
+            Score(
+                "all",
+                named,
+                metric,
+                value=value,
+                ci95=spreads.get(metric),
+                constant=constants.get(metric),
+                no_constant=NO_CHANCE,
+            )
             for metric, value in values.items()
         ]
     silent = len(truth.image_ids) - len(set(detections.images.tolist()))
     info = annotations.get("info")
     return _Scored(
         task=kind,
-        split="all",
         rendered=isinstance(info, dict) and info.get("rendered") is True,
         num_examples=len(truth.image_ids),
         skipped=skipped,
@@ -223,12 +217,12 @@ def _detection(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _
             {f"of {len(truth.image_ids):,} images without a prediction": silent, EMPTY: truth.num_empty, TWICE: twice}
         )
         + notes,
-        figures=figures,
+        scores=scores,
         charts=charts[:1],
     )
 
 
-def _grounding(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _Scored:
+def _grounding(annotations: Any, predictions: Any, asked: ScoringRequest, kind: str) -> _Scored:
     read = read_grounding(annotations, predictions)
     ious = answer_iou(read.answers_xyxy, read.references_xyxy, asked.plus_one)
     values = {"acc@0.5": (ious >= 0.5) * 1.0, "acc@0.75": (ious >= 0.75) * 1.0, "mean_iou": ious}
@@ -240,47 +234,49 @@ def _grounding(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _
     blind = {metric: constant_box(ious_of.get(metric, np.asarray)(always), read.image_ids) for metric in values}
     return _Scored(
         task=kind,
-        split=read.split,
         rendered=read.rendered,
         num_examples=len(ious),
         skipped=read.skipped,
         notes=Counter({why: n for why, n in read.notes.items() if not (asked.plus_one and why == EMPTY)}),
-        figures=[
-            _Figure(
+        scores=[
+            Score(
+                read.split,
                 protocol,
                 metric,
-                float(values[metric].mean()),
-                interval(tally, SEED),
-                blind[metric].drawn,
-                blind[metric].best,
-                blind[metric].why_none,
+                value=float(values[metric].mean()),
+                ci95=interval(tally, SEED),
+                chance=blind[metric].drawn,
+                constant=blind[metric].best,
+                no_constant=blind[metric].why_none,
             )
             for metric, tally in tallies.items()
         ],
     )
 
 
-def _words(annotations: Any, predictions: Any, asked: Asked, kind: str) -> _Scored:
+def _words(annotations: Any, predictions: Any, asked: ScoringRequest, kind: str) -> _Scored:
     answers = entries_of(predictions, "predictions") if predictions else []
     found = score_words(kind, entries_of(annotations, "annotations"), answers, asked.judge)
     means = [
-        _Figure(found.protocol, name, tally.value(), interval(tally, SEED), **found.blind[name])
+        Score("all", found.protocol, name, value=tally.value(), ci95=interval(tally, SEED), **found.blind[name])
         for name, tally in found.tallies.items()
     ]
     return _Scored(
         task=kind,
-        split="all",
         rendered=False,
         num_examples=found.count,
         skipped=found.skipped,
         notes=found.notes,
-        figures=[
+        scores=[
             *means,
-            *(_Figure(found.protocol, name, value, **found.blind[name]) for name, value in found.values.items()),
+            *(
+                Score("all", found.protocol, name, value=value, **found.blind[name])
+                for name, value in found.values.items()
+            ),
         ],
     )
 
 
-def _told(word: str, counts: Counter[str]) -> list[str]:
+def _describe_counts(word: str, counts: Counter[str]) -> list[str]:
     parts = [f"{count:,} {why}" for why, count in sorted(counts.items()) if count]
     return [f"{word}: {'; '.join(parts)}"] if parts else []

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.metrics.detection import Detections, DetectionTruth, places_within
 from benchmarks.metrics.grounding import answer_iou
-from benchmarks.scoring.frames import XYWH, check_beside_truth, check_frame, evenly, told_beyond
+from benchmarks.scoring.frames import XYWH, check_beside_truth, check_frame, evenly, note_beyond
 from benchmarks.scoring.reading import Entry, boxes, different, entries_of, flags, integers, numbers, repeated
 from cloc.boxes import xywh_to_xyxy
 
@@ -103,8 +103,8 @@ def read_detections(content: Any, truth: DetectionTruth) -> tuple[Detections, Co
         )
     _check_xywh(boxes_xywh[kept], truth.sizes[image[kept]])
     found = Detections(image[kept], category[kept], boxes_xywh[kept], scores[kept])
-    notes += told_beyond(truth.boxes_xywh, truth.sizes[truth.images], XYWH, TRUTH)
-    notes += told_beyond(found.boxes_xywh, truth.sizes[found.images], XYWH, ANSWERS)
+    notes += note_beyond(truth.boxes_xywh, truth.sizes[truth.images], XYWH, TRUTH)
+    notes += note_beyond(found.boxes_xywh, truth.sizes[found.images], XYWH, ANSWERS)
     _check_numbering(found, truth)
     return found, skipped, notes + _beside_truth(found, truth)
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.metrics.detection import EMPTY
-from benchmarks.scoring.frames import XYXY, check_beside_truth, check_frame, evenly, told_beyond
+from benchmarks.scoring.frames import XYXY, check_beside_truth, check_frame, evenly, note_beyond
 from benchmarks.scoring.reading import boxes, different, entries_of, integers, numbers
 from cloc.formats.refcoco import read_refcoco, refcoco_splits
 
@@ -90,7 +90,7 @@ def read_grounding(annotations: Any, predictions: Any) -> Grounding:
     check_frame(found[boxed], sides[rows[boxed]], XYXY, ANSWERS)
     some = evenly(boxed)
     notes = check_beside_truth(found[some], references[rows[some]], np.arange(len(some)), sides[rows[some]], "xyxy")
-    notes += told_beyond(references, sides, XYXY, TRUTH) + told_beyond(found[boxed], sides[rows[boxed]], XYXY, ANSWERS)
+    notes += note_beyond(references, sides, XYXY, TRUTH) + note_beyond(found[boxed], sides[rows[boxed]], XYXY, ANSWERS)
     backwards = int((found[boxed][:, 2:] < found[boxed][:, :2]).any(axis=1).sum())
     answers_xyxy = np.full((len(truth), 4), np.nan)
     answers_xyxy[rows[known]] = found[known]

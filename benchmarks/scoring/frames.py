@@ -42,7 +42,7 @@ def check_frame(boxes: object, sizes: object, frame: object, what: str) -> None:
         raise ValueError(f"{what}: {misfit}")
 
 
-def told_beyond(boxes: NDArray[np.float64], sizes: NDArray[np.number], frame: object, what: str) -> Counter[str]:
+def note_beyond(boxes: NDArray[np.float64], sizes: NDArray[np.number], frame: object, what: str) -> Counter[str]:
     """A note where more than a tenth of some boxes, and yet too few to refuse the file, do not fit their images.
 
     Args:
@@ -93,10 +93,10 @@ def check_beside_truth(
         return float(np.maximum.reduceat(answer_iou(corners, references_xyxy), starts).mean())
 
     given, best, name = reached(_corners(answers, form)), 0.0, ""
-    for told, corners in _others(answers, references_xyxy, sizes, form):
+    for label, corners in _others(answers, references_xyxy, sizes, form):
         value = reached(corners)
         if value > best:
-            best, name = value, told
+            best, name = value, label
     found = f"read as {name} the answers overlap the truth far better (mean IoU {best:.2f} instead of {given:.2f})"
     if best >= REFUSED[0] and best >= REFUSED[1] * given:
         raise ValueError(f"predictions: {found}; turn them into pixels of the image")
@@ -111,13 +111,13 @@ def _others(answers, references_xyxy, sizes, form):
     forms |= {"yxyx": "corners with y first", "yxhw": "y, x, height, width"}
     longer, shorter = sizes.max(axis=1, keepdims=True), sizes.min(axis=1, keepdims=True)
     known = np.isfinite(sizes).all()
-    for kind, told in forms.items():
+    for kind, label in forms.items():
         corners = _corners(answers, kind)
         if kind != form:
-            yield told, corners
+            yield label, corners
         largest = float(np.percentile(corners[:, 2:], 99.5))
         for side in (1.0, 100.0, 1000.0, *SIZES, *([largest] if largest > 0 else [])) if known else ():
-            named = f"{told} in {'0 to ' if side in (1, 100, 1000) else 'a picture of '}{side:,.4g}"
+            named = f"{label} in {'0 to ' if side in (1, 100, 1000) else 'a picture of '}{side:,.4g}"
             yield named, corners * np.tile(sizes, 2) / side
             yield f"{named} on the longer side", corners * longer / side
             yield f"{named} on the shorter side", corners * shorter / side
@@ -127,7 +127,7 @@ def _others(answers, references_xyxy, sizes, form):
         if (np.abs(centres[there]).sum(axis=0) > 0).all():
             scale = wanted[there].sum(axis=0) / centres[there].sum(axis=0)
             if (np.abs(scale - 1) > 0.1).any():
-                yield f"{told} times {scale[0]:.3g} across and {scale[1]:.3g} down", corners * np.tile(scale, 2)
+                yield f"{label} times {scale[0]:.3g} across and {scale[1]:.3g} down", corners * np.tile(scale, 2)
 
 
 def _corners(boxes: NDArray[np.float64], form: str) -> NDArray[np.float64]:

@@ -99,11 +99,11 @@ def integers(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> 
         ValueError: one is missing or no whole number.
     """
     values = [entry.get(name) for entry in entries]
-    told = [whole(value) for value in values]
-    if None in told:
-        place = told.index(None)
+    parsed = [whole(value) for value in values]
+    if None in parsed:
+        place = parsed.index(None)
         raise ValueError(f"{what}[{place + first}]: expected a whole number {name}, got {values[place]!r:.80}")
-    return np.array(told, dtype=np.int64)
+    return np.array(parsed, dtype=np.int64)
 
 
 def numbers(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> NDArray[np.float64]:
@@ -113,11 +113,11 @@ def numbers(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> N
         ValueError: one is missing, no number, NaN or infinite.
     """
     values = [entry.get(name) for entry in entries]
-    told = [value if type(value) is float else _number(value) for value in values]
-    if None in told:
-        place = told.index(None)
+    parsed = [value if type(value) is float else _number(value) for value in values]
+    if None in parsed:
+        place = parsed.index(None)
         raise ValueError(f"{what}[{place + first}]: expected a number {name}, got {values[place]!r:.80}")
-    return _finite(np.array(told, dtype=np.float64), name, what, first)
+    return _finite(np.array(parsed, dtype=np.float64), name, what, first)
 
 
 def _number(value: object) -> float | None:
@@ -134,11 +134,11 @@ def boxes(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> NDA
         ValueError: one is missing, not four numbers, NaN or infinite.
     """
     values = [entry.get(name) for entry in entries]
-    told = [four(value) for value in values]
-    if None in told:
-        place = told.index(None)
+    parsed = [four(value) for value in values]
+    if None in parsed:
+        place = parsed.index(None)
         raise ValueError(f"{what}[{place + first}]: expected four numbers {name}, got {values[place]!r:.120}")
-    return _finite(np.array(told, dtype=np.float64).reshape(-1, 4), name, what, first)
+    return _finite(np.array(parsed, dtype=np.float64).reshape(-1, 4), name, what, first)
 
 
 def flags(entries: Sequence[Entry], name: str) -> NDArray[np.bool_]:

@@ -15,4 +15,4 @@ def spoken(synonym: str) -> list[str]:
 def words_of(entry: Mapping[str, Any]) -> tuple[str, ...]:
     """The name and the synonyms of a line of Ref-LVIS, each once."""
     name = str(entry["name"]).replace("_", " ").strip()
-    return tuple(dict.fromkeys((name, *(part for told in entry["synonyms"] for part in spoken(str(told))))))
+    return tuple(dict.fromkeys((name, *(part for synonym in entry["synonyms"] for part in spoken(str(synonym))))))

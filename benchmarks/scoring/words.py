@@ -18,10 +18,10 @@ from benchmarks.metrics.answers import (
     as_yes,
     blind_yes_figures,
     names_it,
+    note_undecided,
     relative_score,
     says_yes,
     told_torn,
-    told_undecided,
     yes_figures,
 )
 from benchmarks.metrics.tally import Tally
@@ -93,11 +93,11 @@ def score_words(kind: str, truth: Sequence[Mapping], answers: Sequence[Mapping],
     """
     name = "id" if kind == REFLVIS else "question_id"
     numbered = [{**line, name: line.get(name, place)} for place, line in enumerate(truth)]
-    asked, told = integers(numbered, name, "annotations"), integers(answers, name, "predictions")
+    asked, answer_ids = integers(numbered, name, "annotations"), integers(answers, name, "predictions")
     different(asked, name, "annotations")
-    different(told, name, "predictions")
+    different(answer_ids, name, "predictions")
     known = set(asked.tolist())
-    by_id = {int(number): line for number, line in zip(told, answers, strict=True) if int(number) in known}
+    by_id = {int(number): line for number, line in zip(answer_ids, answers, strict=True) if int(number) in known}
     if len(answers) and not by_id:
         raise ValueError(f"predictions: none of {len(answers):,} {name} is in the annotation file; is it another's?")
     skipped = Counter({f"unknown_{name}": len(answers) - len(by_id)})
@@ -120,7 +120,7 @@ def _pope(rows: Sequence[tuple[Mapping, Mapping | None]]) -> _Read:
     texts = [None if answer is None else _text(answer) for _, answer in rows]
     said = [not want if text is None else says_yes(text) for text, want in zip(texts, true, strict=True)]
     right = [a == b for a, b in zip(said, true, strict=True)]
-    notes = told_undecided([text for text in texts if text is not None])
+    notes = note_undecided([text for text in texts if text is not None])
     return _Read(right, yes_figures(said, true), "yes-no/first-sentence-rule", blind_yes_figures(true), notes)
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from benchmarks.speed.child import answered, peak_mib, resident_mib
-from benchmarks.tasks.contract import COST, Score
+from benchmarks.speed.timing import COST
+from benchmarks.tasks.contract import Score
 
 ANCHORS = sum(-(-800 // stride) * -(-1344 // stride) for stride in (8, 16, 32, 64, 128))
 """Places of the head on that canvas."""
@@ -48,19 +49,19 @@ def alignment_scores(split: str, repeats: int) -> list[Score]:
         raise RuntimeError(
             f"detection_speed: the alignment in chunks is {chunked[WHOLE].loss}, of the whole matrix {whole.loss}"
         )
-    told = f"{ANCHORS}-anchors/width-{WIDTH}/fp32/forward-backward/peak-over-inputs"
+    protocol = f"{ANCHORS}-anchors/width-{WIDTH}/fp32/forward-backward/peak-over-inputs"
     rows = [
-        _row(split, f"{count}-names/{told}", f"alignment_{name}", value)
+        _row(split, f"{count}-names/{protocol}", f"alignment_{name}", value)
         for count, cost in chunked.items()
         for name, value in (("extra_mib", cost.mib), ("seconds", cost.seconds))
     ]
     rows += [
-        _row(split, f"{WHOLE}-names/{told}", "alignment_whole_matrix_extra_mib", whole.mib),
-        _row(split, f"{WHOLE}-names/{told}", "alignment_memory_over_whole_matrix", chunked[WHOLE].mib / whole.mib),
+        _row(split, f"{WHOLE}-names/{protocol}", "alignment_whole_matrix_extra_mib", whole.mib),
+        _row(split, f"{WHOLE}-names/{protocol}", "alignment_memory_over_whole_matrix", chunked[WHOLE].mib / whole.mib),
     ]
     for low, high in pairwise(CONCEPTS):
         slope = 1000 * (chunked[high].mib - chunked[low].mib) / (high - low)
-        rows.append(_row(split, f"{low}-to-{high}-names/{told}", "alignment_mib_per_thousand_names", slope))
+        rows.append(_row(split, f"{low}-to-{high}-names/{protocol}", "alignment_mib_per_thousand_names", slope))
     return rows
 
 

@@ -51,8 +51,8 @@ def measured(words: Sequence[str]) -> Used:
     """
     done = subprocess.run([sys.executable, "-c", _BETWEEN, *words], capture_output=True, text=True, check=False)
     if done.returncode:
-        told = (done.stdout + done.stderr)[-2000:]
-        raise RuntimeError(f"{' '.join(words[:3])} failed with code {done.returncode}:\n{told}")
+        output = (done.stdout + done.stderr)[-2000:]
+        raise RuntimeError(f"{' '.join(words[:3])} failed with code {done.returncode}:\n{output}")
     seconds, busy, peak = (float(word) for word in done.stdout.splitlines()[-1].split())
     return Used(seconds, busy, int(peak * 1024))
 
@@ -75,13 +75,13 @@ def answered(what: str, needs: str, function: Callable[..., T], *arguments: Any)
     process.start()
     theirs.close()
     try:
-        told = ours.recv()
+        answer = ours.recv()
     except EOFError:
-        told = None
+        answer = None
     process.join()
-    if told is None:
+    if answer is None:
         raise RuntimeError(f"speed: the process that measured {what} ended with {process.exitcode}; is there {needs}?")
-    return told
+    return answer
 
 
 def _answer(pipe: Connection, function: Callable[..., Any], arguments: Sequence[Any]) -> None:

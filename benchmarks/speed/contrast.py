@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.speed.child import answered, peak_mib, resident_mib
-from benchmarks.tasks.contract import COST, Score
+from benchmarks.speed.timing import cost_scores
+from benchmarks.tasks.contract import Score
 
 REGIONS = 16_384
 WIDTH = 512
@@ -66,10 +67,7 @@ def contrast_scores(split: str) -> list[Score]:
         "whole_matrix_mib": median(b.mib for b in whole),
         "whole_matrix_seconds": median(b.seconds for b in whole),
     }
-    return [
-        Score(split, protocol, name, value=value, num_examples=PAIRS, no_constant=COST)
-        for name, value in figures.items()
-    ]
+    return cost_scores(split, protocol, figures, PAIRS)
 
 
 def _apart(name: str) -> Cost:

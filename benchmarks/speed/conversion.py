@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.speed.timing import in_turn, ratio_of
-from benchmarks.tasks.contract import COST, Score
+from benchmarks.speed.timing import cost_scores, in_turn, ratio_of
+from benchmarks.tasks.contract import Score
 from cloc.convert.coco import convert_coco
 from cloc.jobs import count_cores
 
@@ -72,13 +72,11 @@ def conversion_scores(split: str) -> list[Score]:
         "conversion_images_per_second": IMAGES / wall,
         "conversion_mb_per_second": size / 1e6 / wall,
     }
-    told = (
+    protocol = (
         f"{IMAGES}-jpegs-of-{size / IMAGES / 1e3:.0f}-kB/{BOXES}-boxes-an-image/{workers}-processes/"
         f"median-of-{REPEATS}-rounds"
     )
-    return [
-        Score(split, told, name, value=value, num_examples=REPEATS, no_constant=COST) for name, value in figures.items()
-    ]
+    return cost_scores(split, protocol, figures, REPEATS)
 
 
 def timed(out: Path, work: Callable[[], object]) -> Seconds:

@@ -20,7 +20,8 @@ from PIL import Image
 
 from benchmarks.speed.child import answered, peak_mib
 from benchmarks.speed.conversion import SIDES, write_instances
-from benchmarks.tasks.contract import COST, Score
+from benchmarks.speed.timing import cost_scores
+from benchmarks.tasks.contract import Score
 from cloc.convert.coco import convert_coco
 from cloc.jobs import count_cores
 
@@ -49,7 +50,7 @@ class Peak:
 def memory_scores(split: str, megabytes: float = MEGABYTES) -> list[Score]:
     """The growth, and both peaks."""
     half, whole = peaks(megabytes)
-    told = (
+    protocol = (
         "/".join(f"{one.megabytes:.0f}-MB-of-json-{one.images}-images" for one in (half, whole))
         + f"/{count_cores()}-workers"
     )
@@ -58,7 +59,7 @@ def memory_scores(split: str, megabytes: float = MEGABYTES) -> list[Score]:
         "conversion_mib_half": half.mib,
         "conversion_mib_whole": whole.mib,
     }
-    return [Score(split, told, name, value=value, num_examples=1, no_constant=COST) for name, value in figures.items()]
+    return cost_scores(split, protocol, figures, 1)
 
 
 def peaks(megabytes: float, folder: Path | None = None) -> tuple[Peak, Peak]:
@@ -90,8 +91,8 @@ def _apart(work: Path, images: int) -> Peak:
     Image.new("RGB", SIDES, (90, 120, 60)).save(buffer, "JPEG", quality=50)
     (photos / PHOTO).write_bytes(buffer.getvalue())
     write_instances(file, images, CORNERS, lambda number: PHOTO)
-    told = answered(f"the conversion of {images} images", "room on the disk", _extra_mib, photos, file, out)
-    found = Peak(file.stat().st_size / 1e6, images, told)
+    extra_mib = answered(f"the conversion of {images} images", "room on the disk", _extra_mib, photos, file, out)
+    found = Peak(file.stat().st_size / 1e6, images, extra_mib)
     file.unlink()
     return found
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from benchmarks.data_roots import SOURCE
 from benchmarks.speed import detection_models as made
-from benchmarks.tasks.contract import COST, Score
+from benchmarks.speed.timing import COST
+from benchmarks.tasks.contract import Score
 
 CONCEPTS = (1, 1203, 5000, 10_000, 20_000)
 ANCHORS = sum(-(-made.SHORT // stride) * -(-made.LONG // stride) for stride in (8, 16, 32, 64, 128))
@@ -51,8 +52,8 @@ def memory_scores(split: str, repeats: int) -> list[Score]:
 
 
 def _peak_mib(folder: Path, count: int) -> float:
-    told = _output([sys.executable, "-c", _MEASURE, str(folder), str(count)], Path.cwd())
-    return float(told.rsplit("peak", 1)[1])
+    output = _output([sys.executable, "-c", _MEASURE, str(folder), str(count)], Path.cwd())
+    return float(output.rsplit("peak", 1)[1])
 
 
 def _output(command: list[str], folder: Path) -> str:

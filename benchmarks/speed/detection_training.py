@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from benchmarks.speed.timing import ratio_of, threads_told
-from benchmarks.tasks.contract import COST, Score
+from benchmarks.speed.timing import COST, describe_threads, ratio_of
+from benchmarks.tasks.contract import Score
 from cloc.config import load_config
 from cloc.device import find_device
 from cloc.plan.shapes import ConceptShapes
@@ -97,15 +97,15 @@ def rows_of(
         "detection": f"detection-{width}x{height}-batch-{images['detection']}-{CONCEPTS}-names-{BOXES}-boxes",
         "pairs": f"pairs-{PAIRS_SIDE}-batch-{images['pairs']}-{WORDS}-texts-each",
     }
-    told = f"forward-losses-backward/{precision}/median-of-{repeats}-in-turn/{threads_told()}"
+    conditions = f"forward-losses-backward/{precision}/median-of-{repeats}-in-turn/{describe_threads()}"
     rows = []
     for clock, ending in (("wall", ""), ("processor", "_processor")):
         each = {kind: [getattr(one, clock) / images[kind] for one in passes] for kind, passes in found.items()}
         figures = {
-            f"{kind}_images_per_second{ending}": (f"{sizes[kind]}/{told}", 1 / median(seconds))
+            f"{kind}_images_per_second{ending}": (f"{sizes[kind]}/{conditions}", 1 / median(seconds))
             for kind, seconds in each.items()
         }
-        both = f"{sizes['pairs']}/{sizes['detection']}/{told}"
+        both = f"{sizes['pairs']}/{sizes['detection']}/{conditions}"
         figures[f"pairs_over_detection{ending}"] = (both, ratio_of(each["detection"], each["pairs"]))
         rows += [
             Score(split, protocol, name, value=value, num_examples=repeats, no_constant=COST)

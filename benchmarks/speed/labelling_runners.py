@@ -84,7 +84,7 @@ def compared(folder: Path, minutes: float, workers: int, rounds: int) -> dict[st
     for number in range(rounds):
         for runner in RUNNERS if number % 2 == 0 else RUNNERS[::-1]:
             found[runner].append(took(_job(folder, source, detector, runner, workers, f"{runner}-{number}")))
-            print(told(runner, found[runner][-1]), flush=True)
+            print(describe_work(runner, found[runner][-1]), flush=True)
     return found
 
 
@@ -92,7 +92,7 @@ def _job(folder: Path, source: Path, detector: Path, runner: str, workers: int, 
     return Job(source, detector, folder / f"{name}-out", folder / f"{name}-signs", runner, workers)
 
 
-def told(runner: str, one: Took) -> str:
+def describe_work(runner: str, one: Took) -> str:
     """One job as a line."""
     return f"{runner:10}{one.startup:7.1f} s to start, {one.seconds:8.1f} s of work, {one.busy:8.1f} s of processor"
 

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from benchmarks.speed.timing import in_turn, ratio_of, seconds_of
-from benchmarks.tasks.contract import COST, Score
+from benchmarks.speed.timing import cost_scores, in_turn, ratio_of, seconds_of
+from benchmarks.tasks.contract import Score
 from cloc.config import load_config
 from cloc.data.dataloader import one_thread
 from cloc.plan.timed_step import loaded_batches
@@ -48,10 +48,8 @@ def loader_scores(split: str) -> list[Score]:
         "loader_images_per_second_per_core": SCENES / median(seconds["ours"]),
         "open_clip_images_per_second_per_core": SCENES / median(seconds["theirs"]),
     }
-    told = f"{SCENES}-jpegs-of-{SCENE}px/to-{SIZE}px/M-4/one-epoch/one-process/median-of-{REPEATS}-rounds"
-    return [
-        Score(split, told, name, value=value, num_examples=REPEATS, no_constant=COST) for name, value in figures.items()
-    ]
+    protocol = f"{SCENES}-jpegs-of-{SCENE}px/to-{SIZE}px/M-4/one-epoch/one-process/median-of-{REPEATS}-rounds"
+    return cost_scores(split, protocol, figures, REPEATS)
 
 
 def write_scenes(out: Path) -> Path:

@@ -13,8 +13,8 @@ from PIL import Image
 from transformers import CLIPVisionConfig, LlavaImageProcessor
 
 import cloc
-from benchmarks.speed.timing import in_turn, ratio_of, seconds_of, threads_told
-from benchmarks.tasks.contract import COST, Score
+from benchmarks.speed.timing import COST, describe_threads, in_turn, ratio_of, seconds_of
+from benchmarks.tasks.contract import Score
 from cloc.device import find_device
 from cloc.scenes import WorldSpec, render_scene
 from cloc.tokenizer import clip_tokenizer
@@ -50,9 +50,9 @@ def region_scores(split: str) -> list[Score]:
         "regions_over_image_alone_with_preprocessing": (ratio_of(ready["regions"], ready["alone"]), REPEATS),
         "encode_a_box_over_regions": (encode_ratio(model, device), ENCODE_REPEATS),
     }
-    told = f"{BOXES}-boxes/{TOWER['image_size']}px/fp32/{device}/median-of-rounds/{threads_told()}"
+    protocol = f"{BOXES}-boxes/{TOWER['image_size']}px/fp32/{device}/median-of-rounds/{describe_threads()}"
     return [
-        Score(split, told, name, value=value, num_examples=rounds, no_constant=COST)
+        Score(split, protocol, name, value=value, num_examples=rounds, no_constant=COST)
         for name, (value, rounds) in figures.items()
     ]
 

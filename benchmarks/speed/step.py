@@ -12,8 +12,8 @@ from contextlib import nullcontext
 import numpy as np
 import torch
 
-from benchmarks.speed.timing import in_turn, ratio_of, threads_told
-from benchmarks.tasks.contract import COST, Score
+from benchmarks.speed.timing import cost_scores, describe_threads, in_turn, ratio_of
+from benchmarks.tasks.contract import Score
 from cloc.config import Config, load_config
 from cloc.device import find_device
 from cloc.plan.shapes import Shapes
@@ -51,13 +51,11 @@ def step_scores(split: str) -> list[Score]:
         "step_over_open_clip_passes": ratio_of(passes["cloc"], passes["open_clip"]),
         "step_images_per_second": IMAGES[device] / float(np.median(whole["cloc"])),
     }
-    told = (
+    protocol = (
         f"batch-{IMAGES[device]}/M-{REGIONS}/captions-{CAPTION}/phrases-{PHRASE[0]}-to-{PHRASE[1]}/filter/grounding/"
-        f"open_clip-77-tokens/{precision(device)}/{device}/median-of-{repeats}-rounds/{threads_told()}"
+        f"open_clip-77-tokens/{precision(device)}/{device}/median-of-{repeats}-rounds/{describe_threads()}"
     )
-    return [
-        Score(split, told, name, value=value, num_examples=repeats, no_constant=COST) for name, value in figures.items()
-    ]
+    return cost_scores(split, protocol, figures, repeats)
 
 
 def precision(device: str) -> str:
@@ -76,8 +74,8 @@ def works(device: str) -> dict[str, Callable[[], StepSeconds]]:
     images, longest = IMAGES[device], PHRASE[1] + ENDS
     phrases = np.random.default_rng(0).integers(PHRASE[0] + ENDS, longest + 1, images * REGIONS)
     phrases[:2] = PHRASE[0] + ENDS, longest
-    told = Shapes(images, CAPTION + ENDS, REGIONS, images * REGIONS, longest)
-    ours = Trial.start(recipe("cloc", device), told, phrases.tolist())
+    shapes = Shapes(images, CAPTION + ENDS, REGIONS, images * REGIONS, longest)
+    ours = Trial.start(recipe("cloc", device), shapes, phrases.tolist())
     plain = Trial.start(recipe("clip", device), Shapes(images, CAPTION + ENDS, 0, 0, longest))
     theirs = open_clip_step(ours.batch.pixel_values, plain.batch.caption_ids, precision(device) == "bf16")
     return {"cloc": ours.step, "clip": plain.step, "open_clip": theirs}

@@ -8,7 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import TypeVar
 
+from benchmarks.tasks.contract import Score
+
 T = TypeVar("T")
+COST = "a cost: there is nothing to guess"
+"""Why seconds and memory have neither chance nor constant."""
 
 
 def in_turn(works: Mapping[str, Callable[[], T]], repeats: int) -> dict[str, list[T]]:
@@ -39,6 +43,14 @@ def ratio_of(slow: Sequence[float], quick: Sequence[float]) -> float:
     return median(a / b for a, b in zip(slow, quick, strict=True))
 
 
-def threads_told() -> str:
+def cost_scores(split: str, protocol: str, figures: Mapping[str, float], num_examples: int) -> list[Score]:
+    """Seconds, rates or sizes by metric as scores."""
+    return [
+        Score(split, protocol, metric, value=value, num_examples=num_examples, no_constant=COST)
+        for metric, value in figures.items()
+    ]
+
+
+def describe_threads() -> str:
     """The threads of this process, for a protocol id."""
     return f"{os.environ.get('OMP_NUM_THREADS', 'all')}-threads"

@@ -10,8 +10,8 @@ from benchmarks.data_roots import FoundSet, coco_files
 from benchmarks.metrics import coco_ap
 from benchmarks.predictors.detector import DetectorPredictor
 from benchmarks.tasks.checks import check_detection
-from benchmarks.tasks.contract import Measured, Options, Task, name_of
-from benchmarks.tasks.detection import coco_scores, detect_all, detection_gallery, groups_of, nothing
+from benchmarks.tasks.contract import Options, Task, TaskOutput, name_of
+from benchmarks.tasks.detection import coco_scores, detect_all, detection_examples, groups_of, nothing
 from cloc.formats.annotated import AnnotatedSet
 from cloc.formats.coco import read_coco
 
@@ -21,7 +21,7 @@ class Coco(Task):
 
     name = "coco"
     files, split = "val2017", "val"
-    bare = True
+    runs_by_default = True
     kinds = ("detector",)
 
     @property
@@ -30,8 +30,8 @@ class Coco(Task):
         where = f"coco/annotations/instances_{self.files}.json and the photos in coco/{self.files}/"
         return f"{where}; a model with detection heads"
 
-    def places(self, roots: Sequence[Path]) -> list[Path]:
-        """See `Task.places`."""
+    def list_locations(self, roots: Sequence[Path]) -> list[Path]:
+        """See `Task.list_locations`."""
         return [file for file, _ in coco_files(roots, self.files)]
 
     def find(self, roots: Sequence[Path]) -> list[FoundSet]:
@@ -46,7 +46,7 @@ class Coco(Task):
         """See `Task.self_check`."""
         check_detection(self.name)
 
-    def run(self, predictor: DetectorPredictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> Measured:
+    def run(self, predictor: DetectorPredictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> TaskOutput:
         """See `Task.run`."""
         return measure_coco(predictor, dataset, found, options)
 
@@ -56,15 +56,15 @@ class CocoFit(Coco):
 
     name = "coco_fit"
     files, split = "train2017", "train (a fit, no evaluation)"
-    bare = False
+    runs_by_default = False
 
 
-def measure_coco(predictor: DetectorPredictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> Measured:
+def measure_coco(predictor: DetectorPredictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> TaskOutput:
     """Detect and score any set in COCO's layout."""
     detected = detect_all(predictor, dataset, options)
     name = name_of(found.dataset, dataset.rendered)
     if not detected.images:
         scores = nothing({coco_ap.AP100: coco_ap.METRICS}, found.split, detected)
-        return Measured(name, dataset.rendered, scores)
+        return TaskOutput(name, dataset.rendered, scores)
     scores = coco_scores(detected, groups_of(detected, found.split), options)
-    return Measured(name, dataset.rendered, scores, detected.results, detection_gallery(detected), as_list=True)
+    return TaskOutput(name, dataset.rendered, scores, detected.results, detection_examples(detected), as_list=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.data_roots import FoundSet
-from benchmarks.examples import Chart, Gallery
+from benchmarks.examples import Chart, ExampleSet
 from benchmarks.metrics.intervals import Resampled
 from benchmarks.predictors.contract import Predictor
 from benchmarks.rows import Row
@@ -38,10 +38,6 @@ class Options:
     boxes_a_level: int = 1000
 
 
-COST = "a cost: there is nothing to guess"
-"""Why seconds and memory have neither chance nor constant."""
-
-
 @dataclass(frozen=True)
 class Score:
     """One metric before it becomes a row.
@@ -51,6 +47,7 @@ class Score:
         tally: its sums by image; None where it is no mean over examples, or cannot be had.
         value: only where there is no tally: the figure itself.
         num_examples: only where there is no tally.
+        ci95: only where there is no tally: its 95 % interval.
         skipped: examples left out, by reason.
         chance, constant: as in `Row`.
         no_constant: why one of them is not given; a figure without both needs it.
@@ -63,6 +60,7 @@ class Score:
     tally: Resampled | None = None
     value: float | None = None
     num_examples: int = 0
+    ci95: tuple[float, float] | None = None
     skipped: Counter[str] = field(default_factory=Counter)
     chance: float | None = None
     constant: float | None = None
@@ -70,13 +68,15 @@ class Score:
     no_constant: str | None = None
 
     def __post_init__(self) -> None:
-        told = (self.chance is not None and self.constant is not None) or self.no_constant
+        explained = (self.chance is not None and self.constant is not None) or self.no_constant
         there = self.value is not None or self.tally is not None
-        assert told or not there, f"{self.protocol} {self.metric}: neither chance and constant nor why there is none"
+        assert explained or not there, (
+            f"{self.protocol} {self.metric}: neither chance and constant nor why there is none"
+        )
 
 
 @dataclass(frozen=True)
-class Measured:
+class TaskOutput:
     """What one task found on one data set with one predictor.
 
     Attributes:
@@ -84,7 +84,7 @@ class Measured:
         rendered: whether its file says that it is rendered.
         scores: all metrics, also those that this predictor cannot do.
         predictions: one JSON object an example, enough to score again.
-        gallery: the examples for the report; None where the task has none to show.
+        examples: the examples for the report; None where the task has none to show.
         charts: for the report.
         as_list: the predictions are written as one JSON list (COCO's results), not a line each.
     """
@@ -93,7 +93,7 @@ class Measured:
     rendered: bool
     scores: list[Score]
     predictions: Collection[dict[str, Any]] = field(default_factory=list)
-    gallery: Gallery | None = None
+    examples: ExampleSet | None = None
     charts: tuple[Chart, ...] = ()
     as_list: bool = False
 
@@ -103,12 +103,10 @@ class Task(ABC):
 
     name: str
     needs: str
-    bare: bool
+    runs_by_default: bool
     """Whether a run without task names includes it."""
     kinds: tuple[str, ...] = ("encoder",)
     """Kinds of predictor that can do it: `encoder`, `detector`, `mllm`."""
-    timed: bool = False
-    """Whether seconds are its figures: it gets the predictor itself, in the main process alone."""
     layout: str = "official"
     """Whose layout its data has, for `--list`."""
 
@@ -117,7 +115,7 @@ class Task(ABC):
         """The data sets that are there, in the order of the roots."""
 
     @abstractmethod
-    def places(self, roots: Sequence[Path]) -> list[Path]:
+    def list_locations(self, roots: Sequence[Path]) -> list[Path]:
         """Where `find` looks."""
 
     @abstractmethod
@@ -129,7 +127,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def run(self, predictor: Predictor, dataset: Any, found: FoundSet, options: Options) -> Measured:
+    def run(self, predictor: Predictor, dataset: Any, found: FoundSet, options: Options) -> TaskOutput:
         """Predict and score; `dataset` is what `found.load` returned."""
 
     def averages(self, rows: Sequence[Row]) -> list[Row]:

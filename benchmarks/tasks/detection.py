@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.examples import Gallery, Shown, boxes_of
+from benchmarks.examples import Example, ExampleSet, boxes_of
 from benchmarks.metrics import coco_ap, lvis_ap
 from benchmarks.metrics.ap_resamples import ApTally, ap_tallies
 from benchmarks.metrics.constant_detections import NO_CHANCE, constant_detections
@@ -212,10 +212,10 @@ def _scores(
     ]
 
 
-def detection_gallery(detected: Detected) -> Gallery:
-    """Every annotated box: right where the surest box on it (IoU 0.5) carries its name; sureness is that box's score.
+def detection_examples(detected: Detected) -> ExampleSet:
+    """Every annotated box: right where the surest box on it (IoU 0.5) carries its name; confidence is that box's score.
 
-    A box that nothing was found on is a mistake of sureness 0.
+    A box that nothing was found on is a mistake of confidence 0.
     """
     keys, right, sure, rows = [], [], [], []
     ids = np.array([category.id for category in detected.categories])
@@ -231,16 +231,16 @@ def detection_gallery(detected: Detected) -> Gallery:
             sure.append(float(scores[best]) if best >= 0 else _SHOWN_SCORE)
             rows.append((image, int(k), best))
 
-    def show(place: int) -> Shown:
+    def show(place: int) -> Example:
         image, k, best = rows[place]
         boxes, labels, scores = by_image[image.image_id]
         truth = named[int(image.category_ids[k])]
         answer = "nothing found here" if best < 0 else f"{named[int(ids[labels[best]])]} {scores[best]:.2f}"
         boxed = boxes_of(boxes[best : best + 1]) if best >= 0 else ()
         question = "is it found, and by its name?"
-        return Shown(image.path, question, truth, answer, (), boxes_of(image.boxes_xyxy[k]), boxed, truth)
+        return Example(image.path, question, truth, answer, (), boxes_of(image.boxes_xyxy[k]), boxed, truth)
 
-    return Gallery(np.array(keys, dtype=np.int64), np.array(right, dtype=bool), np.array(sure), show)
+    return ExampleSet(np.array(keys, dtype=np.int64), np.array(right, dtype=bool), np.array(sure), show)
 
 
 def _by_image(detected: Detected) -> dict[int, tuple[NDArray, NDArray, NDArray]]:

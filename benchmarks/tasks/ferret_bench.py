@@ -21,7 +21,7 @@ from benchmarks.data_roots import FoundSet
 from benchmarks.metrics.answers import relative_score
 from benchmarks.predictors.mllm import MllmPredictor
 from benchmarks.readers.lines import read_lines
-from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of
+from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of
 from benchmarks.tasks.photos import open_sized, opened
 from cloc.formats.sources import PhotoFolders
 
@@ -45,11 +45,11 @@ class FerretBench(Task):
 
     name = "ferret_bench"
     needs = "region_text/ferret_bench/{refer_caption,refer_reason,ground_conv}_{question,answer,context}.jsonl; an MLLM"
-    bare = True
+    runs_by_default = True
     kinds = ("mllm",)
 
-    def places(self, roots: Sequence[Path]) -> list[Path]:
-        """See `Task.places`."""
+    def list_locations(self, roots: Sequence[Path]) -> list[Path]:
+        """See `Task.list_locations`."""
         return [root / "region_text" / "ferret_bench" / f"{part}_question.jsonl" for root in roots for part in PARTS]
 
     def find(self, roots: Sequence[Path]) -> list[FoundSet]:
@@ -57,7 +57,7 @@ class FerretBench(Task):
         return [
             FoundSet("ferret_bench", part, file, partial(_read, file.parent, part, root / "coco" / "val2017"))
             for root in roots
-            for part, file in zip(PARTS, self.places([root]), strict=True)
+            for part, file in zip(PARTS, self.list_locations([root]), strict=True)
             if file.is_file()
         ]
 
@@ -65,9 +65,9 @@ class FerretBench(Task):
         """See `Task.self_check`."""
         expect("ferret_bench: a relative score", relative_score([[8, 4], [8, 8]]), 75.0)
 
-    def run(self, predictor: MllmPredictor, dataset: Asked, found: FoundSet, options: Options) -> Measured:
+    def run(self, predictor: MllmPredictor, dataset: Asked, found: FoundSet, options: Options) -> TaskOutput:
         """See `Task.run`."""
-        questions, skipped, told = dataset.questions[: options.limit], dict[int, str](), []
+        questions, skipped, answered = dataset.questions[: options.limit], dict[int, str](), []
 
         def open_one(question: dict[str, Any]) -> Image.Image | str:
             return open_sized(dataset.photos[question["image"]], None)
@@ -77,10 +77,10 @@ class FerretBench(Task):
             for row, answer in zip(rows, answers, strict=True):
                 number = questions[row]["question_id"]
                 more = {"reference": dataset.references.get(number), "context": dataset.contexts.get(number)}
-                told.append({**questions[row], "answer": answer, **more})
-        protocol = f"answers-only/{predictor.places.name}"
+                answered.append({**questions[row], "answer": answer, **more})
+        protocol = f"answers-only/{predictor.box_format.name}"
         score = Score(found.split, protocol, "relative_score", skipped=Counter(skipped.values()), reason=NO_JUDGE)
-        return Measured(name_of("ferret_bench", found.rendered), found.rendered, [score], told)
+        return TaskOutput(name_of("ferret_bench", found.rendered), found.rendered, [score], answered)
 
 
 def _read(folder: Path, part: str, photos: Path) -> Asked:

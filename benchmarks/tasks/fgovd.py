@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.data_roots import FoundSet
-from benchmarks.examples import Gallery, Shown, boxes_of
+from benchmarks.examples import Example, ExampleSet, boxes_of
 from benchmarks.metrics.recall import single_hits
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
 from benchmarks.readers.fgovd import Choice, ChoiceSet, read_fgovd
-from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of, with_limit
+from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened
 
 SPLITS = {"h_attributes": "hard", "m_attributes": "medium", "e_attributes": "easy", "shuffle_negatives": "trivial"}
@@ -33,11 +33,11 @@ class FgOvd(Task):
 
     name = "fgovd"
     needs = "region_text/fgovd/{h,m,e}_attributes.jsonl, shuffle_negatives.jsonl and the photos in coco/val2017/"
-    bare = True
+    runs_by_default = True
     layout = "of FG-CLIP's published lines"
 
-    def places(self, roots: Sequence[Path]) -> list[Path]:
-        """See `Task.places`."""
+    def list_locations(self, roots: Sequence[Path]) -> list[Path]:
+        """See `Task.list_locations`."""
         return [root / "region_text" / "fgovd" / f"{name}.jsonl" for root in roots for name in SPLITS]
 
     def find(self, roots: Sequence[Path]) -> list[FoundSet]:
@@ -45,7 +45,7 @@ class FgOvd(Task):
         return [
             FoundSet("fgovd", SPLITS[file.stem], file, partial(read_fgovd, file, root / "coco"))
             for root in roots
-            for file in self.places([root])
+            for file in self.list_locations([root])
             if file.is_file()
         ]
 
@@ -53,7 +53,7 @@ class FgOvd(Task):
         """See `Task.self_check`."""
         expect("fgovd: hits", single_hits(np.array([[0.9, 0.1], [0.1, 0.9]]), [0, 0], 1).tolist(), [1.0, 0.0])
 
-    def run(self, predictor: Predictor, dataset: ChoiceSet, found: FoundSet, options: Options) -> Measured:
+    def run(self, predictor: Predictor, dataset: ChoiceSet, found: FoundSet, options: Options) -> TaskOutput:
         """See `Task.run`."""
         by_image: dict[Path, list[Choice]] = defaultdict(list)
         for choice in dataset.choices:
@@ -86,12 +86,12 @@ class FgOvd(Task):
             {"image_id": c.image_id, "sent_id": c.sent_id, "chosen": c.captions[k], "right": c.captions[0], "value": v}
             for c, k, v in zip(asked, chosen, value, strict=True)
         ]
-        return Measured(
+        return TaskOutput(
             name_of("fgovd", found.rendered),
             found.rendered,
             [score],
             lines,
-            _gallery(asked, chosen, np.array(value), np.array(lead)),
+            _make_examples(asked, chosen, np.array(value), np.array(lead)),
         )
 
 
@@ -104,11 +104,11 @@ def _score(asked: Sequence[Choice], value: NDArray, split: str, skipped, options
     return Score(split, protocol, "top1", tally, skipped=skipped, chance=chance, no_constant=NO_CONSTANT)
 
 
-def _gallery(asked: Sequence[Choice], chosen: Sequence[int], value: NDArray, lead: NDArray) -> Gallery:
-    def show(row: int) -> Shown:
+def _make_examples(asked: Sequence[Choice], chosen: Sequence[int], value: NDArray, lead: NDArray) -> ExampleSet:
+    def show(row: int) -> Example:
         one = asked[row]
         truth, box = one.captions[0], boxes_of(one.box_xyxy)
-        return Shown(one.path, "which caption fits?", truth, one.captions[chosen[row]], box, phrase=truth)
+        return Example(one.path, "which caption fits?", truth, one.captions[chosen[row]], box, phrase=truth)
 
     keys = np.array([choice.sent_id for choice in asked], dtype=np.int64)
-    return Gallery(keys, value == 1.0, lead, show)
+    return ExampleSet(keys, value == 1.0, lead, show)

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.data_roots import FoundSet
-from benchmarks.examples import Gallery, Shown, boxes_of
+from benchmarks.examples import Example, ExampleSet, boxes_of
 from benchmarks.metrics.grounding import constant_box, constant_ious, hits_at
 from benchmarks.metrics.tally import Tally
 from benchmarks.readers.flickr_entities import Entity, EntityImage, EntitySet, read_entities
-from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of, with_limit
+from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened
 from benchmarks.tasks.phrase_boxes import (
     GROUNDERS,
@@ -28,8 +28,8 @@ from benchmarks.tasks.phrase_boxes import (
     PhraseBox,
     box_protocol,
     cannot_box,
+    describe_failures,
     phrase_boxes,
-    told_failures,
 )
 from cloc.boxes import iou
 from cloc.images import Placement
@@ -43,17 +43,17 @@ class Flickr30kGrounding(Task):
 
     name = "flickr30k_grounding"
     needs = f"{FOLDER}/Annotations/*.xml, Sentences/*.txt, val.txt, test.txt and photos in {FOLDER}/{PHOTOS}/"
-    bare = True
+    runs_by_default = True
     kinds = GROUNDERS
 
-    def places(self, roots: Sequence[Path]) -> list[Path]:
-        """See `Task.places`."""
+    def list_locations(self, roots: Sequence[Path]) -> list[Path]:
+        """See `Task.list_locations`."""
         return [root / FOLDER / f"{split}.txt" for root in roots for split in ("val", "test")]
 
     def find(self, roots: Sequence[Path]) -> list[FoundSet]:
         """See `Task.find`."""
         found = []
-        for file in self.places(roots):
+        for file in self.list_locations(roots):
             if file.is_file() and (file.parent / "Annotations").is_dir():
                 load = partial(read_entities, file.parent, file.parent / PHOTOS, file.stem)
                 found.append(FoundSet("flickr30k_grounding", file.stem, file, load))
@@ -61,11 +61,11 @@ class Flickr30kGrounding(Task):
 
     def self_check(self) -> None:
         """See `Task.self_check`. An answer that is one of two boxes, not the box around both."""
-        told = Entity(0, "two", ((0.0, 0.0, 10.0, 10.0), (30.0, 0.0, 40.0, 10.0)))
-        got = overlaps(told, np.array([0.0, 0.0, 10.0, 10.0]))
+        two_boxes = Entity(0, "two", ((0.0, 0.0, 10.0, 10.0), (30.0, 0.0, 40.0, 10.0)))
+        got = overlaps(two_boxes, np.array([0.0, 0.0, 10.0, 10.0]))
         expect("flickr30k_grounding: two boxes", [bool(value >= 0.5) for value in got], [False, True])
 
-    def run(self, predictor: AnyPredictor, dataset: EntitySet, found: FoundSet, options: Options) -> Measured:
+    def run(self, predictor: AnyPredictor, dataset: EntitySet, found: FoundSet, options: Options) -> TaskOutput:
         """See `Task.run`."""
         images, skipped = dataset.images[: options.limit], dict[int, str]()
         rows: list[tuple[EntityImage, Entity]] = []
@@ -85,10 +85,11 @@ class Flickr30kGrounding(Task):
         for row, reason in skipped.items():
             reasons[reason] += len(images[row].entities)
         why = cannot or (None if rows else "no photo could be used")
-        told, ids = why or told_failures(answers), [image.image_id for image, _ in rows]
+        reason, ids = why or describe_failures(answers), [image.image_id for image, _ in rows]
         scores = []
         for place, count in enumerate(COUNTS):
-            protocol, facts = with_limit(box_protocol(predictor, count), options), {"skipped": reasons, "reason": told}
+            protocol = with_limit(box_protocol(predictor, count), options)
+            facts = {"skipped": reasons, "reason": reason}
             if not why:
                 blind = constant_box(hits_at(constant_overlaps(rows, count), 0.5), ids)
                 facts |= {"chance": blind.drawn, "constant": blind.best, "no_constant": blind.why_none}
@@ -100,12 +101,12 @@ class Flickr30kGrounding(Task):
             | {"iou": round(value[0], 6)}
             for (image, entity), answer, value in zip(rows, answers, values, strict=True)
         ]
-        return Measured(
+        return TaskOutput(
             name_of("flickr30k_grounding", found.rendered),
             found.rendered,
             scores,
             lines,
-            _gallery(rows, answers, values),
+            _make_examples(rows, answers, values),
         )
 
 
@@ -136,14 +137,16 @@ def _open(image: EntityImage) -> Image.Image | str:
     return open_sized(image.path, image.size)
 
 
-def _gallery(rows: Sequence[tuple[EntityImage, Entity]], answers: Sequence[PhraseBox], values: Sequence) -> Gallery:
-    def show(row: int) -> Shown:
+def _make_examples(
+    rows: Sequence[tuple[EntityImage, Entity]], answers: Sequence[PhraseBox], values: Sequence
+) -> ExampleSet:
+    def show(row: int) -> Example:
         image, entity = rows[row]
         truth, answer = boxes_of(entity.boxes_xyxy), answers[row]
         box = () if answer.failure else boxes_of(answer.box_xyxy)
-        asked, said = f"where is '{entity.text}'?", answer.said or answer.failure
-        return Shown(image.path, asked, answer=said, truth_xyxy=truth, answer_xyxy=box, phrase=entity.text)
+        asked, said = f"where is '{entity.text}'?", answer.answer_text or answer.failure
+        return Example(image.path, asked, answer=said, truth_xyxy=truth, answer_xyxy=box, phrase=entity.text)
 
     merged = np.array([value[0] for value in values], dtype=np.float64)
     keys = np.array([entity.number for _, entity in rows], dtype=np.int64)
-    return Gallery(keys, merged >= 0.5, np.abs(merged - 0.5), show)
+    return ExampleSet(keys, merged >= 0.5, np.abs(merged - 0.5), show)

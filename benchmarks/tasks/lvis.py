@@ -17,12 +17,12 @@ from benchmarks.data_roots import FoundSet
 from benchmarks.metrics import lvis_ap
 from benchmarks.predictors.contract import Predictor
 from benchmarks.predictors.detector import DetectorPredictor
-from benchmarks.report.precision import FREQUENCIES, by_frequency, precision_chart
+from benchmarks.report.charts import FREQUENCIES, by_frequency, precision_chart
 from benchmarks.tasks.checks import check_detection
-from benchmarks.tasks.contract import Measured, Options, Score, Task, name_of
-from benchmarks.tasks.detection import detect_all, detection_gallery, groups_of, lvis_scores, nothing
+from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, name_of
+from benchmarks.tasks.detection import detect_all, detection_examples, groups_of, lvis_scores, nothing
 from benchmarks.tasks.region_recognition import check_recognition
-from benchmarks.tasks.regions import recognise, recognition_gallery, recognition_scores
+from benchmarks.tasks.regions import recognise, recognition_examples, recognition_scores
 from cloc.formats.annotated import AnnotatedSet, Category
 from cloc.formats.lvis import read_lvis
 
@@ -43,11 +43,11 @@ class Lvis(Task):
 
     name = "lvis"
     needs = "lvis/lvis_v1_val.json or lvis_v1_minival.json, and the photos in coco/val2017/ and coco/train2017/"
-    bare = True
+    runs_by_default = True
     kinds = ("encoder", "detector")
 
-    def places(self, roots: Sequence[Path]) -> list[Path]:
-        """See `Task.places`."""
+    def list_locations(self, roots: Sequence[Path]) -> list[Path]:
+        """See `Task.list_locations`."""
         return [root / "lvis" / name for root in roots for _, _, name in FILES]
 
     def find(self, roots: Sequence[Path]) -> list[FoundSet]:
@@ -71,7 +71,7 @@ class Lvis(Task):
 
     def run(
         self, predictor: Predictor | DetectorPredictor, dataset: AnnotatedSet, found: FoundSet, options: Options
-    ) -> Measured:
+    ) -> TaskOutput:
         """See `Task.run`."""
         if getattr(predictor, "kind", "encoder") == "detector":
             return detection(predictor, dataset, found, options)
@@ -82,25 +82,25 @@ class Lvis(Task):
         scores.append(
             Score(found.split, "lvis-ap300", "AP", reason="no detection heads: region recognition is reported instead")
         )
-        name, gallery = name_of(found.dataset, dataset.rendered), recognition_gallery(answers)
-        return Measured(name, dataset.rendered, scores, answers.lines(), gallery)
+        name, examples = name_of(found.dataset, dataset.rendered), recognition_examples(answers)
+        return TaskOutput(name, dataset.rendered, scores, answers.lines(), examples)
 
 
-def detection(predictor: DetectorPredictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> Measured:
+def detection(predictor: DetectorPredictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> TaskOutput:
     """AP under the three protocols, and class-agnostic recall by size."""
     detected = detect_all(predictor, dataset, options)
     name = name_of(found.dataset, dataset.rendered)
     if not detected.images:
         scores = nothing(dict.fromkeys(lvis_ap.PROTOCOLS, ("AP",)), found.split, detected)
-        return Measured(name, dataset.rendered, scores)
+        return TaskOutput(name, dataset.rendered, scores)
     groups = groups_of(detected, found.split)
     scores, curves = lvis_scores(detected, groups, options)
     frequency = np.array([category.frequency or "" for category in detected.categories])
     lines = by_frequency(frequency)
     lines |= {split.partition("/")[2] or "all": chosen for split, chosen in groups.items()}
     chart = precision_chart(f"{name} {found.split}, {predictor.name}: precision over recall, IoU 0.5", curves, lines)
-    gallery = detection_gallery(detected)
-    return Measured(name, dataset.rendered, scores, detected.results, gallery, (chart,), as_list=True)
+    examples = detection_examples(detected)
+    return TaskOutput(name, dataset.rendered, scores, detected.results, examples, (chart,), as_list=True)
 
 
 def spoken_name(category: Category) -> str:

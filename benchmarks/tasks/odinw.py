@@ -17,7 +17,7 @@ from benchmarks.predictors.detector import DetectorPredictor
 from benchmarks.rows import Row
 from benchmarks.tasks.checks import check_detection
 from benchmarks.tasks.coco import measure_coco
-from benchmarks.tasks.contract import Measured, Options, Task
+from benchmarks.tasks.contract import Options, Task, TaskOutput
 from cloc.formats.annotated import AnnotatedSet
 from cloc.formats.coco import read_coco
 
@@ -34,11 +34,11 @@ class Odinw(Task):
 
     name = "odinw"
     needs = f"odinw/NAME/.../test/{FILES[0]} with the photos beside it, NAME one of {', '.join(SETS)}"
-    bare = True
+    runs_by_default = True
     kinds = ("detector",)
 
-    def places(self, roots: Sequence[Path]) -> list[Path]:
-        """See `Task.places`."""
+    def list_locations(self, roots: Sequence[Path]) -> list[Path]:
+        """See `Task.list_locations`."""
         return [root / "odinw" for root in roots]
 
     def find(self, roots: Sequence[Path]) -> list[FoundSet]:
@@ -57,7 +57,7 @@ class Odinw(Task):
         """See `Task.self_check`."""
         check_detection(self.name)
 
-    def run(self, predictor: DetectorPredictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> Measured:
+    def run(self, predictor: DetectorPredictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> TaskOutput:
         """See `Task.run`."""
         return measure_coco(predictor, dataset, found, options)
 

@@ -35,18 +35,18 @@ class PhraseBox:
     Attributes:
         box_xyxy: (4,) pixels of the original image, NaN where there is none.
         failure: why there is none; empty where there is one.
-        said: the answer in words, of an MLLM.
+        answer_text: the answer in words, of an MLLM.
         fits: where there is none, the words of `--coordinates` by which the answer would hold a box.
     """
 
     box_xyxy: NDArray[np.float64]
     failure: str = ""
-    said: str | None = None
+    answer_text: str | None = None
     fits: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, object]:
         """For a line of the predictions."""
-        found: dict[str, object] = {} if self.said is None else {"answer": self.said}
+        found: dict[str, object] = {} if self.answer_text is None else {"answer": self.answer_text}
         if self.failure:
             return {**found, "failure": self.failure}
         return {**found, "pred_bbox_xyxy": [round(float(value), 3) for value in self.box_xyxy]}
@@ -66,7 +66,7 @@ def box_protocol(predictor: AnyPredictor, *more: str) -> str:
     """`phrase-box/.../xyxy-pixels`, and for an MLLM how it is asked and how its answer is read."""
     words = [PHRASE_BOX, *more, "xyxy-pixels"]
     if kind_of(predictor) == "mllm":
-        words += [f"asked '{predictor.question}'", f"first-box-{predictor.places.name}"]
+        words += [f"asked '{predictor.question}'", f"first-box-{predictor.box_format.name}"]
     return "/".join(words)
 
 
@@ -91,15 +91,15 @@ def _in_words(
 
 
 def _read(predictor: MllmPredictor, answer: str, size: tuple[int, int]) -> PhraseBox:
-    reading = predictor.places.read(answer, size)
+    reading = predictor.box_format.read(answer, size)
     if reading.boxes_xyxy:
-        return PhraseBox(np.array(reading.boxes_xyxy[0], dtype=np.float64), said=answer)
-    others = {word: places for word, places in CONVENTIONS.items() if places != predictor.places}
+        return PhraseBox(np.array(reading.boxes_xyxy[0], dtype=np.float64), answer_text=answer)
+    others = {word: places for word, places in CONVENTIONS.items() if places != predictor.box_format}
     fits = tuple(word for word, places in others.items() if places.read(answer, size).boxes_xyxy)
     return PhraseBox(np.full(4, np.nan), next(iter(reading.failures)), answer, fits)
 
 
-def told_failures(answers: Sequence[PhraseBox]) -> str | None:
+def describe_failures(answers: Sequence[PhraseBox]) -> str | None:
     """One line for a row: how many phrases have no box, and why; None where all have one.
 
     Where most answers would hold a box by other conventions, those are named. Nothing is ever read by them unasked.

@@ -16,11 +16,11 @@ from typing import Any
 from PIL import Image
 
 from benchmarks.data_roots import FoundSet
-from benchmarks.metrics.answers import as_yes, blind_yes_figures, says_yes, told_undecided, yes_figures
+from benchmarks.metrics.answers import as_yes, blind_yes_figures, note_undecided, says_yes, yes_figures
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.mllm import MllmPredictor
 from benchmarks.readers.lines import read_lines
-from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of, with_limit
+from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened
 from cloc.formats.sources import PhotoFolders
 
@@ -42,11 +42,11 @@ class Pope(Task):
 
     name = "pope"
     needs = "pope/coco_pope_{random,popular,adversarial}.json and the photos in coco/val2014/; an MLLM"
-    bare = True
+    runs_by_default = True
     kinds = ("mllm",)
 
-    def places(self, roots: Sequence[Path]) -> list[Path]:
-        """See `Task.places`."""
+    def list_locations(self, roots: Sequence[Path]) -> list[Path]:
+        """See `Task.list_locations`."""
         return [root / "pope" / f"coco_pope_{kind}.json" for root in roots for kind in KINDS]
 
     def find(self, roots: Sequence[Path]) -> list[FoundSet]:
@@ -54,48 +54,48 @@ class Pope(Task):
         found = []
         for root in roots:
             folders = (root / "coco" / "val2014", root / "coco" / "val2017", root / "pope" / "images")
-            for kind, file in zip(KINDS, self.places([root]), strict=True):
+            for kind, file in zip(KINDS, self.list_locations([root]), strict=True):
                 if file.is_file():
                     found.append(FoundSet("pope", kind, file, partial(_read, file, folders)))
         return found
 
     def self_check(self) -> None:
         """See `Task.self_check`."""
-        told = ["Yes, it is.", "No.", "There is not, sadly", "I know it is. No doubt."]
-        expect("pope: the rule", [says_yes(text) for text in told], [True, False, False, True])
+        answered = ["Yes, it is.", "No.", "There is not, sadly", "I know it is. No doubt."]
+        expect("pope: the rule", [says_yes(text) for text in answered], [True, False, False, True])
 
-    def run(self, predictor: MllmPredictor, dataset: Questions, found: FoundSet, options: Options) -> Measured:
+    def run(self, predictor: MllmPredictor, dataset: Questions, found: FoundSet, options: Options) -> TaskOutput:
         """See `Task.run`."""
         images = sorted({line["image"] for line in dataset.lines})[: options.limit]
         place = {image: number for number, image in enumerate(images)}
         lines = [line for line in dataset.lines if line["image"] in place]
-        skipped, told = dict[int, str](), []
+        skipped, answered = dict[int, str](), []
 
         def open_one(line: dict[str, Any]) -> Image.Image | str:
             return open_sized(dataset.photos[line["image"]], None)
 
         for rows, photos in opened(lines, open_one, options, f"{predictor.name} on pope", skipped):
             answers = predictor.answer(photos, [lines[row]["text"] for row in rows])
-            told += [{**lines[row], "answer": answer} for row, answer in zip(rows, answers, strict=True)]
+            answered += [{**lines[row], "answer": answer} for row, answer in zip(rows, answers, strict=True)]
         protocol = with_limit(PROTOCOL, options)
         scores = pope_scores(
-            told, [place[one["image"]] for one in told], found.split, protocol, Counter(skipped.values())
+            answered, [place[one["image"]] for one in answered], found.split, protocol, Counter(skipped.values())
         )
-        return Measured(name_of("pope", found.rendered), found.rendered, scores, told)
+        return TaskOutput(name_of("pope", found.rendered), found.rendered, scores, answered)
 
 
 def pope_scores(
-    told: Sequence[dict[str, Any]], images: Sequence[int], split: str, protocol: str, skipped: Counter[str]
+    answered: Sequence[dict[str, Any]], images: Sequence[int], split: str, protocol: str, skipped: Counter[str]
 ) -> list[Score]:
     """Accuracy with its interval, and POPE's other figures."""
-    if not told:
+    if not answered:
         return [Score(split, protocol, "accuracy", skipped=skipped, reason="no question could be asked")]
-    said, true = [says_yes(one["answer"]) for one in told], [as_yes(one["label"]) for one in told]
+    said, true = [says_yes(one["answer"]) for one in answered], [as_yes(one["label"]) for one in answered]
     tally = Tally.of(images, [a == b for a, b in zip(said, true, strict=True)])
-    blind, odd = blind_yes_figures(true), told_undecided([one["answer"] for one in told])
+    blind, odd = blind_yes_figures(true), note_undecided([one["answer"] for one in answered])
     facts = {"skipped": skipped, "reason": "; ".join(f"{count:,} {why}" for why, count in odd.items()) or None}
     rest = [
-        Score(split, protocol, metric, value=value, num_examples=len(told), **facts, **blind[metric])
+        Score(split, protocol, metric, value=value, num_examples=len(answered), **facts, **blind[metric])
         if value is not None
         else Score(split, protocol, metric, skipped=skipped, reason="never yes")
         for metric, value in yes_figures(said, true).items()

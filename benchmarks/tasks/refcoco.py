@@ -24,15 +24,15 @@ import numpy as np
 from benchmarks.data_roots import FoundSet
 from benchmarks.metrics.grounding import constant_box, constant_ious, hits_at
 from benchmarks.metrics.tally import Tally
-from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of, with_limit
+from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
 from benchmarks.tasks.photos import why_none
 from benchmarks.tasks.phrase_boxes import (
     GROUNDERS,
     AnyPredictor,
     box_protocol,
     cannot_box,
+    describe_failures,
     kind_of,
-    told_failures,
 )
 from benchmarks.tasks.referring import Referred, refer
 from cloc.formats.refcoco import ReferringSet, read_refcoco, refcoco_name, refcoco_splits
@@ -54,15 +54,15 @@ NO_EMBEDDINGS = {
 class RefCoco(Task):
     """One of the three RefCOCO sets, every split of it that is there but `train`."""
 
-    bare = True
+    runs_by_default = True
     kinds = GROUNDERS
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.needs = f"refcoco/{name}/refs(*).p, instances.json, photos in refcoco/images/mscoco/images/train2014/"
 
-    def places(self, roots: Sequence[Path]) -> list[Path]:
-        """See `Task.places`."""
+    def list_locations(self, roots: Sequence[Path]) -> list[Path]:
+        """See `Task.list_locations`."""
         return [root / "refcoco" / self.name for root in roots]
 
     def find(self, roots: Sequence[Path]) -> list[FoundSet]:
@@ -87,7 +87,7 @@ class RefCoco(Task):
         constant = constant_box(METRICS["acc@0.5"](blind), [1, 2, 3])
         expect(f"{self.name}: constant box of equal referents", (constant.best, constant.drawn), (1.0, 1.0))
 
-    def run(self, predictor: AnyPredictor, dataset: ReferringSet, found: FoundSet, options: Options) -> Measured:
+    def run(self, predictor: AnyPredictor, dataset: ReferringSet, found: FoundSet, options: Options) -> TaskOutput:
         """See `Task.run`."""
         answers = refer(predictor, dataset, options)
         scores = []
@@ -95,8 +95,8 @@ class RefCoco(Task):
             dropped = Counter(dataset.dropped) if inside.all() else Counter()
             scores += candidate_scores(answers, split, inside, dropped, options, NO_EMBEDDINGS.get(kind_of(predictor)))
             scores += box_scores(answers, split, inside, dropped, options, predictor)
-        name, gallery = name_of(found.dataset, dataset.rendered), answers.gallery()
-        return Measured(name, dataset.rendered, scores, answers.lines(), gallery)
+        name, examples = name_of(found.dataset, dataset.rendered), answers.examples()
+        return TaskOutput(name, dataset.rendered, scores, answers.lines(), examples)
 
 
 def groups_of(answers: Referred, split: str) -> dict[str, np.ndarray]:
@@ -150,11 +150,11 @@ def box_scores(
     referents = [place.to_canvas([box])[0] for place, box in zip(places, meant, strict=True)]
     extents = [place.to_canvas([[0, 0, place.width, place.height]])[0] for place in places]
     blind = constant_ious(referents, extents)
-    told, scores = told_failures([answers.boxes[row] for row in rows]), []
+    reason, scores = describe_failures([answers.boxes[row] for row in rows]), []
     for metric, value_of in METRICS.items():
         constant = constant_box(value_of(blind), answers.image_ids[rows])
         tally = Tally.of(answers.image_ids[rows], value_of(answers.box_iou[rows]))
-        facts = {"skipped": skipped, "chance": constant.drawn, "constant": constant.best, "reason": told}
+        facts = {"skipped": skipped, "chance": constant.drawn, "constant": constant.best, "reason": reason}
         facts["no_constant"] = constant.why_none
         scores.append(Score(split, protocol, metric, tally, **facts))
     return scores

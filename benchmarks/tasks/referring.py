@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.examples import Gallery, Shown, boxes_of
+from benchmarks.examples import Example, ExampleSet, boxes_of
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.photos import limited, photo_batches
 from benchmarks.tasks.phrase_boxes import AnyPredictor, PhraseBox, cannot_box, kind_of, phrase_boxes
@@ -40,7 +40,7 @@ class Referred:
         largest_is_right: (X,) bool, for the candidate of the largest area.
         boxes: X answers with a box, or with the reason why there is none; None where it was not asked for.
         box_iou: (X,) their IoU with the referent.
-        sureness: (X,) lead of the nearest object's cosine over the second's.
+        confidence: (X,) lead of the nearest object's cosine over the second's.
         photos_skipped: reason by image id.
     """
 
@@ -55,7 +55,7 @@ class Referred:
     largest_is_right: NDArray[np.bool_]
     boxes: list[PhraseBox | None]
     box_iou: NDArray[np.float64]
-    sureness: NDArray[np.float64]
+    confidence: NDArray[np.float64]
     photos_skipped: Mapping[int, str]
 
     def lines(self) -> list[dict[str, Any]]:
@@ -75,26 +75,26 @@ class Referred:
             lines.append(line)
         return lines
 
-    def gallery(self) -> Gallery:
+    def examples(self) -> ExampleSet:
         """Every expression of which one annotated object was chosen, right as in `candidates/nearest-region`; where
-        none was, of a model without region embeddings, every box, and its sureness is how far it is from the threshold.
+        none was, of a model without region embeddings, every box, and its confidence is the distance to the threshold.
         """
         by_box = not self.has_candidates.any()
         boxed = np.array([box is not None for box in self.boxes], dtype=bool)
         rows = np.flatnonzero((self.skips == "") & (boxed if by_box else self.has_candidates))
         by_id = {image.image_id: image for image in self.images}
 
-        def show(place: int) -> Shown:
+        def show(place: int) -> Example:
             row = rows[place]
             asked, image = self.expressions[row], by_id[int(self.image_ids[row])]
             chosen = image.boxes_xyxy[image.annotation_ids == self.chosen[row]]
             box = self.boxes[row]
             if by_box:
                 chosen = box.box_xyxy if box is not None and not box.failure else chosen[:0]
-            return Shown(
+            return Example(
                 image.path,
                 f"which object is meant by '{asked.text}'?",
-                answer=(box.said or box.failure) if by_box and box is not None else "",
+                answer=(box.answer_text or box.failure) if by_box and box is not None else "",
                 truth_xyxy=boxes_of(asked.box_xyxy),
                 answer_xyxy=boxes_of(chosen),
                 phrase=asked.text,
@@ -102,7 +102,8 @@ class Referred:
 
         keys = np.array([self.expressions[row].sent_id for row in rows], dtype=np.int64)
         overlap = (self.box_iou if by_box else self.chosen_iou)[rows]
-        return Gallery(keys, overlap >= RIGHT_IOU, np.abs(overlap - RIGHT_IOU) if by_box else self.sureness[rows], show)
+        confidence = np.abs(overlap - RIGHT_IOU) if by_box else self.confidence[rows]
+        return ExampleSet(keys, overlap >= RIGHT_IOU, confidence, show)
 
 
 def refer(predictor: AnyPredictor, dataset: ReferringSet, options: Options) -> Referred:
@@ -130,7 +131,7 @@ def refer(predictor: AnyPredictor, dataset: ReferringSet, options: Options) -> R
             if len(candidates) and embeds is not None:
                 cosine = np.stack([texts[asked[row].text] for row in rows]) @ embeds.T
                 nearest, ranked = cosine.argmax(axis=1), np.sort(cosine, axis=1)
-                answers.sureness[rows] = ranked[:, -1] - ranked[:, max(-2, -ranked.shape[1])]
+                answers.confidence[rows] = ranked[:, -1] - ranked[:, max(-2, -ranked.shape[1])]
                 _note_candidates(answers, rows, image.annotation_ids[~image.crowd], candidates, nearest, referents)
             if found is not None:
                 answers.boxes[rows[0] : rows[-1] + 1] = found
@@ -155,7 +156,7 @@ def _blank(asked: list[Expression], images: list[AnnotatedImage], skipped: dict[
         largest_is_right=np.zeros(count, dtype=bool),
         boxes=[None] * count,
         box_iou=np.zeros(count),
-        sureness=np.zeros(count),
+        confidence=np.zeros(count),
         photos_skipped=skipped,
     )
 

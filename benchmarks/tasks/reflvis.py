@@ -16,13 +16,13 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.data_roots import FoundSet
-from benchmarks.examples import Gallery, Shown, boxes_of
+from benchmarks.examples import Example, ExampleSet, boxes_of
 from benchmarks.metrics.answers import TORN, names_it, told_torn
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
 from benchmarks.predictors.mllm import MllmPredictor
 from benchmarks.readers.reflvis import FORMS, Either, EitherSet, read_reflvis
-from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of, with_limit
+from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened
 
 FILE = "reflvis/lvis_eval.jsonl"
@@ -34,12 +34,12 @@ class RefLvis(Task):
 
     name = "reflvis"
     needs = f"{FILE} (the layout that ml-ferret's ferret/eval/model_lvis.py reads) and the photos in coco/val2017/"
-    bare = True
+    runs_by_default = True
     layout = "of ml-ferret's own reader; its file is not public"
     kinds = ("encoder", "mllm")
 
-    def places(self, roots: Sequence[Path]) -> list[Path]:
-        """See `Task.places`."""
+    def list_locations(self, roots: Sequence[Path]) -> list[Path]:
+        """See `Task.list_locations`."""
         return [root / FILE for root in roots]
 
     def find(self, roots: Sequence[Path]) -> list[FoundSet]:
@@ -57,7 +57,7 @@ class RefLvis(Task):
 
     def run(
         self, predictor: Predictor | MllmPredictor, dataset: EitherSet, found: FoundSet, options: Options
-    ) -> Measured:
+    ) -> TaskOutput:
         """See `Task.run`."""
         by_image: dict[Path, list[Either]] = defaultdict(list)
         for question in dataset.questions:
@@ -85,10 +85,10 @@ class RefLvis(Task):
         reasons = Counter(dataset.dropped)
         for row, reason in skipped.items():
             reasons[reason] += len(by_image[paths[row]])
-        protocol = f"{WORDS}/{predictor.places.name}" if in_words else NEAREST
+        protocol = f"{WORDS}/{predictor.box_format.name}" if in_words else NEAREST
         scores = [_score(lines, form, found.split, with_limit(protocol, options), reasons) for form in FORMS]
-        gallery = _gallery([line for line in lines if line["form"] == "box"], dataset.questions)
-        return Measured(name_of("reflvis", found.rendered), found.rendered, scores, lines, gallery)
+        examples = _make_examples([line for line in lines if line["form"] == "box"], dataset.questions)
+        return TaskOutput(name_of("reflvis", found.rendered), found.rendered, scores, lines, examples)
 
 
 def asked_by_region(predictor: Predictor, photos: Sequence[Image.Image], asked, pairs) -> list[list[dict]]:
@@ -115,12 +115,12 @@ def asked_in_words(predictor: MllmPredictor, photos: Sequence[Image.Image], aske
     """The answer in words to each question."""
     found = []
     for photo, questions, (_, form) in zip(photos, asked, pairs, strict=True):
-        told = []
+        prompts = []
         for q in questions:
             first, second = (q.name, q.other) if q.number % 2 == 0 else (q.other, q.name)
-            place = predictor.places.write(q.boxes_xyxy[form], q.size)
-            told.append(f"Is the object {place} of the image a {first} or a {second}?")
-        answers = predictor.answer([photo] * len(told), told) if told else []
+            place = predictor.box_format.write(q.boxes_xyxy[form], q.size)
+            prompts.append(f"Is the object {place} of the image a {first} or a {second}?")
+        answers = predictor.answer([photo] * len(prompts), prompts) if prompts else []
         found.append(
             [
                 {
@@ -130,7 +130,7 @@ def asked_in_words(predictor: MllmPredictor, photos: Sequence[Image.Image], aske
                     "lead": 0.0,
                     "torn": bool(told_torn([(answer, q.words, q.other)])),
                 }
-                for q, text, answer in zip(questions, told, answers, strict=True)
+                for q, text, answer in zip(questions, prompts, answers, strict=True)
             ]
         )
     return found
@@ -148,12 +148,12 @@ def _score(lines: Sequence[dict], form: str, split: str, protocol: str, skipped:
     )
 
 
-def _gallery(lines: Sequence[dict], questions: Sequence[Either]) -> Gallery:
-    def show(row: int) -> Shown:
+def _make_examples(lines: Sequence[dict], questions: Sequence[Either]) -> ExampleSet:
+    def show(row: int) -> Example:
         one, line = questions[lines[row]["id"]], lines[row]
-        told = f"a {one.name} or a {one.other}?"
-        return Shown(one.path, told, one.name, line["text"], boxes_of(one.boxes_xyxy["box"]), phrase=one.name)
+        question = f"a {one.name} or a {one.other}?"
+        return Example(one.path, question, one.name, line["text"], boxes_of(one.boxes_xyxy["box"]), phrase=one.name)
 
     keys = np.array([line["id"] for line in lines], dtype=np.int64)
     right = np.array([line["value"] == 1.0 for line in lines], dtype=bool)
-    return Gallery(keys, right, np.array([line["lead"] for line in lines]), show)
+    return ExampleSet(keys, right, np.array([line["lead"] for line in lines]), show)

@@ -17,8 +17,8 @@ from benchmarks.metrics.accuracy import top1, top1_hits
 from benchmarks.metrics.intervals import interval
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
-from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of
-from benchmarks.tasks.regions import recognise, recognise_in_words, recognition_gallery, recognition_scores
+from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of
+from benchmarks.tasks.regions import recognise, recognise_in_words, recognition_examples, recognition_scores
 from cloc.formats.annotated import AnnotatedSet, Category
 from cloc.formats.coco import read_coco
 
@@ -36,7 +36,7 @@ class RegionRecognition(Task):
     name = "region_recognition"
     files = "val2017"
     split = "val"
-    bare = True
+    runs_by_default = True
     kinds = ("encoder", "mllm")
 
     @property
@@ -44,8 +44,8 @@ class RegionRecognition(Task):
         """See `Task.needs`."""
         return f"coco/annotations/instances_{self.files}.json and the photos in coco/{self.files}/"
 
-    def places(self, roots: Sequence[Path]) -> list[Path]:
-        """See `Task.places`."""
+    def list_locations(self, roots: Sequence[Path]) -> list[Path]:
+        """See `Task.list_locations`."""
         return [file for file, _ in coco_files(roots, self.files)]
 
     def find(self, roots: Sequence[Path]) -> list[FoundSet]:
@@ -60,13 +60,13 @@ class RegionRecognition(Task):
         """See `Task.self_check`."""
         check_recognition(self.name)
 
-    def run(self, predictor: Predictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> Measured:
+    def run(self, predictor: Predictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> TaskOutput:
         """See `Task.run`. Categories that never have a box in training get rows of their own."""
         name, protocol = name_of(found.dataset, dataset.rendered), PROTOCOL
         if getattr(predictor, "kind", "encoder") == "mllm":
             if not getattr(predictor, "answers_regions", False):
                 scores = [Score(found.split, f"{REGION_PROTOCOL}/{n}", n, reason=NO_REGIONS) for n in METRICS]
-                return Measured(name, dataset.rendered, scores)
+                return TaskOutput(name, dataset.rendered, scores)
             answers = recognise_in_words(predictor, dataset, options)
             protocol = f"{REGION_PROTOCOL}/asked '{predictor.region_question}'"
         else:
@@ -80,7 +80,7 @@ class RegionRecognition(Task):
                 f"{found.split}/all": None,
             }
         scores = recognition_scores(answers, groups, protocol, options)
-        return Measured(name, dataset.rendered, scores, answers.lines(), recognition_gallery(answers))
+        return TaskOutput(name, dataset.rendered, scores, answers.lines(), recognition_examples(answers))
 
 
 class RegionFit(RegionRecognition):
@@ -89,7 +89,7 @@ class RegionFit(RegionRecognition):
     name = "region_fit"
     files = "train2017"
     split = "train (a fit, no evaluation)"
-    bare = False
+    runs_by_default = False
 
 
 def class_name(category: Category) -> str:

@@ -31,7 +31,7 @@ from benchmarks.readers.region_texts import (
     read_grit_texts,
     read_region_shards,
 )
-from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of, with_limit
+from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
 from benchmarks.tasks.photos import limited, opened, why_none
 from cloc.data.shards.card import CARD
 from cloc.formats.coco import read_coco
@@ -72,10 +72,10 @@ class RegionRetrieval(Task):
         "*.parquet or *.jsonl and images/KEY.jpg; region_text/NAME/ with region shards (dataset.json, *.tar)"
     )
     layout = "official; region shards: ours"
-    bare = True
+    runs_by_default = True
 
-    def places(self, roots: Sequence[Path]) -> list[Path]:
-        """See `Task.places`."""
+    def list_locations(self, roots: Sequence[Path]) -> list[Path]:
+        """See `Task.list_locations`."""
         return [*(file for file, _ in coco_files(roots)), *(root / "region_text" for root in roots)]
 
     def find(self, roots: Sequence[Path]) -> list[FoundSet]:
@@ -85,7 +85,7 @@ class RegionRetrieval(Task):
             for file, images in coco_files(roots)
             if file.is_file()
         ]
-        for place in self.places(roots)[-len(roots) :]:
+        for place in self.list_locations(roots)[-len(roots) :]:
             for folder in sorted(part for part in place.iterdir() if part.is_dir()) if place.is_dir() else ():
                 if folder.name.startswith("grit") and grit_files(folder):
                     found += [FoundSet(folder.name, s, folder, partial(read_grit_texts, folder, s)) for s in PHRASES]
@@ -102,7 +102,7 @@ class RegionRetrieval(Task):
         expect("region_retrieval: back", recalls(pool, "text-to-region", "merged", 1).tolist(), [1.0, 1.0, 1.0])
         expect("region_retrieval: chance", chance(pool, "text-to-region", "plain", 1), 1 / 3)
 
-    def run(self, predictor: Predictor, dataset: TextedSet, found: FoundSet, options: Options) -> Measured:
+    def run(self, predictor: Predictor, dataset: TextedSet, found: FoundSet, options: Options) -> TaskOutput:
         """See `Task.run`."""
         images, photos_skipped = limited(dataset.images, options), {}
         pool, skipped = build_pool(predictor, dataset, images, options, photos_skipped)
@@ -128,7 +128,7 @@ class RegionRetrieval(Task):
                     tally, always = Tally.of(pool.image_ids, hits), constant(pool, counting, k)
                     facts = {"skipped": skipped, "chance": guess, "constant": always}
                     scores.append(Score(found.split, protocol, metric, tally, **facts))
-        return Measured(name_of(found.dataset, dataset.rendered), dataset.rendered, scores, lines)
+        return TaskOutput(name_of(found.dataset, dataset.rendered), dataset.rendered, scores, lines)
 
 
 def _read_coco(file: Path, images: Path) -> TextedSet:

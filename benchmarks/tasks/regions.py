@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.examples import Gallery, Shown, boxes_of
+from benchmarks.examples import Example, ExampleSet, boxes_of
 from benchmarks.metrics.accuracy import blind, top1, top1_hits
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
@@ -31,7 +31,7 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True)
-class Recognised:
+class RegionAnswers:
     """The answers on one set.
 
     Attributes:
@@ -42,7 +42,7 @@ class Recognised:
         nearest: (K, TOP) columns of the nearest classes, nearest first, and
         cosine: (K, TOP) their cosines.
         skips: (K,) why a box has no answer, empty text where it has one.
-        said: (K,) answers in words of an MLLM, None of an encoder.
+        texts: (K,) answers in words of an MLLM, None of an encoder.
         dropped: annotations that the reader left out, by reason.
         photos_skipped: reason by image id.
     """
@@ -58,7 +58,7 @@ class Recognised:
     skips: NDArray[np.str_]
     dropped: Counter[str]
     photos_skipped: Mapping[int, str]
-    said: list[str] | None = None
+    texts: list[str] | None = None
 
     def lines(self) -> list[dict[str, Any]]:
         """One JSON object a box, skipped ones with their reason."""
@@ -72,9 +72,9 @@ class Recognised:
             }
             if self.skips[row]:
                 line["skipped"] = str(self.skips[row])
-            elif self.said is not None:
+            elif self.texts is not None:
                 named = self.predicted[row]
-                line |= {"answer": self.said[row], "predicted_category_id": int(ids[named]) if named >= 0 else None}
+                line |= {"answer": self.texts[row], "predicted_category_id": int(ids[named]) if named >= 0 else None}
             else:
                 line["predicted_category_ids"] = ids[self.nearest[row]].tolist()
                 line["cosines"] = [round(float(value), 5) for value in self.cosine[row]]
@@ -82,31 +82,31 @@ class Recognised:
         return lines
 
 
-def recognition_gallery(found: Recognised) -> Gallery:
-    """Every answered box; sureness is the lead of the nearest class over the second."""
+def recognition_examples(found: RegionAnswers) -> ExampleSet:
+    """Every answered box; confidence is the lead of the nearest class over the second."""
     rows = np.flatnonzero(found.skips == "")
     lead = found.cosine[rows, 0] - found.cosine[rows, min(1, found.cosine.shape[1] - 1)]
     by_id = {image.image_id: image for image in found.images}
 
-    def show(place: int) -> Shown:
+    def show(place: int) -> Example:
         row = rows[place]
         image = by_id[int(found.image_ids[row])]
         box = image.boxes_xyxy[image.annotation_ids == found.annotation_ids[row]]
         truth = found.categories[found.classes[row]].name
-        answer = found.said[row] if found.said is not None else found.categories[found.predicted[row]].name
-        return Shown(image.path, "what is in the box?", truth, answer, asked_xyxy=boxes_of(box), phrase=truth)
+        answer = found.texts[row] if found.texts is not None else found.categories[found.predicted[row]].name
+        return Example(image.path, "what is in the box?", truth, answer, asked_xyxy=boxes_of(box), phrase=truth)
 
     right = found.predicted[rows] == found.classes[rows]
-    return Gallery(found.annotation_ids[rows], right, lead.astype(np.float64), show)
+    return ExampleSet(found.annotation_ids[rows], right, lead.astype(np.float64), show)
 
 
-def recognise_in_words(predictor: MllmPredictor, dataset: AnnotatedSet, options: Options) -> Recognised:
+def recognise_in_words(predictor: MllmPredictor, dataset: AnnotatedSet, options: Options) -> RegionAnswers:
     """Ask an MLLM with region tokens what each box of the set is; its answer is the class that it names first."""
     categories = tuple(sorted(dataset.categories.values(), key=lambda category: category.id))
     find = class_finder([category.name for category in categories])
     blank = _unanswered(dataset, categories, options)
     first = dict(zip([image.image_id for image in blank.images], _starts(blank.images), strict=True))
-    said, predicted = [""] * len(blank.classes), blank.predicted
+    texts, predicted = [""] * len(blank.classes), blank.predicted
     skipped, title = dict[int, str](), f"{predictor.name} on {dataset.name}"
     for kept, photos in photo_batches(blank.images, options, title, skipped):
         free = [~image.crowd for image in kept]
@@ -114,8 +114,8 @@ def recognise_in_words(predictor: MllmPredictor, dataset: AnnotatedSet, options:
         answers = predictor.answer_regions(photos, boxes, [predictor.region_question] * len(kept))
         for image, is_free, own in zip(kept, free, answers, strict=True):
             for row, answer in zip(first[image.image_id] + np.flatnonzero(is_free), own, strict=True):
-                said[row], predicted[row] = answer, find(answer)
-    return replace(blank, said=said, skips=_skips(blank.images, skipped), photos_skipped=skipped)
+                texts[row], predicted[row] = answer, find(answer)
+    return replace(blank, texts=texts, skips=_skips(blank.images, skipped), photos_skipped=skipped)
 
 
 def class_finder(names: Sequence[str]) -> Callable[[str], int]:
@@ -127,10 +127,10 @@ def class_finder(names: Sequence[str]) -> Callable[[str], int]:
     longest = max((len(name.split()) for name in words), default=0)
 
     def find(answer: str) -> int:
-        told = _WORD.findall(canonical(answer))
-        for start in range(len(told)):
-            for length in range(min(longest, len(told) - start), 0, -1):
-                place = words.get(" ".join(told[start : start + length]))
+        answer_words = _WORD.findall(canonical(answer))
+        for start in range(len(answer_words)):
+            for length in range(min(longest, len(answer_words) - start), 0, -1):
+                place = words.get(" ".join(answer_words[start : start + length]))
                 if place is not None:
                     return place
         return -1
@@ -140,7 +140,7 @@ def class_finder(names: Sequence[str]) -> Callable[[str], int]:
 
 def recognise(
     predictor: Predictor, dataset: AnnotatedSet, prompt: Callable[[Category], str], options: Options
-) -> Recognised:
+) -> RegionAnswers:
     """Ask for the class of every box of the set; one image encoding for all boxes of an image, where it can."""
     categories = tuple(sorted(dataset.categories.values(), key=lambda category: category.id))
     texts = predictor.encode_texts([prompt(category) for category in categories])
@@ -161,12 +161,12 @@ def recognise(
     return replace(blank, skips=_skips(images, skipped), photos_skipped=skipped)
 
 
-def _unanswered(dataset: AnnotatedSet, categories: tuple[Category, ...], options: Options) -> Recognised:
+def _unanswered(dataset: AnnotatedSet, categories: tuple[Category, ...], options: Options) -> RegionAnswers:
     """Every box that is asked for, without an answer yet."""
     column = {category.id: index for index, category in enumerate(categories)}
     images = limited(dataset.images, options)
     total, top = sum(len(image.category_ids) for image in images), min(TOP, len(categories))
-    return Recognised(
+    return RegionAnswers(
         categories=categories,
         images=images,
         image_ids=np.repeat([i.image_id for i in images], [len(i.category_ids) for i in images]).astype(np.int64),
@@ -200,7 +200,7 @@ def _skip(crowd: bool, photo: str | None) -> str:
 
 
 def recognition_scores(
-    found: Recognised, groups: Mapping[str, NDArray[np.bool_] | None], protocol: str, options: Options
+    found: RegionAnswers, groups: Mapping[str, NDArray[np.bool_] | None], protocol: str, options: Options
 ) -> list[Score]:
     """Top-1 and class mean of each group of boxes.
 
@@ -227,8 +227,8 @@ def recognition_scores(
             continue
         images, unseen = found.image_ids[scored], blind(classes, len(found.categories))
         plain, by_class = Tally.of(images, hits), Tally.of(images, hits, classes)
-        mute = int((found.predicted[scored] < 0).sum())
-        why = f"answers that name no class, counted as wrong: {mute:,} of {len(classes):,}" if mute else None
+        unnamed = int((found.predicted[scored] < 0).sum())
+        why = f"answers that name no class, counted as wrong: {unnamed:,} of {len(classes):,}" if unnamed else None
         facts = {"skipped": skipped, "chance": unseen.chance, "reason": why}
         scores.append(Score(split, top1_name, "top1", plain, constant=unseen.constant_top1, **facts))
         scores.append(Score(split, mean_name, "class_mean", by_class, constant=unseen.constant_class_mean, **facts))

@@ -1,14 +1,13 @@
-"""The tasks by name."""
+"""Everything that can be asked for by name: the tasks, and what is measured in seconds and memory."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+from benchmarks.speed.measurements import MEASUREMENTS, SpeedMeasurement
 from benchmarks.tasks.coco import Coco, CocoFit
 from benchmarks.tasks.contract import Task
-from benchmarks.tasks.detection_speed import PARTS as DETECTION_PARTS
-from benchmarks.tasks.detection_speed import DetectionSpeed
 from benchmarks.tasks.ferret_bench import FerretBench
 from benchmarks.tasks.fgovd import FgOvd
 from benchmarks.tasks.flickr30k_grounding import Flickr30kGrounding
@@ -20,7 +19,6 @@ from benchmarks.tasks.reflvis import RefLvis
 from benchmarks.tasks.region_recognition import RegionFit, RegionRecognition
 from benchmarks.tasks.region_retrieval import RegionRetrieval
 from benchmarks.tasks.retrieval import Retrieval
-from benchmarks.tasks.speed import PARTS, Speed
 from benchmarks.tasks.zeroshot import ZeroShot
 
 TASKS: tuple[Task, ...] = (
@@ -41,22 +39,18 @@ TASKS: tuple[Task, ...] = (
     FerretBench(),
     RegionFit(),
     CocoFit(),
-    Speed(),
-    *(Speed(part) for part in PARTS),
-    DetectionSpeed(),
-    *(DetectionSpeed(part) for part in DETECTION_PARTS),
 )
 
 
-def tasks_named(names: Sequence[str]) -> list[Task]:
-    """The tasks asked for, each once, in the order asked; without names all but those that must be asked for.
+def tasks_named(names: Sequence[str]) -> list[Task | SpeedMeasurement]:
+    """The tasks and measurements asked for, each once, in the order asked; without names the tasks that run by default.
 
     Raises:
         ValueError: a name is unknown; the nearest known one is given.
     """
-    known = {task.name: task for task in TASKS}
+    known = {one.name: one for one in (*TASKS, *MEASUREMENTS)}
     if not names:
-        return [task for task in TASKS if task.bare]
+        return [task for task in TASKS if task.runs_by_default]
     for name in names:
         if name not in known:
             near = get_close_matches(name, known, n=1, cutoff=0.4)

@@ -21,7 +21,7 @@ from benchmarks.metrics.recall import constant_recalls, merged_chance, merged_hi
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
 from benchmarks.readers.karpathy import Captioned, CaptionedSet, from_annotated, read_karpathy
-from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of, with_limit
+from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened
 from cloc.formats.coco import read_coco
 
@@ -45,10 +45,10 @@ class Retrieval(Task):
         "coco/annotations/dataset_coco.json with coco/val2014/, flickr30k/dataset_flickr30k.json with "
         "flickr30k/flickr30k-images/"
     )
-    bare = True
+    runs_by_default = True
 
-    def places(self, roots: Sequence[Path]) -> list[Path]:
-        """See `Task.places`."""
+    def list_locations(self, roots: Sequence[Path]) -> list[Path]:
+        """See `Task.list_locations`."""
         files = ["coco/annotations/captions_val2017.json", *(file for _, file, _ in KARPATHY)]
         return [root / file for root in roots for file in files]
 
@@ -72,7 +72,7 @@ class Retrieval(Task):
         expect("retrieval: image to text", hits(similarity, owner, owner, "image-to-text", "plain", 1).tolist(), [1, 1])
         expect("retrieval: text to image", hits(similarity, owner, owner, "text-to-image", "plain", 1).tolist(), [1, 0])
 
-    def run(self, predictor: Predictor, dataset: CaptionedSet, found: FoundSet, options: Options) -> Measured:
+    def run(self, predictor: Predictor, dataset: CaptionedSet, found: FoundSet, options: Options) -> TaskOutput:
         """See `Task.run`."""
         images, skipped = dataset.images[: options.limit], dict[int, str]()
         parts, rows = [predictor.encode_images([])], list[int]()
@@ -89,7 +89,7 @@ class Retrieval(Task):
             scores = [
                 Score(found.split, "first-5", f"recall@{k}", skipped=reasons, reason="no image opened") for k in KS
             ]
-            return Measured(name, dataset.rendered, scores)
+            return TaskOutput(name, dataset.rendered, scores)
         distinct, kind = np.unique(np.array(captions, dtype=np.str_), return_inverse=True)
         vectors = predictor.encode_texts(distinct.tolist())
         similarity = (np.concatenate(parts) @ vectors.T)[:, kind]  # equal texts tie to the last bit
@@ -106,7 +106,7 @@ class Retrieval(Task):
                     guess = chance(owner, kind, direction, counting, k)
                     facts = {"skipped": reasons, "chance": guess, "constant": constant}
                     scores.append(Score(found.split, protocol, f"recall@{k}", tally, **facts))
-        return Measured(name, dataset.rendered, scores, _lines(kept, captions, owner, similarity))
+        return TaskOutput(name, dataset.rendered, scores, _lines(kept, captions, owner, similarity))
 
 
 def right_of(owner: NDArray[np.int64], kind: NDArray[np.int64], counting: str) -> NDArray[np.bool_]:

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.data_roots import FoundSet
-from benchmarks.examples import Gallery, Shown
+from benchmarks.examples import Example, ExampleSet
 from benchmarks.metrics.accuracy import blind
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Embeddings, Predictor
 from benchmarks.readers.classes import ClassImage, ClassSet, class_splits, read_classes
-from benchmarks.tasks.contract import Measured, Options, Score, Task, expect, name_of, with_limit
+from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
 from benchmarks.tasks.photos import UNREADABLE, opened
 from cloc.images import decode
 
@@ -34,17 +34,17 @@ class ZeroShot(Task):
 
     name = "zeroshot"
     needs = "zeroshot/NAME/SPLIT/CLASS/*.jpg, or CLIP_benchmark's shards zeroshot/NAME/SPLIT/*.tar with classnames.txt"
-    bare = True
+    runs_by_default = True
     layout = "of torchvision's ImageFolder and of CLIP_benchmark's shards"
 
-    def places(self, roots: Sequence[Path]) -> list[Path]:
-        """See `Task.places`."""
+    def list_locations(self, roots: Sequence[Path]) -> list[Path]:
+        """See `Task.list_locations`."""
         return [root / "zeroshot" for root in roots]
 
     def find(self, roots: Sequence[Path]) -> list[FoundSet]:
         """See `Task.find`."""
         found = []
-        for place, root in zip(self.places(roots), roots, strict=True):
+        for place, root in zip(self.list_locations(roots), roots, strict=True):
             for folder in sorted(part for part in place.iterdir() if part.is_dir()) if place.is_dir() else ():
                 for split in class_splits(folder):
                     load = partial(read_classes, folder, split, root / "categories")
@@ -58,7 +58,7 @@ class ZeroShot(Task):
         expect("zeroshot: top1", Tally.of([1, 2, 3], hits).value(), 2 / 3)
         expect("zeroshot: class_mean", Tally.of([1, 2, 3], hits, [0, 1, 1]).value(), 0.75)
 
-    def run(self, predictor: Predictor, dataset: ClassSet, found: FoundSet, options: Options) -> Measured:
+    def run(self, predictor: Predictor, dataset: ClassSet, found: FoundSet, options: Options) -> TaskOutput:
         """See `Task.run`."""
         classes = class_vectors(predictor, dataset)
         images, skipped = _limited(dataset.images, options), dict[int, str]()
@@ -78,8 +78,8 @@ class ZeroShot(Task):
             | ({"predicted": row.tolist()} if row[0] >= 0 else {"skipped": skipped[place]})
             for place, (image, row) in enumerate(zip(images, best, strict=True))
         ]
-        gallery = _gallery(images, dataset.names, best, lead)
-        return Measured(name_of(dataset.name, dataset.rendered), dataset.rendered, scores, lines, gallery)
+        examples = _make_examples(images, dataset.names, best, lead)
+        return TaskOutput(name_of(dataset.name, dataset.rendered), dataset.rendered, scores, lines, examples)
 
 
 def class_vectors(predictor: Predictor, dataset: ClassSet) -> Embeddings:
@@ -122,7 +122,7 @@ def _scores(
     skipped: Counter[str],
     options: Options,
 ) -> list[Score]:
-    named = [with_limit(f"{dataset.told_by}/{kind}", options) for kind in ("top1", "top5", "class-mean")]
+    named = [with_limit(f"{dataset.source}/{kind}", options) for kind in ("top1", "top5", "class-mean")]
     metrics = ("top1", "top5", "class_mean")
     if not len(labels):
         why = "no image could be opened"
@@ -139,13 +139,13 @@ def _scores(
     ]
 
 
-def _gallery(images: Sequence[ClassImage], names: Sequence[str], best: NDArray, lead: NDArray) -> Gallery:
+def _make_examples(images: Sequence[ClassImage], names: Sequence[str], best: NDArray, lead: NDArray) -> ExampleSet:
     """Images that are files of their own; those inside shards are not drawn."""
     rows = np.array([r for r, image in enumerate(images) if image.place is None and best[r, 0] >= 0], dtype=np.int64)
     labels = np.array([images[row].label for row in rows], dtype=np.int64)
 
-    def show(place: int) -> Shown:
+    def show(place: int) -> Example:
         image = images[rows[place]]
-        return Shown(image.path, "what is on the image?", names[image.label], names[best[rows[place], 0]])
+        return Example(image.path, "what is on the image?", names[image.label], names[best[rows[place], 0]])
 
-    return Gallery(rows, best[rows, 0] == labels, lead[rows], show)
+    return ExampleSet(rows, best[rows, 0] == labels, lead[rows], show)

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.cli import main
 from benchmarks.provenance import tokenizer_sha256
 from benchmarks.rows import read_rows
-from benchmarks.tasks import speed
+from benchmarks.speed import measurements as speed
 
 REPOSITORY = Path(__file__).parents[2]
 

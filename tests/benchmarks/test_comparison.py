@@ -3,10 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.comparison import compare, one_sided
+from benchmarks.comparison import compare, list_one_sided
+from benchmarks.predictors.contract import LoadedModel
 from benchmarks.provenance import Provenance
 from benchmarks.rows import Row
-from benchmarks.runner import Session, Side
+from benchmarks.runner import TaskRunner
 from benchmarks.table import comparison_table, single_table
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.lvis import Lvis
@@ -31,11 +32,11 @@ def test_without_a_comparison_there_is_no_table():
 def sides(colours):
     """A is right on two of three regions; B has readings that are right on one, on none, and on one."""
     weak = [named(colours.Reader(first=1), "weak"), named(colours.Reader(shift=1), "wrong"), colours.Reader(first=1)]
-    return [Side("a", "aa", [named(colours.Reader(first=2), "prompter")]), Side("b", "bb", weak)]
+    return [LoadedModel("a", "aa", [named(colours.Reader(first=2), "prompter")]), LoadedModel("b", "bb", weak)]
 
 
 def run(folder, root, sides, tasks, roots=()):
-    session = Session([root, *roots], sides, WHERE_FROM, Options(progress=False), folder)
+    session = TaskRunner([root, *roots], sides, WHERE_FROM, Options(progress=False), folder)
     return session.run(tasks)
 
 
@@ -64,20 +65,25 @@ def test_what_one_side_cannot_do_is_a_row_with_the_reason(tmp_path, root, colour
     class Encoder(colours.Reader):
         cannot_ground = "no box head"
 
-    results = run(tmp_path, root, [Side("a", "", [colours.Reader()]), Side("b", "", [Encoder()])], [RefCoco("refcoco")])
+    results = run(
+        tmp_path,
+        root,
+        [LoadedModel("a", "", [colours.Reader()]), LoadedModel("b", "", [Encoder()])],
+        [RefCoco("refcoco")],
+    )
     rows = {c.row.protocol.split(":")[0] + c.row.split + c.row.metric: c.row for c in compare(results)}
     assert len(rows) == 12
     row = rows["phrase-box/xyxy-pixelsval/allmean_iou_difference"]
     assert (row.value, row.reason) == (None, "b: no box head")
     assert rows["candidates/nearest-regionval/allacc@0.5_difference"].value == 0.0
-    alone = one_sided(compare(results))
+    alone = list_one_sided(compare(results))
     assert {(r.protocol, r.model, r.value) for r in alone} == {("phrase-box/xyxy-pixels", "a", 1.0)}
     assert single_table(alone).splitlines()[-1] == "  b: no box head"  # it holds for all lines, so none is named
 
 
 def test_rendered_figures_say_what_they_are(tmp_path, colours):
     root = colours.write(tmp_path / "data" / "scenes", rendered=True)
-    sides = [Side("a", "aa", [colours.Reader()])]
+    sides = [LoadedModel("a", "aa", [colours.Reader()])]
     results = run(tmp_path, root.parent, sides, [RegionRecognition()], [root])
     assert {(r.row.dataset, r.row.data) for r in results} == {("scenes-coco", "rendered")}
     assert f"region_recognition on scenes-coco, rendered ({RENDERED})" in single_table([r.row for r in results])
@@ -85,14 +91,14 @@ def test_rendered_figures_say_what_they_are(tmp_path, colours):
 
 def test_real_data_comes_first_and_both_are_measured(tmp_path, root, colours):
     scenes = colours.write(tmp_path / "scenes", rendered=True)
-    results = run(tmp_path, root, [Side("a", "aa", [colours.Reader()])], [RegionRecognition()], [scenes])
+    results = run(tmp_path, root, [LoadedModel("a", "aa", [colours.Reader()])], [RegionRecognition()], [scenes])
     assert [r.row.data for r in results] == ["real", "real", "rendered", "rendered"]
     names = sorted(path.name for path in (tmp_path / "predictions").iterdir())
     assert names == ["region_recognition-coco-val-a-reader.jsonl", "region_recognition-scenes-coco-val-a-reader.jsonl"]
 
 
 def test_predictions_of_two_models_with_one_name_do_not_overwrite_each_other(tmp_path, root, colours):
-    sides = [Side("same", "1", [colours.Reader()]), Side("same", "2", [colours.Reader(shift=1)])]
+    sides = [LoadedModel("same", "1", [colours.Reader()]), LoadedModel("same", "2", [colours.Reader(shift=1)])]
     run(tmp_path, root, sides, [RegionRecognition()])
     files = sorted((tmp_path / "predictions").iterdir())
     assert [path.name[-8:] for path in files] == ["-1.jsonl", "-2.jsonl"]
@@ -117,7 +123,7 @@ def test_a_reason_that_holds_for_some_lines_names_them(tmp_path, root, sides):
 def test_skips_are_counted_and_told(tmp_path, colours):
     root = colours.write(tmp_path)
     (root / "coco" / "val2017" / f"{1:012d}.jpg").unlink()
-    results = run(tmp_path, root, [Side("a", "aa", [colours.Reader()])], [RegionRecognition()])
+    results = run(tmp_path, root, [LoadedModel("a", "aa", [colours.Reader()])], [RegionRecognition()])
     row = results[0].row
     assert (row.num_examples, row.num_skipped, row.reason) == (33, 3, "skipped: 3 photo missing")
     assert "  skipped: 3 photo missing" in single_table([row])
@@ -129,7 +135,7 @@ def test_a_box_cut_at_the_border_is_no_skip(tmp_path, colours):
     content = json.loads(file.read_text())
     content["annotations"][2]["bbox"][2] = 99
     file.write_text(json.dumps(content))
-    results = run(tmp_path, root, [Side("a", "aa", [colours.Reader()])], [RegionRecognition()])
+    results = run(tmp_path, root, [LoadedModel("a", "aa", [colours.Reader()])], [RegionRecognition()])
     assert results[0].row.num_skipped == 0
     assert results[0].row.num_examples == 36
 
@@ -147,7 +153,7 @@ def test_every_metric_is_checked_before_anything_is_predicted(tmp_path, root):
             pytest.fail("a prediction was made before the check")
 
     with pytest.raises(RuntimeError, match="self-check failed"):
-        run(tmp_path, root, [Side("a", "aa", [Never()])], [RefCoco("refcoco"), Broken()])
+        run(tmp_path, root, [LoadedModel("a", "aa", [Never()])], [RefCoco("refcoco"), Broken()])
 
 
 def test_intervals_are_the_same_every_time(tmp_path, root, sides):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.comparison import compare
-from benchmarks.metrics.answers import as_yes, blind_yes_figures, says_yes, told_undecided, undecided, yes_figures
+from benchmarks.metrics.answers import as_yes, blind_yes_figures, note_undecided, says_yes, undecided, yes_figures
 from benchmarks.metrics.constant_detections import constant_detections
 from benchmarks.metrics.grounding import constant_box, constant_ious, hits_at
 from benchmarks.metrics.lvis_ap import AP300, lvis_ap
@@ -18,10 +18,9 @@ from benchmarks.metrics.proposals import constant_recall
 from benchmarks.metrics.recall import constant_recalls
 from benchmarks.metrics.tally import Tally
 from benchmarks.readers.flickr_entities import Entity, EntityImage
-from benchmarks.report.tables import paired, single
-from benchmarks.rows import Row
-from benchmarks.runner import Result
-from benchmarks.scoring.command import Asked, score_files
+from benchmarks.report.page import Report, render_page
+from benchmarks.rows import Row, ScoredRow
+from benchmarks.scoring.command import ScoringRequest, score_files
 from benchmarks.scoring.detections import read_truth
 from benchmarks.table import comparison_table, single_table, summarize
 from benchmarks.tasks.contract import Options, Score
@@ -66,7 +65,7 @@ def test_a_label_in_any_spelling(spelled, right):
 def test_an_answer_is_read_in_any_spelling_and_an_open_one_is_counted(answer, yes, open_):
     assert says_yes(answer) is yes
     assert undecided(answer) is open_
-    assert told_undecided([answer, "yes"]).total() == open_
+    assert note_undecided([answer, "yes"]).total() == open_
 
 
 @pytest.mark.parametrize(
@@ -75,7 +74,7 @@ def test_an_answer_is_read_in_any_spelling_and_an_open_one_is_counted(answer, ye
 def test_perfect_answers_to_pope_are_perfect_however_the_labels_are_spelled(labels, files):
     asked = [{"question_id": k, "image": f"{k // 2}.jpg", "text": "a cat?", "label": labels[k % 2]} for k in range(40)]
     told = [{"question_id": k, "text": ("Yes", "No")[k % 2]} for k in range(40)]
-    rows = {row.metric: row for row in score_files(Asked(*files(asked, told, lines=True)))}
+    rows = {row.metric: row for row in score_files(ScoringRequest(*files(asked, told, lines=True)))}
     assert {rows[name].value for name in ("accuracy", "precision", "recall", "f1")} == {1.0}
     assert (rows["accuracy"].chance, rows["accuracy"].constant, rows["f1"].constant) == (0.5, 0.5, pytest.approx(2 / 3))
     assert rows["yes_ratio"].no_constant
@@ -84,11 +83,11 @@ def test_perfect_answers_to_pope_are_perfect_however_the_labels_are_spelled(labe
 def test_open_answers_and_odd_labels_are_told(files):
     asked = [{"question_id": k, "image": f"{k}.jpg", "text": "a cat?", "label": "yes"} for k in range(8)]
     told = [{"question_id": k, "text": "I cannot tell" if k < 3 else True} for k in range(8)]
-    row = score_files(Asked(*files(asked, told, lines=True)))[0]
+    row = score_files(ScoringRequest(*files(asked, told, lines=True)))[0]
     assert row.value == 1.0
     assert "3 answers with neither yes nor no" in row.reason
     with pytest.raises(ValueError, match="expected label yes or no, got 'perhaps'"):
-        score_files(Asked(*files([*asked[:7], {**asked[7], "label": "perhaps"}], told, lines=True)))
+        score_files(ScoringRequest(*files([*asked[:7], {**asked[7], "label": "perhaps"}], told, lines=True)))
 
 
 def test_a_coin_and_the_better_constant_of_popes_figures():
@@ -130,7 +129,7 @@ def test_a_detector_that_never_looks_finds_what_always_lies_in_one_place(files):
     assert len(blind) == 12
     assert lvis_ap(replace(truth, frequencies=np.array(["f"])), blind, AP300)["AP"] == pytest.approx(1.0)
     assert constant_recall(truth)["AR"] == 1.0
-    rows = {row.metric: row for row in score_files(Asked(*files(there, [])))}
+    rows = {row.metric: row for row in score_files(ScoringRequest(*files(there, [])))}
     assert (rows["AP"].value, rows["AP"].constant, rows["AP"].below_constant) == (0.0, pytest.approx(1.0), True)
     assert "below constant" in summarize(list(rows.values()))
     elsewhere = np.random.default_rng(0).uniform(0, 0.9, (12, 2))
@@ -150,19 +149,19 @@ def test_boxes_without_height_are_named(files):
     there = detections_of([(0.25, 0.25, 0.5, 0.5)] * 12, [(100, 80)] * 12)
     there["annotations"][3]["bbox"][3] = 0
     answers = [{"image_id": k, "category_id": 1, "bbox": [25, 20, 50, 40], "score": 0.5} for k in range(1, 13)]
-    row = score_files(Asked(*files(there, answers)))[0]
+    row = score_files(ScoringRequest(*files(there, answers)))[0]
     assert row.value < 1
     assert "1 annotated boxes without width or height, which no answer can reach" in row.reason
     lines = [{"image_id": k, "sent_id": k, "bbox": [5, 5, 25, 5 if k == 2 else 25]} for k in range(9)]
     told = [{"image_id": k, "sent_id": k, "pred_bbox_xyxy": line["bbox"]} for k, line in enumerate(lines)]
-    row = score_files(Asked(*files(lines, told, lines=True)))[0]
+    row = score_files(ScoringRequest(*files(lines, told, lines=True)))[0]
     assert row.value == pytest.approx(8 / 9)
     assert "1 annotated boxes without width or height" in row.reason
 
 
 def test_grounding_files_name_the_best_constant_box(files):
     lines = [{"image_id": k, "sent_id": k, "bbox": [5, 5, 25, 25] if k < 6 else [60, 60, 90, 90]} for k in range(8)]
-    rows = {row.metric: row for row in score_files(Asked(*files(lines, [], lines=True)))}
+    rows = {row.metric: row for row in score_files(ScoringRequest(*files(lines, [], lines=True)))}
     assert rows["acc@0.5"].constant == 0.75
     assert rows["acc@0.5"].chance == pytest.approx((6 * 5 + 2 * 1) / (8 * 7))
     assert rows["mean_iou"].constant == 0.75
@@ -224,9 +223,9 @@ def test_every_task_gives_chance_and_constant_or_says_why(colours, root):
     """What is there in the little world; each other task is asked in a test of its own, and `Score` refuses both."""
     asked = set()
     for task in TASKS:
-        for found in task.find([root]) if task.bare else ():
+        for found in task.find([root]) if task.runs_by_default else ():
             predictor = colours.Reader()
-            if "encoder" not in task.kinds or not found.needs_model:
+            if "encoder" not in task.kinds:
                 continue
             measured = task.run(predictor, found.load(), found, QUIET)
             asked.add(task.name)
@@ -234,7 +233,7 @@ def test_every_task_gives_chance_and_constant_or_says_why(colours, root):
                 there = score.value is not None or score.tally is not None
                 assert not there or score.no_constant or None not in (score.chance, score.constant), score
     assert {"region_recognition", "region_retrieval", "refcoco", "lvis"} <= asked
-    assert FgOvd().bare
+    assert FgOvd().runs_by_default
 
 
 def row(value, constant=None, **more):
@@ -248,8 +247,16 @@ def results(share_a, share_b, constant):
     found = []
     for side, share in enumerate((share_a, share_b)):
         tally = Tally.of(np.arange(400), (np.arange(400) < 400 * share) * 1.0)
-        found.append(Result(row(tally.value(), constant, model="ab"[side]), tally, side))
+        found.append(ScoredRow(row(tally.value(), constant, model="ab"[side]), tally, side))
     return found
+
+
+def paired(compared):
+    return render_page(Report(("a", "b"), [], compared))
+
+
+def single(rows):
+    return render_page(Report(("a",), rows))
 
 
 def test_the_report_shows_the_constant_and_no_green_below_it():
@@ -285,6 +292,6 @@ def test_answers_that_choose_neither_or_both_are_told(files):
     entry = {"name": "cup", "synonyms": ["cup"], "neg_class": "dog", "image_path": "1.jpg"}
     lines = [{**entry, "id": number} for number in range(len(said))]
     told = [{"id": number, "answer": text} for number, text in enumerate(said)]
-    row = score_files(Asked(*files(lines, told, lines=True)))[0]
+    row = score_files(ScoringRequest(*files(lines, told, lines=True)))[0]
     assert row.value == pytest.approx(3 / 5)
     assert "2 answers that name neither of the two, or both" in row.reason

@@ -17,7 +17,7 @@ def small(monkeypatch, tmp_path):
     """Six photos and their annotations: (photos, file)."""
     for name, value in {"IMAGES": 6, "SHARD": 2, "SIDES": (64, 48), "DIFFERENT": 2, "REPEATS": 1}.items():
         monkeypatch.setattr(conversion_cost, name, value)
-    monkeypatch.setattr(conversion_cost, "cores", lambda: 1)
+    monkeypatch.setattr(conversion_cost, "count_cores", lambda: 1)
     return tmp_path / "photos", tmp_path / "instances.json"
 
 

@@ -13,9 +13,10 @@ from benchmarks.comparison import compare
 from benchmarks.data_roots import roots
 from benchmarks.metrics.lvis_ap import PROTOCOLS
 from benchmarks.metrics.proposals import PROTOCOL as AGNOSTIC
+from benchmarks.predictors.contract import LoadedModel
 from benchmarks.predictors.detector import ClocDetector, Found, as_found
 from benchmarks.provenance import Provenance
-from benchmarks.runner import Session, Side
+from benchmarks.runner import TaskRunner
 from benchmarks.tasks.coco import Coco, CocoFit
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.lvis import Lvis
@@ -46,7 +47,7 @@ class ColourDetector:
 
 
 def measured(root, folder, predictor, task, options=QUIET):
-    session = Session(roots(root), [Side("m", None, [predictor])], PLACE, options, folder)
+    session = TaskRunner(roots(root), [LoadedModel("m", None, [predictor])], PLACE, options, folder)
     return session.run([task]), session
 
 
@@ -77,7 +78,7 @@ def test_a_fit_reads_the_training_split_and_says_so(colours, tmp_path):
     (root / "coco" / "val2017").rename(root / "coco" / "train2017")
     results, _ = measured(root, tmp_path / "out", ColourDetector(colours), CocoFit())
     assert value(results, "coco-ap100", "AP", split="train (a fit, no evaluation)") == pytest.approx(1.0, abs=1e-12)
-    assert not CocoFit.bare
+    assert not CocoFit.runs_by_default
 
 
 def test_a_set_that_cannot_be_scored_is_said_before_anything_is_asked(colours, tmp_path):
@@ -116,7 +117,7 @@ def test_a_category_that_is_never_found_costs_its_share(root, colours, tmp_path)
     assert value(results, "lvis-ap300", "APf") == pytest.approx(1.0)
     assert value(results, "lvis-ap300", "APc") == pytest.approx(0.5)
     assert value(results, "lvis-ap300", "APr") is None
-    (chart,) = session.kept[0].charts
+    (chart,) = session.report_inputs[0].charts
     assert {curve.name: curve.y[-1] for curve in chart.curves} == {
         "c (common)": pytest.approx(0.5),
         "f (frequent)": pytest.approx(1.0),
@@ -224,8 +225,8 @@ def test_a_kind_of_model_that_cannot_do_a_task_says_so_and_reads_no_data(root, c
 
 @pytest.mark.parametrize("task", [Lvis(), Coco()], ids=lambda task: task.name)
 def test_two_detectors_are_compared_with_paired_intervals(task, root, colours, tmp_path):
-    sides = [Side(str(skip), None, [ColourDetector(colours, skip)]) for skip in ((), ("blue",))]
-    results = Session(roots(root), sides, PLACE, QUIET, tmp_path).run([task])
+    sides = [LoadedModel(str(skip), None, [ColourDetector(colours, skip)]) for skip in ((), ("blue",))]
+    results = TaskRunner(roots(root), sides, PLACE, QUIET, tmp_path).run([task])
     valued = {r.row.metric for r in results if r.row.ci95 is not None}
     assert {"AP", "AP50", "AP75"} <= valued <= {"AP", "AP50", "AP75", "APr", "APc", "APf"}
     found = {(one.a.row.protocol, one.a.row.metric): one.difference for one in compare(results) if one.difference}
@@ -258,10 +259,10 @@ def test_recall_counts_a_box_once_however_often_it_is_named(root, colours, tmp_p
 
 def test_the_gallery_knows_found_misnamed_and_missed(root, colours, tmp_path):
     _, session = measured(root, tmp_path, ColourDetector(colours, skip=("blue",)), Coco())
-    gallery = session.kept[0].gallery
-    shown = [gallery.show(row) for row in range(len(gallery.keys))]
-    assert {one.answer for one, right in zip(shown, gallery.right, strict=True) if not right} == {"nothing found here"}
-    assert {one.truth for one, right in zip(shown, gallery.right, strict=True) if not right} == {"blue"}
+    examples = session.report_inputs[0].examples
+    shown = [examples.show(row) for row in range(len(examples.keys))]
+    assert {one.answer for one, right in zip(shown, examples.right, strict=True) if not right} == {"nothing found here"}
+    assert {one.truth for one, right in zip(shown, examples.right, strict=True) if not right} == {"blue"}
 
 
 def test_bad_answers_of_a_model_are_refused():

@@ -6,25 +6,24 @@ import pytest
 
 from benchmarks.predictors.detector import ClocDetector
 from benchmarks.predictors.hf_detectors import name_chunks
+from benchmarks.speed import detection as speed
 from benchmarks.speed import detection_memory as cost
 from benchmarks.speed import detection_models as made
-from benchmarks.tasks import detection_speed as speed
-from benchmarks.tasks.registry import TASKS, tasks_named
+from benchmarks.speed.measurements import DETECTION_PARTS, MEASUREMENTS
+from benchmarks.tasks.registry import tasks_named
 
 
 def test_it_is_run_by_name_only():
     (task,) = tasks_named(["detection_speed"])
-    assert not task.bare
-    assert task.timed
     assert task.name not in [one.name for one in tasks_named([])]
-    assert {f"detection_speed_{part}" for part in speed.PARTS} <= {one.name for one in TASKS}
+    assert {f"detection_speed_{part.name}" for part in DETECTION_PARTS} <= {one.name for one in MEASUREMENTS}
     task.self_check()
-    assert [found.needs_model for found in task.find([])] == [False] * 4
+    assert [part.needs_model for part in task.parts] == [False] * 4
 
 
 def test_rows_by_hand():
     seconds = {"ours": [2.0, 1.0], "owlv2": [3.0, 3.0], "grounding_dino_pass": [4.0, 6.0]}
-    rows = {row.metric: row for row in speed._rows("s", seconds, {"ours": 7.0, "owlv2": 8.0}, 2)}
+    rows = {row.metric: row for row in speed.rows_of("s", seconds, {"ours": 7.0, "owlv2": 8.0}, 2)}
     assert rows["ours_seconds"].value == 1.5
     assert rows["owlv2_over_ours"].value == 2.25  # the median of 3/2 and 3/1
     assert rows["grounding_dino_pass_over_ours"].value == 4.0

@@ -23,7 +23,7 @@ from transformers import (
 from benchmarks import cli, evaluate
 from benchmarks.cli import main
 from benchmarks.out_folder import held, out_folder
-from benchmarks.predictors.loaded_models import load_side
+from benchmarks.predictors.loaded_models import load_model
 from cloc.tokenizer import load_tokenizer
 
 
@@ -94,7 +94,7 @@ def test_parts_of_different_models_are_one_line(name, whole, tmp_path, root, cap
 
 
 def test_a_whole_folder_is_read(whole):
-    side = load_side(whole, "cpu", 4)
+    side = load_model(whole, "cpu", 4)
     assert [reading.name for reading in side.predictors] == ["crop"]
 
 
@@ -105,7 +105,7 @@ def test_ctrl_c_ends_with_one_line_that_goes_on(root, exports, tmp_path, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(evaluate.Session, "run", interrupted)
+        patched.setattr(evaluate.TaskRunner, "run", interrupted)
         assert main([*given, "--out", str(tmp_path / "out")]) == 130
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line == f"stopped by Ctrl-C; add --resume {tmp_path / 'out'} to the same command to go on"

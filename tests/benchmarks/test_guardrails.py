@@ -56,7 +56,7 @@ def test_class_folders_are_read_and_named_by_their_folders(tmp_path, colours):
     }
     assert measured.scores[0].chance == 0.25
     assert len(measured.predictions) == 12
-    assert measured.gallery.right.all()
+    assert measured.examples.right.all()
     wrong = values(run(ZeroShot(), root, colours.Reader(shift=1)))
     assert wrong[f"{protocol}/top1", "top1"] == 0.0
 
@@ -94,7 +94,7 @@ def test_shards_of_clip_benchmark_are_read(tmp_path, colours):
     measured = run(ZeroShot(), tmp_path, colours.Reader())
     assert values(measured)["own-names/no-template/top1", "top1"] == 1.0
     assert measured.scores[0].skipped == {"no_class": 1}
-    assert len(measured.gallery.keys) == 0  # nothing to draw inside a tar
+    assert len(measured.examples.keys) == 0  # nothing to draw inside a tar
 
 
 def test_names_and_templates_of_the_published_lists(sample_data, tmp_path, colours):
@@ -104,7 +104,7 @@ def test_names_and_templates_of_the_published_lists(sample_data, tmp_path, colou
     painted(colours, 0).save(folder / "n00000001" / "x.png")
     dataset = read_classes(tmp_path / "zeroshot" / "imagenet1k", "val", sample_data / "categories")
     assert (len(dataset.names), len(dataset.templates)) == (1000, 80)
-    assert dataset.told_by == "clip-benchmark-names/80-templates"
+    assert dataset.source == "clip-benchmark-names/80-templates"
     assert dataset.images[0].label == 1
 
 

@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from benchmarks.predictors.kosmos import GROUNDED, Cells
-from benchmarks.predictors.loaded_models import load_side
+from benchmarks.predictors.loaded_models import load_model
 from benchmarks.tasks.phrase_boxes import phrase_boxes
 
 WORDS = ("▁a", "▁the", "▁dog", "▁red", "▁ring", "▁Question", ":", "▁Answer", "▁", "?", "▁Is", "▁it")
@@ -41,17 +41,17 @@ def kosmos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reading(kosmos):
-    (found,) = load_side(kosmos, "cpu", 2).predictors
+    (found,) = load_model(kosmos, "cpu", 2).predictors
     return found
 
 
 def test_a_folder_is_known_by_its_family(kosmos):
-    side = load_side(kosmos, "cpu", 2)
-    assert side.told == "kosmos-2, mllm, coordinates cells-32-image"
+    side = load_model(kosmos, "cpu", 2)
+    assert side.description == "kosmos-2, mllm, coordinates cells-32-image"
     assert side.predictors[0].question == GROUNDED
-    assert load_side(kosmos, "cpu", 2, question="<grounding> {}").predictors[0].question == "<grounding> {}"
+    assert load_model(kosmos, "cpu", 2, question="<grounding> {}").predictors[0].question == "<grounding> {}"
     with pytest.raises(ValueError, match="--coordinates 0-1: Kosmos-2 writes cells of its own"):
-        load_side(kosmos, "cpu", 2, coordinates="0-1")
+        load_model(kosmos, "cpu", 2, coordinates="0-1")
 
 
 def test_answers_do_not_depend_on_the_batch_and_keep_their_tags(reading, monkeypatch):
@@ -89,4 +89,4 @@ def test_phrases_without_cells_are_wrong_and_said(reading, monkeypatch):
     assert none == []
     for one in boxes:
         assert one.failure in ("no_box", "empty_box") or np.isfinite(one.box_xyxy).all()
-        assert one.said.startswith("<grounding>")
+        assert one.answer_text.startswith("<grounding>")

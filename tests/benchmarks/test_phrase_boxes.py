@@ -11,13 +11,14 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPVisionConfig
 
 from benchmarks.data_roots import roots
+from benchmarks.predictors.contract import LoadedModel
 from benchmarks.predictors.detector import DEFINED, ClocDetector, Found, ground_alone
-from benchmarks.predictors.loaded_models import load_side
+from benchmarks.predictors.loaded_models import load_model
 from benchmarks.predictors.mllm import CONVENTIONS
 from benchmarks.provenance import Provenance
-from benchmarks.runner import Session, Side
+from benchmarks.runner import TaskRunner
 from benchmarks.tasks.contract import Options
-from benchmarks.tasks.phrase_boxes import PhraseBox, box_protocol, phrase_boxes, told_failures
+from benchmarks.tasks.phrase_boxes import PhraseBox, box_protocol, describe_failures, phrase_boxes
 from benchmarks.tasks.refcoco import RefCoco
 from cloc import ClocConfig, ClocForObjectDetection, ClocProcessor, ClocVisionConfig
 from cloc.models.detection_processing import detection_image_processor
@@ -65,12 +66,12 @@ def test_one_pass_for_all_phrases_agrees_with_one_a_phrase(tmp_path):
 
 
 def test_an_export_tells_in_which_form_it_reads_categories(tmp_path):
-    side = load_side(export(tmp_path / "export", definitions=True), "cpu", 2)
+    side = load_model(export(tmp_path / "export", definitions=True), "cpu", 2)
     assert side.predictors[0].form == DEFINED
     config = json.loads((tmp_path / "export" / "config.json").read_text())
     del config["detector_config"]["definitions"]  # as older exports are: trained on bare names
     (tmp_path / "export" / "config.json").write_text(json.dumps(config))
-    assert load_side(tmp_path / "export", "cpu", 2).predictors[0].form == "name"
+    assert load_model(tmp_path / "export", "cpu", 2).predictors[0].form == "name"
 
 
 class ColourFinder:
@@ -97,21 +98,21 @@ class Pointer:
 
     kind, name, question = "mllm", "pointer", "Where is {}?"
 
-    def __init__(self, colours, places=CONVENTIONS["0-1000"], spoil=lambda text: text):
-        self.reader, self.places, self.spoil, self.asked = colours.Reader(), places, spoil, []
+    def __init__(self, colours, box_format=CONVENTIONS["0-1000"], spoil=lambda text: text):
+        self.reader, self.box_format, self.spoil, self.asked = colours.Reader(), box_format, spoil, []
 
     def answer(self, images, questions):
         self.asked += questions
         phrases = [[question.removeprefix("Where is ").removesuffix("?")] for question in questions]
         boxes = self.reader.ground(images, phrases)
         return [
-            self.spoil(f"It is at {self.places.write(box[0], image.size)}.")
+            self.spoil(f"It is at {self.box_format.write(box[0], image.size)}.")
             for box, image in zip(boxes, images, strict=True)
         ]
 
 
 def rows(root, folder, predictor):
-    session = Session(roots(root), [Side("m", None, [predictor])], PLACE, QUIET, folder)
+    session = TaskRunner(roots(root), [LoadedModel("m", None, [predictor])], PLACE, QUIET, folder)
     found = [result.row for result in session.run([RefCoco("refcoco")])]
     return {(row.protocol, row.metric): row for row in found if row.split == "val/all"}, session
 
@@ -121,16 +122,17 @@ def test_a_detector_refers_by_its_surest_box(root, colours, tmp_path):
     assert found["phrase-box/xyxy-pixels", "acc@0.5"].value == 1.0
     assert found["phrase-box/xyxy-pixels", "mean_iou"].value == pytest.approx(1.0)
     assert found["candidates/nearest-region", "acc@0.5"].reason == "a detector gives boxes, no region embeddings"
-    gallery = session.kept[0].gallery
-    assert gallery.right.all()
-    assert gallery.show(0).answer_xyxy == gallery.show(0).truth_xyxy
+    examples = session.report_inputs[0].examples
+    assert examples.right.all()
+    assert examples.show(0).answer_xyxy == examples.show(0).truth_xyxy
     found, session = rows(root, tmp_path / "b", ColourFinder(colours, blind_to="blue"))
     row = found["phrase-box/xyxy-pixels", "acc@0.5"]
     assert row.num_examples == 72
     missed = round((1 - row.value) * 72)
     assert missed > 0
     assert row.reason == f"without a box, counted as wrong: {missed} of 72 ({missed} no_box_found)"
-    assert session.kept[0].gallery.show(int(np.argmin(session.kept[0].gallery.right))).answer == "no_box_found"
+    examples = session.report_inputs[0].examples
+    assert examples.show(int(np.argmin(examples.right))).answer == "no_box_found"
 
 
 def test_an_mllms_answer_is_read_by_its_convention(root, colours, tmp_path):
@@ -174,7 +176,7 @@ def test_the_first_box_of_an_answer_counts_and_no_phrase_asks_nothing(colours):
     assert boxes[0].box_xyxy.tolist() == [0, 0, 50, 50]
     assert none == []
     assert phrase_boxes(Pointer(colours), [image], [[]]) == [[]]
-    assert told_failures([PhraseBox(np.zeros(4))] * 2) is None
+    assert describe_failures([PhraseBox(np.zeros(4))] * 2) is None
 
 
 @pytest.mark.parametrize(
@@ -185,7 +187,7 @@ def test_another_convention_is_named_and_never_used(declared, written, named):
     image, box = Image.new("RGB", (400, 300)), (100.0, 90.0, 390.0, 290.0)
 
     class Writes:
-        kind, question, places = "mllm", "{}?", CONVENTIONS[declared]
+        kind, question, box_format = "mllm", "{}?", CONVENTIONS[declared]
 
         def answer(self, images, questions):
             return [CONVENTIONS[written].write(box, image.size)] * len(questions)
@@ -194,7 +196,7 @@ def test_another_convention_is_named_and_never_used(declared, written, named):
     assert all(bool(answer.failure) == (named is not None) for answer in answers)
     hint = f"; read as {named}, 3 hold one: is the host's way of writing a box declared right?"
     line = f"without a box, counted as wrong: 3 of 3 (3 out_of_range){hint}"
-    assert told_failures(answers) == (None if named is None else line)
+    assert describe_failures(answers) == (None if named is None else line)
 
 
 def test_the_protocol_names_what_changes_the_number(colours):

@@ -8,9 +8,10 @@ import pytest
 from benchmarks.data_roots import roots
 from benchmarks.experiments.plan import PLANS, read_plan
 from benchmarks.experiments.record import pick
+from benchmarks.predictors.contract import LoadedModel
 from benchmarks.predictors.detector import Found
 from benchmarks.provenance import Provenance
-from benchmarks.runner import Session, Side
+from benchmarks.runner import TaskRunner
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.registry import tasks_named
 
@@ -50,8 +51,12 @@ def test_every_figure_of_a_plan_has_one_row(file, colours, readings, tmp_path):
     rows = []
     for task in tasks_named([metric.task for metric in plan.metrics.values()]):
         reading = readings[task.kinds[0]]
-        session = Session(
-            roots(root), [Side("m", None, [reading])], Provenance("c", {}, "m", 0), Options(progress=False), tmp_path
+        session = TaskRunner(
+            roots(root),
+            [LoadedModel("m", None, [reading])],
+            Provenance("c", {}, "m", 0),
+            Options(progress=False),
+            tmp_path,
         )
         rows += [result.row for result in session.run([task])]
     assert all(isinstance(value, float) for value in pick(rows, plan.metrics).values())

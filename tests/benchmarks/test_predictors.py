@@ -14,11 +14,11 @@ from transformers import BatchFeature, CLIPConfig, Kosmos2Config, LlavaConfig, O
 from benchmarks.predictors.crop import cut_out
 from benchmarks.predictors.detector import ClocDetector
 from benchmarks.predictors.hf_detectors import OwlDetector
-from benchmarks.predictors.hf_encoders import ForeignCrop
+from benchmarks.predictors.hf_encoders import HfCrop
 from benchmarks.predictors.kosmos import Kosmos
-from benchmarks.predictors.loading import label_of, load_model
+from benchmarks.predictors.loading import label_of, load_export
 from benchmarks.predictors.mllm import TransformersMllm
-from benchmarks.predictors.readouts import readings_of
+from benchmarks.predictors.readouts import make_readouts
 from cloc import ClocConfig
 from cloc.export.reference import reference_of
 
@@ -38,7 +38,7 @@ def boxes():
 
 @pytest.fixture(scope="module")
 def readings(exports):
-    found = [*readings_of(load_model(exports["cloc"])), *readings_of(load_model(exports["clip"]))]
+    found = [*make_readouts(load_export(exports["cloc"])), *make_readouts(load_export(exports["clip"]))]
     return {reading.name: reading for reading in found}
 
 
@@ -52,7 +52,7 @@ def test_an_export_whose_weights_cannot_be_read_is_refused(pickled, exports, tmp
     else:
         file.write_bytes(file.read_bytes()[:500])
     with pytest.raises(ValueError, match=r"export: weights or processor cannot be read \(.*\); copy the whole folder"):
-        load_model(folder)
+        load_export(folder)
 
 
 def test_a_prompter_is_read_one_way_and_a_clip_encoder_three_ways(readings):
@@ -165,21 +165,21 @@ def test_cut_out(images, box, size):
 
 
 def test_a_run_may_be_named_instead_of_its_export(exports):
-    loaded = load_model(exports["clip"].parent)
+    loaded = load_export(exports["clip"].parent)
     assert (loaded.label, loaded.sha256, loaded.objective) == ("clip", "clip0", "clip")
     assert label_of(exports["clip"]) == "clip"
 
 
 def test_no_export(tmp_path):
     with pytest.raises(ValueError, match=r"a folder with config\.json\), found none; train one with"):
-        load_model(tmp_path)
+        load_export(tmp_path)
 
 
 def test_an_unfinished_export_is_refused(tmp_path, exports):
     copy = shutil.copytree(exports["clip"], tmp_path / "export")
     (copy / "export.json").unlink()
     with pytest.raises(ValueError, match=r"export\.json is missing"):
-        load_model(copy)
+        load_export(copy)
 
 
 @pytest.mark.parametrize(
@@ -195,19 +195,19 @@ def test_weights_that_do_not_fill_the_model_are_refused(tmp_path, exports, name,
     config["vision_config"][name] = value
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=f"do not fill the model exactly .{message}"):
-        load_model(copy)
+        load_export(copy)
 
 
 def test_an_export_that_gives_another_embedding_is_refused(tmp_path, exports):
     folder = shutil.copytree(exports["cloc"], tmp_path / "export")
     card = json.loads((folder / "export.json").read_text())
-    card["reference"] = reference_of(folder, load_model(folder).processor.image_processor)
+    card["reference"] = reference_of(folder, load_export(folder).processor.image_processor)
     (folder / "export.json").write_text(json.dumps(card))
-    load_model(folder)
+    load_export(folder)
     for file in folder.glob("*processor*.json"):  # as where another library prepares the images
         file.write_text(re.sub(r'("image_mean": \[\s*)0\.\d+', r"\g<1>0.9", file.read_text()))
     with pytest.raises(ValueError, match=r"the reference picture's embedding differs by .* prepared in another way"):
-        load_model(folder)
+        load_export(folder)
 
 
 @pytest.mark.parametrize(("kind", "asked"), [("siglip", "a red cup"), ("siglip2", "a red cup"), ("clip", "a Red Cup")])
@@ -222,7 +222,7 @@ def test_siglip_is_asked_in_lower_case(kind, asked):
     def features(input_ids):
         return torch.ones(len(input_ids), 3)
 
-    reading = object.__new__(ForeignCrop)
+    reading = object.__new__(HfCrop)
     reading.is_clip, reading.device, reading.processor = kind == "clip", "cpu", processor
     text = SimpleNamespace(projection_size=3)
     config = SimpleNamespace(model_type=kind, projection_dim=3, text_config=text)
@@ -234,7 +234,7 @@ def test_siglip_is_asked_in_lower_case(kind, asked):
 @pytest.mark.parametrize(
     ("read", "config"),
     [
-        (ForeignCrop, CLIPConfig),
+        (HfCrop, CLIPConfig),
         (OwlDetector, Owlv2Config),
         (Kosmos, Kosmos2Config),
         (TransformersMllm, LlavaConfig),

@@ -188,4 +188,4 @@ def test_a_fit_reads_the_training_split_and_says_so(colours, tmp_path):
     (root / "coco" / "val2017").rename(root / "coco" / "train2017")
     measured = measure(root, colours.Reader(), RegionFit())
     assert values(measured)["train (a fit, no evaluation)", "top1"] == 1.0
-    assert not RegionFit.bare
+    assert not RegionFit.runs_by_default

@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from benchmarks.predictors.cached_predictor import read_record, write_record
-from benchmarks.predictors.loaded_models import load_side
+from benchmarks.predictors.loaded_models import load_model
 from benchmarks.predictors.mllm import CONVENTIONS, TransformersMllm
 from benchmarks.predictors.region_mllm import RegionMllm
 from benchmarks.tasks.contract import Options
@@ -44,7 +44,7 @@ def test_the_class_that_an_answer_names_first(answer, place):
 class Namer:
     """Says the colour inside a box, in words; of the first box of each image it says nothing that is a class."""
 
-    kind, name, places, answers_regions = "mllm", "namer", CONVENTIONS["0-1"], True
+    kind, name, box_format, answers_regions = "mllm", "namer", CONVENTIONS["0-1"], True
     region_question = "What is <region>?"
 
     def __init__(self, colours, mute=False):
@@ -76,8 +76,8 @@ def test_answers_in_words_are_scored_as_the_class_that_they_name(colours, root):
         "image_id": 1, "annotation_id": 10, "category_id": mute.predictions[0]["category_id"],
         "answer": "no idea", "predicted_category_id": None,
     }  # fmt: skip
-    shown = mute.gallery.show(0)
-    assert (shown.answer, bool(mute.gallery.right[0])) == ("no idea", False)
+    shown = mute.examples.show(0)
+    assert (shown.answer, bool(mute.examples.right[0])) == ("no idea", False)
 
 
 def test_an_mllm_without_region_tokens_gets_rows_with_the_reason(root):
@@ -119,10 +119,10 @@ def tuned(tmp_path_factory):
 
 def test_a_tuned_folder_is_asked_by_its_region_prompts(tuned, root, monkeypatch):
     monkeypatch.setattr("benchmarks.predictors.region_mllm.MAX_NEW_TOKENS", 3)
-    side = load_side(tuned, "cpu", 2, region_question="Name {}.")
+    side = load_model(tuned, "cpu", 2, region_question="Name {}.")
     (reading,) = side.predictors
     assert isinstance(reading, RegionMllm)
-    assert "with region tokens" in side.told
+    assert "with region tokens" in side.description
     rng = np.random.default_rng(0)
     images = [Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)) for _ in range(2)]
     boxes = [np.array([[2.0, 3, 20, 25], [5, 5, 38, 28]]), np.array([[0.0, 0, 40, 30]])]

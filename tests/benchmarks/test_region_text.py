@@ -10,13 +10,14 @@ import pytest
 
 from benchmarks.data_roots import roots
 from benchmarks.metrics.intervals import interval
+from benchmarks.predictors.contract import LoadedModel
 from benchmarks.predictors.detector import Found
 from benchmarks.predictors.mllm import CONVENTIONS
 from benchmarks.provenance import Provenance
 from benchmarks.readers.flickr_entities import read_entities
 from benchmarks.readers.reflvis import read_reflvis
 from benchmarks.rows import Row
-from benchmarks.runner import Session, Side
+from benchmarks.runner import TaskRunner
 from benchmarks.scoring.synonyms import spoken
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.fgovd import FgOvd
@@ -130,7 +131,7 @@ def reflvis(painted, colours):
 class Talker:
     """An MLLM that answers with the colour at the place it is told, or denies that."""
 
-    kind, name, places = "mllm", "talker", CONVENTIONS["pixels"]
+    kind, name, box_format = "mllm", "talker", CONVENTIONS["pixels"]
 
     def __init__(self, colours, wording="It is a {right}."):
         self.reader, self.names, self.wording, self.asked = colours.Reader(), colours.names, wording, []
@@ -319,7 +320,7 @@ def test_a_run_of_odinw_ends_with_the_average(painted, colours, tmp_path):
             kinds = [colours.Reader().encode_regions([image], [boxes])[0].argmax(axis=1) for image in images]
             return [Found(boxes, np.ones(len(boxes)), k) for k in kinds]
 
-    session = Session(roots(painted), [Side("m", None, [Detector()])], Provenance("abc", {}, "x", 0),
+    session = TaskRunner(roots(painted), [LoadedModel("m", None, [Detector()])], Provenance("abc", {}, "x", 0),
         Options(progress=False), tmp_path / "out")  # fmt: skip
     rows = [result.row for result in session.run([Odinw()])]
     (mean,) = [

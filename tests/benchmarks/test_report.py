@@ -15,31 +15,30 @@ import pytest
 from PIL import Image
 
 from benchmarks.cli import main
-from benchmarks.examples import Chart, Curve, Gallery, Shown
+from benchmarks.examples import Chart, Curve, Example, ExampleSet
 from benchmarks.report import charts
-from benchmarks.report.choice import A_ALONE, B_ALONE, BOTH_RIGHT, BOTH_WRONG, RIGHT, WRONG, choose
-from benchmarks.report.drawing import ANSWER, SIDE, TRUTH, drawn
-from benchmarks.report.maps import GRID, similarity_map, spread, windows
-from benchmarks.report.page import Story, page
-from benchmarks.report.training import training_charts
+from benchmarks.report.collect import training_charts
+from benchmarks.report.drawing import ANSWER, GRID, SIDE, TRUTH, draw_example, similarity_map, spread, windows
+from benchmarks.report.examples import A_ALONE, B_ALONE, BOTH_RIGHT, BOTH_WRONG, RIGHT, WRONG, choose
+from benchmarks.report.page import Report, render_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
-def gallery(keys, right, sureness):
-    return Gallery(
-        np.array(keys), np.array(right, dtype=bool), np.array(sureness, dtype=float), lambda row: Shown(Path(), "")
+def examples(keys, right, confidence):
+    return ExampleSet(
+        np.array(keys), np.array(right, dtype=bool), np.array(confidence, dtype=float), lambda row: Example(Path(), "")
     )
 
 
 def test_one_reading_shows_sure_mistakes_and_unsure_hits():
-    chosen = choose(gallery([1, 2, 3, 4], [0, 0, 1, 1], [0.1, 0.9, 0.8, 0.2]), None, each=1)
+    chosen = choose(examples([1, 2, 3, 4], [0, 0, 1, 1], [0.1, 0.9, 0.8, 0.2]), None, each=1)
     assert [(one.kind, one.row_a) for one in chosen] == [(WRONG, 1), (RIGHT, 3)]
 
 
 def test_two_readings_meet_by_key_whatever_their_order():
-    a = gallery([10, 20, 30, 40, 50], [1, 0, 0, 1, 1], [0.5, 0.5, 0.5, 0.5, 0.1])
-    b = gallery([40, 30, 20, 10, 99], [1, 0, 1, 0, 1], [0.5, 0.5, 0.5, 0.5, 0.5])
+    a = examples([10, 20, 30, 40, 50], [1, 0, 0, 1, 1], [0.5, 0.5, 0.5, 0.5, 0.1])
+    b = examples([40, 30, 20, 10, 99], [1, 0, 1, 0, 1], [0.5, 0.5, 0.5, 0.5, 0.5])
     chosen = {one.kind: (one.row_a, one.row_b) for one in choose(a, b, each=3)}
     assert chosen == {A_ALONE: (0, 3), B_ALONE: (1, 2), BOTH_WRONG: (2, 1), BOTH_RIGHT: (3, 0)}
 
@@ -51,7 +50,7 @@ def pixels_of(source):
 
 
 def test_boxes_lie_where_they_belong():
-    pixels = pixels_of(drawn(Image.new("RGB", (40, 20)), truth=[(10, 5, 20, 15)], answer=[(30, 0, 40, 10)]))
+    pixels = pixels_of(draw_example(Image.new("RGB", (40, 20)), truth=[(10, 5, 20, 15)], answer=[(30, 0, 40, 10)]))
     assert pixels.shape == (SIDE // 2, SIDE, 3)
     assert np.abs(pixels[80, 81] - TRUTH).max() < 60
     assert np.abs(pixels[40, 244] - ANSWER).max() < 60
@@ -85,7 +84,9 @@ def test_windows_cover_the_image_and_a_flat_map_is_zero():
 
 
 def test_a_chart_says_its_ends_in_words_and_keeps_inside_its_frame():
-    text = charts.svg(Chart("loss <b>", "step", "loss", (Curve("a&b", (0, 10), (3.0, 1.0)), Curve("empty", (), ()))))
+    text = charts.draw_svg(
+        Chart("loss <b>", "step", "loss", (Curve("a&b", (0, 10), (3.0, 1.0)), Curve("empty", (), ())))
+    )
     assert "a&amp;b ends at 1" in text
     assert "loss &lt;b&gt;" in text
     coordinates = [float(v) for points in re.findall(r'points="([^"]*)"', text) for v in re.split("[ ,]", points) if v]
@@ -152,7 +153,7 @@ def test_the_page_tells_both_models_and_that_scenes_are_rendered(report):
 
 
 def test_what_users_name_cannot_become_markup():
-    assert "<img src=x>" not in page(Story(("<img src=x>",), []))
+    assert "<img src=x>" not in render_page(Report(("<img src=x>",), []))
 
 
 def called(folder, *more):

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.cli import DETECTION, main
 from benchmarks.rows import read_rows
-from benchmarks.scoring.command import DETECTION_PROTOCOLS, Asked, score_files
+from benchmarks.scoring.command import DETECTION_PROTOCOLS, ScoringRequest, score_files
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf", "AR", "ARs", "ARm", "ARl")
 
@@ -65,21 +65,21 @@ def test_lvis_equals_the_official_figures(sample_data, name):
     folder = sample_data / "evaluators" / "lvis_bbox"
     expected = json.loads((folder / f"{name}_expected.json").read_text())
     paths = folder / f"{name}_dets.json", sample_data / "lvis" / "lvis_val_100.json"
-    rows = score_files(Asked(*paths))
+    rows = score_files(ScoringRequest(*paths))
     agree(figures(rows, "lvis-ap300"), expected["max_dets_300"])
     agree(figures(rows, "lvis-ap-unlimited"), expected["no_image_limit (max_dets=-1)"])
     for key, values in expected.items():
         if key.startswith("fixed_ap: top 10000 "):
             agree(figures(rows, "lvis-fixed-ap"), values)
         elif key.startswith("fixed_ap: top 20 "):
-            agree(figures(score_files(Asked(*paths, ["lvis-fixed-ap"], 20)), "lvis-fixed-ap-k20"), values)
+            agree(figures(score_files(ScoringRequest(*paths, ["lvis-fixed-ap"], 20)), "lvis-fixed-ap-k20"), values)
 
 
 @pytest.mark.photos
 def test_coco_equals_the_official_figures(sample_data):
     folder = sample_data / "evaluators" / "coco_bbox"
     paths = folder / "instances_val2014_fakebbox100_results.json", folder / "instances_val2014_100.json"
-    rows = score_files(Asked(*paths))
+    rows = score_files(ScoringRequest(*paths))
     assert {row.protocol for row in rows} == {"coco-ap100"}
     agree(figures(rows), json.loads((folder / "expected.json").read_text())["expected"])
 
@@ -102,10 +102,10 @@ def test_own_cases_equal_the_lvis_package(files, monkeypatch):
             truth = set_of(seed)
             entries = guesses(truth, seed + 10)
             paths = files(truth, entries)
-            ours = figures(score_files(Asked(*paths, ["lvis-ap-unlimited"])))
+            ours = figures(score_files(ScoringRequest(*paths, ["lvis-ap-unlimited"])))
             agree(ours, official_lvis(paths[1], entries, -1))
             monkeypatch.setattr("benchmarks.metrics.lvis_ap.PER_IMAGE", 6)
-            cut = figures(score_files(Asked(*paths, ["lvis-ap300"])))
+            cut = figures(score_files(ScoringRequest(*paths, ["lvis-ap300"])))
             agree(cut, official_lvis(paths[1], entries, 6))
             assert cut["AR"] < ours["AR"]
     finally:
@@ -116,13 +116,13 @@ def test_own_cases_equal_the_lvis_package(files, monkeypatch):
 def test_ap_has_intervals_when_they_are_asked_for(files, layout):
     truth = layout()
     paths = files(truth, guesses(truth))
-    rows = score_files(Asked(*paths, intervals=True))
+    rows = score_files(ScoringRequest(*paths, intervals=True))
     for row in rows:
         if row.metric in ("AP", "AP50", "AP75", "APr", "APc", "APf"):
             assert row.ci95[0] < row.value < row.ci95[1]
         else:
             assert row.ci95 is None
-    bare = score_files(Asked(*paths))
+    bare = score_files(ScoringRequest(*paths))
     assert [row.value for row in bare] == [row.value for row in rows]
     assert {row.ci95 for row in bare} == {None}
 
@@ -130,11 +130,11 @@ def test_ap_has_intervals_when_they_are_asked_for(files, layout):
 def test_intervals_belong_to_our_ap(files, tmp_path):
     paths = files(set_of(), guesses(set_of()))
     with pytest.raises(ValueError, match=r"--intervals: belongs to AP .*the lvis package gives none"):
-        score_files(Asked(*paths, official=True, intervals=True))
+        score_files(ScoringRequest(*paths, official=True, intervals=True))
     lines = tmp_path / "grounding.jsonl"
     lines.write_text(json.dumps({"image_id": 1, "sent_id": 2, "bbox": [0, 0, 5, 5]}) + "\n")
     with pytest.raises(ValueError, match="grounding answers have theirs anyway"):
-        score_files(Asked(lines, lines, intervals=True))
+        score_files(ScoringRequest(lines, lines, intervals=True))
 
 
 def plain(truth):
@@ -150,22 +150,22 @@ def plain(truth):
 @pytest.mark.parametrize("layout", [set_of, lambda: plain(set_of())], ids=["lvis", "coco"])
 def test_perfect_empty_and_shuffled(files, layout):
     truth = layout()
-    for row in score_files(Asked(*files(truth, perfect(truth)))):
+    for row in score_files(ScoringRequest(*files(truth, perfect(truth)))):
         # At most 4 boxes of a category in an image: only the limit of one detection costs recall.
         exact = 1.0 if row.task == "lvis" else pytest.approx(1.0)  # pycocotools' precision misses it by 2e-16
         assert row.value is None or row.value == exact or row.metric == "AR@1", row
-    for row in score_files(Asked(*files(truth, []))):
+    for row in score_files(ScoringRequest(*files(truth, []))):
         assert row.value in (0.0, None)
         assert "14 of 14 images without a prediction" in row.reason
     gone = truth["images"][0]["id"]
-    rows = score_files(Asked(*files(truth, [one for one in perfect(truth) if one["image_id"] != gone])))
+    rows = score_files(ScoringRequest(*files(truth, [one for one in perfect(truth) if one["image_id"] != gone])))
     assert all("1 of 14 images without a prediction" in row.reason for row in rows)
     assert all(row.num_examples == 14 for row in rows if row.value is not None)  # the denominator stays
     assert 0 < figures(rows[:1])["AP"] < 1
     entries = [{**one, "score": place / 1000} for place, one in enumerate(guesses(truth))]
-    before = figures(score_files(Asked(*files(truth, entries))), None)
+    before = figures(score_files(ScoringRequest(*files(truth, entries))), None)
     mixed = [entries[place] for place in np.random.default_rng(5).permutation(len(entries))]
-    assert figures(score_files(Asked(*files(truth, mixed))), None) == before
+    assert figures(score_files(ScoringRequest(*files(truth, mixed))), None) == before
     assert 0.05 < before["AP"] < 0.95
 
 
@@ -173,7 +173,7 @@ def test_annotation_with_id_zero_can_be_found(files):
     truth = set_of()
     for one in truth["annotations"]:
         one["id"] -= 1
-    assert figures(score_files(Asked(*files(truth, perfect(truth)))), "lvis-ap300")["AR"] == 1.0
+    assert figures(score_files(ScoringRequest(*files(truth, perfect(truth)))), "lvis-ap300")["AR"] == 1.0
 
 
 def test_federated_rules_by_hand(files):
@@ -188,7 +188,7 @@ def test_federated_rules_by_hand(files):
 
     def ap(**changes):
         truth = {"images": [image, {**other, **changes}], "categories": kinds, "annotations": [box]}
-        return figures(score_files(Asked(*files(truth, [wrong, right]), ["lvis-ap300"])))
+        return figures(score_files(ScoringRequest(*files(truth, [wrong, right]), ["lvis-ap300"])))
 
     assert ap()["AP"] == 1.0
     assert ap(neg_category_ids=[1])["AP"] == pytest.approx(0.5)
@@ -199,7 +199,7 @@ def test_federated_rules_by_hand(files):
 def test_fixed_ap_cuts_by_category_over_the_set(files):
     truth = set_of()
     paths = files(truth, perfect(truth))
-    rows = score_files(Asked(*paths, ["lvis-fixed-ap"], 1))
+    rows = score_files(ScoringRequest(*paths, ["lvis-fixed-ap"], 1))
     counts = np.unique([one["category_id"] for one in truth["annotations"]], return_counts=True)[1]
     assert figures(rows, "lvis-fixed-ap-k1")["AR"] == pytest.approx((1 / counts).mean())
 
@@ -227,14 +227,14 @@ def test_wrong_predictions_are_refused(files, name):
     change, message = WRONG[name]
     truth = set_of()
     with pytest.raises(ValueError, match=message):
-        score_files(Asked(*files(truth, change(perfect(truth)))))
+        score_files(ScoringRequest(*files(truth, change(perfect(truth)))))
 
 
 def test_strangers_are_counted(files):
     truth = set_of()
     entries = perfect(truth)
     entries += [{**entries[0], "image_id": 5000}, {**entries[0], "category_id": 1}, {**entries[0], "category_id": 4}]
-    row = score_files(Asked(*files(truth, entries)))[0]
+    row = score_files(ScoringRequest(*files(truth, entries)))[0]
     assert (row.value, row.num_skipped) == (pytest.approx(1.0), 3)
     assert "1 unknown_image" in row.reason
     assert "2 unknown_category" in row.reason
@@ -244,13 +244,13 @@ def test_wrong_annotations_are_refused(files):
     truth = set_of()
     del truth["images"][3]["neg_category_ids"]
     with pytest.raises(ValueError, match=r"images\[3\]: expected the list neg_category_ids"):
-        score_files(Asked(*files(truth, [])))
+        score_files(ScoringRequest(*files(truth, [])))
     truth = set_of()
     truth["annotations"][2]["image_id"] = 1
     with pytest.raises(ValueError, match=r"annotations\[2\]: expected image_id of this file, got 1"):
-        score_files(Asked(*files(truth, [])))
+        score_files(ScoringRequest(*files(truth, [])))
     with pytest.raises(ValueError, match="no known layout"):
-        score_files(Asked(*files([{"caption": "a cup"}], [])))
+        score_files(ScoringRequest(*files([{"caption": "a cup"}], [])))
 
 
 def test_command_writes_rows_and_loads_no_torch(files, tmp_path):
@@ -295,17 +295,17 @@ def test_the_official_package_can_be_chosen_and_agrees(files, capsys, tmp_path):
     truth = set_of(4)
     paths = files(truth, guesses(truth, 11))
     for protocols, k in ((["lvis-ap300"], None), (["lvis-ap-unlimited"], None), (["lvis-fixed-ap"], 9)):
-        ours = score_files(Asked(*paths, protocols, k))
-        theirs = score_files(Asked(*paths, protocols, k, official=True))
+        ours = score_files(ScoringRequest(*paths, protocols, k))
+        theirs = score_files(ScoringRequest(*paths, protocols, k, official=True))
         assert theirs[0].predictor == "predictions, lvis package"
         agree(figures(ours), {name: -1.0 if v is None else v for name, v in figures(theirs).items()})
     assert not hasattr(np, "float")
     given = ["--predictions", str(paths[0]), "--annotations", str(paths[1]), "--evaluator", "official"]
     assert main([*given, "--protocol", "lvis-ap300", "--out", str(tmp_path / "out")]) == 0
     with pytest.raises(ValueError, match="cannot score an empty file"):
-        score_files(Asked(*files(truth, []), official=True))
+        score_files(ScoringRequest(*files(truth, []), official=True))
     with pytest.raises(ValueError, match="--evaluator official: belongs to LVIS"):
-        score_files(Asked(*files(plain(truth), []), official=True))
+        score_files(ScoringRequest(*files(plain(truth), []), official=True))
 
 
 def test_a_limit_does_not_change_what_was_matched(files):
@@ -335,15 +335,15 @@ def test_a_large_file_is_read_in_parts_with_the_same_figures(files, monkeypatch)
     truth = set_of()
     entries = [{**one, "note": {"a": [{"b": "}, {"}, 1]}} for one in guesses(truth)]
     plainly = [{key: one[key] for key in one if key != "note"} for one in entries]
-    whole = figures(score_files(Asked(*files(truth, plainly))), "lvis-ap300")
+    whole = figures(score_files(ScoringRequest(*files(truth, plainly))), "lvis-ap300")
     bad = [*plainly[:-1], {**plainly[-1], "score": "high"}]
     monkeypatch.setattr(reading, "LARGE", 10)
     monkeypatch.setattr(reading, "PART", 300)
     paths = files(truth, plainly)
     assert len(list(reading.parts_of(paths[0], "predictions"))) > 5
-    assert figures(score_files(Asked(*paths)), "lvis-ap300") == whole
+    assert figures(score_files(ScoringRequest(*paths)), "lvis-ap300") == whole
     with pytest.raises(ValueError, match=rf"predictions\[{len(bad) - 1}\]: expected a number score, got 'high'"):
-        score_files(Asked(*files(truth, bad)))
-    assert set(figures(score_files(Asked(*files(truth, []))), None).values()) == {0.0}
+        score_files(ScoringRequest(*files(truth, bad)))
+    assert set(figures(score_files(ScoringRequest(*files(truth, []))), None).values()) == {0.0}
     monkeypatch.setattr(reading, "PART", 1)  # the first cut falls into a string: read whole instead
-    assert figures(score_files(Asked(*files(truth, entries))), "lvis-ap300") == whole
+    assert figures(score_files(ScoringRequest(*files(truth, entries))), "lvis-ap300") == whole

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.metrics.grounding import answer_iou
-from benchmarks.scoring.command import Asked, score_files
+from benchmarks.scoring.command import ScoringRequest, score_files
 
 
 def figures(rows, protocol=None):
@@ -27,12 +27,12 @@ def test_grounding_equals_the_given_figures(sample_data, tmp_path):
     first.write_text("\n".join(official.read_text().splitlines()[:1000]))
     answers = folder / "refcoco_testB_first1000_preds.jsonl"
     expected = json.loads((folder / "refcoco_testB_first1000_expected.json").read_text())
-    rows = score_files(Asked(answers, first))
+    rows = score_files(ScoringRequest(answers, first))
     agree(figures(rows), {name: expected[name] for name in ("acc@0.5", "acc@0.75", "mean_iou")})
     assert all(row.split == "testB" and row.ci95[0] < row.value < row.ci95[1] for row in rows)
-    longer = figures(score_files(Asked(answers, first, plus_one=True)), "phrase-box/xyxy-plus-one")
+    longer = figures(score_files(ScoringRequest(answers, first, plus_one=True)), "phrase-box/xyxy-plus-one")
     assert longer["acc@0.5"] == expected["acc@0.5 with the refer toolkit +1 pixel convention"]
-    whole = score_files(Asked(answers, official))
+    whole = score_files(ScoringRequest(answers, official))
     assert whole[0].value == pytest.approx(734 / 5083)
     assert "4,083 expressions without an answer, counted as wrong" in whole[0].reason
 
@@ -50,12 +50,12 @@ def replies(truth):
 
 def test_grounding_perfect_empty_and_with_gaps(files):
     truth = lines()
-    assert set(figures(score_files(Asked(*files(truth, replies(truth), True)))).values()) == {1.0}
-    assert set(figures(score_files(Asked(*files(truth, [], True)))).values()) == {0.0}
+    assert set(figures(score_files(ScoringRequest(*files(truth, replies(truth), True)))).values()) == {1.0}
+    assert set(figures(score_files(ScoringRequest(*files(truth, [], True)))).values()) == {0.0}
     some = replies(truth)[::-1][:-2]
     del some[0]["pred_bbox_xyxy"]
     some += [{"image_id": 9, "sent_id": 99, "pred_bbox_xyxy": [0, 0, 1, 1]}]
-    row = score_files(Asked(*files(truth, some, True)))[0]
+    row = score_files(ScoringRequest(*files(truth, some, True)))[0]
     assert (row.value, row.num_examples, row.num_skipped) == (5 / 8, 8, 1)
     assert "1 unknown_sent_id" in row.reason
     assert "1 answers without a box, counted as wrong" in row.reason
@@ -72,13 +72,13 @@ def test_wrong_grounding_is_refused(files):
     truth = lines()
     found = replies(truth)
     with pytest.raises(ValueError, match="expected each sent_id once, got 0 2 times"):
-        score_files(Asked(*files(truth, [*found, found[0]], True)))
+        score_files(ScoringRequest(*files(truth, [*found, found[0]], True)))
     with pytest.raises(ValueError, match="expected image_id 0 for sent_id 0, got 7"):
-        score_files(Asked(*files(truth, [{**found[0], "image_id": 7}, *found[1:]], True)))
+        score_files(ScoringRequest(*files(truth, [{**found[0], "image_id": 7}, *found[1:]], True)))
     with pytest.raises(ValueError, match="fit as x, y, width, height"):
-        score_files(Asked(*files(truth, [{**one, "pred_bbox_xyxy": [90, 90, 5, 5]} for one in found], True)))
+        score_files(ScoringRequest(*files(truth, [{**one, "pred_bbox_xyxy": [90, 90, 5, 5]} for one in found], True)))
     with pytest.raises(ValueError, match="none of 8 sent_id"):
-        score_files(Asked(*files(truth, [{**one, "sent_id": one["sent_id"] + 50} for one in found], True)))
+        score_files(ScoringRequest(*files(truth, [{**one, "sent_id": one["sent_id"] + 50} for one in found], True)))
 
 
 def test_a_refer_folder_serves_as_annotations(root, files, tmp_path):
@@ -93,12 +93,12 @@ def test_a_refer_folder_serves_as_annotations(root, files, tmp_path):
     predictions = tmp_path / "answers.jsonl"
     predictions.write_text("\n".join(map(json.dumps, answers)))
     for named in (folder, folder / "refs(unc).json"):
-        rows = score_files(Asked(predictions, named, split="val"))
+        rows = score_files(ScoringRequest(predictions, named, split="val"))
         assert figures(rows) == {"acc@0.5": 1.0, "acc@0.75": 1.0, "mean_iou": 1.0}
         assert (rows[0].dataset, rows[0].split, rows[0].num_examples) == ("refcoco", "val", len(answers))
-    assert score_files(Asked(predictions, folder))[0].split == "val"  # the only one there
+    assert score_files(ScoringRequest(predictions, folder))[0].split == "val"  # the only one there
     with pytest.raises(ValueError, match="holds val; got testA; name one of them"):
-        score_files(Asked(predictions, folder, split="testA"))
+        score_files(ScoringRequest(predictions, folder, split="testA"))
 
 
 WORDS = {
@@ -127,7 +127,7 @@ WORDS = {
 def test_answers_in_words_are_scored_alone(files, kind):
     truth, answers, expected = WORDS[kind]
     judge = "somebody" if kind == "ferret_bench" else None
-    rows = score_files(Asked(*files(truth, answers, True), judge=judge))
+    rows = score_files(ScoringRequest(*files(truth, answers, True), judge=judge))
     assert figures(rows) == pytest.approx(expected)
     assert rows[0].task == kind
     if judge:
@@ -139,15 +139,15 @@ def test_answers_in_words_are_scored_alone(files, kind):
 def test_wrong_words_are_refused(files):
     truth, answers, _ = WORDS["ferret_bench"]
     with pytest.raises(ValueError, match="--judge: expected who wrote the reviews"):
-        score_files(Asked(*files(truth, answers, True)))
+        score_files(ScoringRequest(*files(truth, answers, True)))
     with pytest.raises(ValueError, match="1 of 2 questions have no review"):
-        score_files(Asked(*files(truth, answers[:1], True), judge="x"))
+        score_files(ScoringRequest(*files(truth, answers[:1], True), judge="x"))
     with pytest.raises(ValueError, match=r"expected tuple of two points above 0 and up to 10, got \[0, 5\]"):
-        score_files(Asked(*files(truth, [{**answers[0], "tuple": [0, 5]}, answers[1]], True), judge="x"))
+        score_files(ScoringRequest(*files(truth, [{**answers[0], "tuple": [0, 5]}, answers[1]], True), judge="x"))
     truth, answers, _ = WORDS["pope"]
     with pytest.raises(ValueError, match="expected each question_id once, got 0 2 times"):
-        score_files(Asked(*files(truth, [answers[0], answers[0]], True)))
+        score_files(ScoringRequest(*files(truth, [answers[0], answers[0]], True)))
     with pytest.raises(ValueError, match="none of 1 question_id is in the annotation file"):
-        score_files(Asked(*files(truth, [{"question_id": 77, "answer": "Yes"}], True)))
+        score_files(ScoringRequest(*files(truth, [{"question_id": 77, "answer": "Yes"}], True)))
     with pytest.raises(ValueError, match="--judge: belongs to reviews"):
-        score_files(Asked(*files(truth, answers, True), judge="x"))
+        score_files(ScoringRequest(*files(truth, answers, True), judge="x"))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.cli import main
-from benchmarks.scoring.command import Asked, score_files
+from benchmarks.scoring.command import ScoringRequest, score_files
 
 WIDE, HIGH = 640, 480
 SIDES = np.array([WIDE, HIGH, WIDE, HIGH], dtype=float)
@@ -73,7 +73,7 @@ def test_answers_in_another_frame_are_refused(name, odd, files):
     if ODD[odd]:
         answers[0]["bbox"] = ODD[odd]
     with pytest.raises(ValueError, match=told):
-        score_files(Asked(*files(truth, answers)))
+        score_files(ScoringRequest(*files(truth, answers)))
 
 
 @pytest.mark.parametrize("name", ["corners", "shares", "shares of corners", "twice"])
@@ -82,7 +82,7 @@ def test_truth_in_another_frame_is_refused(name, files):
     truth = truth_of()
     there = {**truth, "annotations": changed(truth["annotations"], how)}
     with pytest.raises(ValueError, match=f"annotations: .*({told})"):
-        score_files(Asked(*files(there, answers_to(truth))))
+        score_files(ScoringRequest(*files(there, answers_to(truth))))
 
 
 def lines_of(truth, sized):
@@ -111,26 +111,26 @@ def test_grounding_answers_and_truth_in_another_frame_are_refused(name, sized, f
     how, told = GROUNDED[name]
     lines = lines_of(truth_of(), sized)
     with pytest.raises(ValueError, match=told):
-        score_files(Asked(*files(lines, changed(said_of(lines), how, "pred_bbox_xyxy"), lines=True)))
+        score_files(ScoringRequest(*files(lines, changed(said_of(lines), how, "pred_bbox_xyxy"), lines=True)))
     if name in ("xywh", "shares"):
         with pytest.raises(ValueError, match=f"annotations: .*{told}"):
-            score_files(Asked(*files(changed(lines, how), said_of(lines), lines=True)))
+            score_files(ScoringRequest(*files(changed(lines, how), said_of(lines), lines=True)))
 
 
 def test_poor_answers_are_poor_and_not_of_another_frame(files):
     truth, rng = truth_of(), np.random.default_rng(1)
     answers = changed(answers_to(truth), lambda box: rng.uniform(0, 0.5, 4) * SIDES)
-    row = score_files(Asked(*files(truth, answers)))[0]
+    row = score_files(ScoringRequest(*files(truth, answers)))[0]
     assert row.value < 0.1
     assert "far better" not in (row.reason or "")
     lines = lines_of(truth, True)
     guessed = changed(said_of(lines), lambda box: np.array([0, 0, WIDE / 2, HIGH / 2]), "pred_bbox_xyxy")
-    assert score_files(Asked(*files(lines, guessed, lines=True)))[0].value < 0.5
+    assert score_files(ScoringRequest(*files(lines, guessed, lines=True)))[0].value < 0.5
 
 
 def test_numbers_as_texts_are_numbers(files):
     truth = truth_of()
-    due = score_files(Asked(*files(truth, answers_to(truth)[::2])))
+    due = score_files(ScoringRequest(*files(truth, answers_to(truth)[::2])))
     texts = json.loads(json.dumps(truth))
     for one in texts["annotations"]:
         one |= {"image_id": str(one["image_id"]), "category_id": float(one["category_id"]), "iscrowd": "0"}
@@ -138,27 +138,27 @@ def test_numbers_as_texts_are_numbers(files):
     for one in texts["images"]:
         one |= {"id": f" {one['id']} ", "width": str(WIDE)}
     answers = [{**one, "image_id": str(one["image_id"]), "score": "0.9"} for one in answers_to(truth)[::2]]
-    assert [row.value for row in score_files(Asked(*files(texts, answers)))] == [row.value for row in due]
+    assert [row.value for row in score_files(ScoringRequest(*files(texts, answers)))] == [row.value for row in due]
 
 
 def test_a_text_of_zero_is_no_crowd(files):
     truth = truth_of()
     wrong = [{**one, "bbox": [0, 0, 5, 5]} if k % 2 else one for k, one in enumerate(answers_to(truth))]
-    due = score_files(Asked(*files(truth, wrong)))[0].value
+    due = score_files(ScoringRequest(*files(truth, wrong)))[0].value
     for zero in ("0", "false", 0.0, None, ""):
         half = [{**one, "iscrowd": zero} if k % 2 else one for k, one in enumerate(truth["annotations"])]
-        assert score_files(Asked(*files({**truth, "annotations": half}, wrong)))[0].value == due
+        assert score_files(ScoringRequest(*files({**truth, "annotations": half}, wrong)))[0].value == due
     crowds = [{**one, "iscrowd": "1"} if k % 2 else one for k, one in enumerate(truth["annotations"])]
-    assert score_files(Asked(*files({**truth, "annotations": crowds}, wrong)))[0].value != due
+    assert score_files(ScoringRequest(*files({**truth, "annotations": crowds}, wrong)))[0].value != due
 
 
 def test_what_stands_there_twice_is_told(files):
     truth = truth_of()
     answers = answers_to(truth)
-    row = score_files(Asked(*files(truth, answers + answers[:7])))[0]
+    row = score_files(ScoringRequest(*files(truth, answers + answers[:7])))[0]
     assert "7 answers that stand there twice" in row.reason
     twice = {**truth, "annotations": truth["annotations"] + truth["annotations"][:3]}
-    assert "3 annotated boxes that stand there twice" in score_files(Asked(*files(twice, answers)))[0].reason
+    assert "3 annotated boxes that stand there twice" in score_files(ScoringRequest(*files(twice, answers)))[0].reason
 
 
 ODD_VALUES = (None, True, "x", [], {}, -1, 1e400, float("nan"), 10**30, "1" * 400, 1.5, "\ud83d", [[1]], "")
@@ -179,7 +179,7 @@ def test_damaged_files_are_one_line(place, files):
             there = broken["lines"] if grounding else {k: broken[k] for k in ("images", "annotations", "categories")}
             predictions, annotations = files(there, broken[pair[1]], lines=grounding)
             with contextlib.suppress(ValueError):  # anything else would be a traceback
-                assert score_files(Asked(predictions, annotations))
+                assert score_files(ScoringRequest(predictions, annotations))
 
 
 DAMAGED = [
@@ -227,7 +227,7 @@ def test_a_part_in_another_frame_is_told_with_its_share(which, files):
     part = truth["annotations"] if which == "annotations" else answers
     for one in part[: len(part) * 3 // 10]:
         one["bbox"] = [300, 200, 400, 300]
-    row = score_files(Asked(*files(truth, answers)))[0]
+    row = score_files(ScoringRequest(*files(truth, answers)))[0]
     assert f"36 boxes of the {which} (30%) end outside their image or have no area" in row.reason
 
 
@@ -237,7 +237,7 @@ def test_a_part_of_grounding_in_another_frame_is_told(which, files):
     told = [{"sent_id": k, "image_id": k, "pred_bbox_xyxy": [9, 9, 99, 99]} for k in range(20)]
     for one in (entries if which == "bbox" else told)[:5]:
         one[which] = [300, 200, 1000, 700]
-    row = score_files(Asked(*files(entries, told, lines=True)))[0]
+    row = score_files(ScoringRequest(*files(entries, told, lines=True)))[0]
     assert "5 boxes of the" in row.reason
     assert "(25%) end outside" in row.reason
 
@@ -250,15 +250,15 @@ def test_categories_counted_instead_of_named_by_their_ids_are_refused(ids, start
         name = "id" if "name" in one else "category_id"
         one[name] = ids[one[name] - 1]
     answers = answers_to(truth)
-    assert score_files(Asked(*files(truth, answers)))[0].value == pytest.approx(1.0)
+    assert score_files(ScoringRequest(*files(truth, answers)))[0].value == pytest.approx(1.0)
     for one in answers:
         one["category_id"] = ids.index(one["category_id"]) + start
     if not {one["category_id"] for one in answers} & set(ids):
         with pytest.raises(ValueError, match="none of 120 is of an image and a category"):
-            score_files(Asked(*files(truth, answers)))
+            score_files(ScoringRequest(*files(truth, answers)))
         return
     with pytest.raises(ValueError, match=f"counted from {start}, the category_ids of the surest answers are right"):
-        score_files(Asked(*files(truth, answers)))
+        score_files(ScoringRequest(*files(truth, answers)))
 
 
 def test_a_detector_that_confuses_its_categories_is_only_poor(files):
@@ -266,4 +266,4 @@ def test_a_detector_that_confuses_its_categories_is_only_poor(files):
     answers = answers_to(truth)
     for one in answers:
         one["category_id"] = {1: 3, 2: 1, 3: 1}[one["category_id"]]
-    assert score_files(Asked(*files(truth, answers)))[0].value < 0.1
+    assert score_files(ScoringRequest(*files(truth, answers)))[0].value < 0.1

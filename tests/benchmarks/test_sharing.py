@@ -13,10 +13,11 @@ from PIL import Image
 from benchmarks.cli import main
 from benchmarks.data_roots import roots
 from benchmarks.evaluate import init_distributed
-from benchmarks.predictors.cached_predictor import Taped, read_record, write_record
+from benchmarks.predictors.cached_predictor import CachedPredictor, read_record, write_record
+from benchmarks.predictors.contract import LoadedModel
 from benchmarks.predictors.detector import Found
 from benchmarks.provenance import Provenance
-from benchmarks.runner import PROGRESS, Session, Side
+from benchmarks.runner import PROGRESS, TaskRunner
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.region_recognition import RegionRecognition
 from benchmarks.tasks.shared_photos import open_together
@@ -52,8 +53,8 @@ def test_a_killed_session_asks_only_what_is_left(root, colours, tmp_path):
     options = Options(photos_at_once=3, progress=False)
 
     def session(predictor, folder):
-        side = Side("m", None, [predictor])
-        return Session(roots(root), [side], PLACE, options, folder).run([RegionRecognition()])
+        side = LoadedModel("m", None, [predictor])
+        return TaskRunner(roots(root), [side], PLACE, options, folder).run([RegionRecognition()])
 
     whole = Mortal(colours.Reader(first=2))
     straight = session(whole, tmp_path / "straight")
@@ -107,13 +108,13 @@ def test_calls_are_cut_at_the_batch_size_and_names_are_not(tmp_path):
             sizes.append((len(images), len(names)))
             return [Found(np.full((1, 4), image.width), np.ones(1), np.zeros(1, dtype=np.int64)) for image in images]
 
-    taped = Taped(Detector(), tmp_path / "tape", 2)
+    taped = CachedPredictor(Detector(), tmp_path / "tape", 2)
     images = [Image.new("RGB", (width, 4)) for width in range(1, 6)]
     found = taped.detect(images, ["a", "b", "c"])
     assert sizes == [(2, 3), (2, 3), (1, 3)]
     assert [one.boxes_xyxy[0, 0] for one in found] == [1, 2, 3, 4, 5]
     assert taped.kind == "detector"
-    assert Taped(Detector(), tmp_path / "tape", 2).detect(images, ["a", "b", "c"])[4].boxes_xyxy[0, 0] == 5
+    assert CachedPredictor(Detector(), tmp_path / "tape", 2).detect(images, ["a", "b", "c"])[4].boxes_xyxy[0, 0] == 5
     assert len(sizes) == 3
 
 
@@ -133,7 +134,7 @@ def test_the_texts_of_a_figure_are_known_by_their_hash(tmp_path):
     """Not by their order, number or batches, nor by who answered; a template or a joined text is another."""
 
     def sha(*asked, folder=None, batch_size=2):
-        taped = Taped(Asked(), folder, batch_size)
+        taped = CachedPredictor(Asked(), folder, batch_size)
         for one in asked:
             if isinstance(one[0], str):
                 taped.encode_texts(one)
@@ -158,14 +159,14 @@ def test_a_run_goes_on_only_with_the_same_request(root, exports, tmp_path, capsy
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("benchmarks.evaluate.tell", die)
+        patched.setattr("benchmarks.evaluate.write_results", die)
         assert main([*asked, "--out", str(tmp_path / "killed")]) == 130
     killed = str(tmp_path / "killed")
     assert list((tmp_path / "killed" / PROGRESS).glob("*/*.npz"))
     assert main([*asked, "--limit", "3", "--resume", killed]) == 2
     assert "asked for something else: limit was None, is 3" in capsys.readouterr().err
     with monkeypatch.context() as patched:
-        patched.setattr("benchmarks.predictors.cached_predictor.Taped._answer", die)
+        patched.setattr("benchmarks.predictors.cached_predictor.CachedPredictor._answer", die)
         assert main([*asked, "--resume", killed]) == 0  # everything was answered already
     assert rows_of(tmp_path / "killed") == rows_of(tmp_path / "whole")
     assert main([*asked, "--resume", killed]) == 2

@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks.data_roots import MARK
 from benchmarks.metrics.answers import names_it, relative_score, says_yes, without_negations, yes_figures
-from benchmarks.predictors.mllm import CONVENTIONS, MAX_NEW_TOKENS, TransformersMllm, places_of
+from benchmarks.predictors.mllm import CONVENTIONS, MAX_NEW_TOKENS, TransformersMllm, find_box_format
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.ferret_bench import NO_JUDGE, FerretBench
 from benchmarks.tasks.pope import Pope
@@ -57,7 +57,7 @@ def test_popes_figures_by_hand():
 class Sayer:
     """Says yes to even images."""
 
-    kind, name, places = "mllm", "sayer", CONVENTIONS["0-1"]
+    kind, name, box_format = "mllm", "sayer", CONVENTIONS["0-1"]
 
     def answer(self, images, questions):
         return ["Yes." if np.asarray(image)[0, 0, 0] % 2 == 0 else "No, not here." for image in images]
@@ -136,13 +136,13 @@ def test_a_relative_score_by_hand():
 
 def test_places_in_words(tmp_path):
     box, size = (10, 20, 50, 100), (100, 200)
-    assert places_of(None, None).write(box, size) == "[0.100, 0.100, 0.500, 0.500]"
-    assert places_of(tmp_path, "0-1000").write(box, size) == "[100, 100, 500, 500]"
-    assert places_of(tmp_path, "pixels").write(box, size) == "[10, 20, 50, 100]"
+    assert find_box_format(None, None).write(box, size) == "[0.100, 0.100, 0.500, 0.500]"
+    assert find_box_format(tmp_path, "0-1000").write(box, size) == "[100, 100, 500, 500]"
+    assert find_box_format(tmp_path, "pixels").write(box, size) == "[10, 20, 50, 100]"
     BoxTextFormat("thousand", padded=True).save(tmp_path)
-    assert places_of(tmp_path, None) == BoxTextFormat("thousand", padded=True)
+    assert find_box_format(tmp_path, None) == BoxTextFormat("thousand", padded=True)
     with pytest.raises(ValueError, match=r"--coordinates 0-1: .* declares thousand-padded; leave the option out"):
-        places_of(tmp_path, "0-1")
+        find_box_format(tmp_path, "0-1")
 
 
 def test_a_tiny_mllm_answers_alone_as_in_a_batch(spine_picture, tmp_path, monkeypatch):

@@ -107,9 +107,9 @@ class Runs:
         self.train("cloc")
         self.train("clip")
         records = [Record(self.out / name, self._scaled(plan), self.scale) for name, plan in self.plans.items()]
-        told = page(self.loop, shares, *records)
-        (self.out / TABLE).write_text(told, encoding="utf-8")
-        return told
+        text = page(self.loop, shares, *records)
+        (self.out / TABLE).write_text(text, encoding="utf-8")
+        return text
 
     def train(self, name: str) -> None:
         """Train and score the arms of a plan."""

@@ -31,10 +31,10 @@ def page(loop: Loop, shares: dict[str, Any], detector: Record, cloc: Record, cli
         clip: the runs of CLIP alone.
     """
     made = shares["all"]
-    told = [made["precision"], made["recall_named"], made["recall"]]
+    quality = [made["precision"], made["recall_named"], made["recall"]]
     rows = [
         ["CLOC, true labels", *[None] * 3, *(value(cloc, TRUE, split, ["prompter"]) for split in SPLITS)],
-        ["CLOC, pseudo-labels", *told, *(value(cloc, PSEUDO, split, ["prompter"]) for split in SPLITS)],
+        ["CLOC, pseudo-labels", *quality, *(value(cloc, PSEUDO, split, ["prompter"]) for split in SPLITS)],
         ["CLIP alone", *[None] * 3, *(value(clip, CLIP, split, READINGS) for split in SPLITS)],
     ]
     scale = "" if cloc.scale == 1 else f" **Scale {cloc.scale:g}: a trial run, its figures mean nothing.**"
