@@ -186,8 +186,8 @@ def on_main(work: Callable[[], Value]) -> Value:
     if is_main():
         try:
             done = work(), None
-        except (ValueError, OSError) as error:
-            done = None, error
+        except (ValueError, OSError) as raised:
+            done = None, raised
     value, error = cast("tuple[Value, Exception | None]", from_main(done))
     if error is not None:
         raise error

@@ -30,7 +30,7 @@ def install(following: Mapping[str, Callable[[], None]] | None = None) -> None:
         _FINDER.following.setdefault(name, []).append(call)
     if _FINDER not in sys.meta_path:
         sys.meta_path.insert(0, _FINDER)
-    _FINDER.pending += [call for name, call in following.items() if name in sys.modules]
+    _FINDER.pending.extend(call for name, call in following.items() if name in sys.modules)
     _FINDER.settle()
 
 
@@ -103,7 +103,7 @@ def _register_image_processors() -> None:
     from cloc.models.configuration import ClocConfig
     from cloc.models.detection_processing import ClocDetectionImageProcessor
 
-    classes = {"torchvision": ClocDetectionImageProcessor}
+    classes: dict[str, type] = {"torchvision": ClocDetectionImageProcessor}
     AutoImageProcessor.register(ClocConfig, image_processor_classes=classes, exist_ok=True)
 
 

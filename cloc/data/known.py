@@ -232,7 +232,8 @@ def find_knowledge(
     """
     there, crowds = dict.fromkeys(present), [*find_crowds(sample), *beyond]
     unfinished = find_listed_names(sample, "not_exhaustive_category_ids", vocabulary)
-    partly = [(exact(spelling(name)) if phrases else named(name), box) for name, box in crowds]
+    partly = list[tuple[int, Box | None]]()
+    partly += [(exact(spelling(name)) if phrases else named(name), box) for name, box in crowds]
     partly += [(named(name), None) for name in unfinished if name in there]
     closed_to = {*there, *unfinished, *(name for name, _ in crowds)}
     if is_federated(sample, vocabulary):
@@ -241,8 +242,8 @@ def find_knowledge(
         return Knowledge(False, known, partly=tuple(partly), negatives=tuple(absent))
     if phrases:
         unknown = _mentioned(sample, (*there, *(name for name, _ in crowds)), relations)
-        left = [name for name in relations.without(unknown) if name not in there]
-        return Knowledge(True, unknown=unknown, partly=tuple(partly), negatives=tuple(left))
+        left = tuple(name for name in relations.without(unknown) if name not in there)
+        return Knowledge(True, unknown=unknown, partly=tuple(partly), negatives=left)
     related = {other for name in closed_to for other in _related(name, vocabulary.relations)} - {*there}
     open_to = closed_to | related
     left = tuple(name for name in vocabulary.names if name not in open_to)

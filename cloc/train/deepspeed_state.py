@@ -20,7 +20,7 @@ from cloc.train import checkpoint
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def gathered(engine: Any, parameter: nn.Parameter, rank: int | None = None) -> Any:
+def gathered(engine: Any, parameter: torch.Tensor, rank: int | None = None) -> Any:
     """A context in which a parameter is whole on every rank; `rank` names the one whose changes are kept (ZeRO 3)."""
     import deepspeed
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -87,7 +87,8 @@ def train(stepper: Stepper, batches: Iterable[Batch], losses: Losses, meter: Met
         stream = iter(batches)
         for step in range(plan.first_step, plan.steps):
             torch.manual_seed(plan.seed * 1_000_003 + step)
-            figures, skipped, samples, stopping = Counter[str](), Counter[str](), 0.0, False
+            figures: dict[str, float] = defaultdict(float)
+            skipped, samples, stopping = Counter[str](), 0.0, False
             for _ in range(plan.accumulation):
                 batch = next(stream)
                 report, share = losses(batch.to(stepper.device), step)

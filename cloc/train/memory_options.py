@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from torch import nn
 from transformers import PreTrainedModel
+
+from cloc.models.modeling import ClocModel
 
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
 
@@ -39,7 +40,7 @@ def set_attention(model: PreTrainedModel, kind: str, bf16: bool) -> None:
             raise ValueError(f"model.attention {kind}: the {name} tower does not know it ({reason})") from error
 
 
-def checkpoint_activations(model: PreTrainedModel) -> None:
+def checkpoint_activations(model: ClocModel) -> None:
     """Keep only the input of every layer of the towers and compute the rest again in the backward pass.
 
     Raises:
@@ -55,7 +56,7 @@ def checkpoint_activations(model: PreTrainedModel) -> None:
             ) from error
 
 
-def compile_towers(model: nn.Module) -> None:
+def compile_towers(model: ClocModel) -> None:
     """`torch.compile` for both towers, which hold nearly all the work; the names of their weights stay.
 
     The Prompter is left as it is: compiled by inductor of torch 2.15 on the CPU, its gradients were wrong.

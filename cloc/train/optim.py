@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -42,7 +43,7 @@ def parameter_groups(
         starts: optimiser step before which such parameters rest, by the start of their name; 0 elsewhere.
         ramp: steps over which the rate of a group that has rested then rises to its own.
     """
-    groups: dict[tuple[float, float, int], dict] = {}
+    groups: dict[tuple[float, float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue

@@ -163,7 +163,7 @@ def differences(there: BaseModel, asked: BaseModel) -> dict[str, tuple[Any, Any]
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    found = {}
+    found = dict[str, Any]()
     for key, below in items:
         found |= _flat(below, f"{name}.{key}" if name else str(key))
     return found or {name: value}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -47,7 +47,7 @@ def open_trackers(names: Sequence[str], folder: Path, first_step: int) -> list[T
         folder: the run's; its name is the run's name.
         first_step: where this process starts.
     """
-    kinds = {"tensorboard": TensorBoard, "wandb": WandB, "trackio": Trackio}
+    kinds: dict[str, Callable[[Path, int], Tracker]] = {"tensorboard": TensorBoard, "wandb": WandB, "trackio": Trackio}
     return [kinds[name](folder, first_step) for name in dict.fromkeys(names)]
 
 

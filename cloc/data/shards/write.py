@@ -140,7 +140,7 @@ def write_shards(
     there = already_made(out, card.get("made", {}))
     if there is not None:
         return there
-    entries, rest = [], iter(samples)
+    entries, rest = list[ShardEntry](), iter(samples)
     with atomic_dir(out) as folder:
         while (first := next(rest, None)) is not None:
             shard = itertools.chain([first], itertools.islice(rest, shard_size - 1))
