@@ -50,19 +50,31 @@ def launch(arguments, folder, port):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
-def test_zero_0_1_and_2_on_two_ranks_give_the_losses_of_one_process(
-    arguments, figures, spine_ranks, spine_port, tmp_path
-):
+def same_losses(one, found):
+    for step, (expected, got) in enumerate(zip(one, found, strict=True)):
+        assert got == pytest.approx(expected, rel=1e-4), (step, FIGURES)
+
+
+@pytest.fixture
+def one(arguments, figures, spine_ranks):
+    """What one process on plain torch logs."""
     spine_ranks(1, lambda rank: pretrain.main(arguments("one")))
-    one = figures("one")
-    assert len(one) == STEPS
-    launch(arguments("zero1"), tmp_path, spine_port)  # the launcher's own choice is ZeRO 1
-    for stage in (0, 2):
-        asked = arguments(f"zero{stage}", train__deepspeed=f"configs/deepspeed/zero{stage}.json")
-        assert spine_ranks(2, lambda rank, asked=asked: pretrain.main(asked)) == [0, 0]
-    for stage in (0, 1, 2):
-        for step, (expected, found) in enumerate(zip(one, figures(f"zero{stage}"), strict=True)):
-            assert found == pytest.approx(expected, rel=1e-4), (stage, step, FIGURES)
+    found = figures("one")
+    assert len(found) == STEPS
+    return found
+
+
+def test_the_launchers_own_choice_gives_the_losses_of_one_process(one, arguments, figures, spine_port, tmp_path):
+    launch(arguments("zero1"), tmp_path, spine_port)  # ZeRO 1
+    same_losses(one, figures("zero1"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [0, 2])
+def test_zero_on_two_ranks_gives_the_losses_of_one_process(stage, one, arguments, figures, spine_ranks):
+    asked = arguments(f"zero{stage}", train__deepspeed=f"configs/deepspeed/zero{stage}.json")
+    assert spine_ranks(2, lambda rank: pretrain.main(asked)) == [0, 0]
+    same_losses(one, figures(f"zero{stage}"))
 
 
 @pytest.mark.parametrize(("text", "told"), [("{", r"got text that is no JSON"), ("[1]", r"got a JSON list")])

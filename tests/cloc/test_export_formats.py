@@ -186,9 +186,9 @@ def test_a_full_disk_and_a_quicker_process_are_one_line_and_leave_nothing(spine_
     monkeypatch.setitem(export_formats.FORMATS, "timm", full)
     assert export_formats.main([str(export), str(out), "--format", "timm"]) == 2
     assert f"error: the disk is full under {out}" in capsys.readouterr().err
-    monkeypatch.setitem(export_formats.FORMATS, "timm", lambda export, part: str(out.mkdir()))
+    monkeypatch.setitem(export_formats.FORMATS, "timm", lambda export, part: str((out / "theirs").mkdir(parents=True)))
     assert export_formats.main([str(export), str(out), "--format", "timm"]) == 2
-    assert "another process was quicker" in capsys.readouterr().err
+    assert "appeared meanwhile, written by another process" in capsys.readouterr().err
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 

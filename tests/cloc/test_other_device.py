@@ -112,7 +112,7 @@ def test_cloc_trains_off_the_cpu_with_the_same_losses_and_equal_bits(name, train
     assert no_equal_bits(seen) == set()
 
 
-@pytest.mark.parametrize("tower", ["vit", "swin"])
+@pytest.mark.parametrize("tower", ["swin", pytest.param("vit", marks=pytest.mark.slow)])
 def test_a_detector_trains_off_the_cpu(tower, train, joint, elsewhere, spine_picture, tmp_path):
     changes = {**joint, "model__vision": SWIN} if tower == "swin" else joint
     (there, seen), (here, _) = (train(where, **changes) for where in ("pretend", "cpu"))

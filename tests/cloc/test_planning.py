@@ -58,14 +58,16 @@ def planned(config, shapes, taught=False, count=False):
 
 
 @pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", ["small", pytest.param("larger", marks=pytest.mark.slow)])
 def test_memory_is_within_15_percent_of_a_real_step(size, recompute, spine_config):
     config = spine_config(**SIZES[size], train__activation_checkpointing=recompute)
     shapes = Shapes(images=24, caption_tokens=16, prompts=3, phrases=40, phrase_tokens=6)
     assert memory_of(planned(config, shapes), 1, 0).total == pytest.approx(real_peak(config, shapes), rel=0.15)
 
 
-@pytest.mark.parametrize(("size", "kind"), [("small", "pairs"), ("larger", "detection")])
+@pytest.mark.parametrize(
+    ("size", "kind"), [("small", "pairs"), pytest.param("larger", "detection", marks=pytest.mark.slow)]
+)
 def test_a_detectors_memory_is_within_15_percent_of_a_real_step(size, kind, spine_config):
     data = [{"path": "nowhere", "kind": kind, "batch_size": 12}]
     config = spine_config(objective="detclip", data=data, model__detector=DETECTORS[size], **SIZES[size])

@@ -18,8 +18,10 @@ for mapping in (AutoModel._model_mapping, AutoModelForZeroShotObjectDetection._m
 assert CONFIG_MAPPING["cloc"] is ClocConfig
 assert dynamic_module_utils.TIME_OUT_REMOTE_CODE == 0
 """
-ORDERS = ("import cloc", "from transformers import AutoModel; import cloc", "import cloc.models.detection_processing")
+ORDERS = ("import cloc",)
 MORE = (
+    "from transformers import AutoModel; import cloc",
+    "import cloc.models.detection_processing",
     "from cloc import ClocModel",
     "import cloc; from transformers import AutoTokenizer",
     "import cloc; from transformers import AutoImageProcessor",

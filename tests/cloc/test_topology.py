@@ -44,8 +44,10 @@ def cut(whole, folder):
 
 @pytest.mark.parametrize(
     ("first", "then"),
-    [((2, 2), (1, 1)), ((1, None), (2, 3))],
-    ids=["2-ranks-zero2-to-1-zero1", "plain-to-2-ranks-zero3"],
+    [
+        pytest.param((2, 2), (1, 1), id="2-ranks-zero2-to-1-zero1"),
+        pytest.param((1, None), (2, 3), id="plain-to-2-ranks-zero3", marks=pytest.mark.slow),
+    ],
 )
 def test_it_goes_on_elsewhere_with_the_same_losses(first, then, run, tmp_path):
     whole, moved = tmp_path / "whole", tmp_path / "moved"

@@ -127,7 +127,7 @@ def encoded_photo(number: int) -> bytes:
 
 def check(place: Path, changed: bool) -> str:
     """`cloc.check` of a set; a file that differs from the card's sha256 is told."""
-    from cloc.check import check as look
+    from cloc.check.__main__ import check as look
 
     found, _ = look(place, progress=False)
     if found.counts["samples"] < SAMPLES and not found.faults:
