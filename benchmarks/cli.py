@@ -10,9 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.data_roots import data_root, roots
+from benchmarks.data_roots import list_roots
 from cloc.command import INTERRUPTED, printable, say
 from cloc.command import run as run_command
+from cloc.data_root import find_data_root
 
 DESCRIPTION = """\
 Score a model on regions (recognition, retrieval, referring, detection): an export of this kit, an encoder or a detector
@@ -226,7 +227,7 @@ def list_tasks(given: argparse.Namespace) -> int:
     from benchmarks.speed.measurements import MEASUREMENTS, SpeedMeasurement
     from benchmarks.tasks.registry import TASKS, tasks_named
 
-    where = roots(data_root(given.data))
+    where = list_roots(find_data_root(given.data))
     for task in tasks_named(given.tasks) if given.tasks else (*TASKS, *MEASUREMENTS):
         speed = isinstance(task, SpeedMeasurement)
         by_default = not speed and task.runs_by_default
@@ -257,7 +258,7 @@ def measure(given: argparse.Namespace) -> int:
     try:
         with contextlib.ExitStack() as held:
             held.enter_context(contextlib.redirect_stdout(sys.stdout if comm.is_main() else io.StringIO()))
-            tasks, root = tasks_named(given.tasks), data_root(given.data)
+            tasks, root = tasks_named(given.tasks), find_data_root(given.data)
             settings = kit.Settings(
                 limit=given.limit,
                 batch_size=given.batch_size,
@@ -268,7 +269,7 @@ def measure(given: argparse.Namespace) -> int:
                 region_question=given.region_question,
                 device=given.device or "auto",
             )
-            kit.check_data(tasks, roots(root))
+            kit.check_data(tasks, list_roots(root))
             names = [word for word in (given.model or "cloc", given.against) if word]
             try:
                 sources = [kit.find_export(word) for word in names]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 MARK = "RENDERED.txt"
 """What `cloc.scenes` puts into a folder that it rendered; layouts without a field for it are known by this."""
-SOURCE = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -35,30 +33,7 @@ class FoundSet:
         return any((folder / MARK).is_file() for folder in (self.file.parent, above, above / "coco"))
 
 
-def near(name: str) -> Path:
-    """`runs` or `data`: in the current folder, else in the kit's repository, else yet to be made here."""
-    here, ours = Path(name), SOURCE / name
-    return ours if not here.is_dir() and ours.is_dir() and (SOURCE / "pyproject.toml").is_file() else here
-
-
-def data_root(given: str | None) -> Path:
-    """`--data`, else `$CLOC_DATA`, else `data/`.
-
-    Raises:
-        ValueError: a root that was named does not exist.
-    """
-    named, by = (given, "--data") if given else (os.environ.get("CLOC_DATA"), "$CLOC_DATA")
-    if not named:
-        return near("data")
-    root = Path(named).expanduser()
-    if not root.is_dir():
-        raise ValueError(
-            f"{by}: expected a folder, found none at {root}; give a data root that holds coco/, lvis/, refcoco/"
-        )
-    return root
-
-
-def roots(root: Path) -> tuple[Path, Path]:
+def list_roots(root: Path) -> tuple[Path, Path]:
     """The data root itself (real data first), then the rendered scenes under it."""
     return root, root / "scenes"
 

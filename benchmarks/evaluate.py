@@ -19,7 +19,7 @@ from pathlib import Path
 from torch import distributed as dist
 
 from benchmarks.comparison import Compared, compare, list_one_sided
-from benchmarks.data_roots import data_root, near, roots
+from benchmarks.data_roots import list_roots
 from benchmarks.predictors.contract import NOTHING_LOADED, LoadedModel
 from benchmarks.predictors.detector import A_LEVEL, LIMIT
 from benchmarks.predictors.loaded_models import load_model
@@ -34,6 +34,7 @@ from benchmarks.table import LEGEND, comparison_table, single_table
 from benchmarks.tasks.contract import Options, Task
 from benchmarks.tasks.registry import tasks_named
 from cloc import comm
+from cloc.data_root import find_data_root, find_near
 from cloc.device import find_device
 from cloc.export import newest_export
 
@@ -98,7 +99,7 @@ def evaluate(
     Raises:
         ValueError: a model, a task or a data root is not there, or there is no data for any of the tasks.
     """
-    settings, where = settings or Settings(), roots(data_root(data))
+    settings, where = settings or Settings(), list_roots(find_data_root(data))
     chosen: list[Task | SpeedMeasurement] = [] if tasks else tasks_named(())
     for task in tasks:
         chosen += tasks_named([task]) if isinstance(task, str) else [task]
@@ -161,7 +162,7 @@ def find_export(word: str) -> Path | str:
         ValueError: a reserved word, and there is no such export.
     """
     if word in RESERVED:
-        return newest_export(near("runs"), RESERVED[word])
+        return newest_export(find_near("runs"), RESERVED[word])
     return word if not Path(word).exists() and HUB_NAME.fullmatch(word) else Path(word)
 
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.data_roots import near
 from benchmarks.rows import RESULTS, read_rows
+from cloc.data_root import find_near
 from cloc.files import read_object
 
 LOCK = ".lock"
@@ -36,7 +36,7 @@ def out_folder(named: str | None) -> Iterator[Path]:
         ValueError: the folder holds another program's results.json, is a file, cannot be made, or another run writes
             into it.
     """
-    folder = Path(named) if named else numbered(near("runs"), "bench")
+    folder = Path(named) if named else numbered(find_near("runs"), "bench")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out: expected a folder, got the file {folder}")
     try:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks.data_roots import SOURCE
+from cloc.data_root import REPOSITORY
 
 TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "spiece.model", "tokenizer.model")
 SCORING_PACKAGES = ("mllm-vision-kit", "numpy", "scipy", "pycocotools")
@@ -66,7 +66,7 @@ def checkout() -> str:
     """The kit's commit, with `-dirty` where files differ from it; `unknown` without git."""
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
-        done = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return done.stdout.strip()

@@ -16,7 +16,6 @@ from types import FrameType
 
 from tqdm import tqdm
 
-from benchmarks.data_roots import near
 from benchmarks.experiments.plan import PLANS, Plan, read_plan
 from benchmarks.experiments.processes import Launcher, Stopped
 from benchmarks.experiments.record import FAILED, RECORD, Record
@@ -25,6 +24,7 @@ from benchmarks.experiments.scaling import scaled
 from benchmarks.experiments.table import markdown
 from benchmarks.experiments.units import Unit, base_lengths, make_units
 from cloc.command import printable
+from cloc.data_root import find_near
 
 TABLE = "ablation.md"
 
@@ -79,7 +79,7 @@ def ablate(given: argparse.Namespace, launcher: Launcher | None) -> int:
     whole = read_plan(given.plan)
     plan = whole if given.scale == 1 else scaled(whole, given.scale, base_lengths(whole))
     suffix = "" if given.scale == 1 else f"-x{given.scale:g}"
-    folder = given.out or near("runs") / f"ablations-{plan.name}{suffix}"
+    folder = given.out or find_near("runs") / f"ablations-{plan.name}{suffix}"
     runs = folder / "runs"
     every = make_units(plan, plan.with_starts(list(plan.arms)), runs)
     record = Record(folder, plan, given.scale)

@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from benchmarks.data_roots import SOURCE
 from benchmarks.experiments.claims import Claim, parse_claim
 from cloc.config import Strict, read_config
+from cloc.data_root import REPOSITORY
 
 PLANS = Path(__file__).parent / "plans"
 Value = bool | int | float | str | list[Any] | dict[str, Any] | None
@@ -179,7 +179,7 @@ def find_plan(path: str) -> Path:
     Raises:
         ValueError: there is none.
     """
-    for candidate in (Path(path), SOURCE / path, PLANS / path, PLANS / f"{path}.yaml"):
+    for candidate in (Path(path), REPOSITORY / path, PLANS / path, PLANS / f"{path}.yaml"):
         if candidate.is_file():
             return candidate
     known = ", ".join(sorted(file.stem for file in PLANS.glob("*.yaml"))) or "none"

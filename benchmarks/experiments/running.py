@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.data_roots import SOURCE
 from benchmarks.experiments.plan import Plan
 from benchmarks.experiments.processes import Launcher, last_words
 from benchmarks.experiments.record import FAILED, FINISHED, Done, Record, pick
 from benchmarks.experiments.units import Unit
 from benchmarks.rows import RESULTS, read_rows
+from cloc.data_root import REPOSITORY
 from cloc.export import CARD, commit, read_card
 from cloc.files import read_json_lines
 
@@ -82,7 +82,13 @@ class Runner:
         if unit.start is not None and not (self.runs / unit.start / "export" / CARD).is_file():
             raise ValueError(f"it starts from {unit.start}, which has no finished export")
         if not (folder / "export" / CARD).is_file():
-            command = [sys.executable, str(SOURCE / "cloc" / "pretrain.py"), "--config", unit.config, *unit.overrides]
+            command = [
+                sys.executable,
+                str(REPOSITORY / "cloc" / "pretrain.py"),
+                "--config",
+                unit.config,
+                *unit.overrides,
+            ]
             command += ["--runs", str(self.runs), *(["--resume", "auto"] if begun(folder) else [])]
             start = time.perf_counter()
             status = self.launcher.run(command, log, lambda: progress(lines_of(folder / METRICS)))
@@ -99,7 +105,7 @@ class Runner:
             return replace(done, state=FINISHED)
         out, log = self.folder / "scores" / unit.name, self.folder / "logs" / f"{unit.name}-score.log"
         tasks = dict.fromkeys(metric.task for metric in self.plan.metrics.values())
-        command = [sys.executable, str(SOURCE / "benchmarks" / "run.py"), *tasks, "--out", str(out)]
+        command = [sys.executable, str(REPOSITORY / "benchmarks" / "run.py"), *tasks, "--out", str(out)]
         command += ["--model", str(self.runs / unit.name), "--data", self.plan.world.folder]
         start = time.perf_counter()
         if status := self.launcher.run(command, log):

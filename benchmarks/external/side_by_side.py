@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cli import main as ours
-from benchmarks.data_roots import near
 from benchmarks.out_folder import numbered
 from benchmarks.rows import Row, read_rows
+from cloc.data_root import find_near
 
 Key = tuple[str, str]
 TOLERANCE = 1e-6
@@ -40,7 +40,7 @@ def run(given: argparse.Namespace, packages: Sequence[str], work: Callable[[Path
     Returns:
         0 when everything is equal, 1 when something differs, 2 after a message about a mistake.
     """
-    out = given.out or numbered(near("runs"), given.folder)
+    out = given.out or numbered(find_near("runs"), given.folder)
     try:
         versions = their_versions(given.python.absolute(), packages)
         if out.exists():

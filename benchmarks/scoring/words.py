@@ -26,7 +26,7 @@ from benchmarks.metrics.answers import (
 )
 from benchmarks.metrics.tally import Tally
 from benchmarks.scoring.reading import different, integers
-from benchmarks.scoring.synonyms import words_of
+from cloc.formats.reflvis import words_of
 
 POPE, REFLVIS, FERRET = "pope", "reflvis", "ferret_bench"
 

@@ -11,10 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.data_roots import SOURCE
 from benchmarks.speed import detection_models as made
 from benchmarks.speed.timing import COST
 from benchmarks.tasks.contract import Score
+from cloc.data_root import REPOSITORY
 
 CONCEPTS = (1, 1203, 5000, 10_000, 20_000)
 ANCHORS = sum(-(-made.SHORT // stride) * -(-made.LONG // stride) for stride in (8, 16, 32, 64, 128))
@@ -62,7 +62,7 @@ def _output(command: list[str], folder: Path) -> str:
     Raises:
         RuntimeError: it failed; its last words are in the message.
     """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SOURCE), os.environ.get("PYTHONPATH", "")])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"detection_speed: a measurement ended with {done.returncode}: {done.stderr[-600:]}")

@@ -20,9 +20,9 @@ from PIL import Image
 from benchmarks.data_roots import FoundSet
 from benchmarks.metrics.answers import relative_score
 from benchmarks.predictors.mllm import MllmPredictor
-from benchmarks.readers.lines import read_lines
 from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of
 from benchmarks.tasks.photos import open_sized, opened
+from cloc.formats.rows import read_lines
 from cloc.formats.sources import PhotoFolders
 
 PARTS = ("refer_caption", "refer_reason", "ground_conv")

@@ -19,9 +19,9 @@ from benchmarks.examples import Example, ExampleSet, boxes_of
 from benchmarks.metrics.recall import single_hits
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
-from benchmarks.readers.fgovd import Choice, ChoiceSet, read_fgovd
 from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened
+from cloc.formats.fgovd import Choice, ChoiceSet, read_fgovd
 
 SPLITS = {"h_attributes": "hard", "m_attributes": "medium", "e_attributes": "easy", "shuffle_negatives": "trivial"}
 PROTOCOL = "gt-box/captions-as-written/top1"

@@ -19,7 +19,6 @@ from benchmarks.data_roots import FoundSet
 from benchmarks.examples import Example, ExampleSet, boxes_of
 from benchmarks.metrics.grounding import constant_box, constant_ious, hits_at
 from benchmarks.metrics.tally import Tally
-from benchmarks.readers.flickr_entities import Entity, EntityImage, EntitySet, read_entities
 from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened
 from benchmarks.tasks.phrase_boxes import (
@@ -32,6 +31,7 @@ from benchmarks.tasks.phrase_boxes import (
     phrase_boxes,
 )
 from cloc.boxes import iou
+from cloc.formats.flickr30k_grounding import Entity, EntityImage, EntitySet, read_entities
 from cloc.images import Placement
 
 FOLDER, PHOTOS = "flickr30k", "flickr30k-images"

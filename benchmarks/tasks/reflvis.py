@@ -21,9 +21,9 @@ from benchmarks.metrics.answers import TORN, names_it, told_torn
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
 from benchmarks.predictors.mllm import MllmPredictor
-from benchmarks.readers.reflvis import FORMS, Either, EitherSet, read_reflvis
 from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened
+from cloc.formats.reflvis import FORMS, Either, EitherSet, read_reflvis
 
 FILE = "reflvis/lvis_eval.jsonl"
 NEAREST, WORDS = "nearest-of-two-names", "question-in-words/negation-rule"

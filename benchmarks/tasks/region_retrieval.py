@@ -23,7 +23,9 @@ from benchmarks.data_roots import FoundSet, coco_files
 from benchmarks.metrics.recall import merged_chance, merged_hits, single_hits
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
-from benchmarks.readers.region_texts import (
+from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
+from benchmarks.tasks.photos import limited, opened, why_none
+from benchmarks.tasks.region_texts import (
     TextedImage,
     TextedSet,
     from_annotated,
@@ -31,8 +33,6 @@ from benchmarks.readers.region_texts import (
     read_grit_texts,
     read_region_shards,
 )
-from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
-from benchmarks.tasks.photos import limited, opened, why_none
 from cloc.data.shards.card import CARD
 from cloc.formats.coco import read_coco
 from cloc.formats.grit import PHRASES

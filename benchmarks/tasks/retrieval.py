@@ -20,10 +20,10 @@ from benchmarks.data_roots import FoundSet
 from benchmarks.metrics.recall import constant_recalls, merged_chance, merged_hits, single_hits
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
-from benchmarks.readers.karpathy import Captioned, CaptionedSet, from_annotated, read_karpathy
 from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened
 from cloc.formats.coco import read_coco
+from cloc.formats.karpathy import Captioned, CaptionedSet, from_annotated, read_karpathy
 
 KS = (1, 5, 10)
 CAPTIONS = 5

@@ -20,7 +20,7 @@ from benchmarks.examples import Example, ExampleSet
 from benchmarks.metrics.accuracy import blind
 from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Embeddings, Predictor
-from benchmarks.readers.classes import ClassImage, ClassSet, class_splits, read_classes
+from benchmarks.tasks.class_images import ClassImage, ClassSet, class_splits, read_classes
 from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
 from benchmarks.tasks.photos import UNREADABLE, opened
 from cloc.images import decode

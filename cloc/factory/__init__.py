@@ -1,7 +1,7 @@
 """Config to parts: the only place that sees both. Everything here takes the run's config and gives a finished part."""
 
 from cloc.factory.concepts import check_concepts, export_dictionary
-from cloc.factory.inputs import SCENES, data_root, make_batches, make_prompts, make_sources, num_samples, num_workers
+from cloc.factory.inputs import SCENES, make_batches, make_prompts, make_sources, num_samples, num_workers
 from cloc.factory.model import (
     export_detection_size,
     make_empty_model,
@@ -17,7 +17,6 @@ from cloc.factory.steps import deepspeed_file, make_losses, make_stepper, model_
 __all__ = [
     "SCENES",
     "check_concepts",
-    "data_root",
     "deepspeed_file",
     "export_detection_size",
     "export_dictionary",

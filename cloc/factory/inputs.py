@@ -13,6 +13,7 @@ from cloc.data.alternation import Alternation
 from cloc.data.loader import Source, StepBatches, check_bytes, check_readable, check_sources
 from cloc.data.prompts import PromptSampler
 from cloc.data.tables import open_samples
+from cloc.data_root import find_data_root
 from cloc.factory import concepts
 from cloc.factory.model import make_tower_config
 from cloc.scenes import WORLD_CARD, ensure_scenes, preset
@@ -24,11 +25,6 @@ DETECTION_SCENES = "detection_scenes"
 """Its sibling for the Detection wing, with a folder: `detection_scenes/pairs`."""
 
 
-def data_root() -> Path:
-    """Where data lies: $CLOC_DATA, else `data/` in the current folder."""
-    return Path(os.environ.get("CLOC_DATA", "data"))
-
-
 def make_sources(config: Config) -> list[Source]:
     """Open the shards; the rendered world is made by the main rank where it is missing.
 
@@ -38,8 +34,8 @@ def make_sources(config: Config) -> list[Source]:
     """
     words = {Path(entry.path).parts[:1] for entry in config.data}
     for word, world in ((SCENES, "quickstart"), (DETECTION_SCENES, "detection")):
-        if (word,) in words and comm.is_main() and not (data_root() / word / WORLD_CARD).is_file():
-            ensure_scenes(data_root() / word, preset(world))
+        if (word,) in words and comm.is_main() and not (find_data_root(must_exist=False) / word / WORLD_CARD).is_file():
+            ensure_scenes(find_data_root(must_exist=False) / word, preset(world))
     comm.barrier()
     paths = [_rendered(entry.path) for entry in config.data]
     sources = [
@@ -56,8 +52,8 @@ def make_sources(config: Config) -> list[Source]:
 def _rendered(path: str) -> Path | str:
     """Where the shards of a path lie: a reserved word stands for a rendered world under the data root."""
     if path == SCENES:
-        return data_root() / SCENES / "train"
-    return data_root() / path if Path(path).parts[:1] == (DETECTION_SCENES,) else path
+        return find_data_root(must_exist=False) / SCENES / "train"
+    return find_data_root(must_exist=False) / path if Path(path).parts[:1] == (DETECTION_SCENES,) else path
 
 
 def make_batches(

@@ -11,6 +11,7 @@ from cloc.config import Config
 from cloc.data import alternation
 from cloc.data.concept_batches import ConceptBatches
 from cloc.data.loader import Source
+from cloc.data_root import find_data_root
 from cloc.factory import concepts, inputs
 from cloc.plan.shapes import ConceptShapes, Shapes
 from cloc.scenes import WORLD_CARD
@@ -54,7 +55,9 @@ def kinds_of(config: Config) -> list[Kind]:
     """Every kind of step that the recipe has."""
     words = {Path(entry.path).parts[:1] for entry in config.data}
     worlds = [word for word in (inputs.SCENES, inputs.DETECTION_SCENES) if (word,) in words]
-    if not all((factory.data_root() / word / WORLD_CARD).is_file() for word in worlds):  # a plan renders nothing
+    if not all(
+        (find_data_root(must_exist=False) / word / WORLD_CARD).is_file() for word in worlds
+    ):  # a plan renders nothing
         return _assumed(config, "assumed, the rendered scenes are not made yet")
     try:
         sources = factory.make_sources(config)

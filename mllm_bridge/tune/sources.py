@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from cloc import comm
 from cloc.box_text import BoxTextFormat
+from cloc.data_root import find_data_root
 from mllm_bridge.conversations.reading import Conversation, read_conversations
 from mllm_bridge.tune.settings import DataSettings
 from mllm_bridge.weights.folders import locate, read_json
@@ -72,7 +72,7 @@ def open_conversations(
 
 def _scenes() -> tuple[Path, str]:
     """The rendered world's training conversations, and the folder of their images."""
-    root = Path(os.environ.get("CLOC_DATA", "data")) / SCENES
+    root = find_data_root(must_exist=False) / SCENES
     if not (root / CONVERSATIONS).is_file():
         raise ValueError(
             f"data: {root} holds no {CONVERSATIONS}; render a world with conversations: "

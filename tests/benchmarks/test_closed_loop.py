@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.data_roots import SOURCE
 from benchmarks.experiments.closed_loop import command
 from benchmarks.experiments.closed_loop.loop import CLIP, LOOP, PSEUDO, TRUE, read_loop
 from benchmarks.experiments.closed_loop.page import value
@@ -23,6 +22,7 @@ from benchmarks.experiments.closed_loop.pseudo_boxes import (
 from benchmarks.experiments.units import make_units
 from cloc.data.shards import ShardSet
 from cloc.data.shards.write import write_shards
+from cloc.data_root import REPOSITORY
 from cloc.scenes import WorldSpec, ensure_scenes, render_scene
 from cloc.structures import Region
 
@@ -120,7 +120,7 @@ def test_the_loop_of_the_kit_fits_the_kit(tmp_path):
 def test_a_wrong_file_is_told(tmp_path):
     with pytest.raises(ValueError, match=r"none\.yaml: no such file; known: configs/closed_loop/self_training\.yaml"):
         read_loop(str(tmp_path / "none.yaml"))
-    raw = yaml.safe_load((SOURCE / LOOP).read_text())
+    raw = yaml.safe_load((REPOSITORY / LOOP).read_text())
     (tmp_path / "wrong.yaml").write_text(yaml.safe_dump({**raw, "lables": {}}))
     with pytest.raises(ValueError, match=r"lables: unknown key; the nearest known one is 'labels'"):
         read_loop(str(tmp_path / "wrong.yaml"))

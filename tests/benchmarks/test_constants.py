@@ -17,7 +17,6 @@ from benchmarks.metrics.lvis_ap import AP300, lvis_ap
 from benchmarks.metrics.proposals import constant_recall
 from benchmarks.metrics.recall import constant_recalls
 from benchmarks.metrics.tally import Tally
-from benchmarks.readers.flickr_entities import Entity, EntityImage
 from benchmarks.report.page import Report, render_page
 from benchmarks.rows import Row, ScoredRow
 from benchmarks.scoring.command import ScoringRequest, score_files
@@ -28,6 +27,7 @@ from benchmarks.tasks.fgovd import FgOvd
 from benchmarks.tasks.flickr30k_grounding import Flickr30kGrounding, constant_overlaps
 from benchmarks.tasks.registry import TASKS
 from cloc.boxes import iou
+from cloc.formats.flickr30k_grounding import Entity, EntityImage
 from cloc.images import Placement
 
 QUIET = Options(progress=False, photos_at_once=5)

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.cli import main
 from benchmarks.comparison import compare
-from benchmarks.data_roots import roots
+from benchmarks.data_roots import list_roots
 from benchmarks.metrics.lvis_ap import PROTOCOLS
 from benchmarks.metrics.proposals import PROTOCOL as AGNOSTIC
 from benchmarks.predictors.contract import LoadedModel
@@ -47,7 +47,7 @@ class ColourDetector:
 
 
 def measured(root, folder, predictor, task, options=QUIET):
-    session = TaskRunner(roots(root), [LoadedModel("m", None, [predictor])], PLACE, options, folder)
+    session = TaskRunner(list_roots(root), [LoadedModel("m", None, [predictor])], PLACE, options, folder)
     return session.run([task]), session
 
 
@@ -226,7 +226,7 @@ def test_a_kind_of_model_that_cannot_do_a_task_says_so_and_reads_no_data(root, c
 @pytest.mark.parametrize("task", [Lvis(), Coco()], ids=lambda task: task.name)
 def test_two_detectors_are_compared_with_paired_intervals(task, root, colours, tmp_path):
     sides = [LoadedModel(str(skip), None, [ColourDetector(colours, skip)]) for skip in ((), ("blue",))]
-    results = TaskRunner(roots(root), sides, PLACE, QUIET, tmp_path).run([task])
+    results = TaskRunner(list_roots(root), sides, PLACE, QUIET, tmp_path).run([task])
     valued = {r.row.metric for r in results if r.row.ci95 is not None}
     assert {"AP", "AP50", "AP75"} <= valued <= {"AP", "AP50", "AP75", "APr", "APc", "APf"}
     found = {(one.a.row.protocol, one.a.row.metric): one.difference for one in compare(results) if one.difference}

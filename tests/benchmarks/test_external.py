@@ -13,9 +13,9 @@ from benchmarks.external import answers, clip_scores, environment
 from benchmarks.external.rendered import SPLIT, TEMPLATES, world, write_captions, write_classes
 from benchmarks.external.side_by_side import compared, tell, their_versions, theirs
 from benchmarks.metrics.answers import says_yes
-from benchmarks.readers.classes import read_classes
-from benchmarks.readers.lines import read_lines
+from benchmarks.tasks.class_images import read_classes
 from benchmarks.tasks.pope import FIELDS
+from cloc.formats.rows import read_lines
 
 TASK = Path(answers.__file__).with_name("lmms_eval_task")
 

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from benchmarks.metrics.intervals import interval
-from benchmarks.readers.classes import read_classes
-from benchmarks.readers.karpathy import read_karpathy
+from benchmarks.tasks.class_images import read_classes
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.retrieval import Retrieval, chance, hits, right_of
 from benchmarks.tasks.zeroshot import ZeroShot
+from cloc.formats.karpathy import read_karpathy
 
 QUIET = Options(progress=False, photos_at_once=4)
 

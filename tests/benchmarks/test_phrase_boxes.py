@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPVisionConfig
 
-from benchmarks.data_roots import roots
+from benchmarks.data_roots import list_roots
 from benchmarks.predictors.contract import LoadedModel
 from benchmarks.predictors.detector import DEFINED, ClocDetector, Found, ground_alone
 from benchmarks.predictors.loaded_models import load_model
@@ -112,7 +112,7 @@ class Pointer:
 
 
 def rows(root, folder, predictor):
-    session = TaskRunner(roots(root), [LoadedModel("m", None, [predictor])], PLACE, QUIET, folder)
+    session = TaskRunner(list_roots(root), [LoadedModel("m", None, [predictor])], PLACE, QUIET, folder)
     found = [result.row for result in session.run([RefCoco("refcoco")])]
     return {(row.protocol, row.metric): row for row in found if row.split == "val/all"}, session
 

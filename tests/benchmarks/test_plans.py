@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.data_roots import roots
+from benchmarks.data_roots import list_roots
 from benchmarks.experiments.plan import PLANS, read_plan
 from benchmarks.experiments.record import pick
 from benchmarks.predictors.contract import LoadedModel
@@ -52,7 +52,7 @@ def test_every_figure_of_a_plan_has_one_row(file, colours, readings, tmp_path):
     for task in tasks_named([metric.task for metric in plan.metrics.values()]):
         reading = readings[task.kinds[0]]
         session = TaskRunner(
-            roots(root),
+            list_roots(root),
             [LoadedModel("m", None, [reading])],
             Provenance("c", {}, "m", 0),
             Options(progress=False),

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from benchmarks.readers.fgovd import read_fgovd
-from benchmarks.readers.karpathy import read_karpathy
-from benchmarks.readers.reflvis import read_reflvis
 from benchmarks.tasks import ferret_bench, pope
 from cloc.formats.coco import read_coco
+from cloc.formats.fgovd import read_fgovd
+from cloc.formats.karpathy import read_karpathy
 from cloc.formats.lvis import read_lvis
 from cloc.formats.refcoco import read_refcoco
+from cloc.formats.reflvis import read_reflvis
 
 
 def lines(path, *entries):

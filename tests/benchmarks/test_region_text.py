@@ -8,22 +8,21 @@ import shutil
 import numpy as np
 import pytest
 
-from benchmarks.data_roots import roots
+from benchmarks.data_roots import list_roots
 from benchmarks.metrics.intervals import interval
 from benchmarks.predictors.contract import LoadedModel
 from benchmarks.predictors.detector import Found
 from benchmarks.predictors.mllm import CONVENTIONS
 from benchmarks.provenance import Provenance
-from benchmarks.readers.flickr_entities import read_entities
-from benchmarks.readers.reflvis import read_reflvis
 from benchmarks.rows import Row
 from benchmarks.runner import TaskRunner
-from benchmarks.scoring.synonyms import spoken
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.fgovd import FgOvd
 from benchmarks.tasks.flickr30k_grounding import Flickr30kGrounding
 from benchmarks.tasks.odinw import SETS, Odinw, averages
 from benchmarks.tasks.reflvis import RefLvis
+from cloc.formats.flickr30k_grounding import read_entities
+from cloc.formats.reflvis import read_reflvis, split_synonym
 
 QUIET = Options(progress=False, photos_at_once=5)
 
@@ -177,8 +176,8 @@ def test_reflvis_in_words(painted, colours):
 
 
 def test_synonyms_and_points(tmp_path):
-    assert spoken("bow_(weapon)") == ["bow", "weapon"]
-    assert spoken("fire_engine") == ["fire engine"]
+    assert split_synonym("bow_(weapon)") == ["bow", "weapon"]
+    assert split_synonym("fire_engine") == ["fire engine"]
     line = {"image_path": "x/1.jpg", "width": 100, "height": 50, "name": "bow_tie", "synonyms": ["bow_(tie)"]}
     line |= {"neg_class": "cat", "bbox_norm": [0.1, 0.2, 0.5, 0.8], "sample_point": [2, 20]}
     write_lines(tmp_path / "f.jsonl", [line, {**line, "sample_point": [500, 20]}])
@@ -320,7 +319,7 @@ def test_a_run_of_odinw_ends_with_the_average(painted, colours, tmp_path):
             kinds = [colours.Reader().encode_regions([image], [boxes])[0].argmax(axis=1) for image in images]
             return [Found(boxes, np.ones(len(boxes)), k) for k in kinds]
 
-    session = TaskRunner(roots(painted), [LoadedModel("m", None, [Detector()])], Provenance("abc", {}, "x", 0),
+    session = TaskRunner(list_roots(painted), [LoadedModel("m", None, [Detector()])], Provenance("abc", {}, "x", 0),
         Options(progress=False), tmp_path / "out")  # fmt: skip
     rows = [result.row for result in session.run([Odinw()])]
     (mean,) = [

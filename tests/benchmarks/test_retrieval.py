@@ -8,10 +8,10 @@ from PIL import Image
 
 from benchmarks.data_roots import coco_files
 from benchmarks.metrics.intervals import interval
-from benchmarks.readers.region_texts import OTHER_SHAPE, from_annotated, read_region_shards
 from benchmarks.tasks import region_retrieval
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.region_retrieval import Pool, RegionRetrieval, chance, chosen_regions, recalls
+from benchmarks.tasks.region_texts import OTHER_SHAPE, from_annotated, read_region_shards
 from cloc.data.shards import write_shards
 from cloc.formats.coco import read_coco
 from cloc.structures import Region, Sample

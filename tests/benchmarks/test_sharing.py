@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.cli import main
-from benchmarks.data_roots import roots
+from benchmarks.data_roots import list_roots
 from benchmarks.evaluate import init_distributed
 from benchmarks.predictors.cached_predictor import CachedPredictor, read_record, write_record
 from benchmarks.predictors.contract import LoadedModel
@@ -54,7 +54,7 @@ def test_a_killed_session_asks_only_what_is_left(root, colours, tmp_path):
 
     def session(predictor, folder):
         side = LoadedModel("m", None, [predictor])
-        return TaskRunner(roots(root), [side], PLACE, options, folder).run([RegionRecognition()])
+        return TaskRunner(list_roots(root), [side], PLACE, options, folder).run([RegionRecognition()])
 
     whole = Mortal(colours.Reader(first=2))
     straight = session(whole, tmp_path / "straight")

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.data_roots import near
 from benchmarks.experiments import command as ablations
 from benchmarks.experiments.closed_loop.loop import LOOP, Loop, read_loop
 from benchmarks.experiments.closed_loop.page import page
@@ -21,6 +20,7 @@ from benchmarks.experiments.record import Record
 from benchmarks.experiments.scaling import scaled
 from benchmarks.experiments.units import base_lengths, unit_name
 from cloc.command import printable
+from cloc.data_root import find_near
 from cloc.files import read_object
 
 QUALITY, TABLE = "pseudo_boxes.json", "closed_loop.md"
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None, launcher: Launcher | None = Non
     try:
         loop = read_loop(given.config)
         suffix = "" if given.scale == 1 else f"-x{given.scale:g}"
-        out = given.out or near("runs") / f"closed-loop-{loop.name}{suffix}"
+        out = given.out or find_near("runs") / f"closed-loop-{loop.name}{suffix}"
         print(Runs(loop, out, given.scale, launcher or Launcher()).all())
         print(f"table: {out / TABLE}")
     except StepError as error:

@@ -8,18 +8,18 @@ github.com/apple/ml-ferret (arXiv 2310.07704); the file itself is not published 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from benchmarks.examples import Box
-from benchmarks.readers.lines import read_lines
-from benchmarks.scoring.synonyms import words_of
 from cloc.formats.annotated import checked_box
 from cloc.formats.frames import UNIT, FrameWatch
 from cloc.formats.numbers import four, real
 from cloc.formats.photos import without_root
+from cloc.formats.rows import read_lines
 from cloc.formats.sources import PhotoFolders
+from cloc.structures import Box
 
 FORMS = ("box", "point", "free-form")
 POINT_REACH = 5
@@ -110,3 +110,17 @@ def _raw_boxes(entry: dict, unit: Sequence[float], point: Sequence[float]) -> di
     if "free_shape_bbox_raw" in entry:
         found["free-form"] = entry["free_shape_bbox_raw"]
     return found
+
+
+def split_synonym(synonym: str) -> list[str]:
+    """`bow_(weapon)` as the two words `bow` and `weapon`, underscores as blanks."""
+    parts = synonym.replace(")", "").split("(")
+    return [part.replace("_", " ").strip() for part in parts if part.strip(" _")]
+
+
+def words_of(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """The name and the synonyms of a line of Ref-LVIS, each once."""
+    name = str(entry["name"]).replace("_", " ").strip()
+    return tuple(
+        dict.fromkeys((name, *(part for synonym in entry["synonyms"] for part in split_synonym(str(synonym)))))
+    )

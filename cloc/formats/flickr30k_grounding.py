@@ -1,4 +1,7 @@
-"""Flickr30k Entities: sentences whose phrases carry the ids of boxes.
+"""Flickr30k Entities as `flickr30k_grounding` asks for it: phrases with the boxes of their ids, a whole split at once.
+
+Numbers of boxes are taken as they stand in the files; `cloc.formats.flickr30k_entities`, which reads them for training,
+takes 1 off.
 
 Layout (Plummer et al. 2015, github.com/BryanPlummer/flickr30k_entities): `Annotations/ID.xml` (VOC style: objects with
 one or more names, each an id, and a box), `Sentences/ID.txt` (`[/EN#id/type a phrase] ...`, one sentence a line), and
@@ -13,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from benchmarks.examples import Box
 from cloc.formats.annotated import checked_box
 from cloc.formats.frames import XYXY, FrameWatch
+from cloc.structures import Box
 
 _PHRASE = re.compile(r"\[/EN#(?P<id>[^/\]\s]+)(?P<types>(?:/[^\s\]]+)*)\s+(?P<text>[^\]]*)\]")
 

@@ -11,12 +11,12 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.examples import Box
-from benchmarks.readers.lines import read_lines
 from cloc.formats.annotated import checked_box
 from cloc.formats.frames import FrameWatch
 from cloc.formats.numbers import four
+from cloc.formats.rows import read_lines
 from cloc.formats.sources import PhotoFolders
+from cloc.structures import Box
 
 FIELDS = {
     "img_path": str,
