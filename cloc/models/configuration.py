@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
@@ -10,6 +10,12 @@ from transformers.configuration_utils import SubConfigSpec
 
 Objectness = Literal["none", "foreground", "iou"]
 """What a class-agnostic score beside centerness tells, if there is one."""
+
+if TYPE_CHECKING:
+    SubConfig = Any
+else:
+    SubConfig = dict | PreTrainedConfig | None
+"""A config inside a config: may come as a dict, and is a config once it is made."""
 
 
 LEGACY_END = 2
@@ -45,7 +51,7 @@ class ClocVisionConfig(PreTrainedConfig):
     base_config_key = "vision_config"
     sub_configs_defaults = {"tower": SubConfigSpec(config_class=AutoConfig, model_type="clip_vision_model")}  # noqa: RUF012
 
-    tower: dict | PreTrainedConfig | None = None
+    tower: SubConfig = None
     projection_dim: int = 512
     has_prompter: bool = True
     has_box_head: bool = True
@@ -117,13 +123,13 @@ class ClocConfig(PreTrainedConfig):
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="clip_text_model"),
     }
 
-    vision_config: dict | PreTrainedConfig | None = None
-    text_config: dict | PreTrainedConfig | None = None
+    vision_config: SubConfig = None
+    text_config: SubConfig = None
     logit_scale_init_value: float | int = 2.6592
     logit_bias_init_value: float | int | None = None
     share_temperature: bool = False
     objective: str = "cloc"
-    detector_config: dict | PreTrainedConfig | None = None
+    detector_config: SubConfig = None
 
     def __post_init__(self, **kwargs) -> None:
         if isinstance(self.detector_config, dict):

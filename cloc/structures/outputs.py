@@ -2,6 +2,8 @@
 
 Letters: B images, C captions, R regions, U different phrases or concepts, E shared embedding, G regions that feed the
 grounding loss, K anchors of an image.
+
+`ModelOutput` wants a default for every field; those that are always there are typed as tensors all the same.
 """
 
 from __future__ import annotations
@@ -33,15 +35,15 @@ class DetectionOutputs(ModelOutput):
     """
 
     logits: torch.Tensor | None = None
-    pred_boxes: torch.Tensor | None = None
-    centerness: torch.Tensor | None = None
-    class_features: torch.Tensor | None = None
-    text_embeds: torch.Tensor | None = None
-    logit_scale: torch.Tensor | None = None
-    logit_bias: torch.Tensor | None = None
-    anchors: torch.Tensor | None = None
-    level_sizes: torch.Tensor | None = None
-    canvas: torch.Tensor | None = None
+    pred_boxes: torch.Tensor = None  # type: ignore[assignment]
+    centerness: torch.Tensor = None  # type: ignore[assignment]
+    class_features: torch.Tensor = None  # type: ignore[assignment]
+    text_embeds: torch.Tensor = None  # type: ignore[assignment]
+    logit_scale: torch.Tensor = None  # type: ignore[assignment]
+    logit_bias: torch.Tensor = None  # type: ignore[assignment]
+    anchors: torch.Tensor = None  # type: ignore[assignment]
+    level_sizes: torch.Tensor = None  # type: ignore[assignment]
+    canvas: torch.Tensor = None  # type: ignore[assignment]
     image_embeds: torch.Tensor | None = None
     caption_embeds: torch.Tensor | None = None
     image_logit_scale: torch.Tensor | None = None
@@ -63,12 +65,12 @@ class Outputs(ModelOutput):
         logit_bias, region_logit_bias: scalars of the sigmoid form, None for the softmax form.
     """
 
-    image_embeds: torch.Tensor | None = None
-    caption_embeds: torch.Tensor | None = None
+    image_embeds: torch.Tensor = None  # type: ignore[assignment]
+    caption_embeds: torch.Tensor = None  # type: ignore[assignment]
     region_embeds: torch.Tensor | None = None
     phrase_embeds: torch.Tensor | None = None
     grounded_boxes: torch.Tensor | None = None
-    logit_scale: torch.Tensor | None = None
+    logit_scale: torch.Tensor = None  # type: ignore[assignment]
     region_logit_scale: torch.Tensor | None = None
     logit_bias: torch.Tensor | None = None
     region_logit_bias: torch.Tensor | None = None
