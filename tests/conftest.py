@@ -215,11 +215,11 @@ def spine_warm() -> None:
     """What every run imports and makes at its start, once for all the forks of these tests."""
     import deepspeed  # noqa: F401
 
-    from cloc.scenes import preset
+    from cloc.scenes import make_preset
     from cloc.tokenizer import clip_tokenizer
 
     clip_tokenizer()
-    preset("detection")  # its emoji are drawn once in a process
+    make_preset("detection")  # its emoji are drawn once in a process
 
 
 @contextmanager

@@ -41,9 +41,9 @@ def scaled(plan: Plan, scale: float, lengths: dict[str, int]) -> Plan:
 
 
 def _fewer_scenes(plan: Plan, scale: float) -> dict[str, int]:
-    from cloc.scenes.world import preset
+    from cloc.scenes.world import make_preset
 
-    usual = asdict(preset(plan.world.preset))
+    usual = asdict(make_preset(plan.world.preset))
     counts = {name: int(plan.world.options.get(name, usual[name])) for name in COUNTS}
     least = {name: FEWEST_HELD_OUT if name in ("val", "refcoco") else FEWEST_SCENES for name in COUNTS}
     return {name: min(count, max(least[name], round(count * scale))) for name, count in counts.items()}

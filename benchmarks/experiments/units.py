@@ -106,7 +106,7 @@ def steps_with(config: Config, kind: str, count: int) -> int:
     Raises:
         ValueError: the objective does not alternate, the kind is not there, or odds are not in the config.
     """
-    from cloc.data.alternation import schedule
+    from cloc.data.alternation import make_schedule
 
     odds = dict[str, float]()
     for entry in config.data:
@@ -117,7 +117,7 @@ def steps_with(config: Config, kind: str, count: int) -> int:
         raise ValueError(f"budget.of_kind {kind}: objective {config.objective} trains on {odds}, never a step of it")
     row, length = list(odds).index(kind), count
     while True:
-        places = (schedule(odds, length, config.run.seed, config.starts) == row).nonzero()[0]
+        places = (make_schedule(odds, length, config.run.seed, config.starts) == row).nonzero()[0]
         if len(places) >= count:
             return int(places[count - 1]) + 1
         length *= 2

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloc.files import parse_json
-from cloc.formats.numbers import flag, four, real, whole
+from cloc.formats.numbers import parse_flag, parse_four, parse_real, parse_whole
 
 Entry = dict[str, Any]
 LARGE = 64 << 20
@@ -99,7 +99,7 @@ def integers(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> 
         ValueError: one is missing or no whole number.
     """
     values = [entry.get(name) for entry in entries]
-    parsed = [whole(value) for value in values]
+    parsed = [parse_whole(value) for value in values]
     if None in parsed:
         place = parsed.index(None)
         raise ValueError(f"{what}[{place + first}]: expected a whole number {name}, got {values[place]!r:.80}")
@@ -124,7 +124,7 @@ def _number(value: object) -> float | None:
     """The number that a value says, also one that is not finite; None where it says none."""
     if isinstance(value, str) and value.strip().lower().lstrip("+-") in ("nan", "inf", "infinity"):
         return float(value)
-    return real(value)
+    return parse_real(value)
 
 
 def boxes(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> NDArray[np.float64]:
@@ -134,7 +134,7 @@ def boxes(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> NDA
         ValueError: one is missing, not four numbers, NaN or infinite.
     """
     values = [entry.get(name) for entry in entries]
-    parsed = [four(value) for value in values]
+    parsed = [parse_four(value) for value in values]
     if None in parsed:
         place = parsed.index(None)
         raise ValueError(f"{what}[{place + first}]: expected four numbers {name}, got {values[place]!r:.120}")
@@ -143,7 +143,7 @@ def boxes(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> NDA
 
 def flags(entries: Sequence[Entry], name: str) -> NDArray[np.bool_]:
     """(K,) whether a flag is set: 0, "0", "false" and none are not."""
-    return np.array([flag(entry.get(name, 0)) for entry in entries], dtype=bool)
+    return np.array([parse_flag(entry.get(name, 0)) for entry in entries], dtype=bool)
 
 
 def repeated(*columns: NDArray) -> int:

@@ -23,7 +23,7 @@ from transformers import Owlv2Config, Owlv2ForObjectDetection, Owlv2ImageProcess
 
 from cloc.data.shards import write_shards
 from cloc.label.job import label
-from cloc.label.on_ray import LOCAL, connected, run_ray
+from cloc.label.on_ray import LOCAL, connect_ray, run_ray
 from cloc.label.proposals import Proposals, Proposer
 from cloc.label.settings import LabelSettings
 from cloc.label.shard import Labeller
@@ -76,7 +76,7 @@ class Job:
         on_ray = self.runner == "ray"
         runner = partial(run_ray, LOCAL, self.workers) if on_ray else None
         make = partial(load_together, self.settings, self.signs, self.workers, self.waits)
-        with connected(LOCAL, self.workers) if on_ray else nullcontext():
+        with connect_ray(LOCAL, self.workers) if on_ray else nullcontext():
             label(self.source, self.out, self.settings, self.workers, runner, progress=False, make=make)
             (self.signs / "finished").touch()
 

@@ -37,7 +37,7 @@ from benchmarks.tasks.photos import limited, photo_batches
 from cloc.boxes import iou, xywh_to_xyxy
 from cloc.files import read_json
 from cloc.formats.annotated import AnnotatedImage, AnnotatedSet, Category
-from cloc.formats.numbers import four, whole
+from cloc.formats.numbers import parse_four, parse_whole
 from cloc.text import concept_name, concept_sentence
 
 Groups = Mapping[str, NDArray[np.bool_]]
@@ -119,11 +119,11 @@ def asked_definitions(predictor: DetectorPredictor, categories: Sequence[Categor
 
 def only_images(content: dict[str, Any], kept: set[int]) -> dict[str, Any]:
     """An annotation file's content with only these images. COCO's files have no `area` in some exports: the box's."""
-    annotations = [one for one in content["annotations"] if whole(one.get("image_id")) in kept]
+    annotations = [one for one in content["annotations"] if parse_whole(one.get("image_id")) in kept]
     for one in annotations:
-        if one.get("area") is None and (box := four(one.get("bbox"))) is not None:
+        if one.get("area") is None and (box := parse_four(one.get("bbox"))) is not None:
             one["area"] = box[2] * box[3]
-    images = [one for one in content["images"] if whole(one.get("id")) in kept]
+    images = [one for one in content["images"] if parse_whole(one.get("id")) in kept]
     return {**content, "images": images, "annotations": annotations}
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cloc import command
-from cloc.check import Findings, Published, contact_sheet, examine, find_published, read_evaluations, write_page
-from cloc.check.contact_sheet import spread
+from cloc.check import Findings, Published, draw_contact_sheet, examine, find_published, read_evaluations, write_page
+from cloc.check.contact_sheet import sample_evenly
 from cloc.data.tables import open_samples
 
 _SHOWN_CLASHES = 3
@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def compared(found: Findings, name: str, published: Sequence[Published]) -> list[str]:
+def compare_published(found: Findings, name: str, published: Sequence[Published]) -> list[str]:
     """A line for each published figure, with its source and whether the set agrees."""
     counts: dict[str, float] = dict(found.counts)
     counts["regions an image"] = counts["regions"] / max(1, counts["different images"])
@@ -98,12 +98,12 @@ def check(
     name, figures = find_published(samples.card, known_as)
     found = examine(samples, [split for path in against for split in read_evaluations(path)], progress)
     title = f"{dataset}: {(samples.card or {}).get('name', 'no card')}"
-    report = describe(found, title, compared(found, name, figures))
+    report = describe(found, title, compare_published(found, name, figures))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         (out / "check.json").write_text(json.dumps(found.to_json(), indent=1, ensure_ascii=False), encoding="utf-8")
-        shown = list(spread(samples, show))
-        contact_sheet(shown).save(out / "sheet.png")
+        shown = list(sample_evenly(samples, show))
+        draw_contact_sheet(shown).save(out / "sheet.png")
         write_page(out / "sheet.html", str((samples.card or {}).get("name", dataset.name)), report, shown)
     return found, report
 

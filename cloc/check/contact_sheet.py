@@ -43,7 +43,7 @@ class Shown:
     reason: str = ""
 
 
-def spread(samples: ShardSet | TableSet, count: int) -> Iterator[Shown]:
+def sample_evenly(samples: ShardSet | TableSet, count: int) -> Iterator[Shown]:
     """Samples from all over a set, evenly and always the same ones; those that cannot be read are passed over."""
     total = samples.num_samples
     firsts = [sum(samples.counts[:shard]) for shard in range(len(samples.counts))]
@@ -59,7 +59,7 @@ def spread(samples: ShardSet | TableSet, count: int) -> Iterator[Shown]:
             yield Shown(sample, None, str(error))
 
 
-def contact_sheet(shown: Sequence[Shown]) -> Image.Image:
+def draw_contact_sheet(shown: Sequence[Shown]) -> Image.Image:
     """An RGB picture of the samples, four in a row.
 
     Raises:

@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def report(card: dict[str, Any]) -> str:
+def describe_card(card: dict[str, Any]) -> str:
     """What was read, kept and left out, as lines for the console."""
     read, kept = card.get("read", {}), card["counts"]
     lines = [
@@ -75,9 +75,9 @@ def _convert(given: dict[str, Any]) -> None:
     try:
         card = row.convert(**given)
     except LossError as error:
-        print(command.printable(report(error.card)))
+        print(command.printable(describe_card(error.card)))
         raise
-    print(command.printable(report(card)))
+    print(command.printable(describe_card(card)))
     state = "already there, made from the same files" if whole_before else "made"
     print(command.printable(f"{len(card['shards'])} shards, {state}: {out}"))
     for note in list_notes(card):

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from cloc.convert.annotated import make_annotated_drafts
 from cloc.convert.job import Conversion, Making
 from cloc.formats.annotated_stream import AnnotatedStream
-from cloc.formats.photos import fingerprint
+from cloc.formats.photos import hash_input
 from cloc.formats.sources import Photos
 
 CONVERTER = 3
@@ -44,8 +44,8 @@ def convert_coco(
     instances, captions = Path(instances), None if captions is None else Path(captions)
     photos = Photos([images])
     inputs = {
-        "instances": fingerprint(instances),
-        "captions": None if captions is None else fingerprint(captions),
+        "instances": hash_input(instances),
+        "captions": None if captions is None else hash_input(captions),
     }
     if limit is not None:
         inputs["limit"] = limit

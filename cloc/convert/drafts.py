@@ -51,7 +51,7 @@ class Draft:
     address: str | None = None
 
 
-def finished(drafts: list[Draft], dropped: Counter[str], examples: dict[str, str]) -> Iterator[Sample]:
+def finish_drafts(drafts: list[Draft], dropped: Counter[str], examples: dict[str, str]) -> Iterator[Sample]:
     """The samples of those drafts whose photo can be used; the others are counted by reason.
 
     Args:

@@ -11,9 +11,9 @@ from cloc.convert.drafts import Draft, make_region
 from cloc.convert.job import Conversion, Making, Reading
 from cloc.files import is_text, parse_json
 from cloc.formats.frames import UNIT, FrameWatch
-from cloc.formats.numbers import flag, four, parse_numbers, real
-from cloc.formats.photos import fingerprint
-from cloc.formats.rows import only, rows_of
+from cloc.formats.numbers import parse_flag, parse_four, parse_numbers, parse_real
+from cloc.formats.photos import hash_input
+from cloc.formats.rows import keep_kind, stream_rows
 from cloc.formats.sources import Photos
 from cloc.structures import Region
 
@@ -46,7 +46,7 @@ def convert_finehard(
     if phrases not in PHRASES:
         raise ValueError(f"--phrases: expected one of {', '.join(PHRASES)}, got {phrases!r}")
     photos = Photos([images])
-    inputs = {"rows": [fingerprint(file) for file in files], "phrases": phrases}
+    inputs = {"rows": [hash_input(file) for file in files], "phrases": phrases}
     job = Conversion("finehard", CONVERTER, Path(out), inputs, "regions", **making)
     return job.run(files[0], lambda reading: _drafts(files, PHRASES[phrases], photos, job.name, reading))
 
@@ -57,7 +57,7 @@ def _drafts(
     reading.read.update(rows=0, boxes=0)
     for file in files:
         watch = FrameWatch(file, UNIT)
-        for row in rows_of(file, "rows of FineHARD", reading.dropped):
+        for row in stream_rows(file, "rows of FineHARD", reading.dropped):
             number = reading.read["rows"]
             boxes = _boxes(row.get("bbox_info"))
             reading.read.update(rows=1, boxes=len(boxes))
@@ -68,7 +68,7 @@ def _drafts(
                 continue
             regions = tuple(
                 region
-                for box in only(dict, boxes, reading.dropped)
+                for box in keep_kind(dict, boxes, reading.dropped)
                 for region in _regions(box, columns, watch, reading)
             )
             inside = path[path.find("coyo_image_") :] if "coyo_image_" in path else path
@@ -99,15 +99,15 @@ def _regions(box: Any, columns: Sequence[str], watch: FrameWatch, reading: Readi
     if not isinstance(corners, list) or len(corners) not in (4, 5):
         reading.dropped["bad_region"] += 1
         return
-    numbers = four(corners[:4])
+    numbers = parse_four(corners[:4])
     if numbers is not None:
         watch.see(numbers)
     negatives = box.get("short_expr_negs")
     values = list(negatives.values()) if isinstance(negatives, Mapping) else negatives
     listed = values if isinstance(values, list) else []
-    hard = [text for text in listed if _told(text)] if flag(box.get("flag_short_neg")) else []
-    score = corners[4] if len(corners) == 5 and real(corners[4]) is not None else None
-    score = real(score) if isinstance(score, str) else score
+    hard = [text for text in listed if _told(text)] if parse_flag(box.get("flag_short_neg")) else []
+    score = corners[4] if len(corners) == 5 and parse_real(corners[4]) is not None else None
+    score = parse_real(score) if isinstance(score, str) else score
     for column in columns:
         extras: dict[str, Any] = {"negatives": hard} if hard and column == "short_expr" else {}
         region = make_region(

@@ -11,7 +11,7 @@ from cloc.convert.drafts import Draft, make_region
 from cloc.convert.job import Conversion, Making, Reading
 from cloc.formats.flickr30k_entities import EntitiesPhoto, Mention, list_photos, read_entities
 from cloc.formats.pairs import hash_listing
-from cloc.formats.photos import fingerprint
+from cloc.formats.photos import hash_input
 from cloc.formats.sources import Photos
 from cloc.structures import Region
 
@@ -54,7 +54,7 @@ def convert_flickr30k_entities(
         )
     numbers, photos = list_photos(root, split), Photos([images])
     files = sorted(path for folder in ("Sentences", "Annotations") for path in (root / folder).iterdir())
-    inputs = {"list": fingerprint(root / f"{split}.txt"), "listing_sha256": hash_listing(root, files)}
+    inputs = {"list": hash_input(root / f"{split}.txt"), "listing_sha256": hash_listing(root, files)}
     making.setdefault("name", "flickr30k_entities" + ("" if split == "train" else f"-{split}"))
     making.setdefault("licence", "photos: Flickr's terms; annotations: as their README says")
     job = Conversion("flickr30k_entities", CONVERTER, Path(out), inputs, "grounding", **making)

@@ -11,8 +11,8 @@ from cloc.convert.drafts import Draft, make_region
 from cloc.convert.job import Conversion, Making, Reading
 from cloc.files import is_text
 from cloc.formats.annotated_stream import AnnotatedStream, StreamedImage
-from cloc.formats.numbers import whole
-from cloc.formats.photos import fingerprint
+from cloc.formats.numbers import parse_whole
+from cloc.formats.photos import hash_input
 from cloc.formats.rows import join_phrase, strip_caption
 from cloc.formats.sources import Photos
 from cloc.structures import Region
@@ -38,7 +38,7 @@ def convert_goldg(images: Sequence[Path], annotations: Path, out: Path, **making
     Returns and raises as `Conversion.run`.
     """
     annotations, photos = Path(annotations), Photos(images)
-    inputs = {"annotations": fingerprint(annotations)}
+    inputs = {"annotations": hash_input(annotations)}
     job = Conversion("goldg", CONVERTER, Path(out), inputs, "grounding", **making)
     return job.run_stream(
         f"{photos}, {annotations.name}",
@@ -86,4 +86,4 @@ def _regions(image: StreamedImage, caption: str, lead: int, reading: Reading) ->
 
 
 def _is_plain(value: object) -> bool:
-    return is_text(value) or whole(value) is not None
+    return is_text(value) or parse_whole(value) is not None

@@ -10,7 +10,7 @@ from cloc.convert.annotated import find_photo
 from cloc.convert.drafts import Draft
 from cloc.convert.job import Conversion, Making, Reading
 from cloc.formats.grit import PHRASES, read_grit
-from cloc.formats.photos import fingerprint
+from cloc.formats.photos import hash_input
 from cloc.formats.sources import Photos
 
 CONVERTER = 2
@@ -43,7 +43,7 @@ def convert_grit(
     if phrases not in (*PHRASES, "both"):
         raise ValueError(f"phrases: expected {', '.join(PHRASES)} or both, got {phrases!r}")
     photos = Photos([images], addresses=True)
-    inputs = {"rows": [fingerprint(file) for file in rows], "phrases": phrases}
+    inputs = {"rows": [hash_input(file) for file in rows], "phrases": phrases}
     job = Conversion("grit", CONVERTER, Path(out), inputs, "grounding", **making)
     columns = PHRASES if phrases == "both" else (phrases,)
     return job.run(rows[0], lambda reading: _drafts(rows, columns, photos, job.name, reading))

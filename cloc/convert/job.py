@@ -20,9 +20,9 @@ from typing import Any, Protocol, TypedDict, TypeVar
 
 from tqdm import tqdm
 
-from cloc.convert.drafts import Draft, finished
+from cloc.convert.drafts import Draft, finish_drafts
 from cloc.convert.losses import find_largest_loss
-from cloc.data.shards import ShardEntry, already_made
+from cloc.data.shards import ShardEntry, find_made
 from cloc.data.shards.card import complete_card
 from cloc.formats.layouts import describe_other_layout
 from cloc.jobs import ShardJob, UnfinishedError, count_cores, make_entry, run_tasks
@@ -152,7 +152,7 @@ class Conversion:
         Raises:
             ValueError: an input cannot be read, nothing in it can be used, or `out` holds something else.
         """
-        there = already_made(self.out, self.made)
+        there = find_made(self.out, self.made)
         if there is not None:
             return there
         reading = Reading()
@@ -270,7 +270,7 @@ def _write_shards(
 def write_one(job: ShardJob, number: int, drafts: list[Draft]) -> tuple[int, dict[str, Any], int]:
     """Write one shard; (its number, its report, how many drafts there were)."""
     lost, examples = Counter[str](), dict[str, str]()
-    report = job.write(number, finished(drafts, lost, examples), lost, lambda: {"examples": examples})
+    report = job.write(number, finish_drafts(drafts, lost, examples), lost, lambda: {"examples": examples})
     return number, report, len(drafts)
 
 

@@ -12,9 +12,9 @@ from cloc.convert.job import Conversion, Making, Reading
 from cloc.files import is_text
 from cloc.formats.frames import UNIT, FrameWatch, PaddingWatch
 from cloc.formats.llava import Conversation, read_conversation
-from cloc.formats.numbers import whole
-from cloc.formats.photos import fingerprint, read_photo_header
-from cloc.formats.rows import rows_of
+from cloc.formats.numbers import parse_whole
+from cloc.formats.photos import hash_input, read_photo_header
+from cloc.formats.rows import stream_rows
 from cloc.formats.sources import Location, Photos
 from cloc.structures import DataError
 
@@ -49,7 +49,7 @@ def convert_llava(
     if coordinates not in COORDINATES:
         raise ValueError(f"--coordinates: expected one of {', '.join(COORDINATES)}, got {coordinates!r}")
     photos = Photos(images)
-    inputs = {"conversations": fingerprint(conversations), "coordinates": coordinates}
+    inputs = {"conversations": hash_input(conversations), "coordinates": coordinates}
     job = Conversion("llava", CONVERTER, Path(out), inputs, "regions", **making)
     return job.run(conversations, lambda reading: _drafts(conversations, coordinates, photos, job.name, reading))
 
@@ -58,7 +58,7 @@ def _drafts(file: Path, coordinates: Frame, photos: Photos, name: str, reading: 
     reading.read.update(conversations=0, regions=0)
     watch, padding = FrameWatch(file, UNIT), PaddingWatch(file, coordinates == "square")
     looked = 0
-    for row in rows_of(file, "LLaVA's conversations", reading.dropped):
+    for row in stream_rows(file, "LLaVA's conversations", reading.dropped):
         number = reading.read["conversations"]
         reading.read["conversations"] += 1
         found = read_conversation(row)
@@ -81,7 +81,7 @@ def _drafts(file: Path, coordinates: Frame, photos: Photos, name: str, reading: 
                 if looked == LOOKED_AT:
                     padding.refuse(reading.dropped)
             own = row.get("id")
-            own = own if is_text(own) or whole(own) is not None else None
+            own = own if is_text(own) or parse_whole(own) is not None else None
             source = {"dataset": name, "file_name": found.image, "id": own}
             extras = {"conversations": found.turns, "source": source}
             yield Draft(f"{number:09d}", location, found.image, found.caption, regions, extras, None, coordinates)

@@ -11,7 +11,7 @@ from cloc.convert.drafts import Draft
 from cloc.convert.job import Conversion, Making, Reading
 from cloc.formats.annotated_stream import AnnotatedStream
 from cloc.formats.lvis import find_lvis_photo_names
-from cloc.formats.photos import fingerprint
+from cloc.formats.photos import hash_input
 from cloc.formats.sources import Photos
 
 CONVERTER = 3
@@ -35,7 +35,7 @@ def convert_lvis(images: Sequence[Path], annotations: Path, out: Path, **making:
     Returns and raises as `Conversion.run`.
     """
     annotations, photos = Path(annotations), Photos(images)
-    inputs = {"annotations": fingerprint(annotations)}
+    inputs = {"annotations": hash_input(annotations)}
     job = Conversion("lvis", CONVERTER, Path(out), inputs, "detection", **making)
 
     def drafts(stream: AnnotatedStream, reading: Reading) -> Iterator[Draft]:

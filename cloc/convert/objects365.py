@@ -11,7 +11,7 @@ from typing import Any, Unpack
 from cloc.convert.annotated import make_annotated_drafts
 from cloc.convert.job import Conversion, Making
 from cloc.formats.annotated_stream import AnnotatedStream
-from cloc.formats.photos import fingerprint
+from cloc.formats.photos import hash_input
 from cloc.formats.sources import Photos
 
 CONVERTER = 2
@@ -37,7 +37,7 @@ def convert_objects365(
     Returns and raises as `Conversion.run`.
     """
     annotations, photos = Path(annotations), Photos([images])
-    inputs = {"annotations": fingerprint(annotations), "names": None if names is None else fingerprint(Path(names))}
+    inputs = {"annotations": hash_input(annotations), "names": None if names is None else hash_input(Path(names))}
     job = Conversion("objects365", CONVERTER, Path(out), inputs, "detection", **making)
 
     def opened() -> AnnotatedStream:

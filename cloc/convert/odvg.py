@@ -11,7 +11,7 @@ from cloc.convert.annotated import find_photo
 from cloc.convert.drafts import Draft
 from cloc.convert.job import Conversion, Making, Reading
 from cloc.formats.odvg import read_odvg
-from cloc.formats.photos import fingerprint
+from cloc.formats.photos import hash_input
 from cloc.formats.sources import Photos
 from cloc.structures import Region
 
@@ -34,7 +34,7 @@ def convert_odvg(images: Path, annotations: Path, out: Path, **making: Unpack[Ma
     Returns and raises as `Conversion.run`.
     """
     annotations, photos = Path(annotations), Photos([images])
-    inputs = {"annotations": fingerprint(annotations)}
+    inputs = {"annotations": hash_input(annotations)}
     kind = next((row.kind for row in read_odvg(annotations, Counter())), "grounding")
     job = Conversion("odvg", CONVERTER, Path(out), inputs, kind, **making)
     return job.run(annotations, lambda reading: _drafts(annotations, photos, job.name, kind, reading))

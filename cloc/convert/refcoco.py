@@ -10,7 +10,7 @@ from typing import Any, Unpack
 from cloc.convert.annotated import find_photo
 from cloc.convert.drafts import Draft, make_region
 from cloc.convert.job import Conversion, Making, Reading
-from cloc.formats.photos import fingerprint, without_root
+from cloc.formats.photos import hash_input, strip_root
 from cloc.formats.refcoco import Expression, ReferringSet, read_refcoco
 from cloc.formats.sources import Location, Photos
 
@@ -54,8 +54,8 @@ def convert_refcoco(
     found = read_refcoco(root, dataset, split)
     instances = found.file.with_name("instances.json")
     inputs = {
-        "expressions": fingerprint(found.file),
-        "instances": fingerprint(instances) if found.file.suffix != ".jsonl" else None,
+        "expressions": hash_input(found.file),
+        "instances": hash_input(instances) if found.file.suffix != ".jsonl" else None,
     }
     making.setdefault("name", f"{dataset}-{split}")
     job = Conversion("refcoco", CONVERTER, out, inputs, "regions", rendered=found.rendered, **making)
@@ -86,7 +86,7 @@ def _drafts(found: ReferringSet, photos: Photos | None, reading: Reading) -> Ite
         if photos is None:
             location: Location | None = Location(str(image.path))
         else:
-            location = find_photo(photos, (without_root(image.file_name),), reading, len(regions))
+            location = find_photo(photos, (strip_root(image.file_name),), reading, len(regions))
         if location is not None:
             source = {"dataset": found.name, "split": found.split, "file_name": file_name}
             extras = {"image_id": image_id, "source": source}

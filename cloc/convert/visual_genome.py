@@ -9,7 +9,7 @@ from typing import Any, Unpack
 from cloc.convert.annotated import find_photo
 from cloc.convert.drafts import Draft
 from cloc.convert.job import Conversion, Making, Reading
-from cloc.formats.photos import fingerprint
+from cloc.formats.photos import hash_input
 from cloc.formats.sources import Photos
 from cloc.formats.visual_genome import FILES, VisualGenome
 
@@ -38,7 +38,7 @@ def convert_visual_genome(
     if regions not in FILES:
         raise ValueError(f"--regions: expected one of {', '.join(FILES)}, got {regions!r}")
     photos = Photos(images)
-    inputs = {"image_data": fingerprint(root / "image_data.json"), "regions": fingerprint(root / FILES[regions])}
+    inputs = {"image_data": hash_input(root / "image_data.json"), "regions": hash_input(root / FILES[regions])}
     making.setdefault("licence", "CC BY 4.0 (Visual Genome)")
     job = Conversion("visual_genome", CONVERTER, Path(out), inputs, "regions", **making)
     genomes: list[VisualGenome] = []

@@ -29,7 +29,9 @@ WINDOW = 50
 """Steps that are shuffled among themselves."""
 
 
-def schedule(odds: Mapping[str, float], steps: int, seed: int, starts: Mapping[str, int] | None = None) -> np.ndarray:
+def make_schedule(
+    odds: Mapping[str, float], steps: int, seed: int, starts: Mapping[str, int] | None = None
+) -> np.ndarray:
     """(steps,) int64: which kind (row of `odds`) each step has; a longer schedule begins with the shorter one.
 
     The paper draws each step by itself; here every window of steps holds the kinds in their proportion, carried over
@@ -62,8 +64,8 @@ def schedule(odds: Mapping[str, float], steps: int, seed: int, starts: Mapping[s
     return kinds[:steps]
 
 
-def shares(odds: Mapping[str, float], steps: int, starts: Mapping[str, int]) -> dict[str, float]:
-    """Share of the steps of a run that each kind has; what `schedule` gives, up to rounding."""
+def compute_shares(odds: Mapping[str, float], steps: int, starts: Mapping[str, int]) -> dict[str, float]:
+    """Share of the steps of a run that each kind has; what `make_schedule` gives, up to rounding."""
     edges = sorted({0, steps, *(step for step in starts.values() if step < steps)})
     found = dict.fromkeys(odds, 0.0)
     for edge, end in pairwise(edges):
@@ -98,7 +100,7 @@ class Alternation(IterableDataset):
         super().__init__()
         self.kinds, self.accumulation = list(kinds.values()), accumulation
         self.first_step, self.last_step = first_step, last_step
-        self.kind_of_step = schedule({name: odds[name] for name in kinds}, last_step, seed, starts)
+        self.kind_of_step = make_schedule({name: odds[name] for name in kinds}, last_step, seed, starts)
         each = self.kind_of_step[:, None] == np.arange(len(self.kinds))
         self.earlier = (np.cumsum(each, axis=0) - each)[np.arange(last_step), self.kind_of_step]
 

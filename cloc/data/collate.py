@@ -44,7 +44,7 @@ class Prepared:
     prompts: DrawnPrompts | None = None
 
 
-def decoded(sample: Sample) -> Image.Image:
+def decode_sample(sample: Sample) -> Image.Image:
     """The RGB image of a sample, in the frame of its boxes.
 
     Raises:
@@ -79,7 +79,7 @@ def prepare(
     Raises:
         DataError: the image cannot be decoded or has another size than the sample says.
     """
-    image = decoded(sample)
+    image = decode_sample(sample)
     random = draw(seed, "sample", epoch, sample.key)
     caption = draw_caption(sample, random)
     often = Counter(canonical(region.phrase) for region in sample.regions)

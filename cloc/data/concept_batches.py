@@ -18,7 +18,7 @@ import torch
 from PIL import ImageOps
 from transformers import PreTrainedTokenizerBase
 
-from cloc.data.collate import decoded, draw_caption
+from cloc.data.collate import decode_sample, draw_caption
 from cloc.data.concepts import ConceptDictionary
 from cloc.data.known import Knowledge, Vocabulary, find_knowledge, make_relations
 from cloc.data.loader import Source
@@ -120,7 +120,7 @@ def prepare_concepts(
     Raises:
         DataError: the image cannot be decoded or has another size than the sample says.
     """
-    image = decoded(sample)
+    image = decode_sample(sample)
     random = draw(seed, "concepts", recipe.kind, epoch, sample.key)
     caption = draw_caption(sample, random)
     mirrored = recipe.flip and bool(random.integers(2))

@@ -10,8 +10,8 @@ Everywhere: a category with a crowd is unknown within the crowd's box, and one o
 unknown wherever no labelled box is. What a loss makes of it: `cloc.losses.unknowns`.
 
 Concepts of a batch come from all of its images and all ranks, so an image cannot list what it does not know: it names
-keys. A key stands for a category (`named`), for a word however it is spelled (`exact`) or for all kinds of it
-(`kinds`), and every concept brings its own keys.
+keys. A key stands for a category (`make_category_key`), for a word however it is spelled (`make_name_key`) or for all
+kinds of it (`make_kind_key`), and every concept brings its own keys.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from cloc.text import concept_name, text_id
 
 
 @lru_cache(maxsize=1_000_000)
-def named(name: str) -> int:
+def make_category_key(name: str) -> int:
     """The key of one category, as `concept_name` gives it: LVIS has two bows, and both are spelled alike."""
     return text_id(f"category {name}")
 
 
 @lru_cache(maxsize=1_000_000)
-def exact(spelled: str) -> int:
+def make_name_key(spelled: str) -> int:
     """The key of one name, given its spelling."""
     return text_id(f"name {spelled}")
 
 
 @lru_cache(maxsize=1_000_000)
-def kinds(spelled: str) -> int:
+def make_kind_key(spelled: str) -> int:
     """The key of everything that is a kind of a name, the name itself included."""
     return text_id(f"kind of {spelled}")
 
@@ -86,21 +86,23 @@ class Relations:
         words = name_words(name)
         head = head_words(words)
         own = ["".join(words), *("".join(head[first:]) for first in range(len(head)))]
-        found = dict.fromkeys([named(concept_name(name)), exact(own[0]), *map(kinds, own)])
+        found = dict.fromkeys([make_category_key(concept_name(name)), make_name_key(own[0]), *map(make_kind_key, own)])
         for spelled in own:
             entry = self.dictionary.find_spelled(spelled)
             if entry is not None:
                 more = [entry.name, *self.above(entry.name)]
-                found |= dict.fromkeys(kinds(spelling(one)) for one in more)
+                found |= dict.fromkeys(make_kind_key(spelling(one)) for one in more)
         return tuple(found)
 
     def _near(self, spelled: str) -> set[int]:
         """Keys of what is not called absent where a name is mentioned: itself, its synonyms, what it is a kind of."""
-        found, entry = {exact(spelled)}, self.dictionary.find_spelled(spelled)
+        found, entry = {make_name_key(spelled)}, self.dictionary.find_spelled(spelled)
         if entry is not None:
             main = spelled == spelling(entry.name)
-            found |= {exact(spelling(one)) for one in ((entry.name, *entry.synonyms) if main else (entry.name,))}
-            found |= {exact(spelling(one)) for one in self.above(entry.name)}
+            found |= {
+                make_name_key(spelling(one)) for one in ((entry.name, *entry.synonyms) if main else (entry.name,))
+            }
+            found |= {make_name_key(spelling(one)) for one in self.above(entry.name)}
         return found
 
     def without(self, keys: Iterable[int]) -> list[str]:
@@ -109,7 +111,7 @@ class Relations:
             self._rows = {}
             for row, name in enumerate(self.dictionary.names):
                 own = {*self.concept_keys(name)}
-                own |= {exact(spelling(one)) for one in self.dictionary.entries[name].synonyms}
+                own |= {make_name_key(spelling(one)) for one in self.dictionary.entries[name].synonyms}
                 for key in own:
                     self._rows.setdefault(key, []).append(row)
         left_out = {row for key in keys for row in self._rows.get(key, ())}
@@ -233,12 +235,12 @@ def find_knowledge(
     there, crowds = dict.fromkeys(present), [*find_crowds(sample), *beyond]
     unfinished = find_listed_names(sample, "not_exhaustive_category_ids", vocabulary)
     partly = list[tuple[int, Box | None]]()
-    partly += [(exact(spelling(name)) if phrases else named(name), box) for name, box in crowds]
-    partly += [(named(name), None) for name in unfinished if name in there]
+    partly += [(make_name_key(spelling(name)) if phrases else make_category_key(name), box) for name, box in crowds]
+    partly += [(make_category_key(name), None) for name in unfinished if name in there]
     closed_to = {*there, *unfinished, *(name for name, _ in crowds)}
     if is_federated(sample, vocabulary):
         absent = [name for name in find_listed_names(sample, "neg_category_ids", vocabulary) if name not in closed_to]
-        known = frozenset(map(named, absent))
+        known = frozenset(map(make_category_key, absent))
         return Knowledge(False, known, partly=tuple(partly), negatives=tuple(absent))
     if phrases:
         unknown = _mentioned(sample, (*there, *(name for name, _ in crowds)), relations)
@@ -248,8 +250,8 @@ def find_knowledge(
     open_to = closed_to | related
     left = tuple(name for name in vocabulary.names if name not in open_to)
     if vocabulary.alone:
-        return Knowledge(True, unknown=frozenset(map(named, related)), partly=tuple(partly), negatives=left)
-    known = frozenset(map(named, (*left, *(name for name, _ in crowds))))
+        return Knowledge(True, unknown=frozenset(map(make_category_key, related)), partly=tuple(partly), negatives=left)
+    known = frozenset(map(make_category_key, (*left, *(name for name, _ in crowds))))
     return Knowledge(False, known, partly=tuple(partly), negatives=left)
 
 
@@ -266,5 +268,5 @@ def _mentioned(sample: Sample, names: Sequence[str], relations: Relations) -> fr
     phrases = [*names, *(phrase for caption in dict.fromkeys(captions) for phrase in noun_phrases(caption))]
     for phrase in phrases:
         words = name_words(phrase)
-        found |= {kinds("".join(words)), kinds("".join(head_words(words)))}
+        found |= {make_kind_key("".join(words)), make_kind_key("".join(head_words(words)))}
     return frozenset(found)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch.utils.data import IterableDataset, get_worker_info
 from transformers import PreTrainedTokenizerBase
 
-from cloc.data.collate import Prepared, collate, decoded, prepare
+from cloc.data.collate import Prepared, collate, decode_sample, prepare
 from cloc.data.order import Order
 from cloc.data.prompts import PromptSampler
 from cloc.data.shards import ShardSet
@@ -72,7 +72,7 @@ def check_readable(sources: Sequence[Source]) -> None:
             while row >= shards.counts[shard]:
                 shard, row = shard + 1, row - shards.counts[shard]
             try:
-                decoded(shards.read_sample(shard, row))
+                decode_sample(shards.read_sample(shard, row))
                 break
             except DataError as error:
                 reasons[error.reason] += 1

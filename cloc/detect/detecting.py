@@ -25,7 +25,7 @@ from cloc.device import find_device
 from cloc.export import newest_export, next_numbered, read_card
 from cloc.export.loading import weights_of
 from cloc.files import LARGEST, read_object
-from cloc.formats.numbers import whole
+from cloc.formats.numbers import parse_whole
 from cloc.formats.photos import make_photo_key
 from cloc.images import read_photo
 from cloc.models.detection import ClocForObjectDetection
@@ -152,7 +152,7 @@ class Ids:
                 raise ValueError(f"--annotations {file}: expected the lists images and categories, found no {kind}")
         for place, entry in enumerate(content["images"]):
             number, name = _entry(entry, "file_name", f"--annotations {file}: images[{place}]", entry_url(entry))
-            sides = whole(entry.get("width")), whole(entry.get("height"))
+            sides = parse_whole(entry.get("width")), parse_whole(entry.get("height"))
             if make_photo_key(name) in images:
                 raise ValueError(f"--annotations {file}: images[{place}]: file_name {name!r} stands there twice")
             images[make_photo_key(name)] = (number, sides if None not in sides else None)
@@ -210,7 +210,7 @@ def entry_url(entry: Any) -> str | None:
 
 
 def _entry(entry: Any, field: str, what: str, instead: str | None = None) -> tuple[int, str]:
-    number = whole(entry.get("id")) if isinstance(entry, dict) else None
+    number = parse_whole(entry.get("id")) if isinstance(entry, dict) else None
     name = (entry.get(field) or instead) if isinstance(entry, dict) else None
     if number is None or not isinstance(name, str) or not name:
         raise ValueError(f"{what}: expected a whole number id and a {field}, got {entry!r:.80}")

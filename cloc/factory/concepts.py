@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from cloc import comm
 from cloc.config import Config, DataConfig
-from cloc.data.alternation import Alternation, KindBatches, schedule
+from cloc.data.alternation import Alternation, KindBatches, make_schedule
 from cloc.data.concept_batches import ConceptBatches, ConceptRecipe
 from cloc.data.concepts import RECIPE, ConceptDictionary, merge_cards
 from cloc.data.known import Vocabulary
@@ -208,7 +208,7 @@ def kinds_odds(config: Config, sources: Sequence[Source] | None) -> dict[str, fl
 def alternating_samples(config: Config, sources: Sequence[Source]) -> int:
     """Samples that a whole run takes where each step has one kind of data, and each kind its own batch."""
     sizes = [sum(config.data[row].batch_size for row in rows) for rows in config.kinds.values()]
-    kinds = schedule(kinds_odds(config, sources), config.steps, config.run.seed, config.starts)
+    kinds = make_schedule(kinds_odds(config, sources), config.steps, config.run.seed, config.starts)
     steps = np.bincount(kinds, minlength=len(sizes))
     return int(steps @ np.array(sizes)) * config.train.accumulation
 

@@ -16,7 +16,7 @@ from cloc.data.tables import open_samples
 from cloc.data_root import find_data_root
 from cloc.factory import concepts
 from cloc.factory.model import make_tower_config
-from cloc.scenes import WORLD_CARD, ensure_scenes, preset
+from cloc.scenes import WORLD_CARD, ensure_scenes, make_preset
 from cloc.towers.tower import image_side, patch_grid
 
 SCENES = "scenes"
@@ -35,7 +35,7 @@ def make_sources(config: Config) -> list[Source]:
     words = {Path(entry.path).parts[:1] for entry in config.data}
     for word, world in ((SCENES, "quickstart"), (DETECTION_SCENES, "detection")):
         if (word,) in words and comm.is_main() and not (find_data_root(must_exist=False) / word / WORLD_CARD).is_file():
-            ensure_scenes(find_data_root(must_exist=False) / word, preset(world))
+            ensure_scenes(find_data_root(must_exist=False) / word, make_preset(world))
     comm.barrier()
     paths = [_rendered(entry.path) for entry in config.data]
     sources = [

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cloc.boxes import FloatArray, as_boxes, cut_at_border
 from cloc.files import is_text, read_json
 from cloc.formats.frames import FrameWatch
-from cloc.formats.numbers import flag, four, whole
+from cloc.formats.numbers import parse_flag, parse_four, parse_whole
 
 _LARGEST_FILE = 1 << 33
 """Bytes of an annotation file that is read whole; LVIS's train is one gigabyte."""
@@ -134,7 +134,7 @@ def read_categories(content: Mapping[str, Any], file: Path, dropped: Counter[str
     twice = set[int]()
     for index, entry in enumerate(content["categories"]):
         entry = entry if isinstance(entry, Mapping) else {"name": entry}
-        number, name = whole(entry.get("id")), entry.get("name")
+        number, name = parse_whole(entry.get("id")), entry.get("name")
         if number is None or not is_text(name) or not name.strip():
             if dropped is None:
                 raise ValueError(f"{file}: categories[{index}]: expected an id and a name, got {dict(entry)!r:.200}")
@@ -155,7 +155,7 @@ def read_categories(content: Mapping[str, Any], file: Path, dropped: Counter[str
             definition=entry["def"] if is_text(entry.get("def")) else "",
             frequency=entry["frequency"] if is_text(entry.get("frequency")) else None,
             synonyms=tuple(text for text in synonyms if is_text(text)) if isinstance(synonyms, (list, tuple)) else (),
-            caption_only=flag(entry.get("caption_only", False)),
+            caption_only=parse_flag(entry.get("caption_only", False)),
             supercategory=entry["supercategory"] if is_text(entry.get("supercategory")) else "",
         )
     return categories
@@ -168,7 +168,7 @@ def image_size(entry: object, index: int, file: Path) -> tuple[int, int, int]:
         ValueError: one of them is missing or no positive whole number.
     """
     values = [entry.get(name) if isinstance(entry, Mapping) else None for name in ("id", "width", "height")]
-    number, width, height = (whole(value) for value in values)
+    number, width, height = (parse_whole(value) for value in values)
     if number is None or width is None or height is None or width < 1 or height < 1:
         values = ", ".join(f"{value!r:.60}" for value in values)
         raise ValueError(f"{file}: images[{index}]: expected whole numbers id, width and height, got ({values})")
@@ -184,13 +184,13 @@ def find_caption(entry: Mapping[str, Any]) -> str:
 def is_rendered(content: Mapping[str, Any]) -> bool:
     """Whether a file says that its images are rendered scenes."""
     info = content.get("info")
-    return isinstance(info, Mapping) and flag(info.get("rendered", False))
+    return isinstance(info, Mapping) and parse_flag(info.get("rendered", False))
 
 
 def find_category_ids(entry: Mapping[str, Any], name: str) -> frozenset[int]:
     """The whole numbers in a list of an image, such as `neg_category_ids`; empty where it has none."""
     listed = entry.get(name)
-    found = (whole(value) for value in listed) if isinstance(listed, (list, tuple)) else ()
+    found = (parse_whole(value) for value in listed) if isinstance(listed, (list, tuple)) else ()
     return frozenset(number for number in found if number is not None)
 
 
@@ -238,9 +238,9 @@ class Annotations:
             position = next(given) if given is not None else position + 1
             image_id, category = entry.get("image_id"), entry.get("category_id")
             if type(image_id) is not int:
-                image_id = whole(image_id)
+                image_id = parse_whole(image_id)
             if type(category) is not int:
-                category = whole(category)
+                category = parse_whole(category)
             if image_id not in sizes:
                 self.dropped["unknown_image"] += 1
                 continue
@@ -248,7 +248,7 @@ class Annotations:
                 self.dropped["unknown_category"] += 1
                 continue
             width, height = sizes[image_id]
-            numbers = four(entry.get("bbox"))
+            numbers = parse_four(entry.get("bbox"))
             if watch is not None and numbers is not None:
                 watch.see(numbers, width, height)
             box, reason = checked_box(numbers, width, height)
@@ -256,7 +256,7 @@ class Annotations:
                 self.dropped[reason] += 1
             if box is None:
                 continue
-            own, crowd = whole(entry.get("id")), flag(entry.get("iscrowd", 0))
+            own, crowd = parse_whole(entry.get("id")), parse_flag(entry.get("iscrowd", 0))
             content = (category, crowd, box)
             before = contents.setdefault((image_id, own), content) if own is not None else None
             if before is content:
@@ -337,7 +337,7 @@ def checked_box(box: object, width: int, height: int, xywh: bool = True) -> tupl
         height: of the image in pixels.
         xywh: which of the two.
     """
-    numbers = box if type(box) is tuple and {*map(type, box)} == {float} and len(box) == 4 else four(box)
+    numbers = box if type(box) is tuple and {*map(type, box)} == {float} and len(box) == 4 else parse_four(box)
     if numbers is None:
         return None, "bad_box"
     x0, y0, x1, y1 = numbers

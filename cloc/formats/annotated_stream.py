@@ -22,8 +22,8 @@ from cloc.formats.annotated import Annotations, Category, find_caption, image_si
 from cloc.formats.frames import FrameWatch
 from cloc.formats.json_stream import stream_json
 from cloc.formats.layouts import describe_other_layout
-from cloc.formats.numbers import whole
-from cloc.formats.photos import normal_path
+from cloc.formats.numbers import parse_whole
+from cloc.formats.photos import normalise_path
 
 _KEPT = ("id", "image_id", "category_id", "iscrowd", "bbox", "tokens_positive")
 """Fields of an annotation that are always used; masks are by far the larger part of these files."""
@@ -145,7 +145,7 @@ class AnnotatedStream:
             self.dropped["duplicate_image_id"] += 1
         elif self._grouped.put_image(number, kept):
             if self._categorised and is_text(entry.get("file_name")):
-                self._names.append(hash(normal_path(entry["file_name"])))
+                self._names.append(hash(normalise_path(entry["file_name"])))
         else:
             self.dropped["duplicate_image_id"] += 1
             if self._grouped.image(number) != kept:  # its annotations may be of either photo
@@ -262,7 +262,7 @@ class Grouped:
             data: plain JSON values; comes out again as it is.
         """
         self.entries[kind] = self.entries.get(kind, 0) + 1
-        self._waiting.append((kind, whole(image_id), marshal.dumps(dict(data))))
+        self._waiting.append((kind, parse_whole(image_id), marshal.dumps(dict(data))))
         if len(self._waiting) >= _BATCH:
             self._flush()
 

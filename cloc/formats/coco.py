@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cloc.formats.annotated import AnnotatedSet, find_caption, load_json, read_annotated
-from cloc.formats.numbers import whole
-from cloc.formats.photos import normal_path
+from cloc.formats.numbers import parse_whole
+from cloc.formats.photos import normalise_path
 from cloc.formats.sources import PhotoFolders
 
 
@@ -34,10 +34,10 @@ def read_coco(
 
     def fields(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
         named = entry["file_name"]
-        return {"path": Path(normal_path(named)) if photos is None else photos.path(named, where=where)}
+        return {"path": Path(normalise_path(named)) if photos is None else photos.path(named, where=where)}
 
     found = read_annotated(Path(instances), "a COCO instances file", name, fields, named=True)
-    again = len(found.images) - len({normal_path(image.file_name) for image in found.images})
+    again = len(found.images) - len({normalise_path(image.file_name) for image in found.images})
     found.dropped.update({"file_name_again": again} if again else {})
     if captions is None:
         return replace(found, dropped=+found.dropped)
@@ -51,7 +51,7 @@ def _captions(file: Path, known: set[int]) -> tuple[dict[int, list[str]], Counte
     texts, dropped = defaultdict(list), Counter[str]()
     for entry in content["annotations"]:
         fields = entry if isinstance(entry, Mapping) else {}
-        image_id, text = whole(fields.get("image_id")), find_caption(fields)
+        image_id, text = parse_whole(fields.get("image_id")), find_caption(fields)
         if image_id not in known:
             dropped["caption_of_unknown_image"] += 1
         elif not text:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cloc.formats.annotated import checked_box
 from cloc.formats.frames import FrameWatch
-from cloc.formats.numbers import four
+from cloc.formats.numbers import parse_four
 from cloc.formats.rows import read_lines
 from cloc.formats.sources import PhotoFolders
 from cloc.structures import Box
@@ -72,7 +72,7 @@ def read_fgovd(file: Path, photos: Path) -> ChoiceSet:
     choices, dropped, folders = [], Counter[str](), PhotoFolders([photos])
     watch = FrameWatch(file)
     for entry in read_lines(file, "FG-OVD's captions", FIELDS):
-        numbers = four(entry["bbox"])
+        numbers = parse_four(entry["bbox"])
         if numbers is not None:
             watch.see(numbers, entry["width"], entry["height"])
         box, reason = checked_box(numbers, entry["width"], entry["height"])

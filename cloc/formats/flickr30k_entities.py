@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloc.formats.frames import XYXY, FrameWatch
-from cloc.formats.numbers import real, whole
+from cloc.formats.numbers import parse_real, parse_whole
 
 _MARK = re.compile(r"\[/EN#(\d{1,18})/(\S+)\s+([^\]]*)\]")
 _DECLARES = re.compile(rb"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
@@ -137,13 +137,13 @@ def _photo(
         return None
     try:
         tree = ElementTree.fromstring(data)
-        size = [whole(tree.findtext(f"size/{name}", "")) or 0 for name in ("width", "height")]
+        size = [parse_whole(tree.findtext(f"size/{name}", "")) or 0 for name in ("width", "height")]
         boxes: dict[int, list[tuple[float, ...]]] = {}
         for found in tree.iter("object"):
             box = found.find("bndbox")
             if box is not None:  # others are scenes, or cannot be seen
-                numbers = [real(box.findtext(name, "")) for name in ("xmin", "ymin", "xmax", "ymax")]
-                chains = [whole(chain.text) for chain in found.findall("name")]
+                numbers = [parse_real(box.findtext(name, "")) for name in ("xmin", "ymin", "xmax", "ymax")]
+                chains = [parse_whole(chain.text) for chain in found.findall("name")]
                 if None in numbers or None in chains:
                     dropped["bad_box"] += 1
                     continue

@@ -12,8 +12,8 @@ from typing import Any
 from cloc.files import is_text
 from cloc.formats.frames import UNIT, FrameWatch
 from cloc.formats.layouts import describe_other_layout
-from cloc.formats.numbers import parse_numbers, real, whole
-from cloc.formats.rows import only, open_parquet, read_json_rows, strip_caption
+from cloc.formats.numbers import parse_numbers, parse_real, parse_whole
+from cloc.formats.rows import keep_kind, open_parquet, read_json_rows, strip_caption
 from cloc.structures import DataError, Region
 
 PHRASES = ("noun_chunks", "ref_exps")
@@ -73,7 +73,7 @@ def read_grit(files: Sequence[Path], phrases: Sequence[str], dropped: Counter[st
         watch = FrameWatch(file, UNIT)
         for row in _table_rows(file, phrases) if file.suffix == ".parquet" else read_json_rows(file, dropped):
             key, caption = row.get("key"), row.get("caption")
-            if not (is_text(key) or whole(key) is not None) or not is_text(caption):
+            if not (is_text(key) or parse_whole(key) is not None) or not is_text(caption):
                 dropped["bad_row"] += 1
             elif not str(key).replace("-", "").replace("_", "").isalnum():
                 dropped["bad_key"] += 1
@@ -89,7 +89,7 @@ def read_grit(files: Sequence[Path], phrases: Sequence[str], dropped: Counter[st
 
 
 def _size(row: Mapping[str, Any]) -> tuple[int | None, int | None]:
-    width, height = whole(row.get("width")), whole(row.get("height"))
+    width, height = parse_whole(row.get("width")), parse_whole(row.get("height"))
     return (width, height) if width and height and min(width, height) > 0 else (None, None)
 
 
@@ -117,8 +117,8 @@ def _entries(
         if not isinstance(entries, list):
             dropped["bad_region"] += 1
             continue
-        for entry in only(list, entries, dropped):
-            values = [real(value) for value in entry] if len(entry) == 7 else [None]
+        for entry in keep_kind(list, entries, dropped):
+            values = [parse_real(value) for value in entry] if len(entry) == 7 else [None]
             if None in values:
                 dropped["bad_region"] += 1
                 continue

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cloc.files import is_text
 from cloc.formats.annotated import AnnotatedSet, load_json
-from cloc.formats.numbers import whole
+from cloc.formats.numbers import parse_whole
 from cloc.formats.sources import PhotoFolders
 
 
@@ -69,7 +69,7 @@ def read_karpathy(file: Path, photos: Path, split: str, name: str) -> CaptionedS
         if not captions:
             dropped["no_caption"] += 1
             continue
-        number = next((n for n in map(whole, (entry.get("cocoid"), entry.get("imgid"))) if n is not None), place)
+        number = next((n for n in map(parse_whole, (entry.get("cocoid"), entry.get("imgid"))) if n is not None), place)
         named = f"{entry['filepath']}/{entry['filename']}" if entry.get("filepath") else entry["filename"]
         where = folders.path(named, where=f"{file}: images[{place}]")
         images.append(Captioned(number, where, captions))

@@ -10,7 +10,7 @@ from typing import Any
 
 from cloc.files import is_text
 from cloc.formats.annotated import AnnotatedSet, find_category_ids, read_annotated
-from cloc.formats.photos import normal_path
+from cloc.formats.photos import normalise_path
 from cloc.formats.sources import PhotoFolders
 
 
@@ -51,7 +51,7 @@ def find_lvis_photo_names(entry: Mapping[str, Any]) -> tuple[str, ...]:
     """
     url, file_name = entry.get("coco_url"), entry.get("file_name")
     url = urllib.parse.unquote(url.strip()) if is_text(url) else ""
-    named = normal_path(file_name) if is_text(file_name) and file_name.strip() else ""
+    named = normalise_path(file_name) if is_text(file_name) and file_name.strip() else ""
     coco, old = _COCO_URL.match(url), _COCO_2014.match(named)
     number = old.group(1) if old else _number_of(named)
     if coco and (not named or number == coco.group(1)[-16:-4]):

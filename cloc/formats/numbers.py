@@ -15,7 +15,7 @@ _DECIMAL = re.compile(r"[+-]?(?:\d{1,30}\.?\d{0,30}|\.\d{1,30})(?:[eE][+-]?\d{1,
 _FLAGS = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
 
 
-def whole(value: object) -> int | None:
+def parse_whole(value: object) -> int | None:
     """The whole number of 64 bits that a value says (`7`, `7.0`, `"7"`), None where it says none.
 
     True and False are none: a file that gives them for an id means something else.
@@ -30,7 +30,7 @@ def whole(value: object) -> int | None:
     return None
 
 
-def real(value: object) -> float | None:
+def parse_real(value: object) -> float | None:
     """The finite number that a value says (`0.5`, `"0.5"`), None where it says none."""
     kind = type(value)
     if kind is float or kind is int:
@@ -41,7 +41,7 @@ def real(value: object) -> float | None:
     return None
 
 
-def four(box: object) -> tuple[float, float, float, float] | None:
+def parse_four(box: object) -> tuple[float, float, float, float] | None:
     """Four finite or infinite numbers of a box, None where it has no four; texts that say a number are read as it."""
     if not isinstance(box, (list, tuple)) or len(box) != 4:
         return None
@@ -50,22 +50,22 @@ def four(box: object) -> tuple[float, float, float, float] | None:
             return float(box[0]), float(box[1]), float(box[2]), float(box[3])
         except OverflowError:  # an integer beyond the range of floats
             return math.inf, math.inf, math.inf, math.inf
-    numbers = tuple(value if type(value) is float else real(value) for value in box)
+    numbers = tuple(value if type(value) is float else parse_real(value) for value in box)
     return None if None in numbers else numbers  # type: ignore[return-value]
 
 
 _PLAIN = {int, float}
 
 
-def flag(value: object) -> bool:
+def parse_flag(value: object) -> bool:
     """Whether a flag such as `iscrowd` is set: `0`, `"0"`, `"false"`, None and what is no flag at all are not."""
     if type(value) is int:
         return value != 0
     if isinstance(value, str):
-        return _FLAGS.get(value.strip().lower(), bool(real(value)))
+        return _FLAGS.get(value.strip().lower(), bool(parse_real(value)))
     return bool(value) if isinstance(value, (bool, float)) else False
 
 
 def parse_numbers(values: list[object]) -> list[object]:
     """The same list with texts that say a number as numbers; numbers stay as the file writes them (7 is no 7.0)."""
-    return [real(value) if isinstance(value, str) else value for value in values]
+    return [parse_real(value) if isinstance(value, str) else value for value in values]

@@ -11,9 +11,9 @@ from typing import Any
 from cloc.files import is_text
 from cloc.formats.annotated import checked_box
 from cloc.formats.frames import XYXY, FrameWatch
-from cloc.formats.numbers import four, parse_numbers, whole
-from cloc.formats.photos import is_absolute, normal_path
-from cloc.formats.rows import only, read_json_rows, strip_caption
+from cloc.formats.numbers import parse_four, parse_numbers, parse_whole
+from cloc.formats.photos import is_absolute, normalise_path
+from cloc.formats.rows import keep_kind, read_json_rows, strip_caption
 from cloc.structures import DataError, Region
 
 
@@ -54,11 +54,11 @@ def read_odvg(file: Path, dropped: Counter[str]) -> Iterator[OdvgRow]:
     """
     watch = FrameWatch(file, XYXY)
     for row in read_json_rows(Path(file), dropped):
-        name, width, height = row.get("filename"), whole(row.get("width")), whole(row.get("height"))
+        name, width, height = row.get("filename"), parse_whole(row.get("width")), parse_whole(row.get("height"))
         if not is_text(name) or width is None or height is None or min(width, height) < 1:
             dropped["bad_row"] += 1
             continue
-        inside = normal_path(name)
+        inside = normalise_path(name)
         if is_absolute(inside) or ".." in inside.split("/") or "\0" in name:
             dropped["bad_file_name"] += 1
             continue
@@ -84,14 +84,14 @@ def _regions(
     watch: FrameWatch,
     dropped: Counter[str],
 ) -> Iterator[Region]:
-    for entry in only(dict, entries, dropped):
+    for entry in keep_kind(dict, entries, dropped):
         boxes = entry.get("bbox")
         if not isinstance(boxes, list):
             dropped["bad_region"] += 1
             continue
         phrase, extras = _named(entry) if detection else _spoken_of(entry, lead)
         for box in boxes if boxes and isinstance(boxes[0], list) else [boxes]:
-            numbers = four(box)
+            numbers = parse_four(box)
             if numbers is not None:
                 watch.see(numbers, *size)
             inside, reason = checked_box(numbers, *size, xywh=False)
@@ -106,7 +106,7 @@ def _regions(
 
 
 def _named(entry: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    label = whole(entry.get("label"))
+    label = parse_whole(entry.get("label"))
     return entry.get("category"), {"category_id": label} if label is not None else {}
 
 
@@ -116,7 +116,7 @@ def _spoken_of(entry: Mapping[str, Any], lead: int) -> tuple[Any, dict[str, Any]
     if isinstance(phrase, list) and all(isinstance(part, str) for part in phrase):
         phrase = " ".join(phrase)
     span = spans[0] if isinstance(spans, list) and len(spans) == 1 else None
-    ends = [whole(end) for end in span] if isinstance(span, list) and len(span) == 2 else []
+    ends = [parse_whole(end) for end in span] if isinstance(span, list) and len(span) == 2 else []
     if len(ends) != 2 or not all(end is not None and end >= lead for end in ends):
         return phrase, {}
     return phrase, {"span": [end - lead for end in ends]}

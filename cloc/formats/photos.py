@@ -1,6 +1,6 @@
 """Photos as annotation files name them, their headers, and the hash of an input file.
 
-Two tools seldom write the same name alike: `normal_path` and `make_photo_key` bring names to one form.
+Two tools seldom write the same name alike: `normalise_path` and `make_photo_key` bring names to one form.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _REASONS = {
 }
 
 
-def fingerprint(file: Path) -> dict[str, str]:
+def hash_input(file: Path) -> dict[str, str]:
     """Name and hash of an input file, for the card's `made`.
 
     Raises:
@@ -112,7 +112,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
 _DRIVE = re.compile(r"^[A-Za-z]:/")
 
 
-def normal_path(name: str) -> str:
+def normalise_path(name: str) -> str:
     r"""A path with `/` between its parts, without `.` parts and empty ones; letters stay as they are.
 
     `.\sub\1.jpg` and `sub//1.jpg` are `sub/1.jpg`. A path that begins with `/` (or with a drive, `C:`) keeps doing so,
@@ -130,12 +130,12 @@ def is_absolute(path: str) -> bool:
     return path.startswith("/") or _DRIVE.match(path) is not None
 
 
-def without_root(name: str) -> str:
+def strip_root(name: str) -> str:
     """A normal path without what tells of another machine: its root or drive, and the `..` with which it begins.
 
     For files that are known to hold such names; what is left is looked for by the end of the path.
     """
-    path = posixpath.normpath(_DRIVE.sub("", normal_path(name))).lstrip("/")
+    path = posixpath.normpath(_DRIVE.sub("", normalise_path(name))).lstrip("/")
     while path.startswith("../"):
         path = path[3:]
     return path
@@ -143,7 +143,7 @@ def without_root(name: str) -> str:
 
 def make_photo_key(name: str) -> str:
     """What two names of one photo have alike: composed letters (NFC), and the ending in small letters, jpg for jpeg."""
-    path = normal_path(name)
+    path = normalise_path(name)
     if not path.isascii():
         path = unicodedata.normalize("NFC", path)
     stem, dot, ending = path.rpartition(".")

@@ -19,8 +19,8 @@ from cloc.formats.annotated import (
     read_categories,
 )
 from cloc.formats.frames import XYXY, FrameWatch
-from cloc.formats.numbers import four, whole
-from cloc.formats.photos import without_root
+from cloc.formats.numbers import parse_four, parse_whole
+from cloc.formats.photos import strip_root
 from cloc.formats.plain_pickle import load_plain_pickle
 from cloc.formats.sources import PhotoFolders
 
@@ -168,7 +168,7 @@ def _from_refer(root: Path, dataset: str, split: str, file: Path) -> ReferringSe
     instances = file.with_name("instances.json")
     content = load_json(instances, "the refer toolkit's instances.json", ("images", "annotations", "categories"))
     refs = [ref for ref in _load_refs(file) if ref.get("split") == split]
-    wanted = {whole(ref.get("image_id")) for ref in refs}
+    wanted = {parse_whole(ref.get("image_id")) for ref in refs}
     dropped, sizes, names = Counter[str](), dict[int, tuple[int, int]](), dict[int, str]()
     for index, entry in enumerate(content["images"]):
         try:
@@ -188,14 +188,14 @@ def _from_refer(root: Path, dataset: str, split: str, file: Path) -> ReferringSe
     images = {
         image_id: AnnotatedImage(
             image_id,
-            photos.path(without_root(name), where=str(instances)),
+            photos.path(strip_root(name), where=str(instances)),
             *sizes[image_id],
             **annotations.of(image_id),
             file_name=name,
         )
         for image_id, name in names.items()
     }
-    referred = {(whole(entry.get("image_id")), whole(entry.get("id"))) for entry in ours}
+    referred = {(parse_whole(entry.get("image_id")), parse_whole(entry.get("id"))) for entry in ours}
     expressions = _expressions(refs, images, referred, dropped)
     rendered = is_rendered(content)
     spoken_of = {expression.image_id for expression in expressions}
@@ -205,7 +205,7 @@ def _from_refer(root: Path, dataset: str, split: str, file: Path) -> ReferringSe
 
 def _of_one(entry: Mapping[str, Any], sizes: Mapping[int, tuple[int, int]]) -> bool:
     image_id = entry.get("image_id")
-    return (image_id if type(image_id) is int else whole(image_id)) in sizes
+    return (image_id if type(image_id) is int else parse_whole(image_id)) in sizes
 
 
 def _expressions(
@@ -216,15 +216,19 @@ def _expressions(
 ) -> tuple[Expression, ...]:
     found = []
     for ref in refs:
-        sentences, ref_id, annotation_id = ref["sentences"], whole(ref.get("ref_id")), whole(ref.get("ann_id"))
+        sentences, ref_id, annotation_id = (
+            ref["sentences"],
+            parse_whole(ref.get("ref_id")),
+            parse_whole(ref.get("ann_id")),
+        )
         if not isinstance(sentences, (list, tuple)) or ref_id is None:
             dropped["bad_expression"] += 1
             continue
-        image = images.get(whole(ref.get("image_id")))
+        image = images.get(parse_whole(ref.get("image_id")))
         rows = (image.annotation_ids == annotation_id).nonzero()[0] if image and annotation_id is not None else ()
         for sentence in sentences:
             fields = sentence if isinstance(sentence, dict) else {}
-            text, number = fields.get("sent", ""), whole(fields.get("sent_id"))
+            text, number = fields.get("sent", ""), parse_whole(fields.get("sent_id"))
             if not is_text(text) or number is None:
                 dropped["bad_expression"] += 1
             elif image is None:
@@ -261,7 +265,7 @@ def _from_jsonl(root: Path, dataset: str, split: str, file: Path) -> ReferringSe
             first_bad = first_bad or number
             continue
         (width, height, image_id, sent_id), text, photo = parts
-        numbers = four(row.get("bbox"))
+        numbers = parse_four(row.get("bbox"))
         if numbers is not None:
             watch.see(numbers, width, height)
         box, reason = checked_box(numbers, width, height, xywh=False)
@@ -271,7 +275,7 @@ def _from_jsonl(root: Path, dataset: str, split: str, file: Path) -> ReferringSe
             dropped["empty_expression"] += box is not None
             continue
         if image_id not in images:
-            path = photos.path(without_root(photo), where=f"{file}:{number}")
+            path = photos.path(strip_root(photo), where=f"{file}:{number}")
             images[image_id] = AnnotatedImage(image_id, path, width, height, **empty, file_name=photo)
         expressions.append(Expression(sent_id, -1, image_id, None, text, box, split, None))
     watch.refuse(dropped)
@@ -287,7 +291,7 @@ def _told_by(row: object) -> tuple[list[int], str, str] | None:
     """([width, height, image_id, sent_id], expression, img_path) of a line, None where one is missing or no such."""
     if not isinstance(row, dict):
         return None
-    numbers = [whole(row.get(name)) for name in ("width", "height", "image_id", "sent_id")]
+    numbers = [parse_whole(row.get(name)) for name in ("width", "height", "image_id", "sent_id")]
     text, photo = row.get("expression"), row.get("img_path")
     if None in numbers or min(numbers[:2]) < 1 or not is_text(text) or not is_text(photo) or not photo.strip():
         return None

@@ -15,8 +15,8 @@ from typing import Any
 
 from cloc.formats.annotated import checked_box
 from cloc.formats.frames import UNIT, FrameWatch
-from cloc.formats.numbers import four, real
-from cloc.formats.photos import without_root
+from cloc.formats.numbers import parse_four, parse_real
+from cloc.formats.photos import strip_root
 from cloc.formats.rows import read_lines
 from cloc.formats.sources import PhotoFolders
 from cloc.structures import Box
@@ -79,7 +79,7 @@ def read_reflvis(file: Path, photos: Path) -> EitherSet:
     for number, entry in enumerate(read_lines(file, "Ref-LVIS's questions", FIELDS)):
         width, height = entry["width"], entry["height"]
         boxes = {}
-        unit, point = four(entry["bbox_norm"]), [real(value) for value in entry["sample_point"][:2]]
+        unit, point = parse_four(entry["bbox_norm"]), [parse_real(value) for value in entry["sample_point"][:2]]
         if unit is None or len(point) < 2 or None in point:
             got = f"{entry['bbox_norm']!r:.80} and {entry['sample_point']!r:.80}"
             raise ValueError(
@@ -93,7 +93,7 @@ def read_reflvis(file: Path, photos: Path) -> EitherSet:
             else:
                 boxes[form] = box
         name, other = (entry[field].replace("_", " ").strip() for field in ("name", "neg_class"))
-        place = folders.path(without_root(entry["image_path"]), where=f"{file}: question {number}")
+        place = folders.path(strip_root(entry["image_path"]), where=f"{file}: question {number}")
         questions.append(Either(number, place, (width, height), boxes, name, other, words_of(entry)))
     watch.refuse(dropped)
     return EitherSet("reflvis", tuple(questions), dropped)

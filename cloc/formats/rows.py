@@ -9,10 +9,10 @@ from typing import Any
 
 from cloc.files import read_json_lines
 from cloc.formats.json_stream import stream_json
-from cloc.formats.numbers import whole
+from cloc.formats.numbers import parse_whole
 
 
-def rows_of(file: Path, what: str, dropped: Counter[str]) -> Iterator[dict[str, Any]]:
+def stream_rows(file: Path, what: str, dropped: Counter[str]) -> Iterator[dict[str, Any]]:
     """The rows of a `.json` (a list), `.jsonl` or `.parquet` file.
 
     Args:
@@ -76,7 +76,7 @@ def strip_caption(caption: str) -> tuple[str, int]:
     return caption.strip(), len(caption) - len(caption.lstrip())
 
 
-def only(kind: type, entries: list[Any], dropped: Counter[str]) -> list[Any]:
+def keep_kind(kind: type, entries: list[Any], dropped: Counter[str]) -> list[Any]:
     """The entries of a row's list that are objects (or lists). Others are one fault of their row, however many.
 
     Args:
@@ -107,8 +107,8 @@ def join_phrase(caption: str, pieces: object, lead: int = 0) -> tuple[str | None
         return None, None
     spans: list[list[int]] = []
     for piece in pieces:
-        whole = isinstance(piece, list) and len(piece) == 2 and all(isinstance(end, int) for end in piece)
-        if not whole or not lead <= piece[0] < piece[1] <= len(caption) + lead:
+        is_span = isinstance(piece, list) and len(piece) == 2 and all(isinstance(end, int) for end in piece)
+        if not is_span or not lead <= piece[0] < piece[1] <= len(caption) + lead:
             return None, None
         spans.append([piece[0] - lead, piece[1] - lead])
     joined: list[list[int]] = []
@@ -139,7 +139,7 @@ def read_lines(file: Path, what: str, fields: Mapping[str, type | tuple[type, ..
     whole_numbers = [name for name, kind in fields.items() if kind is int]
     for number, entry in read_json_lines(file, what):
         if isinstance(entry, dict):
-            converted = {name: whole(entry[name]) for name in whole_numbers if name in entry}
+            converted = {name: parse_whole(entry[name]) for name in whole_numbers if name in entry}
             entry |= {name: value for name, value in converted.items() if value is not None}
         lacking = [n for n, kind in fields.items() if not isinstance(entry, dict) or not isinstance(entry.get(n), kind)]
         if lacking:

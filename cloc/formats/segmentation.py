@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from cloc.formats.numbers import whole
+from cloc.formats.numbers import parse_whole
 from cloc.structures import DataError
 
 
@@ -57,7 +57,7 @@ def _is_polygon(corners: object, width: int, height: int) -> bool:
 def _checked_runs(rle: Mapping[str, Any], width: int, height: int) -> dict[str, Any]:
     counts = rle.get("counts")
     size = rle.get("size")
-    sized = isinstance(size, (list, tuple)) and [whole(side) for side in size] == [height, width]
+    sized = isinstance(size, (list, tuple)) and [parse_whole(side) for side in size] == [height, width]
     if not sized or not (isinstance(counts, list) or (isinstance(counts, str) and counts.isascii())):
         raise DataError("bad_mask", f"segmentation: expected RLE of size [{height}, {width}], got {str(rle)[:80]}")
     if isinstance(counts, str):  # whoever reads it checks it: pycocotools would read behind the end of a cut one

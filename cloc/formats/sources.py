@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cloc.formats.photos import is_absolute, make_photo_key, normal_path
+from cloc.formats.photos import is_absolute, make_photo_key, normalise_path
 from cloc.formats.rows import open_parquet
 from cloc.formats.tar_index import ShardIndex
 from cloc.structures import DataError
@@ -163,7 +163,7 @@ class Photos:
             DataError: bad_file_name, a name climbs out of the folder; or image_ambiguous, several photos fit.
             ValueError: two names that were asked for can only mean one photo, so for one of them it is another's.
         """
-        paths = [normal_path(name) for name in names]
+        paths = [normalise_path(name) for name in names]
         for path in paths:
             refuse_climbing(path)
         if not self._listed:
@@ -288,7 +288,7 @@ def _alike(asked: list[str], there: list[str]) -> int:
 
 
 def _unquoted(path: str) -> str:
-    return normal_path(urllib.parse.unquote(path)) if "%" in path else path
+    return normalise_path(urllib.parse.unquote(path)) if "%" in path else path
 
 
 def _same_bytes(one: str, two: str) -> bool:
@@ -335,7 +335,7 @@ def list_files(folder: Path) -> list[str]:
 
 def refuse_climbing(name: str) -> None:
     """DataError bad_file_name for a name that is absolute or climbs out of its folder."""
-    inside = normal_path(name)
+    inside = normalise_path(name)
     if is_absolute(inside) or ".." in inside.split("/") or "\0" in name or not name.strip():
         raise DataError("bad_file_name", f"expected a file name inside the folder of the photos, got {name!r}")
 

@@ -20,8 +20,8 @@ from cloc.formats.annotated_stream import Grouped
 from cloc.formats.frames import FrameWatch
 from cloc.formats.json_stream import stream_json
 from cloc.formats.layouts import describe_other_layout
-from cloc.formats.numbers import four, whole
-from cloc.formats.rows import only
+from cloc.formats.numbers import parse_four, parse_whole
+from cloc.formats.rows import keep_kind
 from cloc.structures import DataError, Region
 
 FILES = {"regions": "region_descriptions.json", "objects": "objects.json"}
@@ -103,9 +103,9 @@ class VisualGenome:
 
     def _regions(self, listed: list[Any], width: int, height: int) -> Iterator[Region]:
         number = "region_id" if self._what == "regions" else "object_id"
-        for one in only(dict, listed, self.dropped):
+        for one in keep_kind(dict, listed, self.dropped):
             sides = ("width", "height") if self._what == "regions" else ("w", "h")
-            numbers = four([one.get(name) for name in ("x", "y", *sides)])
+            numbers = parse_four([one.get(name) for name in ("x", "y", *sides)])
             if numbers is not None:
                 self._watch.see(numbers, width, height)
             box, reason = checked_box(numbers, width, height)
@@ -118,7 +118,7 @@ class VisualGenome:
                 one.get("phrase") if self._what == "regions" else names[0] if isinstance(names, list) and names else ""
             )
             phrase = " ".join(phrase.split()) if is_text(phrase) else ""
-            extras = {number: one[number]} if whole(one.get(number)) is not None else {}
+            extras = {number: one[number]} if parse_whole(one.get(number)) is not None else {}
             if isinstance(one.get("synsets"), list):
                 extras["synsets"] = [name for name in one["synsets"] if is_text(name)]
             try:
@@ -131,10 +131,10 @@ def _image(entry: object) -> dict[str, Any] | None:
     """What is used of an entry of `image_data.json`, None where it is none."""
     if not isinstance(entry, Mapping):
         return None
-    number, width, height = (whole(entry.get(name)) for name in ("image_id", "width", "height"))
+    number, width, height = (parse_whole(entry.get(name)) for name in ("image_id", "width", "height"))
     if number is None or width is None or height is None or min(number, width, height) < 1:
         return None
     url = entry["url"] if is_text(entry.get("url")) else ""
     return {
-        "image_id": number, "width": width, "height": height, "url": url, "coco_id": whole(entry.get("coco_id"))
+        "image_id": number, "width": width, "height": height, "url": url, "coco_id": parse_whole(entry.get("coco_id"))
     }  # fmt: skip

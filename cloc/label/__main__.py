@@ -13,7 +13,7 @@ from cloc.device import find_device
 from cloc.jobs import count_cores
 from cloc.label.job import Labelled, label
 from cloc.label.settings import CAPTION_PROMPT, PRECISIONS, LabelSettings
-from cloc.label.table1 import table
+from cloc.label.table1 import format_table
 from cloc.phrases import CHUNKERS, GENERIC_LISTS, LIMIT
 
 DETECTOR = "google/owlv2-large-patch14-finetuned"
@@ -56,7 +56,7 @@ def _settings(args: argparse.Namespace) -> LabelSettings:
     return LabelSettings(**given)
 
 
-def report(done: Labelled) -> str:
+def describe_job(done: Labelled) -> str:
     """What was read, kept and left out, and Table 1, as lines for the console."""
     card = done.card
     dropped = ", ".join(f"{number:,} {why}" for why, number in card["dropped"].items())
@@ -72,7 +72,7 @@ def report(done: Labelled) -> str:
     if done.seconds["all"]:
         models = sum(done.seconds[name] for name in ("detector", "captioner"))
         lines.append(f"time:    {done.seconds['all']:,.1f} s, {models / done.seconds['all']:.0%} of it in the models")
-    return "\n".join([*lines, "", table(card["statistics"])])
+    return "\n".join([*lines, "", format_table(card["statistics"])])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -95,7 +95,7 @@ def _label(args: argparse.Namespace) -> None:
         raise ValueError(
             f"{command.describe_error(error)}; put it right and run the same command again: what is finished stays"
         ) from error
-    print(command.printable(report(done)))
+    print(command.printable(describe_job(done)))
     print(command.printable(f"{len(done.card['shards'])} shards: {args.out}"))
 
 

@@ -7,11 +7,9 @@ from typing import Any, Protocol
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText
 
-from cloc.label.models import DTYPES, describe_model, load_config
-from cloc.model_folders import refusing_code
+from cloc.label.models import describe_model, load_config, load_model
 
 
 class Captioner(Protocol):
@@ -66,13 +64,5 @@ def load_captioner(name: str, prompt: str, tokens: int, device: str = "cpu", pre
     Raises:
         ValueError: its weights or its processor cannot be loaded.
     """
-    try:
-        with refusing_code(name):
-            model = AutoModelForImageTextToText.from_pretrained(
-                name, dtype=DTYPES[precision], use_safetensors=True, trust_remote_code=False
-            )
-            processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
-    except (OSError, KeyError, SafetensorError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"--captioner {name}: weights or processor cannot be loaded ({reason})") from error
+    model, processor = load_model(AutoModelForImageTextToText, name, "captioner", precision)
     return ModelCaptioner(model.to(device).eval(), processor, prompt, tokens)

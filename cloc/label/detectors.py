@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from torchvision.ops import box_convert
-from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor, PreTrainedConfig
+from transformers import AutoModelForZeroShotObjectDetection, PreTrainedConfig
 
 from cloc.data.concepts import ConceptDictionary
-from cloc.label.models import DTYPES, describe_model, load_config
+from cloc.label.models import describe_model, load_config, load_model
 from cloc.label.proposals import Proposals, Proposer
-from cloc.model_folders import refusing_code
 
 
 class OwlProposer:
@@ -207,15 +205,7 @@ def load_proposer(name: str, size: int, score: float, device: str = "cpu", preci
     family = FAMILIES.get(load_config(name, "detector").model_type)
     if family is None:
         describe_detector(name, size)  # says which types there are
-    try:
-        with refusing_code(name):
-            model = AutoModelForZeroShotObjectDetection.from_pretrained(
-                name, dtype=DTYPES[precision], use_safetensors=True, trust_remote_code=False
-            )
-            processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
-    except (OSError, KeyError, SafetensorError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"--detector {name}: weights or processor cannot be loaded ({reason})") from error
+    model, processor = load_model(AutoModelForZeroShotObjectDetection, name, "detector", precision)
     return family(model.to(device).eval(), processor, size, score)
 
 

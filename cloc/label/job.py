@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cloc.data.shards import ShardSet, already_made
+from cloc.data.shards import ShardSet, find_made
 from cloc.data.shards.card import complete_card
 from cloc.device import find_device
 from cloc.jobs import ShardJob, make_entry
@@ -24,7 +24,7 @@ from cloc.label.detectors import describe_detector
 from cloc.label.local import Advance, Work, run_here, run_processes
 from cloc.label.settings import LabelSettings
 from cloc.label.shard import Labeller, estimate_bytes
-from cloc.label.table1 import statistics
+from cloc.label.table1 import compute_statistics
 from cloc.phrases import LIBRARIES, make_chunker
 
 LABELLER = 2
@@ -78,7 +78,7 @@ def label(
     if settings.captioner is not None and make is None:
         models["captioner"] = describe_captioner(settings.captioner)
     made = _made(shards, settings, models)
-    there = already_made(Path(out), made)
+    there = find_made(Path(out), made)
     if there is not None:
         return Labelled(there, Counter())
     job = ShardJob(Path(out), "labelling", "job.json")
@@ -92,7 +92,7 @@ def label(
         make = make or partial(Labeller.load, settings)
         work = Work(os.path.abspath(source), replace(job, out=job.out.absolute()), make, settings.device)
         if runner is None:
-            runner = run_here if workers == 1 else partial(_on_processes, workers)
+            runner = run_here if workers == 1 else partial(run_processes, workers=workers)
         start = sum(report["read"] for report in before.values())
         with tqdm(total=shards.num_samples, initial=start, desc="labelling", unit="image", disable=not progress) as bar:
             seconds = runner(work, todo, lambda n: bar.update(n)) if todo else Counter()
@@ -106,10 +106,6 @@ def _reports(job: ShardJob, shards: ShardSet) -> dict[int, dict[str, Any]]:
     """The reports of the finished shards, by number."""
     found = {number: job.find_report(number) for number in range(len(shards.shards))}
     return {number: report for number, report in found.items() if report is not None}
-
-
-def _on_processes(workers: int, work: Work, numbers: list[int], advance: Advance) -> Counter[str]:
-    return run_processes(work, numbers, workers, advance)
 
 
 def _made(shards: ShardSet, settings: LabelSettings, models: dict[str, Any]) -> dict[str, Any]:
@@ -174,7 +170,7 @@ def _card(
         "made": made,
         "read": {"samples": read},
         "labelling": labelling,
-        "statistics": statistics(sums),
+        "statistics": compute_statistics(sums),
     }
     return complete_card(head, [make_entry(number, reports[number]) for number in sorted(reports)])
 

@@ -59,15 +59,15 @@ def run_here(work: Work, numbers: Sequence[int], advance: Advance) -> Counter[st
 
 
 def run_processes(
-    work: Work, numbers: Sequence[int], workers: int, advance: Advance, start_method: str = "spawn"
+    work: Work, numbers: Sequence[int], advance: Advance, workers: int, start_method: str = "spawn"
 ) -> Counter[str]:
     """Label the shards on `workers` processes; returns the seconds that all of them spent together.
 
     Args:
         work: what each needs.
         numbers: shards to do.
-        workers: processes at once.
         advance: called with how many samples more are done (fewer, when a worker died).
+        workers: processes at once.
         start_method: `spawn`; `fork` is quicker, and fit where no accelerator is in use.
 
     Raises:

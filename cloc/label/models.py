@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from huggingface_hub import ModelCard, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
-from transformers import AutoConfig, PreTrainedConfig
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoProcessor, PreTrainedConfig
 from yaml import YAMLError
 
 from cloc.model_folders import refusing_code
@@ -36,6 +37,28 @@ def load_config(name: str, role: str) -> PreTrainedConfig:
             f"--{role} {name}: expected a transformers folder or a hub name ({reason}); without a network, "
             "download the model elsewhere and give its folder"
         ) from error
+
+
+def load_model(auto: Any, name: str, role: str, precision: str) -> tuple[Any, Any]:
+    """(model, processor) of a folder or hub name; safetensors only, and no code of theirs.
+
+    Args:
+        auto: class of transformers for this task, such as `AutoModelForImageTextToText`.
+        name: folder or hub name.
+        role: `detector` or `captioner`, for the message.
+        precision: fp32, bf16 or fp16.
+
+    Raises:
+        ValueError: weights or processor cannot be loaded.
+    """
+    try:
+        with refusing_code(name):
+            model = auto.from_pretrained(name, dtype=DTYPES[precision], use_safetensors=True, trust_remote_code=False)
+            processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
+    except (OSError, KeyError, SafetensorError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"--{role} {name}: weights or processor cannot be loaded ({reason})") from error
+    return model, processor
 
 
 def describe_model(name: str, config: PreTrainedConfig) -> dict[str, Any]:

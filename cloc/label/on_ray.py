@@ -38,7 +38,7 @@ class ShardActor:
     def __init__(self, work: Work, workers: int) -> None:
         torch.set_num_threads(1)
         self.work, self.shards = work, ShardSet.open(work.source, kind="pairs")
-        self.labeller = loaded(work, workers)
+        self.labeller = load_labeller(work, workers)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Label shard `row["number"]`; gives its number, its size and the seconds spent."""
@@ -48,7 +48,7 @@ class ShardActor:
         return {"number": number, "samples": self.shards.counts[number], **spent}
 
 
-def loaded(work: Work, workers: int) -> Labeller:
+def load_labeller(work: Work, workers: int) -> Labeller:
     """The models, unless loading them has killed actor after actor: Ray would go on with that for ever.
 
     Args:
@@ -110,7 +110,7 @@ def run_ray(address: str, workers: int, work: Work, numbers: Sequence[int], adva
     """
     ray = import_ray()
     seconds = Counter[str]()
-    with connected(address, workers):
+    with connect_ray(address, workers):
         ray.data.DataContext.get_current().enable_progress_bars = False  # the job has its own
         rows = ray.data.from_items([{"number": number} for number in numbers], override_num_blocks=len(numbers))
         # a shard is long: one that waits in the queue of a busy actor could be at work in an idle one
@@ -131,7 +131,7 @@ def run_ray(address: str, workers: int, work: Work, numbers: Sequence[int], adva
 
 
 @contextmanager
-def connected(address: str, workers: int) -> Iterator[None]:
+def connect_ray(address: str, workers: int) -> Iterator[None]:
     """Ray at that address; a cluster of this machine's own ends with the block, and its folder of logs goes.
 
     A program that has joined a cluster before stays in it.

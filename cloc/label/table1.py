@@ -36,7 +36,7 @@ def _tokens(texts: list[str]) -> int:
     return sum(map(len, clip_tokenizer()(texts, add_special_tokens=False, verbose=False)["input_ids"])) if texts else 0
 
 
-def statistics(sums: Mapping[str, int]) -> dict[str, float | int | None]:
+def compute_statistics(sums: Mapping[str, int]) -> dict[str, float | int | None]:
     """Table 1's figures from the sums; None where there is nothing to divide by."""
     images, regions, captions = (sums.get(name, 0) for name in ("images", "regions", "captions"))
     return {
@@ -48,7 +48,7 @@ def statistics(sums: Mapping[str, int]) -> dict[str, float | int | None]:
     }
 
 
-def table(found: Mapping[str, float | int | None]) -> str:
+def format_table(found: Mapping[str, float | int | None]) -> str:
     """These shards beside the paper's Table 1, as lines for the console."""
     head = f"{'':28}{'images':>12}{'regions/image':>15}{'caption tokens':>16}{'region tokens':>15}"
     figures = [found[name] for name in ("regions_per_image", "caption_tokens", "region_tokens")]

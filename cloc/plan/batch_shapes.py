@@ -91,7 +91,7 @@ def _few(sources: Sequence[Source], samples: int) -> list[Source]:
 
 def _shares(config: Config, sources: Sequence[Source] | None) -> list[tuple[str, int, float]]:
     """(kind, batch, share of the steps) in the order of the config; without data, kinds of no weight count alike."""
-    each = alternation.shares(concepts.kinds_odds(config, sources), config.steps, config.starts)
+    each = alternation.compute_shares(concepts.kinds_odds(config, sources), config.steps, config.starts)
     return [(kind, sum(config.data[row].batch_size for row in rows), each[kind]) for kind, rows in config.kinds.items()]
 
 

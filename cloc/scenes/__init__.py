@@ -9,7 +9,7 @@ from cloc.scenes.build import WORLD_CARD, ensure_scenes, read_world
 from cloc.scenes.captions import SceneExpression
 from cloc.scenes.categories import SceneCategory
 from cloc.scenes.render import Scene, SceneObject, render_scene
-from cloc.scenes.world import PRESETS, SPLITS, WorldSpec, categories, preset
+from cloc.scenes.world import PRESETS, SPLITS, WorldSpec, list_categories, make_preset
 
 __all__ = [
     "PRESETS",
@@ -20,9 +20,9 @@ __all__ = [
     "SceneExpression",
     "SceneObject",
     "WorldSpec",
-    "categories",
     "ensure_scenes",
-    "preset",
+    "list_categories",
+    "make_preset",
     "read_world",
     "render_scene",
 ]

@@ -13,7 +13,7 @@ from cloc import command
 from cloc.scenes.build import ensure_scenes, read_world
 from cloc.scenes.categories import NAMES, SPRITES, WORDS
 from cloc.scenes.contact_sheet import write_sheet
-from cloc.scenes.world import COORDINATES, PRESETS, WorldSpec, preset
+from cloc.scenes.world import COORDINATES, PRESETS, WorldSpec, make_preset
 
 FLAGS = {
     "scenes written": {
@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _make(args: dict[str, Any]) -> None:
     out, workers, start, look = (args.pop(name) for name in ("out", "workers", "preset", "look"))
-    spec = replace(preset(start), **{name: value for name, value in args.items() if value is not None})
+    spec = replace(make_preset(start), **{name: value for name, value in args.items() if value is not None})
     if look is not None:
         write_sheet(spec, look)
         print(f"{look}: scenes with boxes and names (red: caption-only categories)")

@@ -8,13 +8,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from cloc.data.shards.card import already_made
+from cloc.data.shards.card import find_made
 from cloc.disk import LOCK, locked, write_text
 from cloc.files import read_object
 from cloc.scenes.detection_samples import SHUFFLED, is_shuffled_made, list_folder_plans, shuffle_captions
 from cloc.scenes.evaluation import ZEROSHOT, write_coco_and_lvis, write_refcoco, write_single
 from cloc.scenes.llava import LLAVA, write_conversations
-from cloc.scenes.training import LICENCE, list_card_categories, listing, write_folder
+from cloc.scenes.training import LICENCE, list_card_categories, list_counted_categories, write_folder
 from cloc.scenes.world import WorldSpec
 
 WORLD_CARD = "world.json"
@@ -54,7 +54,7 @@ def ensure_scenes(out: Path, spec: WorldSpec, workers: int = 2, progress: bool =
 
 def _make(out: Path, spec: WorldSpec, made: dict[str, Any], workers: int, progress: bool) -> None:
     cards = {
-        plan.name: already_made(out / plan.name, made) or write_folder(spec, plan, out / plan.name, workers, progress)
+        plan.name: find_made(out / plan.name, made) or write_folder(spec, plan, out / plan.name, workers, progress)
         for plan in list_folder_plans(spec)
     }
     if spec.shuffle_captions and not is_shuffled_made(spec, out / SHUFFLED):
@@ -62,7 +62,7 @@ def _make(out: Path, spec: WorldSpec, made: dict[str, Any], workers: int, progre
     parts = out / ".evaluation.part"
     shutil.rmtree(parts, ignore_errors=True)
     boxes = cards.get("detection", cards.get("train"))  # LVIS counts the images that detectors are trained on
-    listed = listing(spec, {}, {}) if boxes is None else list_card_categories(spec, boxes)
+    listed = list_counted_categories(spec, {}, {}) if boxes is None else list_card_categories(spec, boxes)
     counts = {"coco": write_coco_and_lvis(spec, parts, listed, progress)}
     counts["refcoco"] = write_refcoco(spec, parts, progress)
     if spec.conversations > 0:
@@ -120,7 +120,7 @@ def _whole(out: Path, spec: WorldSpec) -> bool:
 def _training_is_made(out: Path, spec: WorldSpec) -> bool:
     """Whether each folder of training shards is there."""
     names = [plan.name for plan in list_folder_plans(spec)] + [SHUFFLED] * spec.shuffle_captions
-    return all(already_made(out / name, spec.made()) for name in names)
+    return all(find_made(out / name, spec.made()) for name in names)
 
 
 def _refuse_other_files(out: Path, spec: WorldSpec) -> None:

@@ -19,7 +19,7 @@ _SHOWN = 64
 _INK = {False: (0, 150, 0), True: (220, 0, 0)}
 
 
-def contact_sheet(spec: WorldSpec, count: int = 24, split: str = "val") -> Image.Image:
+def draw_contact_sheet(spec: WorldSpec, count: int = 24, split: str = "val") -> Image.Image:
     """An RGB picture: the first scenes of a split with their boxes, then the cast.
 
     Boxes and names are green, those of caption-only categories red. Small scenes are enlarged with their pixels kept.
@@ -85,4 +85,4 @@ def write_sheet(spec: WorldSpec, file: Path) -> None:
     if file.suffix.lower() != ".png":
         raise ValueError(f"--look: expected a file that ends in .png, got {file}")
     file.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(spec).save(file)
+    draw_contact_sheet(spec).save(file)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cloc.data.shards.card import already_made
+from cloc.data.shards.card import find_made
 from cloc.data.shards.read import ShardSet
 from cloc.data.shards.write import write_shards
 from cloc.scenes.captions import add_article, choose_templates, join_texts
@@ -159,4 +159,4 @@ def is_shuffled_made(spec: WorldSpec, out: Path) -> bool:
     Raises:
         ValueError: it holds something else.
     """
-    return already_made(out, spec.made()) is not None
+    return find_made(out, spec.made()) is not None

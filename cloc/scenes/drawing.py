@@ -84,7 +84,7 @@ def _turned(sprite: Sprite, thing: Placed, size: int, corner: tuple[int, int], e
     return picture.transform(extent, Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR)
 
 
-def shown(patches: Sequence[Patch]) -> list[tuple[Image.Image, tuple[int, int]]]:
+def find_visible_pixels(patches: Sequence[Patch]) -> list[tuple[Image.Image, tuple[int, int]]]:
     """(pixels, mode 1; their left and top in the scene) of what can be seen of each; later ones lie above."""
     left_over: list[tuple[Image.Image, tuple[int, int]]] = []
     for patch in patches:
@@ -96,13 +96,13 @@ def shown(patches: Sequence[Patch]) -> list[tuple[Image.Image, tuple[int, int]]]
     return left_over
 
 
-def visible(patches: Sequence[Patch]) -> list[tuple[Box, int]]:
+def find_visible_boxes(patches: Sequence[Patch]) -> list[tuple[Box, int]]:
     """(box in pixels, area in pixels) of what can be seen of each. No area: a box of zeros."""
-    return extents(shown(patches))
+    return measure_extents(find_visible_pixels(patches))
 
 
-def extents(pieces: Sequence[tuple[Image.Image, tuple[int, int]]]) -> list[tuple[Box, int]]:
-    """The same of what `shown` gave."""
+def measure_extents(pieces: Sequence[tuple[Image.Image, tuple[int, int]]]) -> list[tuple[Box, int]]:
+    """The same of what `find_visible_pixels` gave."""
     found = []
     for solid, (left, top) in pieces:
         x0, y0, x1, y1 = solid.getbbox() or (0, 0, 0, 0)

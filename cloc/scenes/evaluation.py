@@ -22,7 +22,7 @@ from cloc.boxes import xyxy_to_xywh
 from cloc.data.shards.card import CARD
 from cloc.scenes.render import Scene, render_scene
 from cloc.scenes.training import LICENCE, encode_jpeg
-from cloc.scenes.world import WorldSpec, categories, scene_rng
+from cloc.scenes.world import WorldSpec, list_categories, scene_rng
 
 _NEGATIVES = 8
 _SENTENCES = 2
@@ -39,7 +39,7 @@ def _info(what: str) -> dict[str, Any]:
 
 
 def _categories(spec: WorldSpec) -> list[dict[str, Any]]:
-    known = categories(spec)
+    known = list_categories(spec)
     return [{"id": c.id, "name": c.name, "supercategory": "sprite", "caption_only": c.caption_only} for c in known]
 
 
@@ -220,7 +220,7 @@ def write_single(spec: WorldSpec, root: Path, progress: bool = True) -> Counter[
     Returns:
         Images and classes written.
     """
-    folder, known = root / ZEROSHOT / NAME, categories(spec)
+    folder, known = root / ZEROSHOT / NAME, list_categories(spec)
     folders = {category.id: folder / SPLIT / f"{category.id:04d}" for category in known}
     for class_folder in folders.values():
         class_folder.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from cloc.scenes.questions import KINDS, PLACE, Turn, evaluation_turns, training_turns
 from cloc.scenes.render import Scene, render_scene
 from cloc.scenes.training import encode_jpeg
-from cloc.scenes.world import WorldSpec, categories, scene_rng
+from cloc.scenes.world import WorldSpec, list_categories, scene_rng
 from cloc.structures import Box
 
 LLAVA = "llava"
@@ -103,7 +103,7 @@ def write_conversations(spec: WorldSpec, root: Path, progress: bool = True) -> C
 
 def _held_out(spec: WorldSpec, scene: Scene) -> list[tuple[str, str, Turn, dict[str, Any]]]:
     """(id, image, turn, further fields of the entry) of each question about an evaluation scene."""
-    rng, known = scene_rng(spec, "val", scene.index + _CHANCE_STREAM), categories(spec)
+    rng, known = scene_rng(spec, "val", scene.index + _CHANCE_STREAM), list_categories(spec)
     image, found = f"coco/val2017/{scene.index + 1:012d}.jpg", []
     for i, turn in enumerate(evaluation_turns(spec, scene, rng)):
         more: dict[str, Any] = {}

@@ -13,7 +13,7 @@ import numpy as np
 
 from cloc.scenes.captions import add_article
 from cloc.scenes.render import Scene
-from cloc.scenes.world import WorldSpec, categories, compute_odds
+from cloc.scenes.world import WorldSpec, compute_odds, list_categories
 from cloc.structures import Box
 
 PLACE = "<place>"
@@ -69,7 +69,7 @@ def grounding(scene: Scene, expression_index: int, rng: np.random.Generator) -> 
 def yes_or_no(spec: WorldSpec, scene: Scene, yes: bool, rng: np.random.Generator) -> Turn:
     """Whether a category is in the picture; an absent one is drawn with the odds of the world, as present ones are."""
     number = _present(scene, rng) if yes else _absent(spec, scene, rng)
-    question = _one(_YESNO, rng).format(add_article(categories(spec)[number - 1].name))
+    question = _one(_YESNO, rng).format(add_article(list_categories(spec)[number - 1].name))
     return Turn("yesno", question, "yes" if yes else "no", category_id=number)
 
 
@@ -83,7 +83,7 @@ def counting(spec: WorldSpec, scene: Scene, rng: np.random.Generator) -> Turn:
         number = several[int(rng.integers(len(several)))]
     else:
         number = _present(scene, rng)
-    question = _one(_COUNTING, rng).format(add_article(categories(spec)[number - 1].name))
+    question = _one(_COUNTING, rng).format(add_article(list_categories(spec)[number - 1].name))
     return Turn("counting", question, str(counts[number]), category_id=number)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from cloc.scenes.captions import SceneExpression, find_expressions, write_caption
 from cloc.scenes.categories import SceneCategory
-from cloc.scenes.drawing import cut_out, draw_background, extents, paint, shown
+from cloc.scenes.drawing import cut_out, draw_background, find_visible_pixels, measure_extents, paint
 from cloc.scenes.layout import lay_out
 from cloc.scenes.world import WorldSpec, get_category_set, scene_rng
 from cloc.structures import Box
@@ -90,8 +90,8 @@ def render_scene(spec: WorldSpec, index: int, split: str, size: int | None = Non
     for _ in range(_TRIES):
         placed = lay_out(spec, split, rng)
         patches = [cut_out(known.sprites[thing.sprite], thing, size) for thing in placed]
-        pieces = shown(patches)
-        boxes_and_areas = extents(pieces)
+        pieces = find_visible_pixels(patches)
+        boxes_and_areas = measure_extents(pieces)
         if all(area >= max(1, _SEEN * patch.area) for (_, area), patch in zip(boxes_and_areas, patches, strict=True)):
             break  # only worlds with much overlap or pictures of a few pixels draw a layout again
     else:

@@ -23,7 +23,7 @@ from cloc.disk import removed_unless_done
 from cloc.formats.segmentation import mask_to_rle
 from cloc.jobs import ShardJob, make_entry, run_tasks
 from cloc.scenes.render import Scene, SceneObject, render_scene
-from cloc.scenes.world import WorldSpec, categories
+from cloc.scenes.world import WorldSpec, list_categories
 from cloc.structures import Region, Sample
 
 LICENCE = "Apache-2.0 (rendered by this kit)"
@@ -157,21 +157,21 @@ LVIS_SHARES = (337 / 1203, 461 / 1203)
 """How many of LVIS v1's categories are rare and common, as shares."""
 
 
-def frequency(image_count: int) -> str:
+def classify_frequency(image_count: int) -> str:
     """LVIS's classes: `r` for up to 10 training images with the category, `c` for up to 100, else `f`."""
     return "r" if image_count <= 10 else "c" if image_count <= 100 else "f"
 
 
-def frequencies(spec: WorldSpec, images: Mapping[int, int]) -> dict[int, str]:
+def classify_frequencies(spec: WorldSpec, images: Mapping[int, int]) -> dict[int, str]:
     """The class of each category by id.
 
     With `frequency_rule=lvis` LVIS's own thresholds. With `shares` the boxed categories are ranked by their training
     images, and the first 28 % are rare, the next 38 % common, as in LVIS v1: a world of a few thousand images has few
     categories with at most 10. A caption-only category has no training image with a box: it is rare in both.
     """
-    known = categories(spec)
+    known = list_categories(spec)
     if spec.frequency_rule == "lvis":
-        return {category.id: frequency(images.get(category.id, 0)) for category in known}
+        return {category.id: classify_frequency(images.get(category.id, 0)) for category in known}
     boxed = sorted((images.get(c.id, 0), c.id) for c in known if not c.caption_only)
     rare = round(LVIS_SHARES[0] * len(boxed))
     common = rare + round(LVIS_SHARES[1] * len(boxed))
@@ -180,7 +180,9 @@ def frequencies(spec: WorldSpec, images: Mapping[int, int]) -> dict[int, str]:
     return {c.id: ranked.get(c.id, "r") for c in known}
 
 
-def listing(spec: WorldSpec, images: Mapping[int, int], instances: Mapping[int, int]) -> list[dict[str, Any]]:
+def list_counted_categories(
+    spec: WorldSpec, images: Mapping[int, int], instances: Mapping[int, int]
+) -> list[dict[str, Any]]:
     """All categories, in the order of their ids.
 
     Args:
@@ -188,7 +190,7 @@ def listing(spec: WorldSpec, images: Mapping[int, int], instances: Mapping[int, 
         images: training images with a box of the category, by id.
         instances: boxes, by id.
     """
-    classes = frequencies(spec, images)
+    classes = classify_frequencies(spec, images)
     return [
         {
             "id": c.id,
@@ -199,7 +201,7 @@ def listing(spec: WorldSpec, images: Mapping[int, int], instances: Mapping[int, 
             "instance_count": instances.get(c.id, 0),
             "caption_only": c.caption_only,
         }
-        for c in categories(spec)
+        for c in list_categories(spec)
     ]
 
 
@@ -207,12 +209,15 @@ def list_card_categories(spec: WorldSpec, card: Mapping[str, Any]) -> list[dict[
     """All categories with the counts that a folder's card lists; those that it does not list have none."""
     images = {entry["id"]: entry["image_count"] for entry in card["categories"]}
     instances = {entry["id"]: entry["instance_count"] for entry in card["categories"]}
-    return listing(spec, images, instances)
+    return list_counted_categories(spec, images, instances)
 
 
 def make_regions_card(spec: WorldSpec, tally: Tally) -> dict[str, Any]:
     """What the card of `train` says beyond the usual."""
-    return {"relational_regions": tally.relational, "categories": listing(spec, tally.images, tally.instances)}
+    return {
+        "relational_regions": tally.relational,
+        "categories": list_counted_categories(spec, tally.images, tally.instances),
+    }
 
 
 def make_detection_card(spec: WorldSpec, tally: Tally) -> dict[str, Any]:
@@ -220,7 +225,7 @@ def make_detection_card(spec: WorldSpec, tally: Tally) -> dict[str, Any]:
 
     A caption-only category in this list would be drawn as a negative, and be taught to be absent where it is not.
     """
-    listed = listing(spec, tally.images, tally.instances)
+    listed = list_counted_categories(spec, tally.images, tally.instances)
     return {"categories": [entry for entry in listed if not entry["caption_only"]]}
 
 

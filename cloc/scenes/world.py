@@ -168,7 +168,7 @@ def get_category_set(spec: WorldSpec) -> CategorySet:
     return make_category_set(spec.sprites, spec.num_categories, spec.names, spec.caption_only, spec.caption_only_words)
 
 
-def categories(spec: WorldSpec | None = None) -> tuple[SceneCategory, ...]:
+def list_categories(spec: WorldSpec | None = None) -> tuple[SceneCategory, ...]:
     """The categories of a world, by default of the quickstart's."""
     return get_category_set(WorldSpec() if spec is None else spec).categories
 
@@ -190,7 +190,7 @@ def compute_category_odds(count: int, tail: float, without: frozenset[int] = fro
 
 def compute_odds(spec: WorldSpec, split: str) -> np.ndarray:
     """(C,) cumulated odds of the categories of a world in one of its splits."""
-    known, without = categories(spec), frozenset[int]()
+    known, without = list_categories(spec), frozenset[int]()
     if split in ("detection", "grounding") and not spec.caption_only_in_detection:
         without = frozenset(category.id - 1 for category in known if category.caption_only)
     return compute_category_odds(len(known), spec.tail, without)
@@ -210,7 +210,7 @@ def scene_rng(spec: WorldSpec, split: str, index: int) -> np.random.Generator:
 PRESETS = ("quickstart", "detection")
 
 
-def preset(name: str) -> WorldSpec:
+def make_preset(name: str) -> WorldSpec:
     """The world of a preset.
 
     `quickstart`: coloured shapes at 96 pixels, the world of the bare commands. `detection`: 24 categories with boxes

@@ -18,7 +18,7 @@ from benchmarks.experiments.scaling import scaled
 from benchmarks.experiments.table import markdown
 from benchmarks.experiments.units import make_units, steps_with
 from cloc.config import dump_config, load_config, parse_config
-from cloc.data.alternation import schedule
+from cloc.data.alternation import make_schedule
 from cloc.scenes import WorldSpec
 
 METRIC = {"task": "t", "split": "val", "protocol": "p", "metric": "m"}
@@ -280,7 +280,7 @@ def test_steps_that_hold_a_number_of_detection_steps(spine_raw):
     raw["data"] = [{"path": p, "kind": k, "weight": w} for p, k, w in (("a", "detection", 1), ("b", "pairs", 2))]
     config = parse_config(raw)
     steps = steps_with(config, "detection", 20)
-    order = schedule({"detection": 1, "pairs": 2}, steps, config.run.seed)
+    order = make_schedule({"detection": 1, "pairs": 2}, steps, config.run.seed)
     assert (order == 0).sum() == 20
     assert order[-1] == 0
     assert steps > 40

@@ -150,9 +150,9 @@ def measure(labelled: Path, world: Path, progress: bool = True) -> Quality:
 
 def groups_of(spec: WorldSpec) -> dict[str, str]:
     """The group of each category's name."""
-    from cloc.scenes.world import categories
+    from cloc.scenes.world import list_categories
 
-    return {one.name: CAPTION_ONLY if one.caption_only else BOXED for one in categories(spec)}
+    return {one.name: CAPTION_ONLY if one.caption_only else BOXED for one in list_categories(spec)}
 
 
 def spec_of(world: Path) -> WorldSpec:

@@ -4,7 +4,7 @@ A folder of shards appears under its name only when it is whole: tars and card a
 which is renamed at the end.
 """
 
-from cloc.data.shards.card import CARD, KINDS, ShardEntry, already_made, read_card, write_card
+from cloc.data.shards.card import CARD, KINDS, ShardEntry, find_made, read_card, write_card
 from cloc.data.shards.read import ShardIndex, ShardSet
 from cloc.data.shards.write import write_shard, write_shards
 
@@ -14,7 +14,7 @@ __all__ = [
     "ShardEntry",
     "ShardIndex",
     "ShardSet",
-    "already_made",
+    "find_made",
     "read_card",
     "write_card",
     "write_shard",

@@ -115,7 +115,7 @@ def complete_card(card: Mapping[str, Any], entries: list[ShardEntry]) -> dict[st
     return {"schema": 1, **{k: v for k, v in card.items() if k not in tail}, **tail}
 
 
-def already_made(out: Path, made: Mapping[str, Any]) -> dict[str, Any] | None:
+def find_made(out: Path, made: Mapping[str, Any]) -> dict[str, Any] | None:
     """The card of `out` where it is there and was made in the same way, None where `out` is free.
 
     Args:

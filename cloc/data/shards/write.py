@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cloc.data.shards.card import KINDS, ShardEntry, already_made, complete_card, write_card
+from cloc.data.shards.card import KINDS, ShardEntry, complete_card, find_made, write_card
 from cloc.disk import atomic_dir, atomic_write
 from cloc.structures import Sample
 
@@ -28,11 +28,11 @@ def _members(sample: Sample) -> Iterator[tuple[str, bytes]]:
 def _packed(sample: Sample) -> Iterator[bytes]:
     """The members as they lie in a tar: each a header, its content, and zeros up to a whole block."""
     (image, data), *texts = _members(sample)
-    yield header(image, len(data))
+    yield make_header(image, len(data))
     yield data  # by itself: joined to the rest it would be copied once more
     rest = [bytes(-len(data) % tarfile.BLOCKSIZE)]
     for name, text in texts:
-        rest += [header(name, len(text)), text, bytes(-len(text) % tarfile.BLOCKSIZE)]
+        rest += [make_header(name, len(text)), text, bytes(-len(text) % tarfile.BLOCKSIZE)]
     yield b"".join(rest)
 
 
@@ -51,7 +51,7 @@ class _Hashed(io.FileIO):
         return written
 
 
-def header(name: str, size: int) -> bytes:
+def make_header(name: str, size: int) -> bytes:
     """The tar header of a member: 0644, no time, no owner. The same bytes as from `tarfile`, where it is plain faster.
 
     Args:
@@ -137,7 +137,7 @@ def write_shards(
         raise ValueError(f"card: expected kind to be one of {', '.join(KINDS)}, got {card.get('kind')!r}")
     if shard_size < 1:
         raise ValueError(f"shard_size: expected at least 1, got {shard_size}")
-    there = already_made(out, card.get("made", {}))
+    there = find_made(out, card.get("made", {}))
     if there is not None:
         return there
     entries, rest = list[ShardEntry](), iter(samples)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cloc.data.alternation import Alternation, schedule, shares
+from cloc.data.alternation import Alternation, compute_shares, make_schedule
 from cloc.data.dataloader import make_loader
 
 
@@ -25,39 +25,41 @@ def all_batches(first=0, last=40, accumulation=1, workers=0):
 
 
 def test_kinds_come_by_their_odds_and_a_longer_run_begins_with_the_shorter():
-    kinds = schedule(ODDS, 20_000, seed=1)
+    kinds = make_schedule(ODDS, 20_000, seed=1)
     assert np.bincount(kinds).tolist() == [15_000, 5_000]
     assert len({tuple(kinds[i : i + 50]) for i in range(0, 5_000, 50)}) > 90  # in random order
-    assert sorted(np.bincount(schedule({"a": 1, "b": 1, "c": 1}, 100, seed=0))) == [33, 33, 34]
-    assert (schedule(ODDS, 500, seed=1) == kinds[:500]).all()
-    assert (schedule(ODDS, 500, seed=2) != kinds[:500]).any()
-    assert set(schedule({"a": 0, "b": 1}, 100, seed=0)) == {1}
+    assert sorted(np.bincount(make_schedule({"a": 1, "b": 1, "c": 1}, 100, seed=0))) == [33, 33, 34]
+    assert (make_schedule(ODDS, 500, seed=1) == kinds[:500]).all()
+    assert (make_schedule(ODDS, 500, seed=2) != kinds[:500]).any()
+    assert set(make_schedule({"a": 0, "b": 1}, 100, seed=0)) == {1}
 
 
 @pytest.mark.parametrize("start", [1, 50, 130, 1_999])
 def test_a_kind_that_begins_later_is_never_drawn_before_and_has_its_share_from_then_on(start):
-    kinds = schedule(ODDS, 2_000, seed=1, starts={"pairs": start})
+    kinds = make_schedule(ODDS, 2_000, seed=1, starts={"pairs": start})
     assert (kinds[:start] == 0).all()
     assert abs((kinds[start:] == 1).sum() - (2_000 - start) / 4) <= 1
-    expected = shares(ODDS, 2_000, {"pairs": start})
+    expected = compute_shares(ODDS, 2_000, {"pairs": start})
     assert np.allclose(np.bincount(kinds, minlength=2) / 2_000, list(expected.values()), atol=1 / 2_000)
     assert sum(expected.values()) == pytest.approx(1)
-    assert (schedule(ODDS, 1_990, seed=1, starts={"pairs": start}) == kinds[:1_990]).all()
+    assert (make_schedule(ODDS, 1_990, seed=1, starts={"pairs": start}) == kinds[:1_990]).all()
 
 
 def test_starts_of_zero_change_nothing():
-    assert (schedule(ODDS, 300, seed=1, starts={"detection": 0, "pairs": 0}) == schedule(ODDS, 300, seed=1)).all()
+    assert (
+        make_schedule(ODDS, 300, seed=1, starts={"detection": 0, "pairs": 0}) == make_schedule(ODDS, 300, seed=1)
+    ).all()
 
 
 def test_a_run_whose_first_step_has_no_kind_is_refused():
     with pytest.raises(ValueError, match=r"one above 0 that begins at step 0, got .*beginning at \[0, 5\]"):
-        schedule({"detection": 0, "pairs": 1}, 10, seed=0, starts={"pairs": 5})
+        make_schedule({"detection": 0, "pairs": 1}, 10, seed=0, starts={"pairs": 5})
 
 
 @pytest.mark.parametrize("odds", [{}, {"a": 0.0}, {"a": -1.0, "b": 2.0}])
 def test_odds_that_cannot_be_are_refused(odds):
     with pytest.raises(ValueError, match="expected weights of at least 0, one above 0"):
-        schedule(odds, 10, seed=0)
+        make_schedule(odds, 10, seed=0)
 
 
 def test_each_kind_counts_its_own_batches_without_a_gap():

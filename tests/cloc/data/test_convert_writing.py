@@ -19,7 +19,7 @@ from cloc import jobs
 from cloc.convert import job
 from cloc.convert.drafts import Draft, make_sample
 from cloc.convert.pairs import convert_pairs
-from cloc.data.collate import decoded
+from cloc.data.collate import decode_sample
 from cloc.disk import locked
 from cloc.formats.sources import Location
 from cloc.structures import DataError, Region
@@ -70,7 +70,7 @@ def test_any_number_of_processes_gives_the_same_bytes(folder, undisturbed):
 
 def slowed(folder, workers, wanted):
     """The conversion with a pause at each photo, and for ever once so many shards are there: kills meet it at work."""
-    finished = job.finished
+    finished = job.finish_drafts
 
     def slow(drafts, *counted):
         for sample in finished(drafts, *counted):
@@ -79,7 +79,7 @@ def slowed(folder, workers, wanted):
                 time.sleep(0.005)
             yield sample
 
-    job.finished = slow
+    job.finish_drafts = slow
     convert(folder, workers=workers)
 
 
@@ -178,7 +178,7 @@ def test_a_worker_that_is_ended_from_outside_is_told(folder, monkeypatch):
     def killed(*given):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(job, "finished", killed)
+    monkeypatch.setattr(job, "finish_drafts", killed)
     with pytest.raises(ValueError, match=r"a worker process was ended from outside .*the same command goes on"):
         convert(folder, workers=2)
 
@@ -258,7 +258,7 @@ def test_the_told_size_decides_the_frame_of_a_turned_photo(tmp_path, frame, orie
     if isinstance(wanted, tuple):
         made = make_sample(given, Counter())
         assert (made.width, made.height) == wanted
-        assert decoded(made).size == wanted
+        assert decode_sample(made).size == wanted
         assert made.regions[0].box == ((0, 0, *wanted) if frame == "unit" else (0, 0, 1, 1))
         assert made.image == buffer.getvalue()
     else:
@@ -271,7 +271,7 @@ def test_of_a_phones_two_pictures_the_first_is_kept(tmp_path):
     buffer = io.BytesIO()
     Image.new("RGB", (40, 20), "red").save(buffer, "MPO", save_all=True, append_images=[Image.new("RGB", (40, 20))])
     made = make_sample(draft(tmp_path, buffer.getvalue(), frame="pixels", size=(40, 20)), Counter())
-    assert (made.image_format, decoded(made).getpixel((3, 3))[0] > 200) == ("jpg", True)
+    assert (made.image_format, decode_sample(made).getpixel((3, 3))[0] > 200) == ("jpg", True)
 
 
 def png_claiming(width, height):

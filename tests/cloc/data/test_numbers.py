@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from cloc.formats.numbers import flag, four, real, whole
+from cloc.formats.numbers import parse_flag, parse_four, parse_real, parse_whole
 
 NAN, INF = math.nan, math.inf
 
@@ -18,7 +18,7 @@ NAN, INF = math.nan, math.inf
     ],
 )  # fmt: skip
 def test_whole_numbers(value, number):
-    assert whole(value) == number
+    assert parse_whole(value) == number
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_whole_numbers(value, number):
     ],
 )  # fmt: skip
 def test_real_numbers(value, number):
-    assert real(value) == number
+    assert parse_real(value) == number
 
 
 @pytest.mark.parametrize(
@@ -40,12 +40,12 @@ def test_real_numbers(value, number):
     ],
 )  # fmt: skip
 def test_flags(value, told):
-    assert flag(value) is told
+    assert parse_flag(value) is told
 
 
 def test_four_numbers_of_a_box():
-    assert four([1, 2.5, "3", " 4.5"]) == (1.0, 2.5, 3.0, 4.5)
-    assert four((1, NAN, 3, 4))[0] == 1.0
-    assert four([1, 10**400, 3, 4]) == (INF,) * 4
+    assert parse_four([1, 2.5, "3", " 4.5"]) == (1.0, 2.5, 3.0, 4.5)
+    assert parse_four((1, NAN, 3, 4))[0] == 1.0
+    assert parse_four([1, 10**400, 3, 4]) == (INF,) * 4
     for bad in ([1, 2, 3], [1, 2, 3, "x"], [1, 2, 3, None], "1234", None, [1, 2, 3, True], {"x": 1}):
-        assert four(bad) is None
+        assert parse_four(bad) is None

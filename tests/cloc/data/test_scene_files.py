@@ -9,7 +9,7 @@ import pytest
 
 from cloc.data.shards import ShardSet
 from cloc.formats import read_coco, read_lvis
-from cloc.scenes import WorldSpec, categories, ensure_scenes, render_scene
+from cloc.scenes import WorldSpec, ensure_scenes, list_categories, render_scene
 from cloc.scenes.__main__ import main
 from cloc.scenes.training import make_training_sample
 
@@ -136,7 +136,7 @@ def test_single_objects_lie_in_class_folders_and_leave_the_rest_as_it_was(world,
 
     folder = world / "zeroshot" / "single"
     names = (folder / "classnames.txt").read_text().splitlines()
-    assert names == [category.name for category in categories()]
+    assert names == [category.name for category in list_categories()]
     assert len([path for path in (folder / "test").iterdir() if path.is_dir()]) == len(names)
     files = sorted((folder / "test").rglob("*.jpg"))
     assert len(files) == TINY.val

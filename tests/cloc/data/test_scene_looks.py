@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from cloc.boxes import iou
-from cloc.scenes import WorldSpec, categories, render_scene, sprites
+from cloc.scenes import WorldSpec, list_categories, render_scene, sprites
 from cloc.scenes.categories import invent_words, words_of
-from cloc.scenes.drawing import cut_out, visible
+from cloc.scenes.drawing import cut_out, find_visible_boxes
 from cloc.scenes.layout import lay_out
-from cloc.scenes.training import frequencies, make_training_sample
-from cloc.scenes.world import get_category_set, preset, scene_rng
+from cloc.scenes.training import classify_frequencies, make_training_sample
+from cloc.scenes.world import get_category_set, make_preset, scene_rng
 
 needs_font = pytest.mark.skipif(
     sprites.find_font() is None, reason=f"the emoji font is not installed ({sprites.PACKAGE})"
@@ -73,7 +73,7 @@ def test_coined_words_are_different_and_share_at_most_a_syllable_in_place():
     "change", [{"names": "coined"}, pytest.param({"sprites": "emoji"}, marks=needs_font)], ids=["coined", "emoji"]
 )
 def test_disjoint_caption_only_names_share_no_word_and_definitions_tell_no_more(change):
-    known = categories(WorldSpec(**change, **DISJOINT))
+    known = list_categories(WorldSpec(**change, **DISJOINT))
     boxed = {word for c in known if not c.caption_only for word in words_of(c.name)}
     held_out = [c for c in known if c.caption_only]
     assert (len(known), len(held_out), len({c.name for c in known})) == (32, 8, 32)
@@ -125,12 +125,12 @@ def test_objects_are_turned_up_to_the_rotation(rotation):
 
 def test_the_shares_rule_ranks_boxed_categories_as_lvis_has_them():
     spec = WorldSpec(frequency_rule="shares", tail=1.0)
-    images = {c.id: 50 * c.id for c in categories(spec)}
-    classes = frequencies(spec, images)
-    boxed = sorted((images[c.id], c.id) for c in categories(spec) if not c.caption_only)
+    images = {c.id: 50 * c.id for c in list_categories(spec)}
+    classes = classify_frequencies(spec, images)
+    boxed = sorted((images[c.id], c.id) for c in list_categories(spec) if not c.caption_only)
     assert "".join(classes[number] for _, number in boxed) == "r" * 8 + "c" * 11 + "f" * 9
-    assert all(classes[c.id] == "r" for c in categories(spec) if c.caption_only)
-    assert set(frequencies(WorldSpec(), images).values()) == {"c", "f"}
+    assert all(classes[c.id] == "r" for c in list_categories(spec) if c.caption_only)
+    assert set(classify_frequencies(WorldSpec(), images).values()) == {"c", "f"}
 
 
 def test_a_missing_font_is_named_with_its_package(monkeypatch):
@@ -139,7 +139,7 @@ def test_a_missing_font_is_named_with_its_package(monkeypatch):
         monkeypatch.setattr(sprites, cached.__name__, cached.__wrapped__)
     with pytest.raises(ValueError, match=r"expected an emoji font at nowhere.*install the package fonts-noto-color"):
         sprites.choose_emoji(4)
-    world = preset("detection")
+    world = make_preset("detection")
     assert (world.sprites, world.names, world.caption_only_words) == ("shapes", "coined", "disjoint")
 
 
@@ -169,7 +169,7 @@ def test_a_turned_emoji_lies_where_its_pixels_are_sent(size):
             rgba = np.asarray(sprite.picture).astype(float)
             rows, columns = np.nonzero(rgba[..., 3] >= 128)
             there = (np.stack([columns + 0.5, rows + 0.5], axis=1) @ thing.turn + thing.shift) * size
-            ((box, area),) = visible([patch])
+            ((box, area),) = find_visible_boxes([patch])
             assert np.abs(np.concatenate([there.min(axis=0), there.max(axis=0)]) - box).max() <= 2
             unit = abs(np.linalg.det(thing.turn)) * size**2
             assert area == pytest.approx(len(rows) * unit, rel=0.12)

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from cloc.scenes import WorldSpec, categories, ensure_scenes, read_world, render_scene
+from cloc.scenes import WorldSpec, ensure_scenes, list_categories, read_world, render_scene
 from cloc.scenes.captions import add_article
 from cloc.scenes.llava import box_text
 from cloc.scenes.questions import KINDS, PLACE, evaluation_turns, training_turns
 from cloc.scenes.world import scene_rng
 
 SPEC = WorldSpec(train=0, conversations=12, val=6, refcoco=2, size=64, coordinates="bins", bins=32)
-HELD_OUT = {category.id for category in categories(SPEC) if category.caption_only}
+HELD_OUT = {category.id for category in list_categories(SPEC) if category.caption_only}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_answers_are_true(evaluation):
         names = [thing.name for thing in scene.objects]
         for turn in turns:
             kinds[turn.kind, turn.answer if turn.kind in ("counting", "yesno") else ""] += 1
-            asked = [c for c in categories(SPEC) if c.id == turn.category_id]
+            asked = [c for c in list_categories(SPEC) if c.id == turn.category_id]
             if turn.kind == "referring":
                 (thing,) = [thing for thing in scene.objects if thing.box_xyxy == turn.asked_box]
                 assert turn.answer == thing.name == asked[0].name

@@ -9,7 +9,7 @@ from PIL import Image
 
 from cloc.data.shards import ShardSet
 from cloc.formats import read_lvis
-from cloc.scenes import WorldSpec, categories, ensure_scenes, read_world, render_scene
+from cloc.scenes import WorldSpec, ensure_scenes, list_categories, read_world, render_scene
 from cloc.scenes.__main__ import FLAGS, main
 from cloc.scenes.build import WORLD_CARD
 from cloc.scenes.categories import words_of
@@ -19,13 +19,13 @@ from cloc.scenes.detection_samples import (
     make_pairs_sample,
     render_boxed_scene,
 )
-from cloc.scenes.world import preset
+from cloc.scenes.world import make_preset
 
 SPEC = WorldSpec(
     train=0, detection=30, grounding=30, pairs=30, val=4, refcoco=4, size=48, shard_size=20, min_objects=1,
     names="coined", num_categories=32, caption_only=8, caption_only_words="disjoint", shuffle_captions=True,
 )  # fmt: skip
-HELD_OUT = {category.name for category in categories(SPEC) if category.caption_only}
+HELD_OUT = {category.name for category in list_categories(SPEC) if category.caption_only}
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_pairs_have_no_region_and_their_captions_name_both_kinds_of_categories()
         sample = make_pairs_sample(SPEC, index)
         assert sample.regions == ()
         words = words_of(sample.caption)
-        named = [c for c in categories(SPEC) if c.name in words]
+        named = [c for c in list_categories(SPEC) if c.name in words]
         assert {c.name for c in named} <= {thing.name for thing in render_scene(SPEC, index, "pairs").objects}
         told.update(c.caption_only for c in named)
     assert told[True] > 30
@@ -118,7 +118,7 @@ def test_cards_name_kind_and_boxed_categories_only(world):
     card = json.loads((world / "detection/dataset.json").read_text())
     assert card["kind"] == "detection"
     assert card["counts"]["captions"] == 0
-    boxed = [c for c in categories(SPEC) if not c.caption_only]
+    boxed = [c for c in list_categories(SPEC) if not c.caption_only]
     assert [(e["id"], e["name"], e["definition"]) for e in card["categories"]] == [
         (c.id, c.name, c.definition) for c in boxed
     ]
@@ -181,7 +181,7 @@ def test_the_command_takes_every_field_and_changes_a_preset(tmp_path, capsys):
     assert "shapes with coined names" in printed
     assert "detection: 3 samples, 0 captions" in printed
     assert (out / "pairs-shuffled").is_dir()
-    assert read_world(out)["made"]["caption_only"] == preset("detection").caption_only == 8
+    assert read_world(out)["made"]["caption_only"] == make_preset("detection").caption_only == 8
     assert (
         main(["--preset", "detection", "--out", str(out), *few, "--sprites", "shapes", "--names", "descriptive"]) == 2
     )

@@ -9,12 +9,12 @@ import pytest
 from cloc import disk, jobs
 from cloc.boxes import area, iou
 from cloc.formats import read_refcoco
-from cloc.scenes import WorldSpec, categories, ensure_scenes, render_scene
+from cloc.scenes import WorldSpec, ensure_scenes, list_categories, render_scene
 from cloc.scenes.captions import add_article
-from cloc.scenes.drawing import cut_out, visible
+from cloc.scenes.drawing import cut_out, find_visible_boxes
 from cloc.scenes.layout import Placed
 from cloc.scenes.sprites import make_coloured_shapes
-from cloc.scenes.training import frequency, make_training_sample
+from cloc.scenes.training import classify_frequency, make_training_sample
 
 SPEC = WorldSpec()
 
@@ -83,7 +83,7 @@ def test_what_is_covered_does_not_count_as_visible():
         thing = Placed(0, corners, None, (x0, y0, x1, y1), np.eye(2), np.zeros(2))
         return cut_out(make_coloured_shapes()[0], thing, 100)
 
-    seen = visible([square(0.1, 0.2, 0.5, 0.6), square(0.4, 0.1, 0.9, 0.7)])
+    seen = find_visible_boxes([square(0.1, 0.2, 0.5, 0.6), square(0.4, 0.1, 0.9, 0.7)])
     assert seen == [((10, 20, 40, 60), 30 * 40), ((40, 10, 90, 70), 50 * 60)]
 
 
@@ -96,7 +96,7 @@ def test_sizes_agree_between_resolutions():
 
 
 def test_caption_only_categories_leave_every_colour_and_shape_with_boxes():
-    known = categories()
+    known = list_categories()
     held_out = [category.name.split() for category in known if category.caption_only]
     boxed = [category.name.split() for category in known if not category.caption_only]
     assert len(known) == 32
@@ -107,7 +107,7 @@ def test_caption_only_categories_leave_every_colour_and_shape_with_boxes():
 
 
 def test_training_regions_never_show_caption_only_categories_but_captions_name_them():
-    held_out = {category.name for category in categories() if category.caption_only}
+    held_out = {category.name for category in list_categories() if category.caption_only}
     in_captions, relational, eligible = set(), 0, 0
     for scene in scenes("train", 300, 48):
         sample = make_training_sample(SPEC, scene)
@@ -132,7 +132,7 @@ def test_captions_are_true_and_name_at_most_half_of_the_objects():
     templates = set()
     for scene in scenes("train", 200, 48):
         names = {thing.name for thing in scene.objects}
-        told = [category.name for category in categories() if category.name in scene.caption]
+        told = [category.name for category in list_categories() if category.name in scene.caption]
         assert set(told) <= names
         assert 1 <= len(told) <= math.ceil(len(scene.objects) / 2)
         assert all(scene.caption.count(name) == 1 and add_article(name) in scene.caption for name in told)
@@ -196,7 +196,7 @@ def test_refcoco_files_hold_unambiguous_expressions_and_split_off_the_caption_on
         assert found.rendered
         assert found.expressions
         assert not found.dropped
-        known = {category.id: category for category in categories()}
+        known = {category.id: category for category in list_categories()}
         for expression in found.expressions:
             image = found.images[expression.image_id]
             assert image.path.is_file()
@@ -250,7 +250,7 @@ def test_a_tail_makes_some_categories_rare():
     counts = Counter(thing.name for i in range(300) for thing in render_scene(tailed, i, "train", 32).objects)
     ordered = [count for _, count in counts.most_common()]
     assert ordered[0] > 5 * ordered[-1]
-    assert [frequency(count) for count in (0, 10, 11, 100, 101)] == ["r", "r", "c", "c", "f"]
+    assert [classify_frequency(count) for count in (0, 10, 11, 100, 101)] == ["r", "r", "c", "c", "f"]
 
 
 def test_a_world_is_rendered_by_one_process_and_a_stopped_one_leaves_nothing(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cloc.data.shards.write import header, write_shard
+from cloc.data.shards.write import make_header, write_shard
 from cloc.formats import photos as photo_files
 from cloc.formats.photos import read_photo_header
 from cloc.structures import DataError, Sample
@@ -21,7 +21,7 @@ from cloc.structures import DataError, Sample
 def test_a_header_is_tarfiles_own(name, size):
     info = tarfile.TarInfo(name)
     info.size, info.mode = size, 0o644
-    assert header(name, size) == info.tobuf(tarfile.PAX_FORMAT)
+    assert make_header(name, size) == info.tobuf(tarfile.PAX_FORMAT)
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 12])

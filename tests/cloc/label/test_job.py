@@ -31,11 +31,7 @@ def digest(folder):
 
 
 def forked(workers):
-    return partial(_forked, workers)
-
-
-def _forked(workers, work, numbers, advance):
-    return run_processes(work, numbers, workers, advance, start_method="fork")
+    return partial(run_processes, workers=workers, start_method="fork")
 
 
 @pytest.fixture

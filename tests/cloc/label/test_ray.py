@@ -13,7 +13,7 @@ from cloc.jobs import ShardJob
 from cloc.label.__main__ import main
 from cloc.label.job import label
 from cloc.label.local import Work
-from cloc.label.on_ray import connected, import_ray, loaded, run_ray
+from cloc.label.on_ray import connect_ray, import_ray, load_labeller, run_ray
 from cloc.label.settings import LabelSettings
 
 SETTINGS = LabelSettings("rules", batch=2)
@@ -66,11 +66,11 @@ def test_a_ray_of_our_own_leaves_nothing_and_tells_nobody(monkeypatch, tmp_path)
 
 
 def _work_on(ray, folder):
-    with connected("local", 3):
+    with connect_ray("local", 3):
         assert (os.environ["RAY_USAGE_STATS_ENABLED"], os.environ["RAY_worker_niceness"]) == ("0", "0")
         assert ray.given["num_cpus"] == 3
         assert Path(ray.given["_temp_dir"]).parent == folder
-        with connected("local", 3):
+        with connect_ray("local", 3):
             pass  # joined before: it stays
         assert ray.over == 0
         raise KeyError("no photo")
@@ -81,7 +81,7 @@ def test_an_address_without_a_cluster_is_told(monkeypatch):
     monkeypatch.setattr("cloc.label.on_ray.import_ray", lambda: ray)
     with (
         pytest.raises(ValueError, match=r"--ray 10\.0\.0\.1:6379: expected `local` or .* \(nobody answers\)$"),
-        connected("10.0.0.1:6379", 2),
+        connect_ray("10.0.0.1:6379", 2),
     ):
         pass
     assert ray.given["address"] == "10.0.0.1:6379"
@@ -94,19 +94,19 @@ def test_actors_that_die_while_they_load_end_the_job(rule_labeller, tmp_path):
     work = Work("unused", job, rule_labeller(SETTINGS))
     for number in range(7):  # two actors died three times each; the other one may be loading
         (job.folder / f"writing-loading-{number}").mkdir()
-    assert loaded(work, 2).settings == SETTINGS
+    assert load_labeller(work, 2).settings == SETTINGS
     assert not list(job.folder.iterdir())  # one came through: counted from the beginning
     for number in range(8):
         (job.folder / f"writing-loading-{number}").mkdir()
     with pytest.raises(ValueError, match=r"6 workers died while they loaded the models .* take fewer --workers"):
-        loaded(work, 2)
+        load_labeller(work, 2)
 
 
 def test_a_model_that_cannot_be_loaded_is_no_death(tmp_path):
     job = ShardJob(tmp_path / "out")
     job.folder.mkdir()
     with pytest.raises(ValueError, match="no such model"):
-        loaded(Work("unused", job, _refuses), 2)
+        load_labeller(Work("unused", job, _refuses), 2)
     assert not list(job.folder.iterdir())
 
 
