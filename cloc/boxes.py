@@ -72,6 +72,12 @@ def paired_iou(boxes_xyxy: object, others_xyxy: object) -> FloatArray:
     return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
 
 
+def lie_on_image(boxes_xyxy: object, width: float, height: float) -> NDArray[np.bool_]:
+    """(K,) whether boxes (pixels) have an area and leave a width x height image by at most a pixel; NaN never does."""
+    boxes, limits = as_boxes(boxes_xyxy), np.array([width, height, width, height], dtype=np.float64) + 1
+    return ((boxes >= -1) & (boxes <= limits)).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+
+
 def cut_at_border(
     box_xyxy: tuple[float, float, float, float], width: float, height: float
 ) -> tuple[float, float, float, float] | None:

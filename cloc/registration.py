@@ -86,10 +86,9 @@ def _register_configs() -> None:
 def _register_models() -> None:
     from transformers import AutoModel, AutoModelForZeroShotImageClassification, AutoModelForZeroShotObjectDetection
 
-    from cloc.models.classification import ClocForZeroShotImageClassification
     from cloc.models.configuration import ClocConfig, ClocVisionConfig
     from cloc.models.detection import ClocForObjectDetection
-    from cloc.models.modeling import ClocModel, ClocVisionModel
+    from cloc.models.modeling import ClocForZeroShotImageClassification, ClocModel, ClocVisionModel
 
     AutoModel.register(ClocConfig, ClocModel, exist_ok=True)
     AutoModel.register(ClocVisionConfig, ClocVisionModel, exist_ok=True)

@@ -108,13 +108,18 @@ def check_end(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
 
 
 def tokenise(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], context: int | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    context: int | None = None,
+    padding: bool | str = True,
+    truncation: bool | str = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(K, T) ids and attention, padded to the longest and cut at `context` (None: its maximum); K may be 0.
 
-    A cut text keeps its end token. Training and every use of an export cut here.
+    A cut text keeps its end token. Training and every use of an export cut here. `padding` and `truncation` are
+    transformers' own.
     """
     if not texts:
         return torch.zeros(0, 1, dtype=torch.int64), torch.zeros(0, 1, dtype=torch.int64)
-    tokens = tokenizer(list(texts), padding=True, truncation=True, max_length=context, return_tensors="pt")
+    tokens = tokenizer(list(texts), padding=padding, truncation=truncation, max_length=context, return_tensors="pt")
     return tokens["input_ids"], tokens["attention_mask"]

@@ -180,7 +180,7 @@ def detect(folder: str, image: Any, names: list[str]) -> dict[str, list]:
     import cloc
 
     model = cloc.ClocForObjectDetection.from_pretrained(folder).eval().to(NAME)
-    (found,) = model.detect([image], names, AutoProcessor.from_pretrained(folder), limit=7, score_threshold=0.0)
+    (found,) = model.detect([image], names, AutoProcessor.from_pretrained(folder), limit=7, threshold=0.0)
     return {key: np.asarray(found[key]).tolist() for key in ("scores", "boxes")}
 
 

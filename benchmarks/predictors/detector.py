@@ -116,7 +116,7 @@ class ClocDetector:
         found = []
         for start in range(0, len(images), self.batch_size):
             part = list(images[start : start + self.batch_size])
-            asked = {"limit": limit, "score_threshold": 0.0, "per_level": self.boxes_a_level}
+            asked = {"limit": limit, "threshold": 0.0, "per_level": self.boxes_a_level}
             answers = self.model.detect(part, list(names), self.processor, **asked)
             found += [as_found(a["boxes"], a["scores"], a["labels"], limit) for a in answers]
         return found

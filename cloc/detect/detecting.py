@@ -301,7 +301,7 @@ def detect_files(
     concepts = sentences(names, reads_definitions, definitions, trained)
     if reads_definitions and definitions is None and trained is None:
         print("warning: trained on `name, definition`, asked by name; --definitions FILE gives them", file=sys.stderr)
-    asked = {"limit": limit, "score_threshold": score, "per_level": boxes_a_level}
+    asked = {"limit": limit, "threshold": score, "per_level": boxes_a_level}
     images, results, counts, bad, taken = [], [], {}, {}, set[int]()
     known = {} if ids is None else ids.images_of(paths)
     # without a terminal there is no bar, so that a log holds lines alone

@@ -66,13 +66,11 @@ def embed_batch(
         (B, E) of the images, and for each image (M, E) of its boxes; unit norm, fp32, on the CPU.
     """
     inputs = processor(images=list(images), boxes=boxes_xyxy)
-    encoded = model.vision(inputs["pixel_values"].to(model.device))
-    whole = encoded.image_embeds.float().cpu()
+    encoding = model.encode_image(inputs["pixel_values"].to(model.device))
+    whole = encoding.image_embeds.float().cpu()
     if boxes_xyxy is None or not inputs["boxes_mask"].any():
         return whole, [whole[:0]] * len(images)
-    prompter = model.vision.prompter
-    prompts = prompter.box_tokens(inputs["boxes"].to(model.device))
-    regions = prompter.project(prompter(prompts, model.vision.prompter_tokens(encoded))).float().cpu()
+    regions = model.get_region_features(boxes=inputs["boxes"].to(model.device), encoding=encoding).float().cpu()
     return whole, [rows[mask] for rows, mask in zip(regions, inputs["boxes_mask"], strict=True)]
 
 

@@ -13,10 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cloc.boxes import FloatArray, as_boxes
+from cloc.boxes import FloatArray, as_boxes, lie_on_image
 from cloc.files import read_json_lines
 from cloc.formats.coco import read_coco
 
@@ -47,7 +44,7 @@ class PromptBoxes:
         if self.size not in (None, (width, height)):
             expected = f"{self.size[0]} x {self.size[1]}" if self.size else ""
             raise ValueError(f"boxes of {image}: for an image of {expected}, this one has {width} x {height} pixels")
-        fits = self._fit(width, height)
+        fits = lie_on_image(self.boxes_xyxy, width, height)
         if not fits.all():
             place = int(fits.argmin())
             box = [round(float(value), 1) for value in self.boxes_xyxy[place]]
@@ -58,13 +55,8 @@ class PromptBoxes:
             raise ValueError(
                 f"boxes of {image}: box {place} {box} lies outside its {width} x {height} pixels or has no area; "
                 "expected x0, y0, x1, y1 in pixels of this image, x0 < x1 and y0 < y1"
-                + (turned if self.size is None and self._fit(height, width).all() else "")
+                + (turned if self.size is None and lie_on_image(self.boxes_xyxy, height, width).all() else "")
             )
-
-    def _fit(self, width: int, height: int) -> NDArray[np.bool_]:
-        """(M,) whether each lies on an image of this size; what is no number lies nowhere."""
-        boxes, limits = self.boxes_xyxy, np.array([width, height, width, height], dtype=np.float64) + 1
-        return ((boxes >= -1) & (boxes <= limits)).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
 
 
 def read_prompt_boxes(file: Path) -> tuple[dict[str, PromptBoxes], Counter[str]]:

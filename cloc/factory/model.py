@@ -20,8 +20,7 @@ from cloc.factory import concepts
 from cloc.factory.fields import shared_fields
 from cloc.models import pretrained
 from cloc.models.configuration import LEGACY_END, ClocConfig, ClocVisionConfig
-from cloc.models.detection import ClocForObjectDetection
-from cloc.models.modeling import ClocModel
+from cloc.models.pretraining import ClocDetectorForPreTraining, ClocForPreTraining
 from cloc.tokenizer import check_end, load_tokenizer
 from cloc.towers.timm_source import timm_config
 
@@ -179,7 +178,7 @@ def make_model_config(config: Config, tokenizer: PreTrainedTokenizerBase) -> Clo
     )
 
 
-def make_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> tuple[ClocModel, list[str]]:
+def make_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> tuple[ClocForPreTraining, list[str]]:
     """The model with its starting weights, and what was loaded from where."""
     model = scratch_model(make_model_config(config, tokenizer), config.run.seed)
     if config.model.vision.position_init == "sincos":
@@ -196,13 +195,17 @@ def make_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> tuple[Cloc
     return model, notes or ["all weights from scratch"]
 
 
-def make_empty_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> ClocModel:
+def make_empty_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> ClocForPreTraining:
     """The model for weights that are put in afterwards; nothing is loaded from where it once started."""
     model_config = make_model_config(config, tokenizer)
-    return (ClocForObjectDetection if model_config.detector_config is not None else ClocModel)(model_config)
+    return _model_class(model_config)(model_config)
 
 
-def scratch_model(model_config: ClocConfig, seed: int) -> ClocModel:
+def _model_class(model_config: ClocConfig) -> type[ClocForPreTraining]:
+    return ClocForPreTraining if model_config.detector_config is None else ClocDetectorForPreTraining
+
+
+def scratch_model(model_config: ClocConfig, seed: int) -> ClocForPreTraining:
     """A model whose towers start alike with and without a Prompter, and a Prompter with and without a box head, so
     that objectives are compared from one start.
     """
@@ -210,7 +213,7 @@ def scratch_model(model_config: ClocConfig, seed: int) -> ClocModel:
     detects, boxes = model_config.detector_config is not None, model_config.vision_config.has_box_head
     whole = ClocConfig(**model_config.to_dict())
     whole.vision_config.has_box_head = True
-    model = ClocForObjectDetection(whole) if detects else ClocModel(whole)
+    model = _model_class(whole)(whole)
     if not boxes:
         model.vision.box_head, model.vision.config.has_box_head = None, False
         model.config.vision_config.has_box_head = False
@@ -218,7 +221,7 @@ def scratch_model(model_config: ClocConfig, seed: int) -> ClocModel:
         plain = ClocConfig(**model_config.to_dict())
         plain.vision_config.has_prompter, plain.detector_config = False, None
         torch.manual_seed(seed)
-        model.load_state_dict(ClocModel(plain).state_dict(), strict=False)
+        model.load_state_dict(ClocForPreTraining(plain).state_dict(), strict=False)
     return model
 
 

@@ -125,7 +125,7 @@ class ClocProposer:
         answers = []
         for image, row in zip(images, phrases, strict=True):
             (found,) = self.model.detect(
-                [image], list(map(self.read, row)), self.processor, limit=0, score_threshold=self.score, nms=1.0
+                [image], list(map(self.read, row)), self.processor, limit=0, threshold=self.score, nms=1.0
             )
             answers.append(Proposals(found["boxes"], found["scores"], found["labels"]))
         return answers

@@ -5,7 +5,7 @@ Letters: B images, K anchors, U concepts, T text tokens, E shared embedding, C c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,16 @@ import torch
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
+from transformers.image_utils import ImageInput
 
 from cloc.models.configuration import LEGACY_END, ClocConfig
+from cloc.models.deprecated import rename_argument, warn_deprecated
 from cloc.models.detector.atss import AtssDetector, start_weights
 from cloc.models.detector.postprocess import select_detections
 from cloc.models.modeling import ClocModel
 from cloc.models.processing import ClocProcessor
-from cloc.structures import DetectionOutputs, Outputs
+from cloc.models.prompt_inputs import as_images
+from cloc.structures import DetectionOutputs
 from cloc.tokenizer import tokenise
 from cloc.towers.tower import canvas_divisor, feature_maps, feature_spec
 
@@ -106,38 +109,47 @@ class ClocForObjectDetection(ClocModel):
         attention_mask: torch.Tensor | None = None,
         text_embeds: torch.Tensor | None = None,
         with_logits: bool = True,
-        caption_ids: torch.Tensor | None = None,
-        caption_attention: torch.Tensor | None = None,
-        region_inputs: Mapping[str, torch.Tensor] | None = None,
-    ) -> DetectionOutputs | Outputs:
-        """Detect concepts on canvases.
+        **training: Any,
+    ) -> DetectionOutputs:
+        """Detect concepts on canvases; the arguments are what `ClocProcessor` gives with `canvas="detection"`.
 
         Args:
             pixel_values: (B, 3, H, W) normalised, H and W multiples of `canvas_divisor`; B may be 0.
             input_ids: (U, T) tokens of the concepts.
             attention_mask: (U, T) 1 where a token is real.
             text_embeds: (U, E) instead of tokens, as `embed_concepts` gives them.
-            with_logits: False leaves the (B, K, U) logits out; the losses compute their own.
-            caption_ids: (C, T) tokens of whole captions; adds the CLIP side of the same tower run.
-            caption_attention: (C, T) 1 where a token is real.
-            region_inputs: the other arguments of `ClocModel.forward`: one step of CLOC's own objective instead.
+            with_logits: False leaves the (B, K, U) logits out.
+            **training: what a training step adds, deprecated: `ClocDetectorForPreTraining` takes it.
 
         Raises:
             ValueError: neither tokens nor embeddings of concepts.
         """
-        if region_inputs is not None:
-            return super().forward(pixel_values, **region_inputs)
+        if training:
+            from cloc.models.pretraining import ClocDetectorForPreTraining  # builds on this module
+
+            warn_deprecated("a training batch for ClocForObjectDetection", "cloc.ClocDetectorForPreTraining")
+            concepts = (input_ids, attention_mask, text_embeds, with_logits)
+            return ClocDetectorForPreTraining.forward(self, pixel_values, *concepts, **training)
+        return self.compare_concepts(pixel_values, input_ids, attention_mask, text_embeds, with_logits)
+
+    def compare_concepts(
+        self,
+        pixel_values: torch.Tensor,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        text_embeds: torch.Tensor | None,
+        with_logits: bool,
+        pooled: bool = False,
+    ) -> DetectionOutputs:
+        """See `forward`; with `pooled` also the image embeddings of the same tower run."""
         if (input_ids is None) == (text_embeds is None):
             raise ValueError("detector: expected concepts, either as input_ids or as text_embeds; pass exactly one")
-        outputs = self._image_side(pixel_values, pooled=caption_ids is not None)
+        outputs = self._image_side(pixel_values, pooled)
         outputs.text_embeds = text_embeds if input_ids is None else self.embed_concepts(input_ids, attention_mask)
         outputs.logit_scale, outputs.logit_bias = self.detector.scale_and_bias()
         if with_logits:
             similarity = outputs.class_features @ outputs.text_embeds.to(outputs.class_features.dtype).T
             outputs.logits = outputs.logit_scale * similarity + outputs.logit_bias
-        if caption_ids is not None:
-            outputs.caption_embeds = self.get_text_features(caption_ids, caption_attention)
-            outputs.image_logit_scale = self.scales()[0]
         return outputs
 
     def _image_side(self, pixel_values: torch.Tensor, pooled: bool = False) -> DetectionOutputs:
@@ -191,25 +203,26 @@ class ClocForObjectDetection(ClocModel):
             self._embedded[key] = torch.cat(parts) if parts else torch.zeros(0, width, device=self.device)
         return self._embedded[key]
 
+    @rename_argument("score_threshold", "threshold")
     @torch.no_grad()
     def detect(
         self,
-        images: Sequence[Image.Image],
+        images: ImageInput,
         concepts: Sequence[str],
         processor: ClocProcessor,
         limit: int = 300,
-        score_threshold: float = 0.05,
+        threshold: float = 0.05,
         nms: float = 0.6,
         per_level: int = 1000,
     ) -> list[dict[str, np.ndarray]]:
         """Detect concepts on images, one image pass each, however many concepts there are.
 
         Args:
-            images: RGB images of any size.
+            images: one image or several, of any size, in any form that `ClocProcessor` takes.
             concepts: names, or names with definitions; their order gives the labels.
             processor: the export's processor, which knows the size of the canvas.
             limit: detections an image; 0 for no limit.
-            score_threshold: least score, sqrt(sigmoid(logit) * sigmoid(centerness)).
+            threshold: least score, sqrt(sigmoid(logit) * sigmoid(centerness)).
             nms: overlap above which the weaker of two detections of one concept is left out.
             per_level: (box, concept) pairs of each level of the pyramid that reach the suppression; more serve a high
                 `limit` only.
@@ -221,12 +234,12 @@ class ClocForObjectDetection(ClocModel):
         if self.training:
             self.eval()
             try:
-                return self.detect(images, concepts, processor, limit, score_threshold, nms, per_level)
+                return self.detect(images, concepts, processor, limit, threshold, nms, per_level)
             finally:
                 self.train()
         texts = self.concept_embeds(concepts, processor)
-        asked = {"limit": limit, "score_threshold": score_threshold, "iou_threshold": nms, "per_level": per_level}
-        return [self._detect_one(image, texts, processor, asked) for image in images]
+        asked = {"limit": limit, "threshold": threshold, "iou_threshold": nms, "per_level": per_level}
+        return [self._detect_one(image, texts, processor, asked) for image in as_images(images)]
 
     def _detect_one(
         self, image: Image.Image, texts: torch.Tensor, processor: ClocProcessor, asked: dict[str, Any]

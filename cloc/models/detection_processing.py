@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image
 from transformers import BatchFeature, LlavaImageProcessor
+from transformers.image_utils import ImageInput
 from transformers.processing_utils import ImagesKwargs
 
 from cloc.images import DetectionPlacement, place_top_left, to_pixel_values, to_rgb
 from cloc.models.detector.postprocess import select_detections
+from cloc.models.prompt_inputs import as_images
 from cloc.structures import DetectionOutputs
 
 
@@ -40,13 +41,11 @@ class ClocDetectionImageProcessor(LlavaImageProcessor):
             width, height, self.detection_size["shortest_edge"], self.detection_size["longest_edge"]
         )
 
-    def __call__(
-        self, images: Image.Image | Sequence[Image.Image], return_tensors: str = "pt", **others: object
-    ) -> BatchFeature:
+    def __call__(self, images: ImageInput, return_tensors: str = "pt", **others: object) -> BatchFeature:
         """Resize, place at the top left, pad to the largest of the batch, normalise.
 
         Args:
-            images: one image or several, of any size and mode (see `cloc.images`).
+            images: one image or several, of any size, in any form that `ClocProcessor` takes.
             return_tensors: `pt`.
             **others: refused; the settings are the model's and not the caller's.
 
@@ -57,19 +56,24 @@ class ClocDetectionImageProcessor(LlavaImageProcessor):
             raise ValueError(
                 f"detection images: expected return_tensors='pt' and no more, got {others or return_tensors}"
             )
-        images = [images] if isinstance(images, Image.Image) else list(images)
-        if not images:
+        pictures = as_images(images)
+        if not pictures:
             raise ValueError("detection images: expected at least one image, got none")
-        scaled = [self.placement(*image.size).scaled for image in images]
-        width, height = (
-            -(-max(s) // self.detection_divisor) * self.detection_divisor for s in zip(*scaled, strict=True)
-        )
-        values = torch.zeros(len(images), 3, height, width)  # the padding is the mean colour, as in training
-        for row, (image, (across, down)) in enumerate(zip(images, scaled, strict=True)):
+        width, height = self.find_canvas([picture.size for picture in pictures])
+        values = torch.zeros(len(pictures), 3, height, width)  # the padding is the mean colour, as in training
+        for row, image in enumerate(pictures):
+            across, down = self.placement(*image.size).scaled
             resized = place_top_left(to_rgb(image), (across, down), (across, down))
             normalised = to_pixel_values(resized, tuple(self.image_mean), tuple(self.image_std))
             values[row, :, :down, :across] = torch.from_numpy(normalised)
         return BatchFeature({"pixel_values": values})
+
+    def find_canvas(self, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+        """Width and height in pixels of the canvas of a batch of images, of whose width and height in pixels."""
+        scaled = [self.placement(*size).scaled for size in sizes]
+        divisor = self.detection_divisor
+        width, height = (-(-max(sides) // divisor) * divisor for sides in zip(*scaled, strict=True))
+        return width, height
 
     def extent(self, canvas: Sequence[int], width: int, height: int) -> tuple[float, float]:
         """Width and height of an image of width x height pixels as shares of its canvas (width and height, pixels)."""
@@ -121,7 +125,7 @@ class ClocDetectionImageProcessor(LlavaImageProcessor):
             where no sizes were given.
 
         Raises:
-            ValueError: outputs without logits, or another number of sizes than images.
+            ValueError: outputs without logits, another number of sizes than images, or images on another canvas.
         """
         logits, boxes = outputs.logits, outputs.pred_boxes
         if logits is None:
@@ -131,8 +135,15 @@ class ClocDetectionImageProcessor(LlavaImageProcessor):
                 f"target_sizes: expected one (height, width) for each of {len(boxes)} images, got {len(target_sizes)}"
             )
         results, canvas = [], outputs.canvas.tolist()
+        sizes = None if target_sizes is None else [(int(width), int(height)) for height, width in target_sizes]
+        if sizes and self.find_canvas(sizes) != tuple(canvas):
+            expected = "{} x {}".format(*self.find_canvas(sizes))
+            raise ValueError(
+                f"target_sizes: images of these sizes lie on a canvas of {expected} pixels, the outputs are of one of "
+                f'{canvas[0]} x {canvas[1]}; prepare images with the processor\'s canvas="detection"'
+            )
         for row in range(len(boxes)):
-            size = None if target_sizes is None else [int(side) for side in target_sizes[row]][::-1]
+            size = None if sizes is None else sizes[row]
             found, scores, labels = select_detections(
                 logits[row].__getitem__,
                 logits.shape[-1],
@@ -140,7 +151,7 @@ class ClocDetectionImageProcessor(LlavaImageProcessor):
                 outputs.centerness[row],
                 outputs.level_sizes.tolist(),
                 limit=limit,
-                score_threshold=threshold,
+                threshold=threshold,
                 iou_threshold=nms,
                 per_level=per_level,
                 extent=(1.0, 1.0) if size is None else self.extent(canvas, *size),

@@ -1,7 +1,6 @@
 """`ClocVisionModel` (tower, projection, Prompter, box head) and `ClocModel` (with the text tower and temperatures).
 
-Letters: B images, M prompts an image, N patch tokens, D width, T text rows, E shared embedding, L text tokens,
-C captions, U different phrases, R regions, G regions that feed the grounding loss.
+Letters: B images, M prompts an image, P phrases, N patch tokens, D width, T texts, E shared embedding, L text tokens.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from einops import einsum, repeat
 from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
@@ -16,12 +16,12 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from cloc.models.configuration import ClocConfig, ClocVisionConfig
+from cloc.models.deprecated import rename_argument, warn_deprecated
 from cloc.models.packing import PackedTexts, Texts, can_pack, pack, packed_hidden
 from cloc.models.prompter import BoxHead, ImageTokens, Prompter
 from cloc.models.prompts import check_kinds, gather_prompts
 from cloc.models.roi_align import ImageMap, RoiAlignPrompter
 from cloc.models.temperature import inverse_temperature
-from cloc.structures import Outputs
 from cloc.towers.tower import check_tower, encode, patch_grid, tower_width
 
 
@@ -127,15 +127,35 @@ class ClocVisionModel(ClocPreTrainedModel):
             )
         return self.prompter.image_tokens(encoded.last_hidden_state, self.grid)
 
+    def encode_image(self, pixel_values: torch.Tensor) -> ClocVisionOutput:
+        """Encode (B, 3, H, W) normalised images once, for any number of calls that take `encoding`."""
+        return self(pixel_values)
+
+    def take_encoding(
+        self, asked_by: str, pixel_values: torch.Tensor | None, encoding: ClocVisionOutput | None
+    ) -> ClocVisionOutput:
+        """The encoding of the images, made if need be; `asked_by` is the caller, for the message.
+
+        Raises:
+            ValueError: neither images nor an encoding, or both.
+        """
+        if (pixel_values is None) == (encoding is None):
+            raise ValueError(
+                f"{asked_by}: expected images, either as pixel_values or as the encoding that encode_image gives; pass "
+                "exactly one"
+            )
+        return self(pixel_values) if encoding is None else encoding
+
     def get_region_features(
         self,
-        pixel_values: torch.Tensor,
+        pixel_values: torch.Tensor | None = None,
         boxes: torch.Tensor | None = None,
         boxes_mask: torch.Tensor | None = None,
         points: torch.Tensor | None = None,
         points_mask: torch.Tensor | None = None,
         masks: torch.Tensor | None = None,
         masks_mask: torch.Tensor | None = None,
+        encoding: ClocVisionOutput | None = None,
     ) -> torch.Tensor:
         """Region embeddings of box, point and mask prompts, from one image encoding.
 
@@ -147,6 +167,7 @@ class ClocVisionModel(ClocPreTrainedModel):
             points_mask: (B, Mp), as `boxes_mask`.
             masks: (B, Mm, rows, columns) coverage of the canvas in [0, 1], on a raster that divides into the patches.
             masks_mask: (B, Mm), as `boxes_mask`.
+            encoding: of the images, from `encode_image`, instead of `pixel_values`.
 
         Returns:
             (B, M, E), unit norm where real: boxes, then points, then masks, M of them together. A row does not depend
@@ -158,21 +179,28 @@ class ClocVisionModel(ClocPreTrainedModel):
         asked = {"box": boxes, "point": points, "mask": masks}
         check_kinds([kind for kind, values in asked.items() if values is not None], self.config.prompter_prompts)
         if boxes is not None and points is None and masks is None:
-            image = self.prompter_tokens(self(pixel_values))
+            image = self.prompter_tokens(self.take_encoding("get_region_features", pixel_values, encoding))
             embeds = self.prompter.project(self.prompter(self.prompter.box_tokens(boxes), image))
             return embeds if boxes_mask is None else embeds * boxes_mask.unsqueeze(-1).to(embeds.dtype)
         prompts = gather_prompts(boxes, boxes_mask, points, points_mask, masks, masks_mask, self.grid)
-        image = self.prompter_tokens(self(pixel_values))
-        tokens, there = self.prompter.mixed_tokens(prompts.kinds, prompts.places, prompts.cover, image)
-        embeds = self.prompter.project(self.prompter(tokens, image, there))
+        image = self.prompter_tokens(self.take_encoding("get_region_features", pixel_values, encoding))
+        tokens, real = self.prompter.mixed_tokens(prompts.kinds, prompts.coords, prompts.patch_coverage, image)
+        embeds = self.prompter.project(self.prompter(tokens, image, real))
         return embeds * prompts.real.unsqueeze(-1).to(embeds.dtype)
 
-    def ground(self, pixel_values: torch.Tensor, phrases: torch.Tensor) -> torch.Tensor:
+    @rename_argument("phrases", "text_embeds")
+    def ground(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        text_embeds: torch.Tensor | None = None,
+        encoding: ClocVisionOutput | None = None,
+    ) -> torch.Tensor:
         """One box for each phrase prompt.
 
         Args:
             pixel_values: (B, 3, H, W) normalised.
-            phrases: (B, P, E) text features, unit norm.
+            text_embeds: text features of the phrases, unit norm: (B, P, E), each image's own, or (P, E), asked of all.
+            encoding: of the images, from `encode_image`, instead of `pixel_values`.
 
         Returns:
             (B, P, 4) xyxy in [0, 1] of the canvas; the processor's `post_process_boxes` turns it into pixels.
@@ -180,13 +208,53 @@ class ClocVisionModel(ClocPreTrainedModel):
         Raises:
             ValueError: this encoder has no Prompter, RoI-Align in its place, which takes boxes only, or no box head.
         """
-        image = self.prompter_tokens(self(pixel_values))
+        if text_embeds is None or not text_embeds.is_floating_point():
+            got = "none" if text_embeds is None else f"{tuple(text_embeds.shape)} of {text_embeds.dtype}"
+            raise ValueError(
+                f"ground: expected text_embeds, (B, P, E) or (P, E) as get_text_features gives them, got {got}; token "
+                "ids go to ClocModel.ground as input_ids="
+            )
+        image = self.prompter_tokens(self.take_encoding("ground", pixel_values, encoding))
         if self.box_head is None and isinstance(self.prompter, Prompter):
             raise ValueError(
                 "this encoder has no box head (trained with loss.grounding 0): it gives no box for a phrase; use an "
                 "export trained with loss.grounding above 0"
             )
-        return self.box_head(self.prompter(self.prompter.phrase_tokens(phrases), image))
+        if text_embeds.ndim == 2:
+            images = len(pixel_values if encoding is None else encoding.image_embeds)
+            text_embeds = repeat(text_embeds, "p e -> b p e", b=images)
+        return self.box_head(self.prompter(self.prompter.phrase_tokens(text_embeds), image))
+
+
+def slide_window(side: int, cells: int) -> torch.Tensor:
+    """(N, 4) xyxy windows in whole cells, a third of their side apart, the last ones at the border."""
+    starts = torch.tensor(sorted({*range(0, cells - side, max(1, side // 3)), cells - side}))
+    y, x = (axis.flatten() for axis in torch.meshgrid(starts, starts, indexing="ij"))
+    return torch.stack([x, y, x + side, y + side], dim=1)
+
+
+@dataclass
+class ClocOutput(ModelOutput):
+    """What a call of `ClocModel` gives, as far as it was asked; the first four fields as transformers' `CLIPOutput`.
+
+    Attributes:
+        logits_per_image: (B, T), `logit_scale * image_embeds . text_embeds`, plus the bias that the sigmoid form of the
+            loss trains.
+        logits_per_text: (T, B), the same transposed.
+        text_embeds: (T, E), unit norm.
+        image_embeds: (B, E), unit norm.
+        region_embeds: (B, M, E) of the prompts, unit norm where real, see `ClocVisionModel.get_region_features`.
+        logits_per_region: (B, M, T), with the scale and bias of the region loss.
+        encoding: of the images, which `get_region_features`, `ground` and `get_similarity_map` accept.
+    """
+
+    logits_per_image: torch.Tensor | None = None
+    logits_per_text: torch.Tensor | None = None
+    text_embeds: torch.Tensor | None = None
+    image_embeds: torch.Tensor | None = None
+    region_embeds: torch.Tensor | None = None
+    logits_per_region: torch.Tensor | None = None
+    encoding: ClocVisionOutput | None = None
 
 
 class ClocModel(ClocPreTrainedModel):
@@ -233,7 +301,7 @@ class ClocModel(ClocPreTrainedModel):
         pooled = self.text(input_ids=input_ids, attention_mask=attention_mask).pooler_output
         return F.normalize(self.text_projection(pooled), dim=-1)
 
-    def get_texts_features(self, *groups: Texts) -> tuple[torch.Tensor, ...]:
+    def encode_text_groups(self, *groups: Texts) -> tuple[torch.Tensor, ...]:
         """`get_text_features` of each group of texts; where the tower is causal, in one call and without padding.
 
         Raises:
@@ -250,22 +318,104 @@ class ClocModel(ClocPreTrainedModel):
         """(S, E), unit norm, of texts that lie in rows."""
         return F.normalize(self.text_projection(packed_hidden(self.text, texts)), dim=-1)
 
+    def get_texts_features(self, *groups: Texts) -> tuple[torch.Tensor, ...]:
+        """The name of `encode_text_groups` in version 0.1, deprecated."""
+        warn_deprecated("get_texts_features", "encode_text_groups")
+        return self.encode_text_groups(*groups)
+
+    def encode_image(self, pixel_values: torch.Tensor) -> ClocVisionOutput:
+        """Encode (B, 3, H, W) normalised images once, for any number of calls that take `encoding`."""
+        return self.vision(pixel_values)
+
     def get_region_features(
         self,
-        pixel_values: torch.Tensor,
+        pixel_values: torch.Tensor | None = None,
         boxes: torch.Tensor | None = None,
         boxes_mask: torch.Tensor | None = None,
         points: torch.Tensor | None = None,
         points_mask: torch.Tensor | None = None,
         masks: torch.Tensor | None = None,
         masks_mask: torch.Tensor | None = None,
+        encoding: ClocVisionOutput | None = None,
     ) -> torch.Tensor:
         """See `ClocVisionModel.get_region_features`."""
-        return self.vision.get_region_features(pixel_values, boxes, boxes_mask, points, points_mask, masks, masks_mask)
+        return self.vision.get_region_features(
+            pixel_values, boxes, boxes_mask, points, points_mask, masks, masks_mask, encoding
+        )
 
-    def ground(self, pixel_values: torch.Tensor, phrases: torch.Tensor) -> torch.Tensor:
-        """See `ClocVisionModel.ground`."""
-        return self.vision.ground(pixel_values, phrases)
+    @rename_argument("phrases", "text_embeds")
+    def ground(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        text_embeds: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        encoding: ClocVisionOutput | None = None,
+    ) -> torch.Tensor:
+        """One box for each phrase, given as embedding or as tokens; see `ClocVisionModel.ground`.
+
+        Args:
+            pixel_values: (B, 3, H, W) normalised.
+            text_embeds: (B, P, E) or (P, E) text features of the phrases, unit norm.
+            input_ids: (P, L) tokens of phrases that are asked of every image, instead of `text_embeds`.
+            attention_mask: (P, L) 1 where a token is real.
+            encoding: of the images, from `encode_image`, instead of `pixel_values`.
+
+        Returns:
+            (B, P, 4) xyxy in [0, 1] of the canvas; the processor's `post_process_boxes` turns it into pixels.
+        """
+        texts = self._embedded("ground", text_embeds, input_ids, attention_mask)
+        return self.vision.ground(pixel_values, texts, encoding)
+
+    def get_similarity_map(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        text_embeds: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        encoding: ClocVisionOutput | None = None,
+        cells: int = 24,
+    ) -> torch.Tensor:
+        """How near each place of the canvas is to each text: the mean cosine of the box prompts over it.
+
+        Square boxes of a quarter and of half the canvas' side slide over it, a third of their side apart.
+
+        Args:
+            pixel_values: (B, 3, H, W) normalised.
+            text_embeds: (T, E) text features, unit norm.
+            input_ids: (T, L) tokens of the texts, instead of `text_embeds`.
+            attention_mask: (T, L) 1 where a token is real.
+            encoding: of the images, from `encode_image`, instead of `pixel_values`.
+            cells: G, of the map along each side.
+
+        Returns:
+            (B, T, G, G) in [-1, 1]; rows are the canvas' rows.
+        """
+        texts = self._embedded("get_similarity_map", text_embeds, input_ids, attention_mask)
+        encoding = self.vision.take_encoding("get_similarity_map", pixel_values, encoding)
+        windows = torch.cat([slide_window(max(1, round(cells * share)), cells) for share in (0.25, 0.5)])
+        windows = windows.to(texts.device)
+        boxes = repeat(windows.to(texts.dtype) / cells, "n xyxy -> b n xyxy", b=len(encoding.image_embeds))
+        cosine = self.get_region_features(boxes=boxes, encoding=encoding) @ texts.T
+        x0, y0, x1, y1 = windows[:, :, None].unbind(1)
+        steps = torch.arange(cells, device=windows.device)
+        rows, columns = (steps >= y0) & (steps < y1), (steps >= x0) & (steps < x1)
+        covers = einsum(rows.to(cosine.dtype), columns.to(cosine.dtype), "n y, n x -> n y x")
+        return einsum(cosine, covers, "b n t, n y x -> b t y x") / covers.sum(dim=0)
+
+    def _embedded(
+        self,
+        asked_by: str,
+        text_embeds: torch.Tensor | None,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        if (input_ids is None) == (text_embeds is None):
+            raise ValueError(
+                f"{asked_by}: expected texts, either as input_ids (token ids) or as text_embeds (what "
+                "get_text_features gives); pass exactly one"
+            )
+        return self.get_text_features(input_ids, attention_mask) if text_embeds is None else text_embeds
 
     def scales(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The inverse temperatures of the image-text and of the region-text loss, at most 100."""
@@ -282,50 +432,77 @@ class ClocModel(ClocPreTrainedModel):
 
     def forward(
         self,
-        pixel_values: torch.Tensor,
-        caption_ids: torch.Tensor,
-        caption_attention: torch.Tensor,
-        boxes: torch.Tensor,
-        boxes_mask: torch.Tensor,
-        phrase_ids: torch.Tensor,
-        phrase_attention: torch.Tensor,
-        phrase_of_region: torch.Tensor,
-        unique_in_image: torch.Tensor,
-        prompt_kinds: torch.Tensor | None = None,
-        prompt_coords: torch.Tensor | None = None,
-        prompt_patch_coverage: torch.Tensor | None = None,
-    ) -> Outputs:
-        """All features of one training step; the arguments are the fields of `Batch`, which gives their shapes."""
-        encoded = self.vision(pixel_values)
-        scale, region_scale = self.scales()
-        bias, region_bias = self.biases()
-        asked = [(caption_ids, caption_attention)]
-        if self.has_prompter:
-            asked.append((phrase_ids, phrase_attention))
-        captions, *others = self.get_texts_features(*asked)
-        outputs = Outputs(
-            image_embeds=encoded.image_embeds,
-            caption_embeds=captions,
-            logit_scale=scale,
-            logit_bias=bias,
-        )
-        if not self.has_prompter:
-            return outputs
-        prompter = self.vision.prompter
-        image = self.vision.prompter_tokens(encoded)
-        phrases = others[0]
-        if prompt_kinds is None:
-            pooled = prompter(prompter.box_tokens(boxes), image)
-        else:
-            tokens, there = prompter.mixed_tokens(prompt_kinds, prompt_coords, prompt_patch_coverage, image)
-            pooled = prompter(tokens, image, there)
-        outputs.region_embeds = prompter.project(pooled[boxes_mask])
-        outputs.phrase_embeds = phrases
-        outputs.region_logit_scale = region_scale
-        outputs.region_logit_bias = region_bias
-        if self.vision.box_head is not None:
-            padded = phrases.new_zeros(*boxes_mask.shape, phrases.shape[-1])
-            padded[boxes_mask] = phrases[phrase_of_region]
-            grounded = self.vision.box_head(prompter(prompter.phrase_tokens(padded), image))
-            outputs.grounded_boxes = grounded[boxes_mask][unique_in_image]
-        return outputs
+        pixel_values: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        boxes: torch.Tensor | None = None,
+        boxes_mask: torch.Tensor | None = None,
+        points: torch.Tensor | None = None,
+        points_mask: torch.Tensor | None = None,
+        masks: torch.Tensor | None = None,
+        masks_mask: torch.Tensor | None = None,
+        **training: torch.Tensor,
+    ) -> ClocOutput:
+        """Compare images and their regions with texts; the arguments are what `ClocProcessor` gives.
+
+        Args:
+            pixel_values: (B, 3, H, W) normalised images.
+            input_ids: (T, L) tokens of the texts.
+            attention_mask: (T, L) 1 where a token is real.
+            boxes: (B, Mb, 4) xyxy in [0, 1] of the canvas.
+            boxes_mask: (B, Mb) True where the box is real.
+            points: (B, Mp, 2) x, y in [0, 1] of the canvas.
+            points_mask: (B, Mp), as `boxes_mask`.
+            masks: (B, Mm, rows, columns) coverage of the canvas, see `ClocVisionModel.get_region_features`.
+            masks_mask: (B, Mm), as `boxes_mask`.
+            **training: the other fields of a training batch, deprecated: `ClocForPreTraining` takes them.
+
+        Raises:
+            ValueError: neither images nor texts, prompts without images, or prompts that this encoder does not answer.
+        """
+        if training:
+            from cloc.models.pretraining import ClocForPreTraining  # builds on this module
+
+            warn_deprecated("a training batch for ClocModel", "cloc.ClocForPreTraining")
+            return ClocForPreTraining.forward(self, pixel_values, boxes=boxes, boxes_mask=boxes_mask, **training)
+        if pixel_values is None and input_ids is None:
+            raise ValueError("ClocModel: expected pixel_values, input_ids or both, got neither")
+        prompts = {
+            "boxes": boxes, "boxes_mask": boxes_mask, "points": points, "points_mask": points_mask, "masks": masks,
+            "masks_mask": masks_mask,
+        }  # fmt: skip
+        encoding = images = regions = texts = per_image = per_region = None
+        if pixel_values is not None:
+            encoding = self.encode_image(pixel_values)
+            images = encoding.image_embeds
+        if any(value is not None for value in prompts.values()):
+            regions = self.get_region_features(encoding=encoding, **prompts)
+        if input_ids is not None:
+            texts = self.get_text_features(input_ids, attention_mask)
+        scales, biases = self.scales(), self.biases()
+        if images is not None and texts is not None:
+            per_image = _logits(images, texts, scales[0], biases[0])
+        if regions is not None and texts is not None:
+            per_region = _logits(regions, texts, scales[1], biases[1])
+        per_text = None if per_image is None else per_image.T
+        return ClocOutput(per_image, per_text, texts, images, regions, per_region, encoding)
+
+
+def _logits(
+    embeds: torch.Tensor, text_embeds: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:
+    logits = scale * embeds @ text_embeds.T
+    return logits if bias is None else logits + bias
+
+
+class ClocForZeroShotImageClassification(ClocModel):
+    """`ClocModel` with the order of arguments of transformers' CLIP: the texts first."""
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+    ) -> ClocOutput:
+        """Compare (B, 3, H, W) normalised images with the texts of (T, L) tokens; see `ClocModel.forward`."""
+        return super().forward(pixel_values, input_ids, attention_mask)

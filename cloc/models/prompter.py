@@ -121,27 +121,27 @@ class Prompter(nn.Module):
         return self.phrase_in(phrases * phrases.shape[-1] ** 0.5).unsqueeze(-2)
 
     def mixed_tokens(
-        self, kinds: torch.Tensor, places: torch.Tensor, cover: torch.Tensor, image: ImageTokens
+        self, kinds: torch.Tensor, coords: torch.Tensor, patch_coverage: torch.Tensor, image: ImageTokens
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Boxes, points and masks in one batch.
 
         Args:
             kinds: (B, M) rows of `PROMPT_KINDS`.
-            places: (B, M, 4) in [0, 1] of the canvas: xyxy of a box or of a mask's extent; x, y, x, y of a point.
-            cover: (B, M, rows, columns) share of each patch that a mask covers; zeros for the other kinds.
+            coords: (B, M, 4) in [0, 1] of the canvas: xyxy of a box or of a mask's extent; x, y, x, y of a point.
+            patch_coverage: (B, M, rows, columns) share of each patch that a mask covers; zeros for the other kinds.
             image: from `image_tokens`.
 
         Returns:
             (B, M, P, D) prompts and (B, M, P) bool, True where a prompt has a token.
         """
-        corners = self.box_tokens(places)
+        corners = self.box_tokens(coords)
         first, pointed = corners[..., :1, :], kinds == POINT
         if self.point_type is not None:
-            code = point_code(places[..., :2], corners.shape[-1], self.max_cycles).to(corners.dtype)
+            code = point_code(coords[..., :2], corners.shape[-1], self.max_cycles).to(corners.dtype)
             first = torch.where(pointed[..., None, None], (code + self.point_type).unsqueeze(-2), first)
         tokens, real = [first, corners[..., 1:, :]], [torch.ones_like(pointed), ~pointed]
         if self.mask_type is not None:
-            weights = cover.flatten(2).to(image.tokens.dtype)
+            weights = patch_coverage.flatten(2).to(image.tokens.dtype)
             weights = weights / weights.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
             under = torch.einsum("bmn,bnd->bmd", weights, image.tokens) + self.mask_type
             tokens.append(under.unsqueeze(-2).to(corners.dtype))

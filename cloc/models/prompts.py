@@ -20,14 +20,14 @@ class Prompts(NamedTuple):
 
     Attributes:
         kinds: (B, M) int64 rows of `PROMPT_KINDS`.
-        places: (B, M, 4) in [0, 1] of the canvas: xyxy of a box or of a mask's extent; x, y, x, y of a point.
-        cover: (B, M, rows, columns) share of each patch that a mask covers; zeros for the other kinds.
+        coords: (B, M, 4) in [0, 1] of the canvas: xyxy of a box or of a mask's extent; x, y, x, y of a point.
+        patch_coverage: (B, M, rows, columns) share of each patch that a mask covers; zeros for the other kinds.
         real: (B, M) bool, False for padding.
     """
 
     kinds: torch.Tensor
-    places: torch.Tensor
-    cover: torch.Tensor
+    coords: torch.Tensor
+    patch_coverage: torch.Tensor
     real: torch.Tensor
 
 
@@ -64,26 +64,26 @@ def _part(kind: str, values: torch.Tensor, real: torch.Tensor | None, grid: tupl
     head = values.shape[:2]
     if real is not None and real.shape != head:
         raise ValueError(f"{plural}_mask: expected {tuple(head)}, got {tuple(real.shape)}")
-    cover = _onto_grid(values, grid) if kind == "mask" else values.new_zeros(*head, *grid)
-    places = {"box": lambda: values, "point": lambda: values.repeat(1, 1, 2), "mask": lambda: mask_extents(values)}
+    patch_coverage = _resize_to_grid(values, grid) if kind == "mask" else values.new_zeros(*head, *grid)
+    coords = {"box": lambda: values, "point": lambda: values.repeat(1, 1, 2), "mask": lambda: mask_extents(values)}
     return Prompts(
         torch.full(head, PROMPT_KINDS.index(kind), device=values.device),
-        places[kind]().to(cover.dtype),
-        cover,
+        coords[kind]().to(patch_coverage.dtype),
+        patch_coverage,
         torch.ones(head, dtype=torch.bool, device=values.device) if real is None else real.bool(),
     )
 
 
-def _onto_grid(cover: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """(B, M, rows, columns) coverage of a raster to that of the patches, which it must divide into."""
-    sides = tuple(cover.shape[-2:])
+def _resize_to_grid(coverage: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """(B, M, rows, columns) coverage of a raster to that of the patches, into which it must divide."""
+    sides = tuple(coverage.shape[-2:])
     if any(side % patches for side, patches in zip(sides, grid, strict=True)):
         raise ValueError(
             f"masks: expected a raster that divides into {grid[0]} x {grid[1]} patches, got {sides[0]} x {sides[1]}; "
             "pass what the processor gives, which has the model's image size"
         )
     blocks = tuple(side // patches for side, patches in zip(sides, grid, strict=True))
-    return F.avg_pool2d(cover if cover.is_floating_point() else cover.float(), blocks)
+    return F.avg_pool2d(coverage if coverage.is_floating_point() else coverage.float(), blocks)
 
 
 def check_kinds(asked: Sequence[str], known: Sequence[str]) -> None:

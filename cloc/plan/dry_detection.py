@@ -16,7 +16,7 @@ from cloc.losses.alignment import focal_alignment
 from cloc.losses.contrastive import contrast
 from cloc.losses.detection import DetectionTerms
 from cloc.losses.word_region import concept_scores
-from cloc.models.detection import ClocForObjectDetection
+from cloc.models.pretraining import ClocDetectorForPreTraining
 from cloc.plan.shapes import ConceptShapes
 from cloc.structures import DetectionOutputs
 
@@ -25,7 +25,7 @@ ANCHORS_A_BOX = 8
 
 
 def detector_forward(
-    model: ClocForObjectDetection,
+    model: ClocDetectorForPreTraining,
     shapes: ConceptShapes,
     pixels: torch.Tensor,
     captions: torch.Tensor,

@@ -18,9 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from cloc.losses.grounding import grounding
 from cloc.losses.pairs import Form, contrast_pairs
 from cloc.models.configuration import ClocConfig
-from cloc.models.detection import ClocForObjectDetection
 from cloc.models.modeling import ClocModel
 from cloc.models.packing import can_pack, lay
+from cloc.models.pretraining import ClocDetectorForPreTraining
 from cloc.plan.dry_detection import detector_forward, detector_loss
 from cloc.plan.peak import PeakMemory
 from cloc.plan.shapes import ConceptShapes, Shapes
@@ -79,7 +79,7 @@ def dry_step(
         count: FLOP as well, in a second pass; without it they are nought.
     """
     with FakeTensorMode():
-        model = (ClocModel if config.detector_config is None else ClocForObjectDetection)(config)
+        model = (ClocModel if config.detector_config is None else ClocDetectorForPreTraining)(config)
         memory_options.set_attention(model, attention if attention != "flash_attention_2" else "sdpa", bf16)
         if recompute:
             memory_options.checkpoint_activations(model)
@@ -168,7 +168,7 @@ def _pairs(
 
 
 def _text_features(model: ClocModel, groups: list[torch.Tensor]) -> list[torch.Tensor]:
-    """As `ClocModel.get_texts_features`, which reads where texts end; here all are full."""
+    """As `ClocModel.encode_text_groups`, which reads where texts end; here all are full."""
     if not can_pack(model.text):
         return [model.get_text_features(ids) for ids in groups]
     sizes, lengths = [len(ids) for ids in groups], [ids.shape[1] for ids in groups for _ in range(len(ids))]

@@ -287,4 +287,4 @@ def test_a_detector_gets_the_boxes_a_level_and_the_protocol_names_them(root, tmp
     reading = ClocDetector.__new__(ClocDetector)
     reading.model, reading.processor, reading.batch_size, reading.boxes_a_level = Asked(), None, 2, 2500
     reading.detect([None], ["red"], 7000)
-    assert reading.model.asked == {"limit": 7000, "score_threshold": 0.0, "per_level": 2500}
+    assert reading.model.asked == {"limit": 7000, "threshold": 0.0, "per_level": 2500}

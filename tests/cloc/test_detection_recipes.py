@@ -170,7 +170,7 @@ def test_a_small_copy_trains_exports_and_comes_back(recipe, score, world, tmp_pa
     terms = {term for step in steps for term in step if term in ("alignment", "giou", "word_region", "region_text")}
     assert len(terms) >= 2
     model, processor = cloc.ClocForObjectDetection.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
-    (found,) = model.detect([spine_picture(50, 40)], ["cat", "dog"], processor, limit=7, score_threshold=0.0)
+    (found,) = model.detect([spine_picture(50, 40)], ["cat", "dog"], processor, limit=7, threshold=0.0)
     assert 0 < len(found["scores"]) <= 7
     assert processor.image_processor.detection_size == {"shortest_edge": 48, "longest_edge": 64}
     told, known = json.loads((folder / "export.json").read_text())["concepts"], ConceptDictionary.of_export(folder)

@@ -120,7 +120,7 @@ def test_a_detector_trains_off_the_cpu(tower, train, joint, elsewhere, spine_pic
     assert no_equal_bits(seen) - BEFORE_TORCH_2_15 == {"deform_conv2d_backward", "scatter_reduce"}
     folder, image, names = tmp_path / "cpu" / "tiny" / "export", spine_picture(50, 40), ["cat", "dog"]
     model, processor = cloc.ClocForObjectDetection.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
-    (here,) = model.detect([image], names, processor, limit=7, score_threshold=0.0)
+    (here,) = model.detect([image], names, processor, limit=7, threshold=0.0)
     there, _ = elsewhere(pretend.detect, str(folder), image, names)
     assert there["scores"] == pytest.approx(np.asarray(here["scores"]).tolist(), rel=1e-3)
     np.testing.assert_allclose(there["boxes"], here["boxes"], atol=0.1)

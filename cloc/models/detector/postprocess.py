@@ -29,7 +29,7 @@ def select_detections(
     level_sizes: Sequence[int],
     *,
     limit: int = 300,
-    score_threshold: float = 0.05,
+    threshold: float = 0.05,
     iou_threshold: float = 0.6,
     per_level: int = 1000,
     extent: tuple[float, float] = (1.0, 1.0),
@@ -45,7 +45,7 @@ def select_detections(
         centerness: (K,) logits.
         level_sizes: anchors of each level; their sum is K.
         limit: detections in all; 0 for no limit.
-        score_threshold: pairs with a lower score are left out.
+        threshold: pairs with a lower score are left out.
         iou_threshold: of two detections of one concept that overlap more, the weaker is left out.
         per_level: pairs of each level that reach the suppression.
         extent: width and height of the image as shares of the canvas, at whose top left it lies.
@@ -59,7 +59,7 @@ def select_detections(
         level = torch.arange(start, start + int(size), device=boxes_xyxy.device)
         start += int(size)
         if num_concepts:
-            found = _best_pairs(logits_of, num_concepts, level, centerness, score_threshold, per_level)
+            found = _best_pairs(logits_of, num_concepts, level, centerness, threshold, per_level)
             for kept, part in zip((rows, labels, scores), found, strict=True):
                 kept.append(part)
     if not rows:
@@ -97,7 +97,7 @@ def _best_pairs(
     num_concepts: int,
     level: torch.Tensor,
     centerness: torch.Tensor,
-    score_threshold: float,
+    threshold: float,
     per_level: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(row, label, score) of the best pairs of one level.
@@ -116,5 +116,5 @@ def _best_pairs(
         found.append((chunk[place // num_concepts], place % num_concepts, square.sqrt()))
     row, label, score = (torch.cat(part) for part in zip(*found, strict=True))
     best = score.topk(min(per_level, len(score))).indices
-    best = best[score[best] > score_threshold]
+    best = best[score[best] > threshold]
     return row[best], label[best], score[best]

@@ -125,7 +125,7 @@ def test_our_own_detector_proposes_each_images_own_phrases(detector_model, detec
     proposer = load_proposer(str(tmp_path), 448, 0.0)
     together = proposer.propose(pictures, ROWS)
     for image, row, found in zip(pictures, ROWS, together, strict=True):
-        ask = partial(proposer.model.detect, [image], row, proposer.processor, score_threshold=0.0)
+        ask = partial(proposer.model.detect, [image], row, proposer.processor, threshold=0.0)
         (plain,) = ask(limit=0, nms=1.0)
         np.testing.assert_array_equal(found.boxes_xyxy, plain["boxes"])
         np.testing.assert_array_equal(found.phrases, plain["labels"])

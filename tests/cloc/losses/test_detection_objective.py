@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from cloc import ClocDetectorForPreTraining
 from cloc.losses import detection
 from cloc.losses.alignment import focal_alignment_plain
 from cloc.losses.detection import DetectionTerms, assign_batch, detection_objective, positive_pairs
@@ -142,11 +143,11 @@ def test_a_box_may_have_several_concepts(concept_batch):
     assert list(zip(rows.tolist(), concepts.tolist(), strict=True)) == [(7, 11), (7, 13)]
 
 
-def test_captions_add_the_image_text_term(detector_model, concept_batch):
+def test_captions_add_the_image_text_term(detector_config, concept_batch):
     batch = concept_batch("pairs", size=(64, 64))
     ids = batch.concept_ids[:2]
     batch = replace(batch, caption_ids=ids, caption_attention=torch.ones_like(ids), caption_image=torch.arange(2))
-    outputs = detector_model()(
+    outputs = ClocDetectorForPreTraining(detector_config())(
         batch.pixel_values, batch.concept_ids, batch.concept_attention,
         with_logits=False, caption_ids=ids, caption_attention=torch.ones_like(ids),
     )  # fmt: skip

@@ -48,7 +48,7 @@ def test_an_encoder_without_detector_says_so(detector_config):
 def test_detect_is_forward_and_post_processing(saved, spine_picture):
     model, processor, _ = saved
     image = spine_picture(50, 40)
-    found = model.detect([image], NAMES, processor, limit=20, score_threshold=0.0)[0]
+    found = model.detect([image], NAMES, processor, limit=20, threshold=0.0)[0]
     with torch.no_grad():
         outputs = model(**processor.detection_images()(image), **processor(text=NAMES))
     assert isinstance(outputs, DetectionOutputs)
@@ -69,7 +69,7 @@ def test_detect_is_forward_and_post_processing(saved, spine_picture):
 @pytest.mark.parametrize("tower", ["vit", "swin"])
 def test_images_of_any_size(detector_model, detector_processor, spine_picture, size, tower):
     model, processor = detector_model(tower), detector_processor()
-    found = model.detect([spine_picture(*size)], NAMES, processor, score_threshold=0.0)[0]
+    found = model.detect([spine_picture(*size)], NAMES, processor, threshold=0.0)[0]
     assert 0 < len(found["scores"]) <= 300
     assert (found["boxes"] <= [*size, *size]).all()
     assert np.isfinite(found["boxes"]).all()
@@ -87,7 +87,7 @@ def test_concepts_are_embedded_once_until_the_weights_change(saved, spine_pictur
     calls, embed = [], model.embed_concepts
     monkeypatch.setattr(model, "embed_concepts", lambda *tokens: calls.append(len(tokens[0])) or embed(*tokens))
     images = [spine_picture(30, 20, seed) for seed in range(3)]
-    first = model.detect(images, NAMES, processor, score_threshold=0.0)
+    first = model.detect(images, NAMES, processor, threshold=0.0)
     model.detect(images[:1], NAMES, processor)
     assert calls == [3]
     model.detect(images[:1], NAMES[:2], processor)
@@ -95,7 +95,7 @@ def test_concepts_are_embedded_once_until_the_weights_change(saved, spine_pictur
     optimizer = torch.optim.AdamW(model.text_projection.parameters(), lr=0.5)
     model.text_projection.weight.grad = torch.ones_like(model.text_projection.weight)
     optimizer.step()
-    second = model.detect(images, NAMES, processor, score_threshold=0.0)
+    second = model.detect(images, NAMES, processor, threshold=0.0)
     assert calls == [3, 2, 3]
     assert not np.allclose(first[0]["scores"], second[0]["scores"])
 
@@ -147,8 +147,8 @@ def test_images_of_a_batch_do_not_see_each_other(detector_model, concept_batch):
     torch.testing.assert_close(both.pred_boxes[1:2], alone.pred_boxes, atol=1e-4, rtol=1e-4)
 
 
-def test_captions_come_from_the_same_tower_run(detector_model, concept_batch):
-    model, batch = detector_model().eval(), concept_batch(size=(32, 32))
+def test_captions_come_from_the_same_tower_run(detector_config, concept_batch):
+    model, batch = cloc.ClocDetectorForPreTraining(detector_config()).eval(), concept_batch(size=(32, 32))
     runs = []
     model.vision.tower.register_forward_hook(lambda *answer: runs.append(1))
     outputs = model(batch.pixel_values, batch.concept_ids, caption_ids=batch.concept_ids[:2])
@@ -158,8 +158,8 @@ def test_captions_come_from_the_same_tower_run(detector_model, concept_batch):
     assert outputs.image_logit_scale == model.scales()[0]
 
 
-def test_region_inputs_are_a_step_of_cloc(detector_model, concept_batch):
-    model, batch = detector_model().eval(), concept_batch(size=(32, 32))
+def test_region_inputs_are_a_step_of_cloc(detector_config, concept_batch):
+    model, batch = cloc.ClocDetectorForPreTraining(detector_config()).eval(), concept_batch(size=(32, 32))
     owner = batch.boxes_mask.nonzero()[:, 0]
     inputs = {
         "caption_ids": batch.concept_ids[:2],
@@ -172,7 +172,7 @@ def test_region_inputs_are_a_step_of_cloc(detector_model, concept_batch):
         "unique_in_image": torch.ones(len(owner), dtype=torch.bool),
     }
     found = model(batch.pixel_values, region_inputs=inputs)
-    plain = ClocModel.forward(model, batch.pixel_values, **inputs)
+    plain = cloc.ClocForPreTraining.forward(model, batch.pixel_values, **inputs)
     assert type(found) is type(plain)
     torch.testing.assert_close(found.region_embeds, plain.region_embeds)
 
@@ -198,9 +198,9 @@ def test_what_lies_on_the_padding_alone_is_no_detection(saved):
 
 def test_detect_leaves_training_as_it_was(detector_model, detector_processor, spine_picture):
     model = detector_model().train()
-    first = model.detect([spine_picture(20, 20)], NAMES, detector_processor(), score_threshold=0.0)
+    first = model.detect([spine_picture(20, 20)], NAMES, detector_processor(), threshold=0.0)
     assert model.training
-    again = model.eval().detect([spine_picture(20, 20)], NAMES, detector_processor(), score_threshold=0.0)
+    again = model.eval().detect([spine_picture(20, 20)], NAMES, detector_processor(), threshold=0.0)
     assert not model.training
     np.testing.assert_array_equal(first[0]["scores"], again[0]["scores"])
 
@@ -230,9 +230,47 @@ def test_the_zero_shot_pipeline_of_transformers(saved, spine_picture):
     found = pipeline("zero-shot-object-detection", model=str(folder), device="cpu")(
         image, candidate_labels=NAMES[:2], threshold=0.01
     )
-    expected = model.detect([image], NAMES[:2], processor, limit=0, score_threshold=0.01)[0]
+    expected = model.detect([image], NAMES[:2], processor, limit=0, threshold=0.01)[0]
     assert len(found) == len(expected["scores"]) > 0
     assert [one["label"] for one in found[:5]] == [NAMES[row] for row in expected["labels"][:5]]
     assert [one["score"] for one in found] == pytest.approx(expected["scores"].tolist(), abs=1e-5)
     x0, y0, x1, y1 = expected["boxes"][0]
     assert [found[0]["box"][side] for side in ("xmin", "ymin", "xmax", "ymax")] == [int(v) for v in (x0, y0, x1, y1)]
+
+
+def test_what_the_processor_gives_goes_into_the_detector(saved, spine_picture):
+    model, processor, _ = saved
+    images = [spine_picture(50, 40), spine_picture(30, 60)]
+    inputs = processor(images=images, text=NAMES, canvas="detection")
+    with torch.no_grad():
+        outputs = model(**inputs)
+    assert type(outputs) is DetectionOutputs
+    found = processor.post_process_grounded_object_detection(outputs, 0.0, [(40, 50), (60, 30)], NAMES)
+    assert [len(one["scores"]) for one in found] == [len(one["boxes"]) for one in found]
+    assert torch.equal(inputs.pixel_values, processor.detection_images()(images).pixel_values)
+    array = np.asarray(images[0])
+    assert torch.equal(
+        processor.detection_images()(array).pixel_values, processor.detection_images()(images[0]).pixel_values
+    )
+    one, other = model.detect(images[0], NAMES, processor), model.detect([array], NAMES, processor)
+    np.testing.assert_array_equal(one[0]["boxes"], other[0]["boxes"])
+
+
+def test_the_square_canvas_and_prompts_are_none_of_the_detectors(saved, spine_picture):
+    model, processor, _ = saved
+    with torch.no_grad():
+        outputs = model(**processor(images=spine_picture(50, 40), text=NAMES))
+    with pytest.raises(ValueError, match=r"on a canvas of 128 x 96 pixels, .* 32 x 32; .* canvas=\"detection\""):
+        processor.post_process_grounded_object_detection(outputs, 0.0, [(40, 50)])
+    with pytest.raises(ValueError, match=r"boxes: .* the detection canvas, on which the Prompter is not asked"):
+        processor(images=spine_picture(50, 40), boxes=[[0, 0, 9, 9]], canvas="detection")
+    with pytest.raises(ValueError, match="canvas: expected square or detection, got 'round'"):
+        processor(images=spine_picture(50, 40), canvas="round")
+
+
+def test_deprecated_score_threshold(saved, spine_picture):
+    model, processor, _ = saved
+    with pytest.warns(FutureWarning, match=r"detect\(score_threshold=...\) is deprecated.*use threshold="):
+        old = model.detect([spine_picture(50, 40)], NAMES, processor, score_threshold=0.2)
+    new = model.detect([spine_picture(50, 40)], NAMES, processor, threshold=0.2)
+    np.testing.assert_array_equal(old[0]["scores"], new[0]["scores"])

@@ -93,10 +93,10 @@ def test_the_model_gives_the_same_with_and_without_packing(spine_export):
 
     model = cloc.ClocModel.from_pretrained(spine_export()).double().eval()
     groups = [tokens(["sky", "two dogs"]), tokens([])]
-    packed = model.get_texts_features(*groups)
+    packed = model.encode_text_groups(*groups)
     assert [len(one) for one in packed] == [2, 0]
     torch.testing.assert_close(packed[0], model.get_text_features(*groups[0]), rtol=1e-8, atol=1e-10)
-    nothing = model.get_texts_features(groups[1], groups[1])
+    nothing = model.encode_text_groups(groups[1], groups[1])
     assert [len(one) for one in nothing] == [0, 0]
     nothing[0].sum().backward()
     assert all(p.grad is not None for p in model.text.parameters())

@@ -54,7 +54,7 @@ def test_agrees_with_the_plain_loop(concepts, extent, limit, threshold, per_leve
     logits, boxes, centerness = inputs(90, concepts)
     found = select_detections(
         logits.__getitem__, concepts, boxes, centerness, [60, 25, 5],
-        limit=limit, score_threshold=threshold, iou_threshold=0.4, per_level=per_level, extent=extent,
+        limit=limit, threshold=threshold, iou_threshold=0.4, per_level=per_level, extent=extent,
     )  # fmt: skip
     expected = plain(
         logits.tolist(), boxes.tolist(), centerness.tolist(), [60, 25, 5], limit, threshold, 0.4, per_level, extent
@@ -67,7 +67,7 @@ def test_agrees_with_the_plain_loop(concepts, extent, limit, threshold, per_leve
 
 def test_what_differs_beyond_the_border_only_is_one_detection():
     boxes = torch.tensor([[0.0, 0.0, 0.5, 0.5], [-3.0, -3.0, 0.5, 0.5], [0.0, 0.0, 0.9, 0.9], [0.6, 0.0, 0.9, 0.5]])
-    settings = {"score_threshold": 0.0, "limit": 0, "extent": (0.5, 0.5)}
+    settings = {"threshold": 0.0, "limit": 0, "extent": (0.5, 0.5)}
     logits = torch.tensor([[1.0], [2.0], [3.0], [9.0]])
     found = select_detections(logits.__getitem__, 1, boxes, torch.zeros(4), [4], **settings)
     assert found[0].tolist() == [[0.0, 0.0, 0.5, 0.5]]
@@ -79,7 +79,7 @@ def test_no_concepts_and_nothing_above_the_threshold():
     logits, boxes, centerness = inputs(10, 3)
     for concepts, threshold in ((0, 0.0), (3, 0.999)):
         found = select_detections(
-            logits[:, :concepts].__getitem__, concepts, boxes, centerness, [10], score_threshold=threshold
+            logits[:, :concepts].__getitem__, concepts, boxes, centerness, [10], threshold=threshold
         )
         assert [tuple(part.shape) for part in found] == [(0, 4), (0,), (0,)]
 

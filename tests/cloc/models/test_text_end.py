@@ -101,7 +101,7 @@ def test_the_legacy_id_is_mended_on_start_and_the_vectors_stay(legacy_clip, spin
     ids, attention = tokenise(tokenizer, ["a cat", *SENTENCES[:20]])
     expected = torch.nn.functional.normalize(theirs.get_text_features(ids, attention).pooler_output, dim=-1)
     torch.testing.assert_close(model.eval().get_text_features(ids, attention), expected)
-    torch.testing.assert_close(model.get_texts_features((ids, attention))[0], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.encode_text_groups((ids, attention))[0], expected, rtol=1e-4, atol=1e-5)
 
 
 def other_tokenizer(end: str | None = "</s>", first: tuple[str, ...] = ("<pad>", "</s>", "<unk>")):
