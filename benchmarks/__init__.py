@@ -1,4 +1,5 @@
-"""The measuring room: task names in, one table out. A guest of the kit: it uses finished exports and the front door.
+"""What a model can do, measured: models, tasks and data in, one row a figure out.
 
-Order to read: `rows.py` (what a result is), `metrics/`, `predictors/contract.py`, `tasks/`, `session.py`, `cli.py`.
+It uses finished exports and the kit's public names. Order to read: `rows.py` (what a result is), `metrics/`,
+`predictors/contract.py`, `tasks/`, `runner.py`, `evaluate.py`, `cli.py`; `README.md` says how to run a benchmark.
 """

@@ -1,4 +1,4 @@
-"""The doorbell of the measuring room: `python benchmarks/run.py [TASK...]`. No class is defined here."""
+"""`python benchmarks/run.py [TASK...]`: the command, see `cli.py`. No class is defined here."""
 
 import sys
 

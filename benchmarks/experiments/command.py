@@ -16,11 +16,9 @@ from types import FrameType
 
 from tqdm import tqdm
 
-from benchmarks.experiments.plan import PLANS, Plan, read_plan
-from benchmarks.experiments.processes import Launcher, Stopped
+from benchmarks.experiments.plan import PLANS, Plan, read_plan, scaled
 from benchmarks.experiments.record import FAILED, RECORD, Record
-from benchmarks.experiments.running import METRICS, Runner, lines_of
-from benchmarks.experiments.scaling import scaled
+from benchmarks.experiments.running import METRICS, Launcher, Runner, Stopped, lines_of
 from benchmarks.experiments.table import markdown
 from benchmarks.experiments.units import Unit, base_lengths, make_units
 from cloc.command import printable

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.experiments.plan import Budget, Plan
-from benchmarks.experiments.scaling import LENGTHS
+from benchmarks.experiments.plan import LENGTHS, Budget, Plan
 from cloc.config import Config, dump_config, load_config
 
 

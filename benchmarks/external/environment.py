@@ -1,4 +1,4 @@
-"""Make the neighbours' environment: `python -m benchmarks.external.environment --out neighbours`.
+"""Make the other programs' environment: `python -m benchmarks.external.environment --out neighbours`.
 
 They bring sixty packages that the kit does not want, so they never go into the kit's environment. The new one reads the
 kit's packages through a `.pth` file: torch and transformers are there once, and both sides run on the same versions.

@@ -1,4 +1,4 @@
-"""The rendered set in the neighbours' layouts, and in the official ones that our own tasks read.
+"""The rendered set in the other programs' layouts, and in the official ones that our own tasks read.
 
 CLIP_benchmark's layout (its `wds/` data sets): `SPLIT/nshards.txt` and `SPLIT/0.tar`, with `KEY.jpg` and `KEY.cls` for
 classes, `KEY.jpg` and `KEY.txt` (a caption a line) for retrieval; `classnames.txt`,

@@ -24,7 +24,7 @@ VERSION = "import sys; from importlib.metadata import version; print(*map(versio
 
 def shared_options(made: argparse.ArgumentParser, folder: str) -> None:
     """The options that both scripts have; `folder` is the name under runs/ where results go by default."""
-    made.add_argument("--python", type=Path, required=True, metavar="FILE", help="of the neighbours' environment")
+    made.add_argument("--python", type=Path, required=True, metavar="FILE", help="of the other programs' environment")
     made.add_argument("--out", type=Path, metavar="DIR", help=f"new folder (default: runs/{folder}-N)")
     made.set_defaults(folder=folder)
 
@@ -34,7 +34,7 @@ def run(given: argparse.Namespace, packages: Sequence[str], work: Callable[[Path
 
     Args:
         given: the command line, with `shared_options`.
-        packages: whose versions in the neighbours' environment are told.
+        packages: whose versions in the other programs' environment are written down.
         work: gets the folder and the versions, returns whether everything is equal.
 
     Returns:
@@ -52,15 +52,15 @@ def run(given: argparse.Namespace, packages: Sequence[str], work: Callable[[Path
 
 
 def their_versions(python: Path, packages: Sequence[str]) -> dict[str, str]:
-    """Versions in the neighbours' environment.
+    """Versions in the other programs' environment.
 
     Raises:
         ValueError: there is no such interpreter, or a package is not installed there.
     """
     if not python.is_file():
         raise ValueError(
-            f"--python: expected the interpreter of the neighbours' environment, found none at {python}; make one with "
-            "`python -m benchmarks.external.environment`"
+            f"--python: expected the interpreter of the other programs' environment, found none at {python}; make "
+            "one with `python -m benchmarks.external.environment`"
         )
     done = subprocess.run([python, "-c", VERSION, *packages], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -70,7 +70,7 @@ def their_versions(python: Path, packages: Sequence[str]) -> dict[str, str]:
 
 
 def theirs(command: Sequence[str | Path], log: Path, folder: Path | None = None) -> None:
-    """Run a neighbour's command with no network, in `folder` if given; what it says goes to `log`.
+    """Run another program's command with no network, in `folder` if given; what it says goes to `log`.
 
     Raises:
         ValueError: it failed; the end of its message is quoted.
@@ -112,11 +112,11 @@ def our_rows(arguments: Sequence[str | Path], out: Path) -> list[Row]:
 
 
 def compared(mine: Mapping[Key, float | None], other: Mapping[Key, float]) -> list[dict[str, Any]]:
-    """One entry a figure that the neighbour has.
+    """One entry a figure that the other program has.
 
     Args:
         mine: our figures by (task, metric).
-        other: the neighbour's, by our names.
+        other: the other program's, by our names.
 
     Raises:
         ValueError: we have no such figure.

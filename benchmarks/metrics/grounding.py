@@ -121,6 +121,6 @@ def constant_box(values: object, image_ids: object) -> ConstantBox:
         image_ids: (K,) image of each referent: a drawn box must not come from the image it answers for.
     """
     figures, images = np.asarray(values, dtype=np.float64), np.asarray(image_ids)
-    foreign = images[constants_tried(len(images))][:, None] != images[None]
-    drawn = (figures[:-1] * foreign).sum() / foreign.sum() if foreign.any() else None
+    elsewhere = images[constants_tried(len(images))][:, None] != images[None]
+    drawn = (figures[:-1] * elsewhere).sum() / elsewhere.sum() if elsewhere.any() else None
     return ConstantBox(best=float(figures.mean(axis=1).max()), drawn=None if drawn is None else float(drawn))

@@ -1,4 +1,6 @@
-"""What all readouts of a `ClocModel` share: texts, and images made ready with their boxes.
+"""An export in memory, what all readouts of a `ClocModel` share, and the readout of CLOC itself.
+
+That one gives boxes and phrases to the Prompter, with one image encoding for all of them (CLOC section 3.3).
 
 Letters: B images, K boxes of one image, T texts, E shared embedding.
 """
@@ -6,13 +8,97 @@ Letters: B images, K boxes of one image, T texts, E shared embedding.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from transformers import AutoModel, AutoProcessor
 
+import cloc  # noqa: F401  registers the model classes
 from benchmarks.predictors.contract import Boxes, Embeddings
-from benchmarks.predictors.loading import LoadedExport
+from cloc.export import read_card
+from cloc.export.loading import weights_of
+from cloc.export.reference import check_reference
+
+
+@dataclass(frozen=True)
+class LoadedExport:
+    """An export, ready to be read.
+
+    Attributes:
+        label: name of its run, or of its folder.
+        sha256: of model.safetensors, from export.json.
+        objective: what it was trained with.
+        model: `ClocModel` in evaluation mode, fp32.
+        processor: `ClocProcessor`.
+        device: where the model lies.
+        batch_size: images or crops a forward.
+    """
+
+    label: str
+    sha256: str | None
+    objective: str
+    model: Any
+    processor: Any
+    device: str
+    batch_size: int
+
+
+def export_folder(given: Path) -> Path:
+    """The export that was meant: the folder itself, or `export/` in a run's folder.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for folder in (given, given / "export"):
+        if (folder / "config.json").is_file():
+            return folder
+    raise ValueError(
+        f"{given}: expected an export (a folder with config.json), found none; "
+        f"train one with `deepspeed cloc/pretrain.py` and give its folder, runs/NAME/export"
+    )
+
+
+def label_of(folder: Path) -> str:
+    """A short name: that of the run where the folder is called export, else the folder's own."""
+    folder = folder.resolve()
+    return folder.parent.name if folder.name == "export" else folder.name
+
+
+def load_export(given: Path, device: str = "cpu", batch_size: int = 64) -> LoadedExport:
+    """Load an export in fp32.
+
+    Raises:
+        ValueError: no export, an unfinished one, one whose weights cannot be read or do not fill the model exactly, or
+            one that does not give the reference picture's embedding (`cloc.export.reference`).
+    """
+    folder = export_folder(given)
+    card = read_card(folder)
+    # Sizes that differ are let through only to be refused below, in one message with the other kinds.
+    how = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    with weights_of(folder):
+        model, info = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, **how
+        )
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+    odd = {kind: sorted(map(str, info[kind])) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")}
+    if any(odd.values()):
+        listed = "; ".join(f"{kind.replace('_', ' ')}: {keys[:3]}" for kind, keys in odd.items() if keys)
+        raise ValueError(f"{folder}: the weights do not fill the model exactly ({listed}); export it again")
+    check_reference(card, model.eval(), processor.image_processor, folder)
+    return LoadedExport(
+        label=label_of(folder),
+        sha256=card.get("model_sha256"),
+        objective=model.config.objective,
+        model=model.to(device).eval(),
+        processor=processor,
+        device=device,
+        batch_size=batch_size,
+    )
+
 
 TEXTS_A_FORWARD = 256
 
@@ -71,3 +157,42 @@ def to_array(tensor: torch.Tensor) -> Embeddings:
 def by_image(embeds: torch.Tensor, mask: torch.Tensor) -> list[Embeddings]:
     """(B, K, E) with a mask (B, K) to one (K, E) for each image, padding left out."""
     return [to_array(rows[kept]) for rows, kept in zip(embeds, mask, strict=True)]
+
+
+class PrompterReadout(EncoderReadout):
+    """Region embeddings from box prompts, boxes from phrase prompts."""
+
+    name = "prompter"
+
+    @property
+    def cannot_ground(self) -> str | None:
+        """RoI-Align takes no phrase prompts, so such an export has no box head."""
+        return None if self.model.vision.box_head is not None else "this export was trained without a box head"
+
+    @torch.inference_mode()
+    def encode_regions(self, images: Sequence[Image.Image], boxes_xyxy: Sequence[Boxes]) -> list[Embeddings]:
+        """See `Predictor.encode_regions`."""
+        found: list[Embeddings] = []
+        for batch in self.prepared(images, boxes_xyxy):
+            embeds = self.model.get_region_features(batch["pixel_values"], batch["boxes"], batch["boxes_mask"])
+            found += by_image(embeds, batch["boxes_mask"])
+        return found
+
+    @torch.inference_mode()
+    def ground(self, images: Sequence[Image.Image], phrases: Sequence[Sequence[str]]) -> list[Boxes]:
+        """See `Predictor.ground`."""
+        distinct = sorted({phrase for asked in phrases for phrase in asked})
+        row = {phrase: index for index, phrase in enumerate(distinct)}
+        texts = torch.from_numpy(self.encode_texts(distinct))
+        found: list[Boxes] = []
+        size = self.loaded.batch_size
+        for part, asked in zip(blocks(images, size), blocks(phrases, size), strict=True):
+            widest = max(len(some) for some in asked)
+            padded = torch.zeros(len(part), widest, texts.shape[1])
+            for index, some in enumerate(asked):
+                padded[index, : len(some)] = texts[[row[phrase] for phrase in some]]
+            pixels = self.processor(images=list(part), return_tensors="pt")["pixel_values"].to(self.device)
+            boxes = self.model.ground(pixels, padded.to(self.device))
+            placed = self.processor.post_process_boxes(boxes, [(image.height, image.width) for image in part])
+            found += [np.asarray(rows[: len(some)]) for rows, some in zip(placed, asked, strict=True)]
+        return found

@@ -11,8 +11,8 @@ from PIL import Image
 from torch.nn import functional as F
 from transformers import AutoModel
 
+from benchmarks.predictors.clip_regions import cut_out
 from benchmarks.predictors.contract import Boxes, Embeddings
-from benchmarks.predictors.crop import cut_out
 from benchmarks.predictors.encoder import TEXTS_A_FORWARD, blocks, to_array
 from benchmarks.predictors.fitting import load_hf_model
 

@@ -8,16 +8,23 @@ from typing import Any
 
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
+from benchmarks.predictors.clip_regions import CropReadout, RoiAlignReadout, ValueReadout
 from benchmarks.predictors.contract import LoadedModel
 from benchmarks.predictors.detector import A_LEVEL, ClocDetector
+from benchmarks.predictors.encoder import (
+    EncoderReadout,
+    LoadedExport,
+    PrompterReadout,
+    export_folder,
+    label_of,
+    load_export,
+)
 from benchmarks.predictors.fitting import try_out
 from benchmarks.predictors.hf_detectors import GROUNDED, OWL, GroundedDetector, OwlDetector
 from benchmarks.predictors.hf_encoders import ENCODERS, HfCrop
 from benchmarks.predictors.kosmos import FAMILY as KOSMOS
 from benchmarks.predictors.kosmos import Kosmos
-from benchmarks.predictors.loading import export_folder, label_of, load_export
 from benchmarks.predictors.mllm import QUESTION, REGION_QUESTION, TransformersMllm, declares_box_format, find_box_format
-from benchmarks.predictors.readouts import make_readouts
 from benchmarks.predictors.region_mllm import RegionMllm, has_regions
 from cloc.export import CARD, read_card
 from cloc.files import read_object
@@ -128,3 +135,13 @@ def _weights(folder: Path | None) -> str | None:
         return None
     with file.open("rb") as raw:
         return hashlib.file_digest(raw, "sha256").hexdigest()
+
+
+CLIP_ONLY = (RoiAlignReadout, ValueReadout, CropReadout)
+
+
+def make_readouts(loaded: LoadedExport) -> list[EncoderReadout]:
+    """The Prompter's readout where there is a Prompter; else three, of which a comparison takes the best."""
+    if loaded.model.has_prompter:
+        return [PrompterReadout(loaded)]
+    return [readout(loaded) for readout in CLIP_ONLY]

@@ -15,11 +15,10 @@ import numpy as np
 from benchmarks.examples import Chart
 from benchmarks.metrics import coco_ap, lvis_ap
 from benchmarks.metrics.ap_resamples import ap_tallies
-from benchmarks.metrics.constant_detections import NO_CHANCE, constant_detections
 from benchmarks.metrics.detection import EMPTY
 from benchmarks.metrics.grounding import answer_iou, constant_box, constant_ious, hits_at
-from benchmarks.metrics.intervals import Interval, interval
-from benchmarks.metrics.tally import Tally
+from benchmarks.metrics.intervals import Interval, Tally, interval
+from benchmarks.metrics.proposals import NO_CHANCE, constant_detections
 from benchmarks.provenance import checkout, digest, machine, versions
 from benchmarks.report.charts import by_frequency, precision_chart
 from benchmarks.rows import Row

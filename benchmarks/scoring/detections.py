@@ -1,4 +1,4 @@
-"""COCO and LVIS annotation files and COCO results files as arrays, checked at the door.
+"""COCO and LVIS annotation files and COCO results files as arrays, checked as they are read.
 
 Letters: G annotated boxes, D predicted boxes.
 """

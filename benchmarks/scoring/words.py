@@ -24,7 +24,7 @@ from benchmarks.metrics.answers import (
     told_torn,
     yes_figures,
 )
-from benchmarks.metrics.tally import Tally
+from benchmarks.metrics.intervals import Tally
 from benchmarks.scoring.reading import different, integers
 from cloc.formats.reflvis import words_of
 

@@ -10,8 +10,7 @@ import time
 from dataclasses import dataclass
 from itertools import pairwise
 
-from benchmarks.speed.child import answered, peak_mib, resident_mib
-from benchmarks.speed.timing import COST
+from benchmarks.speed.timing import COST, answered, peak_mib, resident_mib
 from benchmarks.tasks.contract import Score
 
 ANCHORS = sum(-(-800 // stride) * -(-1344 // stride) for stride in (8, 16, 32, 64, 128))

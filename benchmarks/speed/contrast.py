@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.speed.child import answered, peak_mib, resident_mib
-from benchmarks.speed.timing import cost_scores
+from benchmarks.speed.timing import answered, cost_scores, peak_mib, resident_mib
 from benchmarks.tasks.contract import Score
 
 REGIONS = 16_384

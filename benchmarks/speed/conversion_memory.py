@@ -18,9 +18,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.speed.child import answered, peak_mib
 from benchmarks.speed.conversion import SIDES, write_instances
-from benchmarks.speed.timing import cost_scores
+from benchmarks.speed.timing import answered, cost_scores, peak_mib
 from benchmarks.tasks.contract import Score
 from cloc.convert.coco import convert_coco
 from cloc.jobs import count_cores

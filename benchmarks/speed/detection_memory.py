@@ -26,7 +26,7 @@ _MEASURE = """
 import sys
 from pathlib import Path
 from benchmarks.predictors.detector import ClocDetector
-from benchmarks.speed.child import peak_mib
+from benchmarks.speed.timing import peak_mib
 from benchmarks.speed.detection_models import made_up_photo
 detector = ClocDetector(Path(sys.argv[1]), "cpu", 1)
 names = [f"thing {number}" for number in range(int(sys.argv[2]))]

@@ -1,4 +1,4 @@
-"""Training images a second of the Detection wing: pairs at 320 pixels beside detection at 1333 x 800 (DetCLIPv2 4.2).
+"""Training images a second of a detector: pairs at 320 pixels beside detection at 1333 x 800 (DetCLIPv2 4.2).
 
 `configs/detclipv2_swin_t.yaml` with one model for both kinds; forward, losses and backward on made-up photos of one
 size, in turn. The optimiser is left out, which costs a step of either kind the same, and so is the loader, which the

@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks.speed.family import Family
 from benchmarks.speed.labelling_job import RUNNERS, Job, digest, write_detector, write_source
-from benchmarks.speed.timing import ratio_of
+from benchmarks.speed.timing import Family, ratio_of
 
 BAR = 1.15
 """Ray's seconds over the plain runner's, at most, on a job of ten minutes or more."""

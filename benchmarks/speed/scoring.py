@@ -25,7 +25,7 @@ from benchmarks.metrics.ap_resamples import ap_tallies
 from benchmarks.metrics.intervals import interval
 from benchmarks.metrics.lvis_ap import PROTOCOLS, LvisJudge
 from benchmarks.scoring.detections import read_detections, read_truth
-from benchmarks.speed.child import Used, measured
+from benchmarks.speed.timing import Used, measured
 from cloc.files import read_json
 
 IMAGES, PER_IMAGE, CATEGORIES = 4809, 300, 1203

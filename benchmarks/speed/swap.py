@@ -27,7 +27,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, LlavaImageProcessor,
 
 from transformers import LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, PreTrainedTokenizerFast  # isort: skip
 
-from benchmarks.speed.child import measured
+from benchmarks.speed.timing import measured
 from cloc.files import read_object
 from cloc.tokenizer import clip_tokenizer
 

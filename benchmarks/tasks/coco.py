@@ -9,9 +9,8 @@ from pathlib import Path
 from benchmarks.data_roots import FoundSet, coco_files
 from benchmarks.metrics import coco_ap
 from benchmarks.predictors.detector import DetectorPredictor
-from benchmarks.tasks.checks import check_detection
 from benchmarks.tasks.contract import Options, Task, TaskOutput, name_of
-from benchmarks.tasks.detection import coco_scores, detect_all, detection_examples, groups_of, nothing
+from benchmarks.tasks.detection import check_detection, coco_scores, detect_all, detection_examples, groups_of, nothing
 from cloc.formats.annotated import AnnotatedSet
 from cloc.formats.coco import read_coco
 

@@ -27,7 +27,7 @@ class Options:
         boxes_an_image: that a detector returns at most; protocols without a limit of their own say so, and
         boxes_a_level: (box, name) pairs of each level of our detector that reach the suppression, so that no more than
             five times as many can come out; protocols without a limit say it too, others where it is no 1,000.
-        share: of several processes, photos that go to one at a time: the tape's chunk.
+        share: of several processes, photos that go to one at a time: the chunk of a question.
     """
 
     limit: int | None = None

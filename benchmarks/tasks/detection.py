@@ -24,15 +24,14 @@ from numpy.typing import NDArray
 from benchmarks.examples import Example, ExampleSet, boxes_of
 from benchmarks.metrics import coco_ap, lvis_ap
 from benchmarks.metrics.ap_resamples import ApTally, ap_tallies
-from benchmarks.metrics.constant_detections import NO_CHANCE, constant_detections
 from benchmarks.metrics.detection import EMPTY, Detections, DetectionTruth
 from benchmarks.metrics.proposals import METRICS as RECALLS
+from benchmarks.metrics.proposals import NO_CHANCE, agnostic_recall, constant_detections, constant_recall
 from benchmarks.metrics.proposals import PROTOCOL as AGNOSTIC
-from benchmarks.metrics.proposals import agnostic_recall, constant_recall
 from benchmarks.predictors.detector import A_LEVEL, DEFINED, NAME, DetectorPredictor
 from benchmarks.scoring.detections import read_truth
 from benchmarks.tasks.coco_results import CocoResults, rounded, together
-from benchmarks.tasks.contract import Options, Score, with_limit
+from benchmarks.tasks.contract import Options, Score, expect, with_limit
 from benchmarks.tasks.photos import limited, photo_batches
 from cloc.boxes import iou, xywh_to_xyxy
 from cloc.files import read_json
@@ -254,3 +253,32 @@ def _by_image(detected: Detected) -> dict[int, tuple[NDArray, NDArray, NDArray]]
         int(image_id): (boxes[part], found.categories[part], found.scores[part])
         for image_id, part in zip(ids, parts, strict=True)
     }
+
+
+def check_detection(what: str) -> None:
+    """Two images with one box each of two categories: found perfectly, not at all, and one of two."""
+    boxes = np.array([[10.0, 10.0, 40.0, 40.0], [20.0, 20.0, 50.0, 30.0]])
+    rows = np.array([0, 1])
+    none = np.zeros(0, dtype=np.int64)
+    truth = DetectionTruth(
+        image_ids=np.array([1, 2]),
+        sizes=np.full((2, 2), 100),
+        category_ids=np.array([1, 2]),
+        frequencies=np.array(["f", "f"]),
+        images=rows,
+        categories=rows,
+        boxes_xywh=boxes,
+        areas=boxes[:, 2] * boxes[:, 3],
+        ignored=np.zeros(2, dtype=bool),
+        crowd=np.zeros(2, dtype=bool),
+        negative_pairs=none,
+        open_pairs=none,
+    )
+    perfect = Detections(rows, rows, boxes, np.ones(2))
+    wanted = {"perfect answers": (perfect, 1.0), "no answer": (perfect.take(none), 0.0)}
+    wanted["one of two"] = (perfect.take(np.array([0])), 0.5)
+    for case, (detections, value) in wanted.items():
+        figures = coco_ap.CocoCurves(truth, detections).figures(np.ones(2, dtype=bool))
+        expect(f"{what}: coco AP of {case}", round(figures["AP"], 9), value)
+        for protocol in lvis_ap.PROTOCOLS:
+            expect(f"{what}: {protocol} of {case}", round(lvis_ap.lvis_ap(truth, detections, protocol)["AP"], 9), value)

@@ -16,8 +16,8 @@ from PIL import Image
 
 from benchmarks.data_roots import FoundSet
 from benchmarks.examples import Example, ExampleSet, boxes_of
+from benchmarks.metrics.intervals import Tally
 from benchmarks.metrics.recall import single_hits
-from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
 from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened

@@ -18,7 +18,7 @@ from PIL import Image
 from benchmarks.data_roots import FoundSet
 from benchmarks.examples import Example, ExampleSet, boxes_of
 from benchmarks.metrics.grounding import constant_box, constant_ious, hits_at
-from benchmarks.metrics.tally import Tally
+from benchmarks.metrics.intervals import Tally
 from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened
 from benchmarks.tasks.phrase_boxes import (

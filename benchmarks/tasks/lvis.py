@@ -18,9 +18,8 @@ from benchmarks.metrics import lvis_ap
 from benchmarks.predictors.contract import Predictor
 from benchmarks.predictors.detector import DetectorPredictor
 from benchmarks.report.charts import FREQUENCIES, by_frequency, precision_chart
-from benchmarks.tasks.checks import check_detection
 from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, name_of
-from benchmarks.tasks.detection import detect_all, detection_examples, groups_of, lvis_scores, nothing
+from benchmarks.tasks.detection import check_detection, detect_all, detection_examples, groups_of, lvis_scores, nothing
 from benchmarks.tasks.region_recognition import check_recognition
 from benchmarks.tasks.regions import recognise, recognition_examples, recognition_scores
 from cloc.formats.annotated import AnnotatedSet, Category

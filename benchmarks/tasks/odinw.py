@@ -15,9 +15,9 @@ from pathlib import Path
 from benchmarks.data_roots import FoundSet
 from benchmarks.predictors.detector import DetectorPredictor
 from benchmarks.rows import Row
-from benchmarks.tasks.checks import check_detection
 from benchmarks.tasks.coco import measure_coco
 from benchmarks.tasks.contract import Options, Task, TaskOutput
+from benchmarks.tasks.detection import check_detection
 from cloc.formats.annotated import AnnotatedSet
 from cloc.formats.coco import read_coco
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from benchmarks.data_roots import FoundSet
 from benchmarks.metrics.answers import as_yes, blind_yes_figures, note_undecided, says_yes, yes_figures
-from benchmarks.metrics.tally import Tally
+from benchmarks.metrics.intervals import Tally
 from benchmarks.predictors.mllm import MllmPredictor
 from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
 from benchmarks.tasks.photos import open_sized, opened

@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.data_roots import FoundSet
 from benchmarks.metrics.grounding import constant_box, constant_ious, hits_at
-from benchmarks.metrics.tally import Tally
+from benchmarks.metrics.intervals import Tally
 from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
 from benchmarks.tasks.photos import why_none
 from benchmarks.tasks.phrase_boxes import (

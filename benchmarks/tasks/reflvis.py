@@ -18,7 +18,7 @@ from PIL import Image
 from benchmarks.data_roots import FoundSet
 from benchmarks.examples import Example, ExampleSet, boxes_of
 from benchmarks.metrics.answers import TORN, names_it, told_torn
-from benchmarks.metrics.tally import Tally
+from benchmarks.metrics.intervals import Tally
 from benchmarks.predictors.contract import Predictor
 from benchmarks.predictors.mllm import MllmPredictor
 from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit

@@ -14,8 +14,7 @@ import numpy as np
 
 from benchmarks.data_roots import FoundSet, coco_files
 from benchmarks.metrics.accuracy import top1, top1_hits
-from benchmarks.metrics.intervals import interval
-from benchmarks.metrics.tally import Tally
+from benchmarks.metrics.intervals import Tally, interval
 from benchmarks.predictors.contract import Predictor
 from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of
 from benchmarks.tasks.regions import recognise, recognise_in_words, recognition_examples, recognition_scores

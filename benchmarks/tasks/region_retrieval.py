@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.data_roots import FoundSet, coco_files
+from benchmarks.metrics.intervals import Tally
 from benchmarks.metrics.recall import merged_chance, merged_hits, single_hits
-from benchmarks.metrics.tally import Tally
 from benchmarks.predictors.contract import Predictor
 from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
 from benchmarks.tasks.photos import limited, opened, why_none

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks.examples import Example, ExampleSet, boxes_of
 from benchmarks.metrics.accuracy import blind, top1, top1_hits
-from benchmarks.metrics.tally import Tally
+from benchmarks.metrics.intervals import Tally
 from benchmarks.predictors.contract import Predictor
 from benchmarks.predictors.mllm import MllmPredictor
 from benchmarks.tasks.contract import Options, Score, with_limit

@@ -18,7 +18,7 @@ from PIL import Image
 from benchmarks.data_roots import FoundSet
 from benchmarks.examples import Example, ExampleSet
 from benchmarks.metrics.accuracy import blind
-from benchmarks.metrics.tally import Tally
+from benchmarks.metrics.intervals import Tally
 from benchmarks.predictors.contract import Embeddings, Predictor
 from benchmarks.tasks.class_images import ClassImage, ClassSet, class_splits, read_classes
 from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit

@@ -11,7 +11,7 @@ import yaml
 
 from benchmarks import cli
 from benchmarks.experiments import command
-from benchmarks.experiments.processes import Launcher
+from benchmarks.experiments.running import Launcher
 from cloc import pretrain
 from cloc.scenes import __main__ as scenes
 from cloc.train import metric_logger

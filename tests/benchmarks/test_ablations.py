@@ -11,10 +11,9 @@ import pytest
 import yaml
 
 from benchmarks.experiments import command
-from benchmarks.experiments.plan import PLANS, read_plan
-from benchmarks.experiments.processes import Launcher, Stopped, last_words
+from benchmarks.experiments.plan import PLANS, read_plan, scaled
 from benchmarks.experiments.record import Record, pick
-from benchmarks.experiments.scaling import scaled
+from benchmarks.experiments.running import Launcher, Stopped, last_words
 from benchmarks.experiments.table import markdown
 from benchmarks.experiments.units import make_units, steps_with
 from cloc.config import dump_config, load_config, parse_config

@@ -11,12 +11,11 @@ from PIL import Image
 
 from benchmarks.comparison import compare
 from benchmarks.metrics.answers import as_yes, blind_yes_figures, note_undecided, says_yes, undecided, yes_figures
-from benchmarks.metrics.constant_detections import constant_detections
 from benchmarks.metrics.grounding import constant_box, constant_ious, hits_at
+from benchmarks.metrics.intervals import Tally
 from benchmarks.metrics.lvis_ap import AP300, lvis_ap
-from benchmarks.metrics.proposals import constant_recall
+from benchmarks.metrics.proposals import constant_detections, constant_recall
 from benchmarks.metrics.recall import constant_recalls
-from benchmarks.metrics.tally import Tally
 from benchmarks.report.page import Report, render_page
 from benchmarks.rows import Row, ScoredRow
 from benchmarks.scoring.command import ScoringRequest, score_files

@@ -5,8 +5,8 @@ import pickle
 
 import pytest
 
-from benchmarks.speed import child
 from benchmarks.speed import contrast as contrast_cost
+from benchmarks.speed import timing
 from benchmarks.speed.contrast import Cost, contrast_scores, measure
 
 
@@ -38,4 +38,4 @@ def test_a_measurement_has_a_process_of_its_own(monkeypatch):
     ((what, needs, function, *arguments),) = asked
     assert (what, needs, pickle.loads(pickle.dumps(function))) == ("contrast_chunked", "memory for 6 GiB", measure)
     assert arguments == ["contrast_chunked", contrast_cost.REGIONS, contrast_cost.WIDTH]
-    assert child.answered("a number", "nothing", os.getpid) != os.getpid()
+    assert timing.answered("a number", "nothing", os.getpid) != os.getpid()

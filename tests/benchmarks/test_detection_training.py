@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from benchmarks.speed import alignment, child
+from benchmarks.speed import alignment, timing
 from benchmarks.speed import detection_training as training
 from benchmarks.speed.detection_training import PassSeconds
 
@@ -81,6 +81,6 @@ def test_ways_that_disagree_are_refused(monkeypatch):
 
 
 def test_a_process_that_dies_is_named(monkeypatch):
-    monkeypatch.setattr(child, "_answer", None)
+    monkeypatch.setattr(timing, "_answer", None)
     with pytest.raises(RuntimeError, match="measured nothing_such with 3 names ended with 0"):
         alignment._apart("nothing_such", 3)

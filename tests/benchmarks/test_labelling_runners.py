@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks.speed import labelling_kills, labelling_runners
-from benchmarks.speed.family import Family
 from benchmarks.speed.labelling_job import Job, load_together
 from benchmarks.speed.labelling_runners import Took, verdict
+from benchmarks.speed.timing import Family
 from cloc.data.shards import ShardSet
 
 # uses 0.2 seconds of processor time, says who it is, and stays until it may go

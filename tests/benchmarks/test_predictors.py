@@ -11,14 +11,14 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from transformers import BatchFeature, CLIPConfig, Kosmos2Config, LlavaConfig, Owlv2Config
 
-from benchmarks.predictors.crop import cut_out
+from benchmarks.predictors.clip_regions import cut_out
 from benchmarks.predictors.detector import ClocDetector
+from benchmarks.predictors.encoder import label_of, load_export
 from benchmarks.predictors.hf_detectors import OwlDetector
 from benchmarks.predictors.hf_encoders import HfCrop
 from benchmarks.predictors.kosmos import Kosmos
-from benchmarks.predictors.loading import label_of, load_export
+from benchmarks.predictors.loaded_models import make_readouts
 from benchmarks.predictors.mllm import TransformersMllm
-from benchmarks.predictors.readouts import make_readouts
 from cloc import ClocConfig
 from cloc.export.reference import reference_of
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks.speed import scoring as scoring_speed
-from benchmarks.speed.child import measured
+from benchmarks.speed.timing import measured
 
 
 def test_a_small_set_is_scored_by_the_command_and_by_arrays(capsys):

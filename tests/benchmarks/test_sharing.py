@@ -19,8 +19,8 @@ from benchmarks.predictors.detector import Found
 from benchmarks.provenance import Provenance
 from benchmarks.runner import PROGRESS, TaskRunner
 from benchmarks.tasks.contract import Options
+from benchmarks.tasks.photos import open_together
 from benchmarks.tasks.region_recognition import RegionRecognition
-from benchmarks.tasks.shared_photos import open_together
 from cloc import comm
 
 PLACE = Provenance("abc", {}, "machine", 0)

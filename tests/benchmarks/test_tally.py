@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.metrics.intervals import MIN_IMAGES, interval, paired_difference, wilson_interval
-from benchmarks.metrics.tally import Tally
+from benchmarks.metrics.intervals import MIN_IMAGES, Tally, interval, paired_difference, wilson_interval
 
 
 def test_value_is_the_plain_mean_with_one_group():

@@ -14,10 +14,9 @@ from benchmarks.experiments import command as ablations
 from benchmarks.experiments.closed_loop.loop import LOOP, Loop, read_loop
 from benchmarks.experiments.closed_loop.page import page
 from benchmarks.experiments.closed_loop.pseudo_boxes import measure
-from benchmarks.experiments.plan import Plan
-from benchmarks.experiments.processes import Launcher, Stopped, last_words
+from benchmarks.experiments.plan import Plan, scaled
 from benchmarks.experiments.record import Record
-from benchmarks.experiments.scaling import scaled
+from benchmarks.experiments.running import Launcher, Stopped, last_words
 from benchmarks.experiments.units import base_lengths, unit_name
 from cloc.command import printable
 from cloc.data_root import find_near

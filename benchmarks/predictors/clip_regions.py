@@ -1,9 +1,10 @@
-"""Two readouts of a CLIP-only encoder on regions, from one dense encoding of the image.
+"""Three readouts of a CLIP-only encoder on regions: two from one dense encoding of the image, one from crops.
 
-Every patch token of the last layer is put through the tower's final norm and the visual projection, as CLIP does with
-CLS alone; RoI-Align averages the grid inside each box (torchvision, 1 x 1 output, aligned, one sample a cell), and the
-mean is brought to unit norm. `clip-roialign` reads the layer's output, `clip-value` the value path of its attention
+Dense: every patch token of the last layer is put through the tower's final norm and the visual projection, as CLIP does
+with CLS alone; RoI-Align averages the grid inside each box (torchvision, 1 x 1 output, aligned, one sample a cell), and
+the mean is brought to unit norm. `clip-roialign` reads the layer's output, `clip-value` the value path of its attention
 (MaskCLIP, arXiv 2112.01071): layer norm, value and output projection of the layer's input, no residual, no MLP.
+`clip-crop`, the plainest: each box is cut out and encoded as an image of its own.
 
 Letters: B images, N patch tokens, D width, E shared embedding, S side of the patch grid, K boxes of one image.
 """
@@ -11,14 +12,16 @@ Letters: B images, N patch tokens, D width, E shared embedding, S side of the pa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil, floor
 
+import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from benchmarks.predictors.contract import Boxes, Embeddings
-from benchmarks.predictors.encoder import EncoderReadout, by_image
+from benchmarks.predictors.encoder import EncoderReadout, blocks, by_image
 
 
 class RoiAlignReadout(EncoderReadout):
@@ -81,3 +84,27 @@ def _by_image_rows(batch: dict[str, torch.Tensor], side: int) -> torch.Tensor:
     """(R, 5) rows of RoI-Align, boxes in cells of the grid, in the row-major order of the mask."""
     images = batch["boxes_mask"].nonzero()[:, :1].to(batch["boxes"].dtype)
     return torch.cat([images, batch["boxes"][batch["boxes_mask"]] * side], dim=1)
+
+
+class CropReadout(EncoderReadout):
+    """Crops through the processor (padded to a square, resized to the tower's size); one encoding a box."""
+
+    name = "clip-crop"
+
+    @torch.inference_mode()
+    def encode_regions(self, images: Sequence[Image.Image], boxes_xyxy: Sequence[Boxes]) -> list[Embeddings]:
+        """See `Predictor.encode_regions`."""
+        places = [(image, box) for image, boxes in zip(images, boxes_xyxy, strict=True) for box in boxes]
+        parts = [self.encode_images([])]
+        for chunk in blocks(places, self.loaded.batch_size):  # so that only so many crops are held at a time
+            parts.append(self.encode_images([cut_out(image, box) for image, box in chunk]))
+        ends = np.cumsum([len(boxes) for boxes in boxes_xyxy])[:-1]
+        return np.split(np.concatenate(parts), ends)
+
+
+def cut_out(image: Image.Image, box_xyxy: np.ndarray) -> Image.Image:
+    """The whole pixels that a box (pixels of the image) touches, at least one, none beyond the border."""
+    left, top = min(floor(box_xyxy[0]), image.width - 1), min(floor(box_xyxy[1]), image.height - 1)
+    left, top = max(left, 0), max(top, 0)
+    right, bottom = max(ceil(box_xyxy[2]), left + 1), max(ceil(box_xyxy[3]), top + 1)
+    return image.crop((left, top, min(right, image.width), min(bottom, image.height)))
