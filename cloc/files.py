@@ -187,7 +187,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 class _Loader(yaml.SafeLoader):
     """The safe loader, with the rule for integers."""
 
-    def construct_yaml_int(self, node: yaml.ScalarNode) -> int | float:
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int | float:  # type: ignore[override]
         """An integer of 64 bits, else a float."""
         value = super().construct_yaml_int(node)
         return value if -(1 << 63) <= value < 1 << 63 else float(value)

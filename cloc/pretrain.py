@@ -117,7 +117,7 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     model, notes = factory.make_model(config, tokenizer)
     preflight.check_disk(config, model, resumed[0] if resumed else options.runs)
     warnings = fits_lines(config, settings) if preflight.wants_plan(config, model) else []
-    model.to(device)
+    model.to(device)  # type: ignore[arg-type]  # transformers wraps it without its type
     teacher = factory.teacher.make_teacher(config, model)
     stepper = factory.make_stepper(config, model, settings)
     folder, checkpoint = resumed or runs.open_run(options.runs, config, None, held=held)  # nothing was refused

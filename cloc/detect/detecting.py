@@ -252,9 +252,9 @@ def sentences(
     """
     if file is not None and not reads_definitions:
         raise ValueError("--definitions: this export was trained on bare names; leave the definitions out")
-    if not reads_definitions or (file is None and trained is None):
-        return [concept_name(name) for name in names]
     known = trained if file is None else ConceptDictionary.read(file)
+    if not reads_definitions or known is None:
+        return [concept_name(name) for name in names]
     return [known.sentence(name) for name in names]
 
 

@@ -84,7 +84,7 @@ def tower_scales(model: ClocModel, decay: float, text_scale: float) -> dict[str,
     """Rates of the layers of both towers over the base rate, by name; none where all are equal."""
     if decay == 1:
         return {}
-    found = {}
+    found = dict[str, float]()
     for part, scale in (("vision.tower", 1.0), ("text", text_scale)):
         names = [f"{part}.{name}" for name, _ in model.get_submodule(part).named_parameters()]
         found |= {name: scale * value for name, value in layer_scales(names, decay).items()}

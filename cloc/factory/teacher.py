@@ -15,6 +15,7 @@ from contextlib import nullcontext
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers import PreTrainedModel
 
 from cloc.config import Config
 from cloc.models.modeling import ClocModel
@@ -32,7 +33,7 @@ class Teacher:
         bf16: run under autocast, as the student does.
     """
 
-    def __init__(self, tower: nn.Module, projection: nn.Module, bf16: bool) -> None:
+    def __init__(self, tower: PreTrainedModel, projection: nn.Linear, bf16: bool) -> None:
         self.tower = copy.deepcopy(tower).eval().requires_grad_(False)
         self.projection = copy.deepcopy(projection).eval().requires_grad_(False)
         self.bf16 = bf16

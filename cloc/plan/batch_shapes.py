@@ -73,14 +73,16 @@ def _read_one(config: Config, sources: Sequence[Source]) -> Kind:
 
 def _read_kinds(config: Config, sources: Sequence[Source]) -> list[Kind]:
     batches = factory.make_batches(config, _few(sources, PHOTOS), factory.make_tokenizer(config), 0)
+    assert isinstance(batches, alternation.Alternation)
     found = []
     for (name, size, share), kind in zip(_shares(config, sources), batches.kinds, strict=True):
         categories = 0
         if isinstance(kind, ConceptBatches):  # memory is that of the largest canvas
             kind.recipe = replace(kind.recipe, sizes=(max(kind.recipe.sizes),))
-            categories = len({name for names in kind.categories for name in names})
+            categories = len({name for vocabulary in kind.categories for name in vocabulary.names})
         read = _of_batch(config, name, size, share, kind.batch(0))
-        limited = replace(read.shapes, categories=categories) if categories else read.shapes
+        shapes = read.shapes
+        limited = replace(shapes, categories=categories) if isinstance(shapes, ConceptShapes) else shapes
         found.append(replace(read, shapes=limited))
     return found
 

@@ -47,8 +47,11 @@ def detector_loss(outputs: DetectionOutputs, shapes: ConceptShapes, devices: int
     else:
         total = _alignment(outputs, shapes, devices)
         kept += [outputs.pred_boxes, outputs.centerness] if shapes.kind == "detection" else []
-    if outputs.caption_embeds is not None:
-        total = total + contrast(outputs.image_embeds, outputs.caption_embeds, outputs.image_logit_scale).loss
+    captions, scale = outputs.caption_embeds, outputs.image_logit_scale
+    if captions is not None:
+        assert outputs.image_embeds is not None
+        assert scale is not None
+        total = total + contrast(outputs.image_embeds, captions, scale).loss
     return total + sum(value.sum() * 0.0 for value in kept)
 
 

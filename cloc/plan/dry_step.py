@@ -90,9 +90,10 @@ def dry_step(
         def forward() -> Callable[[], torch.Tensor]:
             with torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
                 if isinstance(shapes, ConceptShapes):
+                    assert isinstance(model, ClocForObjectDetection)
                     outputs = detector_forward(model, shapes, *made)
                     return lambda: detector_loss(outputs, shapes, devices)
-                pairs = _pairs(model, *made, shapes)
+                pairs = _pairs(model, shapes, *made)
                 return lambda: _loss(model, pairs, form)
 
         with PeakMemory((*parameters, *made)) as memory:
@@ -138,7 +139,7 @@ def _teacher_flops(model: ClocModel, pixels: torch.Tensor) -> int:
 
 
 def _pairs(
-    model: ClocModel, pixels: torch.Tensor, captions: torch.Tensor, phrases: torch.Tensor, shapes: Shapes
+    model: ClocModel, shapes: Shapes, pixels: torch.Tensor, captions: torch.Tensor, phrases: torch.Tensor
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Pairs of rows and texts, as in the model's own forward pass; the last pair are boxes."""
     encoded = model.vision(pixels)
@@ -148,6 +149,7 @@ def _pairs(
     if not regions_too:
         return pairs
     prompter = model.vision.prompter
+    assert prompter is not None
     image, texts = model.vision.prompter_tokens(encoded), others[0]
     boxes = torch.zeros(shapes.images, shapes.prompts, 4)
     if shapes.kinds == ("box",):

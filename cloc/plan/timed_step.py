@@ -57,7 +57,8 @@ class Trial:
         device = find_device(config.run.device, "run.device")
         alone = config.model_copy(update={"train": config.train.model_copy(update={"accumulation": 1})})
         tokenizer = factory.make_tokenizer(config)
-        model = factory.scratch_model(factory.make_model_config(config, tokenizer), config.run.seed).to(device)
+        model = factory.scratch_model(factory.make_model_config(config, tokenizer), config.run.seed)
+        model.to(device)  # type: ignore[arg-type]  # transformers wraps it without its type
         taught = config.loss.distillation > 0  # a start from scratch costs what one from old weights does
         tower, projection = model.vision.tower, model.vision.visual_projection
         teacher = factory.teacher.Teacher(tower, projection, config.run.precision == "bf16") if taught else None

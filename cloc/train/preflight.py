@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from cloc import comm
 from cloc.config import Config
@@ -108,7 +109,7 @@ def check_disk(config: Config, model: nn.Module, runs: Path) -> None:
         )
 
 
-def wants_plan(config: Config, model: nn.Module) -> bool:
+def wants_plan(config: Config, model: PreTrainedModel) -> bool:
     """Whether a run is so large that its memory is looked at before it starts."""
     own = image_side(model.config.vision_config.tower)
     sizes = [own if entry.image_size is None else entry.image_size for entry in config.data]

@@ -1,6 +1,7 @@
 """The plan of a recipe: its memory against a real step, its work against arithmetic, and what it says."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,14 +9,17 @@ import yaml
 
 from cloc import factory, pretrain
 from cloc.config import load_config
+from cloc.data.shards import write_shards
 from cloc.losses.pairs import Form
 from cloc.plan import memory, plan_lines
+from cloc.plan.batch_shapes import kinds_of
 from cloc.plan.dry_step import dry_step
 from cloc.plan.known import with_known_shapes
 from cloc.plan.memory import BUCKET, memory_of
 from cloc.plan.peak import PeakMemory
 from cloc.plan.shapes import ConceptShapes, Shapes
 from cloc.plan.timed_step import Trial
+from cloc.structures import Region
 from cloc.train import preflight
 
 SIZES = {
@@ -268,3 +272,15 @@ def test_a_plan_knows_the_shapes_of_the_recipes_weights_without_a_network():
     assert made.text_config.hidden_act == "quick_gelu"
     with pytest.raises(ValueError, match="nobody/nothing"):
         with_known_shapes(load_config("configs/cloc_continue.yaml", ["model.vision.source=nobody/nothing"]))
+
+
+def test_a_detectors_own_data_is_read_for_its_categories(spine_config, spine_sample, tmp_path):
+    """Only what is there tells how many categories there are: the plan once ended in a traceback over it."""
+    regions = [Region((2.0, 2.0, 20.0, 20.0), "cat", extras={"category_id": 1})]
+    samples = [replace(spine_sample(f"{i}"), regions=regions) for i in range(4)]
+    categories = [{"id": number, "name": name} for number, name in enumerate(("cat", "dog", "cow"), 1)]
+    card = {"name": "made", "kind": "detection", "licence": "none", "made": {}, "categories": categories}
+    write_shards(samples, tmp_path / "set", card)
+    data = [{"path": str(tmp_path / "set"), "kind": "detection", "batch_size": 2}]
+    (kind,) = kinds_of(spine_config(objective="detclip", data=data, model__detector=DETECTORS["small"]))
+    assert kind.shapes.categories == 3
