@@ -122,8 +122,8 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     stepper = factory.make_stepper(config, model, settings)
     folder, checkpoint = resumed or runs.open_run(options.runs, config, None, held=held)  # nothing was refused
     first_step = 0 if checkpoint is None else load(stepper, checkpoint)
-    batches = make_loader(factory.make_batches(config, sources, tokenizer, first_step), factory.num_workers(config))
-    batches = joined(batches, config.train.accumulation) if config.train.cached else batches
+    loader = make_loader(factory.make_batches(config, sources, tokenizer, first_step), factory.num_workers(config))
+    batches = joined(loader, config.train.accumulation) if config.train.cached else loader
 
     # 3. say what will happen
     if comm.is_main():

@@ -152,10 +152,10 @@ class Ids:
                 raise ValueError(f"--annotations {file}: expected the lists images and categories, found no {kind}")
         for place, entry in enumerate(content["images"]):
             number, name = _entry(entry, "file_name", f"--annotations {file}: images[{place}]", entry_url(entry))
-            sides = parse_whole(entry.get("width")), parse_whole(entry.get("height"))
+            width, height = parse_whole(entry.get("width")), parse_whole(entry.get("height"))
             if make_photo_key(name) in images:
                 raise ValueError(f"--annotations {file}: images[{place}]: file_name {name!r} stands there twice")
-            images[make_photo_key(name)] = (number, sides if None not in sides else None)
+            images[make_photo_key(name)] = (number, None if width is None or height is None else (width, height))
         for place, entry in enumerate(content["categories"]):
             number, name = _entry(entry, "name", f"--annotations {file}: categories[{place}]")
             if number in names:
@@ -302,12 +302,14 @@ def detect_files(
     if reads_definitions and definitions is None and trained is None:
         print("warning: trained on `name, definition`, asked by name; --definitions FILE gives them", file=sys.stderr)
     asked = {"limit": limit, "threshold": score, "per_level": boxes_a_level}
-    images, results, counts, bad, taken = [], [], {}, {}, set[int]()
+    images, results = list[dict[str, Any]](), list[dict[str, Any]]()
+    counts, bad, taken = dict[str, int](), dict[str, str](), set[int]()
     known = {} if ids is None else ids.images_of(paths)
     # without a terminal there is no bar, so that a log holds lines alone
     for path in tqdm(paths, desc="detect", unit="image", leave=False, disable=True if len(paths) < 2 else None):
         number, size = (len(images) + 1, None) if ids is None else known.get(path, (None, None))
         if number is None or number in taken:
+            assert ids is not None
             bad[str(path)] = f"is {'no image' if number is None else 'another photo of an image'} of {ids.file}"
             continue
         try:
@@ -351,6 +353,7 @@ def detect(asked: argparse.Namespace) -> int:
     names = None if asked.classes is None else parse_classes(asked.classes)
     ids = None if asked.annotations is None else Ids.read(asked.annotations)
     if names is None:
+        assert ids is not None
         names = [ids.names[number] for number in ids.categories.values()]
     folder = asked.model or newest_detector()
     check_detector(folder)

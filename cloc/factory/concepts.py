@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from cloc.losses.detection import DETECTION_TERMS, DetectionTerms, detection_obj
 from cloc.losses.proposals import LEARNT_SCORES
 from cloc.models.configuration import ClocConfig, ClocDetectorConfig, Objectness
 from cloc.phrases import make_chunker
-from cloc.structures import ConceptBatch, LossReport
+from cloc.structures import ConceptBatch, ConceptKind, DetectionOutputs, LossReport
 from cloc.towers.tower import canvas_divisor, image_side
 from cloc.train.engine import Losses
 from cloc.train.stepper import Stepper
@@ -36,7 +37,7 @@ PAPER_CONCEPTS = {"detection": 150, "grounding": 100, "pairs": 1}
 def detector_config(config: Config) -> ClocDetectorConfig:
     """The detector's own config, from the run's numbers."""
     detector = config.model.detector
-    own = {"logit_scale_init_value": detector.logit_scale_init, "objectness": learnt_score(config)}
+    own: dict[str, Any] = {"logit_scale_init_value": detector.logit_scale_init, "objectness": learnt_score(config)}
     return ClocDetectorConfig(**shared_fields(detector, ClocDetectorConfig), **own)
 
 
@@ -56,7 +57,7 @@ def learnt_score(config: Config) -> Objectness:
             "with loss.detection.objectness above 0, and this run has none; add such data, start from an export that "
             "has the score (model.source), or use proposal_score=similarity_batch"
         )
-    return loss.proposal_score
+    return cast("Objectness", loss.proposal_score)
 
 
 def _comes_with(source: str | None, score: str) -> bool:
@@ -78,7 +79,7 @@ def make_recipe(config: Config, entry: DataConfig, tower_size: int, divisor: int
     """
     size = entry.image_size if entry.image_size is not None else tower_size
     return ConceptRecipe(
-        kind=entry.kind,
+        kind=cast("ConceptKind", entry.kind),
         sizes=((size, size),) if isinstance(size, int) else size,
         square=isinstance(size, int),
         divisor=divisor,
@@ -258,5 +259,5 @@ def _losses(
         with_logits=False,
         **captions,
     )
-    report = detection_objective(outputs, batch, step, terms)
-    return report, sum(weights[name] * term for name, term in report.terms.items())
+    report = detection_objective(cast("DetectionOutputs", outputs), batch, step, terms)
+    return report, cast("torch.Tensor", sum(weights[name] * term for name, term in report.terms.items()))

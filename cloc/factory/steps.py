@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -72,7 +72,9 @@ def make_stepper(config: Config, model: ClocModel, deepspeed: dict[str, Any] | N
         micro = config.batch_size // comm.world_size()
         stepper = DeepSpeedStepper(model, adamw, deepspeed, micro, accumulation, optim.clip_grad_norm, bf16)
     inputs = partial(model_inputs, ground_all=ground_all(config))
-    return CachedStepper(stepper, accumulation, inputs) if config.train.cached else stepper
+    if config.train.cached:
+        return cast("Stepper", CachedStepper(stepper, accumulation, inputs))  # whose forward takes all micro-batches
+    return stepper
 
 
 def ground_all(config: Config) -> bool:

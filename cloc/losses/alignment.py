@@ -120,6 +120,7 @@ def focal_alignment(
         as_positive = (1 - probability).pow(gamma) * F.softplus(-logits)
         as_negative = probability.pow(gamma) * F.softplus(logits)
         if unknown is not None:  # those were no negatives
+            assert group is not None
             as_negative = as_negative.masked_fill(unknown[group[positive_anchor], positive_concept], 0.0)
         return (1 - alpha) * (negatives - as_negative.sum()) + alpha * as_positive.sum()
 

@@ -8,8 +8,10 @@ Letters: K rows of this rank, G rows of all ranks, E shared embedding.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from cloc.comm import logsumexp_over_ranks, sum_over_ranks
 from cloc.losses.contrastive import Contrast
@@ -77,7 +79,7 @@ class _Streamed(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, rows: torch.Tensor, all_texts: torch.Tensor, scale: torch.Tensor, tiles: Tiles
+        ctx: Any, rows: torch.Tensor, all_texts: torch.Tensor, scale: torch.Tensor, tiles: Tiles
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         exact = torch.promote_types(rows.dtype, torch.float32)
         by_row = torch.full((len(rows),), float("-inf"), dtype=exact, device=rows.device)
@@ -100,7 +102,7 @@ class _Streamed(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: torch.Tensor, *_: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, grad: torch.Tensor, *_: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         rows, all_texts, scale, by_row, by_column = ctx.saved_tensors
         grad_rows = torch.zeros_like(rows, dtype=by_row.dtype)
         grad_texts = torch.zeros_like(all_texts, dtype=by_row.dtype)

@@ -11,6 +11,7 @@ Letters: B images, K anchors, R boxes, L labels, P positive anchors, U concepts,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 
@@ -19,7 +20,7 @@ from cloc.losses.alignment import focal_alignment, global_concepts
 from cloc.losses.assignment import Assignment, assign
 from cloc.losses.contrastive import contrast
 from cloc.losses.localisation import localisation
-from cloc.losses.objectness import objectness_loss
+from cloc.losses.objectness import LearntScore, objectness_loss
 from cloc.losses.proposals import LEARNT_SCORES, ProposalScore, check_proposal_score, cut_at_border, propose
 from cloc.losses.unknowns import find_unknowns
 from cloc.losses.word_region import Direction, Matching, word_region
@@ -92,6 +93,8 @@ def detection_objective(
         report = _boxes(outputs, batch, settings)
     if outputs.caption_embeds is None:
         return report
+    assert outputs.image_embeds is not None
+    assert outputs.image_logit_scale is not None
     pairs = contrast(outputs.image_embeds[batch.caption_image], outputs.caption_embeds, outputs.image_logit_scale)
     return LossReport(
         {**report.terms, "image_text": pairs.loss},
@@ -104,9 +107,9 @@ def _boxes(outputs: DetectionOutputs, batch: ConceptBatch, settings: DetectionTe
     """Detection and grounding data."""
     to_pixels = outputs.canvas.repeat(2).double()
     positives = assign_batch(outputs, batch, settings)
-    left_open = 0 if batch.knowledge is None else batch.knowledge.leaves_open
+    own_open = 0 if batch.knowledge is None else batch.knowledge.leaves_open
     images, boxes, num, lone, left_open = sum_over_ranks(
-        [len(batch.pixel_values), int(batch.boxes_mask.sum()), len(positives.place), positives.lone, left_open],
+        [len(batch.pixel_values), int(batch.boxes_mask.sum()), len(positives.place), positives.lone, own_open],
         batch.pixel_values.device,
     )
     texts, own = global_concepts(at_least_fp32(outputs.text_embeds), batch.concept_text_id)
@@ -139,7 +142,7 @@ def _boxes(outputs: DetectionOutputs, batch: ConceptBatch, settings: DetectionTe
         terms |= {"giou": local.giou, "centerness": local.centerness}
     if batch.kind == "detection" and settings.learns_score:
         logits = _score_logits(outputs, settings).flatten()
-        kind, focus = settings.proposal_score, (settings.alpha, settings.gamma)
+        kind, focus = cast("LearntScore", settings.proposal_score), (settings.alpha, settings.gamma)
         crowded = None if unknown is None else unknown.crowded
         terms["objectness"] = objectness_loss(
             kind, logits, positives.place, predicted, own_boxes, num, *focus, crowded=crowded
@@ -275,4 +278,4 @@ def _graph(outputs: DetectionOutputs, localised: bool, placed: bool) -> torch.Te
     kept = [outputs.class_features, outputs.text_embeds, outputs.logit_scale]
     kept += [outputs.pred_boxes, outputs.centerness] if localised else []
     kept += [outputs.logit_bias] if placed else []
-    return sum(value.sum() * 0.0 for value in kept)
+    return cast("torch.Tensor", sum(value.sum() * 0.0 for value in kept))

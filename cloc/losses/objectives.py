@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 
@@ -55,6 +56,9 @@ def cloc_objective(outputs: Outputs, batch: Batch, step: int, settings: RegionTe
     image = clip_objective(outputs, batch, step, settings.form)
     # A cosine of equal strings may round above 1, so a threshold of 1 is no test at all instead of one against 1.
     by_cosine = step >= settings.filter_warmup and settings.filter_threshold < 1
+    assert outputs.region_embeds is not None
+    assert outputs.phrase_embeds is not None
+    assert outputs.region_logit_scale is not None
     regions = contrast_pairs(
         settings.form,
         outputs.region_embeds,
@@ -92,4 +96,7 @@ def total(report: LossReport, weights: Mapping[str, float]) -> torch.Tensor:
     """This rank's share of the loss to minimise: the region terms count by the share of images with regions."""
     share = report.counts["images_with_regions"] / max(report.counts["images"], 1)
     lambdas = {"region_text": share, "grounding": share}
-    return sum(weights[name] * lambdas.get(name, 1.0) * term for name, term in report.terms.items())
+    return cast(
+        "torch.Tensor",
+        sum(weights[name] * lambdas.get(name, 1.0) * term for name, term in report.terms.items()),
+    )

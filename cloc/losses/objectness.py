@@ -15,9 +15,11 @@ from torchvision.ops import sigmoid_focal_loss
 from cloc.comm import at_least_fp32
 from cloc.losses.assignment import row_iou
 
+LearntScore = Literal["foreground", "iou"]
+
 
 def objectness_loss(
-    kind: Literal["foreground", "iou"],
+    kind: LearntScore,
     logits: torch.Tensor,
     place: torch.Tensor,
     predicted_xyxy: torch.Tensor,

@@ -79,7 +79,7 @@ def propose(
     mask = torch.zeros(len(features), most, dtype=torch.bool, device=features.device)
     for image in range(len(features)):
         own = pair_concept[pair_image == image] if score == "similarity_own" else slice(None)
-        if score in LEARNT_SCORES:
+        if objectness is not None and score in LEARNT_SCORES:
             scores = at_least_fp32(objectness[image])
         else:
             scores = _similarity_score(features[image], centerness[image], texts[own], scale, bias, score)

@@ -9,8 +9,10 @@ Letters: K rows of this rank, G rows of all ranks, E shared embedding.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from cloc.comm import at_least_fp32, gather_rows, sum_over_ranks
@@ -92,7 +94,7 @@ class _Streamed(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: Any,
         rows: torch.Tensor,
         all_texts: torch.Tensor,
         scale: torch.Tensor,
@@ -115,7 +117,7 @@ class _Streamed(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: torch.Tensor, *_: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, grad: torch.Tensor, *_: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         rows, all_texts, scale, bias = ctx.saved_tensors
         grad_rows = torch.zeros_like(rows, dtype=grad.dtype)
         grad_texts = torch.zeros_like(all_texts, dtype=grad.dtype)

@@ -18,7 +18,7 @@ embedding.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch.nn import functional as F
@@ -116,7 +116,7 @@ def word_region(
         concepts, given = concepts_of_texts(all_pair_texts, all_pair_concepts, count)
         scores = region_scores(all_texts, concepts, given, regions, mask, scale, *how) / temperature
         parts.append(_softmax_over_texts(scores, text_image, text_start, label_smoothing))
-    loss, right = sum(loss for loss, _ in parts) / len(parts), parts[0][1]
+    loss, right = cast("torch.Tensor", sum(loss for loss, _ in parts)) / len(parts), parts[0][1]
     return WordRegion(loss / count, count, right / count)
 
 
@@ -280,8 +280,8 @@ def word_region_plain(
     sentences = [(image, concepts) for image, concepts in sentences if concepts]
 
     def pick(values: list[torch.Tensor]) -> torch.Tensor:
-        values = torch.stack(values)
-        return values.max() if matching != "softmax" else ((values / matching_temperature).softmax(0) * values).sum()
+        found = torch.stack(values)
+        return found.max() if matching != "softmax" else ((found / matching_temperature).softmax(0) * found).sum()
 
     def similar(concepts: list[int], image: int, by_region: bool) -> torch.Tensor:
         places = mask[image].nonzero()[:, 0].tolist()
@@ -289,7 +289,7 @@ def word_region_plain(
             concepts, places = concepts[:1], places[:1]
         table = [[scale * (texts[c] @ regions[image, r]) for r in places] for c in concepts]
         lines = [list(column) for column in zip(*table, strict=True)] if by_region else table
-        return sum(pick(line) for line in lines) / len(lines) / temperature
+        return cast("torch.Tensor", sum(pick(line) for line in lines)) / len(lines) / temperature
 
     def cross_entropy(scores: list[torch.Tensor], target: int) -> torch.Tensor:
         log_share = torch.stack(scores).log_softmax(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from cloc import factory
 from cloc.config import Config
@@ -15,7 +16,7 @@ from cloc.data_root import find_data_root
 from cloc.factory import concepts, inputs
 from cloc.plan.shapes import ConceptShapes, Shapes
 from cloc.scenes import WORLD_CARD
-from cloc.structures import Batch, ConceptBatch
+from cloc.structures import Batch, ConceptBatch, ConceptKind
 from cloc.towers.tower import canvas_divisor, image_side
 
 SAMPLES = 64
@@ -104,7 +105,7 @@ def _of_batch(config: Config, name: str, size: int, share: float, batch: Batch |
         height, width = batch.pixel_values.shape[2:]
         sizes = len(batch.concept_ids), batch.concept_ids.shape[1], int(batch.boxes_mask.sum())
         captions = batch.caption_ids.shape[1] if len(batch.caption_ids) else 0
-        shapes = ConceptShapes(name, images, width, height, *sizes, captions)
+        shapes = ConceptShapes(batch.kind, images, width, height, *sizes, captions)
     else:
         prompts = 0 if config.objective == "clip" else config.loss.regions_per_image
         phrases = -(-len(batch.phrase_ids) * SAMPLES // images)
@@ -139,7 +140,9 @@ def _assumed_concepts(config: Config, name: str) -> ConceptShapes:
     total = min(each * PHOTOS, most) if most else each * PHOTOS
     captions = 0 if recipe.caption_context is None else min(ASSUMED_CAPTION, recipe.caption_context)
     boxes = ASSUMED_BOXES[name] * PHOTOS
-    return ConceptShapes(name, PHOTOS, side, side, total, recipe.text_context, boxes, captions, most)
+    return ConceptShapes(
+        cast("ConceptKind", name), PHOTOS, side, side, total, recipe.text_context, boxes, captions, most
+    )
 
 
 def _prompts(config: Config) -> tuple[str, ...]:

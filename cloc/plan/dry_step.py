@@ -90,7 +90,7 @@ def dry_step(
         def forward() -> Callable[[], torch.Tensor]:
             with torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
                 if isinstance(shapes, ConceptShapes):
-                    assert isinstance(model, ClocForObjectDetection)
+                    assert isinstance(model, ClocDetectorForPreTraining)
                     outputs = detector_forward(model, shapes, *made)
                     return lambda: detector_loss(outputs, shapes, devices)
                 pairs = _pairs(model, shapes, *made)

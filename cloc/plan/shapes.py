@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from cloc.structures import ConceptKind
+
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
@@ -54,7 +56,7 @@ class ConceptShapes:
         categories: how many different concepts there are at most, however many images; 0: no limit.
     """
 
-    kind: str
+    kind: ConceptKind
     images: int
     width: int
     height: int

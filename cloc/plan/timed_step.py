@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 
@@ -63,6 +64,7 @@ class Trial:
         tower, projection = model.vision.tower, model.vision.visual_projection
         teacher = factory.teacher.Teacher(tower, projection, config.run.precision == "bf16") if taught else None
         stepper = factory.make_stepper(alone, model, None)
+        batch: Batch | ConceptBatch
         if isinstance(shapes, ConceptShapes):
             batch = made_up_concepts(shapes, tokenizer.eos_token_id)
         else:
@@ -75,7 +77,7 @@ class Trial:
     def step(self, number: int = 0) -> StepSeconds:
         """One whole step, `number` being what the losses take it for."""
         start = time.perf_counter()
-        _, share = self.losses(self.batch, number)
+        _, share = self.losses(cast("Batch", self.batch), number)
         self.stepper.backward(share)
         finish(self.stepper.device)
         passes = time.perf_counter() - start

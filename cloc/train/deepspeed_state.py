@@ -120,7 +120,7 @@ def _put(parameter: nn.Parameter, whole: torch.Tensor, key: str | None = None) -
             utils.safe_set_full_optimizer_state(parameter, whole, key)
         return
     # ZeRO 3 cuts into equal parts, the last one padded; DeepSpeed's call for whole values forgets the padding.
-    size = parameter.ds_tensor.ds_numel
+    size = parameter.ds_tensor.ds_numel  # type: ignore[attr-defined]  # DeepSpeed puts it there
     padded = nn.functional.pad(whole.flatten(), (0, size * comm.world_size() - whole.numel()))
     part = padded.narrow(0, size * comm.rank(), size)
     if key is None:

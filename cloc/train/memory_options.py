@@ -11,7 +11,7 @@ from cloc.models.modeling import ClocModel
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
 
 
-def set_attention(model: PreTrainedModel, kind: str, bf16: bool) -> None:
+def set_attention(model: ClocModel, kind: str, bf16: bool) -> None:
     """Choose how both towers attend; the Prompter has a form of its own.
 
     Args:

@@ -28,7 +28,7 @@ class Stepper(Protocol):
 
     device: torch.device
 
-    def forward(self, **inputs: torch.Tensor) -> Outputs:
+    def forward(self, **inputs: Any) -> Outputs:
         """All features of one batch, in one call of the model."""
         ...
 
