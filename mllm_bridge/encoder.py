@@ -32,7 +32,8 @@ from cloc.towers.probe import TowerFacts, pads, probe, size_of
 from cloc.towers.timm_tower import TIMM, TimmTokens
 from mllm_bridge.weights.folders import locate, read_json
 from mllm_bridge.weights.packed import refuse_adapters, refuse_quantised
-from mllm_bridge.weights.stored import LEVEL, file_hash, read, tensor_hash, weight_map
+from mllm_bridge.weights.stored import LEVEL, FolderWeights, file_hash, read_tensors, tensor_hash
+from mllm_bridge.weights.tensorfile import Stored
 
 TOWERS: dict[str, type[PreTrainedModel]] = {
     "clip_vision_model": CLIPVisionModel,
@@ -71,7 +72,7 @@ class Encoder:
         config: its config as plain values.
         image_processor: the processor that lies beside the tower.
         facts: what the dry forward found.
-        places: the key and the file of each of the tower's tensors, by the name that it gets behind a host's prefix.
+        stored: where each of the tower's tensors lies, by the name that it gets behind a host's prefix.
         hashes: sha256 of each of these tensors, by the same name.
         left_behind: keys of the file that are no part of the tower.
         card: the `export.json` of the export it belongs to, None for an encoder from elsewhere.
@@ -86,7 +87,7 @@ class Encoder:
     config: dict[str, Any]
     image_processor: Any
     facts: TowerFacts
-    places: dict[str, tuple[str, Path]]
+    stored: dict[str, Stored]
     hashes: dict[str, str]
     left_behind: tuple[str, ...]
     card: dict[str, Any] | None
@@ -97,8 +98,7 @@ class Encoder:
     @property
     def tensors(self) -> dict[str, torch.Tensor]:
         """The tower's weights as its file has them, by the name that they get behind a host's prefix."""
-        stored = dict(read(dict(self.places.values())))
-        return {name: stored[key] for name, (key, _) in self.places.items()}
+        return dict(read_tensors(self.stored))
 
 
 def find_encoder(asked: str | Path, runs: Path) -> Path:
@@ -144,13 +144,16 @@ def _load(asked: str | Path, folder: Path) -> Encoder:
             f"encoder: {folder} is of type {model_type!r}; towers that go in: {', '.join(TOWERS)}, "
             "or an export of this kit"
         )
-    card = _card(folder)
-    image_processor = _image_processor(folder)
-    tower, left_behind = _load_tower(folder, TOWERS[model_type])
-    held = {key: place for key, place in weight_map(folder).items() if key not in left_behind}
+    card, weights = _read_card(folder)
+    image_processor = _load_image_processor(folder)
+    tower, info = _load_tower(folder, TOWERS[model_type])
+    weights = weights or FolderWeights.open(folder)
+    left_behind = tuple(key for key in weights.tensors if key.startswith(NOT_THE_TOWER) or key.endswith(POSITIONS))
+    _account_for_keys(folder, info, left_behind)
+    held = {key: tensor for key, tensor in weights.tensors.items() if key not in left_behind}
     level = _level_of(held, tower)
-    places = {key.removeprefix(level): (key, place) for key, place in held.items()}
-    hashes = _hashed(folder, places, tower)
+    stored = {key.removeprefix(level): tensor for key, tensor in held.items()}
+    hashes = _hash_tensors(folder, stored, tower)
     facts = probe(tower, image_processor, f"encoder {folder}")
     config = {key: value for key, value in tower.config.to_diff_dict().items() if key not in NOT_IN_A_HOST}
     config.update(model_type=tower.config.model_type, **{key: getattr(tower.config, key) for key in ALWAYS_TOLD})
@@ -161,7 +164,7 @@ def _load(asked: str | Path, folder: Path) -> Encoder:
         config=config,
         image_processor=image_processor,
         facts=facts,
-        places=places,
+        stored=stored,
         hashes=hashes,
         left_behind=left_behind,
         card=card,
@@ -169,15 +172,13 @@ def _load(asked: str | Path, folder: Path) -> Encoder:
     )
 
 
-def _hashed(folder: Path, places: dict[str, tuple[str, Path]], tower: nn.Module) -> dict[str, str]:
+def _hash_tensors(folder: Path, stored: dict[str, Stored], tower: nn.Module) -> dict[str, str]:
     """The hash of each tensor on disk, each of which has to be in the tower.
 
     Some towers have other names in memory than on disk: what is not there by its name is looked for by its value.
     """
     inside, hashes, sought = {key.removeprefix(LEVEL): value for key, value in tower.state_dict().items()}, {}, []
-    named = {key: name for name, (key, _) in places.items()}
-    for key, value in read(dict(places.values())):
-        name = named[key]
+    for name, value in read_tensors(stored):
         hashes[name] = tensor_hash(value)
         found = inside.get(name)
         if found is not None and found.dtype == value.dtype and torch.equal(found, value):
@@ -202,7 +203,7 @@ def _level_of(keys: Collection[str], tower: nn.Module) -> str:
     return next((level for level in levels if all(key.startswith(level) for key in keys)), "")
 
 
-def _image_processor(folder: Path) -> Any:
+def _load_image_processor(folder: Path) -> Any:
     if not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
         raise ValueError(
             f"encoder: {folder} holds no preprocessor_config.json; mean, deviation and geometry are never guessed: "
@@ -224,7 +225,7 @@ def _image_processor(folder: Path) -> Any:
     return found
 
 
-def _load_tower(folder: Path, tower_class: type[PreTrainedModel]) -> tuple[nn.Module, tuple[str, ...]]:
+def _load_tower(folder: Path, tower_class: type[PreTrainedModel]) -> tuple[nn.Module, dict[str, Any]]:
     try:
         with refusing_code(folder):
             tower, info = tower_class.from_pretrained(
@@ -232,32 +233,33 @@ def _load_tower(folder: Path, tower_class: type[PreTrainedModel]) -> tuple[nn.Mo
             )
     except (ValueError, *UNREADABLE) as error:
         raise ValueError(f"encoder: the tower in {folder} cannot be loaded: {in_one_line(error)}") from error
-    keys = weight_map(folder)
-    left_behind = tuple(key for key in keys if key.startswith(NOT_THE_TOWER) or key.endswith(POSITIONS))
+    return tower.eval(), info
+
+
+def _account_for_keys(folder: Path, info: dict[str, Any], left_behind: tuple[str, ...]) -> None:
     unexpected = sorted(key for key in info["unexpected_keys"] if not _explained(key, left_behind))
     if info["missing_keys"] or unexpected or info["mismatched_keys"]:
         raise ValueError(
             f"encoder: {folder} does not hold just its tower: missing {sorted(info['missing_keys'])[:3]}, "
             f"unexpected {unexpected[:3]}, of another shape {sorted(map(str, info['mismatched_keys']))[:3]}"
         )
-    return tower.eval(), left_behind
 
 
 def _explained(key: str, left_behind: tuple[str, ...]) -> bool:
     return any(key in (known, known.removeprefix(LEVEL)) for known in left_behind)
 
 
-def _card(folder: Path) -> dict[str, Any] | None:
-    """The export card above a plain tower; the tower's file has to be the one that the card lists."""
+def _read_card(folder: Path) -> tuple[dict[str, Any], FolderWeights] | tuple[None, None]:
+    """The export card above a plain tower, and its weights, whose file has to be the one that the card lists."""
     if folder.name not in PLAIN_FOLDERS or not (folder.parent / "config.json").is_file():
-        return None
+        return None, None
     if read_json(folder.parent / "config.json").get("model_type") != "cloc":
-        return None
-    card = read_card(folder.parent)
-    for file in sorted(set(weight_map(folder).values())):
+        return None, None
+    card, weights = read_card(folder.parent), FolderWeights.open(folder)
+    for file in weights.metadata:
         listed = card.get("files", {}).get(f"{folder.name}/{file.name}")
         if listed is not None and listed != file_hash(file):
             raise ValueError(
                 f"encoder: {file} is not the file that export.json lists (sha256 differs); export it again"
             )
-    return card
+    return card, weights

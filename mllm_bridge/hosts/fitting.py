@@ -18,14 +18,12 @@ KINDS = {
 
 
 def fit(encoder: Encoder, family: HostFamily) -> Encoder:
-    """The encoder in the form that goes into this family; one that is already fitted is given back as it is.
+    """The encoder, as it was loaded, in the form that goes into this family.
 
     Raises:
         ValueError: the family does not take such a tower; the message says why.
     """
-    if encoder.form != STOCK:
-        return encoder
-    converted = family.convert(encoder.config, sorted(encoder.places))
+    converted = family.convert(encoder.config, sorted(encoder.stored))
     if converted is not None:
         config, names = converted
         return _renamed(encoder, config, names)
@@ -64,20 +62,20 @@ def _wrapped(encoder: Encoder, leading_token: bool, as_map: bool) -> Encoder:
         tower=tower,
         config={**config.to_diff_dict(), "tower": {**encoder.config, "model_type": inner.model_type}},
         facts=fitted,
-        places={f"tower.{name}": place for name, place in encoder.places.items()},
+        stored={f"tower.{name}": tensor for name, tensor in encoder.stored.items()},
         hashes={f"tower.{name}": value for name, value in encoder.hashes.items()},
     )
 
 
 def _renamed(encoder: Encoder, config: dict[str, Any], names: dict[str, str]) -> Encoder:
     """Only what `names` lists goes in; the rest (a pooling head) the host's class has no place for."""
-    dropped = tuple(sorted(encoder.places.keys() - names.keys()))
+    dropped = tuple(sorted(encoder.stored.keys() - names.keys()))
     return replace(
         encoder,
         form="converted",
         config={key: value for key, value in config.items() if key not in NOT_IN_A_HOST},
         facts=replace(encoder.facts, model_type=config["model_type"]),
-        places={new: encoder.places[old] for old, new in names.items()},
+        stored={new: encoder.stored[old] for old, new in names.items()},
         hashes={new: encoder.hashes[old] for old, new in names.items()},
         left_behind=(*encoder.left_behind, *dropped),
     )

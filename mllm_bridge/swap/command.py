@@ -28,7 +28,7 @@ from mllm_bridge.swap.plan import Host, Plan, make_plan, open_host
 from mllm_bridge.swap.report import FORMS, SwapReport
 from mllm_bridge.swap.verify import verify
 from mllm_bridge.swap.writing import write_host
-from mllm_bridge.weights.stored import combined_hash, stored_hash, stored_in
+from mllm_bridge.weights.stored import combined_hash, stored_hash
 
 FROM_CARD = ("objective", "time", "commit", "version", "model_sha256", "steps", "samples")
 """What the report takes over from an export's card."""
@@ -114,7 +114,7 @@ def _write(
         checks = verify(
             folder,
             chosen,
-            host=host.folder,
+            host=host.weights,
             keep_projector=fresh is None,
             full=full_verify,
             feature_layer=plan.layer,
@@ -150,8 +150,8 @@ def _hashed(hashes: dict[str, str]) -> dict[str, Any]:
 
 
 def _tower_before(host: Host) -> dict[str, Any]:
-    stored, tower = stored_in(host.folder), host.towers[0]
-    hashes = {tower.name(key): stored_hash(stored[key]) for key in tower.keys}
+    tower = host.towers[0]
+    hashes = {tower.name(key): stored_hash(host.weights.tensors[key]) for key in tower.keys}
     return {"model_type": host.config.get("vision_config", {}).get("model_type"), **_hashed(hashes)}
 
 

@@ -20,7 +20,7 @@ from mllm_bridge.swap.checks import check_plan, require
 from mllm_bridge.swap.report import Change
 from mllm_bridge.weights.folders import locate, read_json
 from mllm_bridge.weights.packed import refuse_adapters, refuse_packed_keys
-from mllm_bridge.weights.stored import Part, find_part, weight_map
+from mllm_bridge.weights.stored import FolderWeights, Part, find_part
 
 LARGEST_PROJECTOR = 1 << 30
 """Weights of a projector, which is the one part that a swap draws anew."""
@@ -35,6 +35,7 @@ class Host:
         family: the description of its family.
         config: content of its config.json.
         processor: loaded.
+        weights: where its tensors lie.
         towers, projector: their keys on disk; several towers where the family has several from one config.
     """
 
@@ -42,6 +43,7 @@ class Host:
     family: HostFamily
     config: dict[str, Any]
     processor: ProcessorMixin
+    weights: FolderWeights
     towers: tuple[Part, ...]
     projector: Part
 
@@ -74,7 +76,8 @@ def open_host(mllm: str | Path) -> Host:
     config = read_json(folder / "config.json")
     refuse_adapters(folder, "host")
     family = family_of(config, str(folder))
-    keys = weight_map(folder)
+    weights = FolderWeights.open(folder)
+    keys = list(weights.tensors)
     refuse_packed_keys(keys, str(folder))
     with weights_of(folder):
         shapes = family.projector_shapes(config)
@@ -82,9 +85,9 @@ def open_host(mllm: str | Path) -> Host:
         raise ValueError(
             f"host: {folder}: its config.json asks for a projector of more than {LARGEST_PROJECTOR:,} weights"
         )
-    towers = tuple(_part(folder, family, "tower", family.prefixes(name), list(keys)) for name in family.towers)
-    projector = _part(folder, family, "projector", family.projector_prefixes, list(keys))
-    return Host(folder, family, config, load_processor(folder), towers, projector)
+    towers = tuple(_part(folder, family, "tower", family.prefixes(name), keys) for name in family.towers)
+    projector = _part(folder, family, "projector", family.projector_prefixes, keys)
+    return Host(folder, family, config, load_processor(folder), weights, towers, projector)
 
 
 def _part(folder: Path, family: HostFamily, what: str, prefixes: tuple[str, ...], keys: list[str]) -> Part:

@@ -13,12 +13,11 @@ from transformers import AutoImageProcessor, ProcessorMixin
 from mllm_bridge.encoder import Encoder
 from mllm_bridge.hosts import family_of
 from mllm_bridge.hosts.family import FeatureLayer, HostFamily
-from mllm_bridge.hosts.fitting import fit
 from mllm_bridge.hosts.loading import load_processor
 from mllm_bridge.swap.checks import Check, check_plan, equal, require
 from mllm_bridge.swap.running import check_places, check_running
 from mllm_bridge.weights.folders import read_json
-from mllm_bridge.weights.stored import find_part, stored_hash, stored_in
+from mllm_bridge.weights.stored import FolderWeights, find_part, stored_hash
 from mllm_bridge.weights.tensorfile import same_bytes
 
 SHOWN = 2**30
@@ -29,7 +28,7 @@ def verify(
     folder: Path,
     encoder: Encoder,
     *,
-    host: Path | None = None,
+    host: FolderWeights | None = None,
     keep_projector: bool = False,
     full: bool = False,
     feature_layer: FeatureLayer = None,
@@ -40,8 +39,9 @@ def verify(
 
     Args:
         folder: the host with the tower in it.
-        encoder: the tower that ought to be in it.
-        host: the host that it was made from; then everything but tower and projector has to be unchanged.
+        encoder: the tower that ought to be in it, as it goes in (`fitting.fit`).
+        host: the weights of the host that it was made from; then everything but tower and projector has to be
+            unchanged.
         keep_projector: with `host`, the projector has to be unchanged too.
         full: load the whole host and run it as well; else no weight of the language model is loaded, and the proof
             is one of keys, shapes, hashes, token counts and processor.
@@ -58,7 +58,6 @@ def verify(
     """
     config = read_json(folder / "config.json")
     family = family_of(config, str(folder))
-    encoder = fit(encoder, family)
     layer = family.feature_layer(config) if feature_layer is None else feature_layer
     processor = load_processor(folder)
     say("verify: config and processor")
@@ -66,9 +65,10 @@ def verify(
     checks += _same_image_processor_in_both_files(folder, processor)
     require(checks, f"verify {folder}")
     say("verify: weights, tensor by tensor")
-    checks += [_check_tower_weights(folder, family, name, encoder) for name in family.towers]
+    weights = FolderWeights.open(folder)
+    checks += [_check_tower_weights(weights, family, name, encoder) for name in family.towers]
     if host is not None:
-        checks += _check_untouched(folder, host, family, keep_projector)
+        checks += _check_untouched(weights, host, family, keep_projector)
     require(checks, f"verify {folder}")
     say("verify: every key and shape has its place")
     checks.append(check_places(folder, family))
@@ -96,9 +96,9 @@ def _plain(image_processor: Any) -> dict[str, Any]:
     return json.loads(image_processor.to_json_string())
 
 
-def _check_tower_weights(folder: Path, family: HostFamily, tower: str, encoder: Encoder) -> Check:
+def _check_tower_weights(weights: FolderWeights, family: HostFamily, tower: str, encoder: Encoder) -> Check:
     name = "tower weights" if len(family.towers) == 1 else f"tower weights of {tower}"
-    stored = stored_in(folder)
+    stored = weights.tensors
     part = find_part(stored, family.prefixes(tower))
     if part is None:
         return Check(name, False, f"no key starts with {' or '.join(family.prefixes(tower))}")
@@ -110,13 +110,14 @@ def _check_tower_weights(folder: Path, family: HostFamily, tower: str, encoder: 
     return Check(name, not differing, detail)
 
 
-def _check_untouched(folder: Path, host: Path, family: HostFamily, keep_projector: bool) -> list[Check]:
+def _check_untouched(
+    weights: FolderWeights, host: FolderWeights, family: HostFamily, keep_projector: bool
+) -> list[Check]:
     """What is neither tower nor (unless kept) projector is in both folders, bit for bit."""
     changing = (*family.towers, *(() if keep_projector else (family.projector,)))
     prefixes = tuple(prefix for part in changing for prefix in family.prefixes(part))
     before, after = (
-        {key: tensor for key, tensor in stored_in(path).items() if not key.startswith(prefixes)}
-        for path in (host, folder)
+        {key: tensor for key, tensor in one.tensors.items() if not key.startswith(prefixes)} for one in (host, weights)
     )
     if before.keys() != after.keys():
         differing = sorted(before.keys() ^ after.keys())
@@ -125,10 +126,11 @@ def _check_untouched(folder: Path, host: Path, family: HostFamily, keep_projecto
         ]
     # A linked file is the same bytes on the disk; what was copied or put together anew is read on both sides.
     same = {(a, b): a.samefile(b) for a, b in {(before[key].file, after[key].file) for key in before}}
-    told = [key for key in sorted(before) if not same[before[key].file, after[key].file]]
-    bar = tqdm(told, desc="comparing weights", unit="tensor", disable=sum(before[key].nbytes for key in told) < SHOWN)
+    compared = [key for key in sorted(before) if not same[before[key].file, after[key].file]]
+    size = sum(before[key].nbytes for key in compared)
+    bar = tqdm(compared, desc="comparing weights", unit="tensor", disable=size < SHOWN)
     changed = [key for key in bar if not same_bytes(before[key], after[key])]
     detail = f"{len(changed)} changed, the first is {changed[0]}" if changed else f"{len(before)} tensors unchanged"
-    if not changed and len(told) < len(before):
-        detail += f", {len(before) - len(told)} of them in linked files"
+    if not changed and len(compared) < len(before):
+        detail += f", {len(before) - len(compared)} of them in linked files"
     return [Check("other weights", not changed, detail)]

@@ -10,8 +10,8 @@ from cloc.files import write_json
 from mllm_bridge.encoder import Encoder
 from mllm_bridge.swap.plan import Host, Plan
 from mllm_bridge.weights.folders import pass_on
-from mllm_bridge.weights.stored import weight_map, write_replaced
-from mllm_bridge.weights.tensorfile import NAMES, stored_tensors
+from mllm_bridge.weights.stored import write_replaced
+from mllm_bridge.weights.tensorfile import NAMES
 
 PASSED_ON = (".json", ".txt", ".model", ".jinja", ".spm")
 """Endings of the host's other files that go into the result (tokenizer, chat template, ...), as do its licences."""
@@ -43,19 +43,18 @@ def write_host(
         What became of each of the host's files of weights (`weights.write_replaced`).
     """
     replaced, new = {}, {}
-    sources = {file: stored_tensors(file) for file in {file for _, file in encoder.places.values()}}
     for name, tower in zip(host.family.towers, host.towers, strict=True):
         replaced.update(dict.fromkeys(tower.keys, name))
         prefix = tower.prefix_for(encoder.facts.model_type)
-        new[name] = {prefix + own: sources[file][key] for own, (key, file) in encoder.places.items()}
+        new[name] = {prefix + own: tensor for own, tensor in encoder.stored.items()}
     if seed is not None:
         family, first = host.family, host.projector.keys[0]
-        stored = stored_tensors(weight_map(host.folder)[first])[first].dtype
+        stored = host.weights.tensors[first].dtype
         dtype = next((dtype for dtype, name in NAMES.items() if name == stored), torch.float32)
         fresh = family.make_projector(family.model_class.config_class(**plan.config), seed)
         replaced.update(dict.fromkeys(host.projector.keys, family.projector))
         new[family.projector] = {host.projector.prefix + name: value.to(dtype) for name, value in fresh.items()}
-    done = write_replaced(host.folder, folder, replaced, new, link)
+    done = write_replaced(host.weights, folder, replaced, new, link)
     indexes = [path.name for path in host.folder.glob("*.index.json")]
     pass_on(host.folder, folder, PASSED_ON, (*REWRITTEN, *indexes))
     write_json(folder / "config.json", plan.config)

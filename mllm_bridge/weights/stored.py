@@ -21,7 +21,7 @@ from tqdm import tqdm
 from cloc.disk import atomic_write
 from cloc.files import write_json
 from mllm_bridge.weights.folders import read_json
-from mllm_bridge.weights.tensorfile import NAMES, Stored, chunks, metadata, stored_tensors, write_file
+from mllm_bridge.weights.tensorfile import NAMES, Stored, chunks, read_header, write_file
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 LEVEL = "vision_model."
@@ -29,31 +29,53 @@ LEVEL = "vision_model."
 LEVELLED = ("clip_vision_model", "siglip_vision_model")
 
 
-def weight_map(folder: Path) -> dict[str, Path]:
-    """Every key of a model folder and the file that holds it.
+@dataclass(frozen=True, slots=True)
+class FolderWeights:
+    """Where each tensor of a model folder lies. Opening it parses the header of each file, once.
 
-    Raises:
-        ValueError: there are no safetensors files, or the index is none, or names a file that lies elsewhere, is
-            missing or lacks a key.
+    Attributes:
+        folder: the model's.
+        tensors: every key, file by file.
+        metadata: what each file says about itself.
     """
-    if (folder / INDEX).is_file():
-        named = _named(folder / INDEX)
-        missing = sorted({file for file in named.values() if not (folder / file).is_file()})
-        if missing:
-            raise ValueError(f"{folder / INDEX} names {', '.join(missing)}, which is not there; copy the missing files")
-        files = sorted(set(named.values()))
-    elif (folder / SINGLE).is_file():
-        named, files = None, [SINGLE]
-    else:
-        raise ValueError(
-            f"{folder} holds neither {SINGLE} nor {INDEX}; pickled weights are never loaded: "
-            "save the model again with safetensors"
-        )
-    found = {key: folder / file for file in files for key in keys_of(folder / file)}
-    lost = sorted(set(named or ()) - set(found))
-    if lost:
-        raise ValueError(f"{folder / INDEX} names {lost[0]} (and {len(lost) - 1} more), which no file holds")
-    return found
+
+    folder: Path
+    tensors: Mapping[str, Stored]
+    metadata: Mapping[Path, Mapping[str, str]]
+
+    @classmethod
+    def open(cls, folder: Path) -> FolderWeights:
+        """Read the headers of a folder's files, and no weight.
+
+        Raises:
+            ValueError: there are no safetensors files, one is cut short, or the index is none, or names a file that
+                lies elsewhere, is missing or lacks a key.
+        """
+        if (folder / INDEX).is_file():
+            named = _named(folder / INDEX)
+            missing = sorted({file for file in named.values() if not (folder / file).is_file()})
+            if missing:
+                raise ValueError(
+                    f"{folder / INDEX} names {', '.join(missing)}, which is not there; copy the missing files"
+                )
+            files = sorted(set(named.values()))
+        elif (folder / SINGLE).is_file():
+            named, files = None, [SINGLE]
+        else:
+            raise ValueError(
+                f"{folder} holds neither {SINGLE} nor {INDEX}; pickled weights are never loaded: "
+                "save the model again with safetensors"
+            )
+        headers = {folder / file: read_header(folder / file) for file in files}
+        tensors = {key: tensor for stored, _ in headers.values() for key, tensor in stored.items()}
+        lost = sorted(set(named or ()) - set(tensors))
+        if lost:
+            raise ValueError(f"{folder / INDEX} names {lost[0]} (and {len(lost) - 1} more), which no file holds")
+        return cls(folder, tensors, {file: metadata for file, (_, metadata) in headers.items()})
+
+    def of_file(self, file: Path) -> dict[str, Stored]:
+        """The tensors of one of the folder's files."""
+        return {key: tensor for key, tensor in self.tensors.items() if tensor.file == file}
 
 
 def _named(index: Path) -> dict[str, str]:
@@ -67,21 +89,13 @@ def _named(index: Path) -> dict[str, str]:
     return named
 
 
-def keys_of(file: Path) -> list[str]:
-    """The keys of one safetensors file; only its header is read.
-
-    Raises:
-        ValueError: the file is cut short or no safetensors file.
-    """
-    return list(stored_tensors(file))
-
-
-def read(places: Mapping[str, Path]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Key and tensor, one at a time, file by file."""
-    for file in sorted(set(places.values())):
+def read_tensors(stored: Mapping[str, Stored]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Name and tensor, one at a time, file by file."""
+    for file in sorted({tensor.file for tensor in stored.values()}):
         with safe_open(file, framework="pt") as opened:
-            for key in (key for key, place in places.items() if place == file):
-                yield key, opened.get_tensor(key)
+            for name, tensor in stored.items():
+                if tensor.file == file:
+                    yield name, opened.get_tensor(tensor.key)
 
 
 def tensor_hash(tensor: torch.Tensor) -> str:
@@ -98,15 +112,6 @@ def stored_hash(tensor: Stored) -> str:
     for chunk in chunks(tensor):
         digest.update(chunk)
     return digest.hexdigest()
-
-
-def stored_in(folder: Path) -> dict[str, Stored]:
-    """Every key of a model folder and where its bytes lie.
-
-    Raises:
-        ValueError: as `weight_map`.
-    """
-    return {key: tensor for file in set(weight_map(folder).values()) for key, tensor in stored_tensors(file).items()}
 
 
 def combined_hash(hashes: Mapping[str, str]) -> str:
@@ -168,16 +173,16 @@ def write_level(folder: Path, model_type: str, prefixes: Iterable[str]) -> None:
         model_type: of the tower.
         prefixes: what precedes its keys, in every layout.
     """
-    places = weight_map(folder)
+    weights = FolderWeights.open(folder)
     named = {}
     for prefix in prefixes:
-        part = find_part(places, (prefix,))
+        part = find_part(weights.tensors, (prefix,))
         if part is not None:
             named.update({key: part.prefix_for(model_type) + part.name(key) for key in part.keys})
-    for file in sorted({places[key] for key, name in named.items() if key != name}):
-        stored = {named.get(key, key): tensor for key, tensor in stored_tensors(file).items()}
+    for file in sorted({weights.tensors[key].file for key, name in named.items() if key != name}):
+        stored = {named.get(key, key): tensor for key, tensor in weights.of_file(file).items()}
         with atomic_write(file) as part_file:
-            write_file(part_file, stored, metadata(file))
+            write_file(part_file, stored, weights.metadata[file])
     if (folder / INDEX).is_file():
         index = read_json(folder / INDEX)
         index["weight_map"] = {named.get(key, key): file for key, file in index["weight_map"].items()}
@@ -185,7 +190,7 @@ def write_level(folder: Path, model_type: str, prefixes: Iterable[str]) -> None:
 
 
 def write_replaced(
-    host: Path,
+    host: FolderWeights,
     out: Path,
     replaced: Mapping[str, str],
     new: Mapping[str, Mapping[str, Stored | torch.Tensor]],
@@ -197,7 +202,7 @@ def write_replaced(
     anew from byte ranges, so that no more than one tensor in memory is ever held.
 
     Args:
-        host: folder of the host.
+        host: the weights of the host.
         out: an existing folder without weights.
         replaced: each key that goes, and the part it belongs to.
         new: for each part its new tensors by full key, in memory or as they lie in another file; they go into the file
@@ -207,25 +212,24 @@ def write_replaced(
     Returns:
         For each file of the host: `linked`, `copied`, `rewritten` or `dropped` (when nothing is left in it).
     """
-    places = weight_map(host)
     written, total, target, done = {}, 0, {}, {}
     for key, part in replaced.items():
-        target.setdefault(part, places[key])
-    files = sorted(set(places.values()))
+        target.setdefault(part, host.tensors[key].file)
+    files = list(host.metadata)
     for file in tqdm(files, desc="writing weights", unit="file", disable=len(files) < 3):
-        stored = stored_tensors(file)
+        stored = host.of_file(file)
         kept = {key: tensor for key, tensor in stored.items() if key not in replaced}
         fresh = {key: value for part, values in new.items() if target[part] == file for key, value in values.items()}
         if len(kept) == len(stored):
             done[file.name] = _pass_on(file, out / file.name, link)
             total += sum(tensor.nbytes for tensor in kept.values())
         elif kept or fresh:
-            total += write_file(out / file.name, {**kept, **fresh}, metadata(file) or {"format": "pt"})
+            total += write_file(out / file.name, {**kept, **fresh}, host.metadata[file] or {"format": "pt"})
             done[file.name] = "rewritten"
         else:
             done[file.name] = "dropped"
         written.update(dict.fromkeys([*kept, *fresh], file.name))
-    if (host / INDEX).is_file():
+    if (host.folder / INDEX).is_file():
         write_json(out / INDEX, {"metadata": {"total_size": total}, "weight_map": dict(sorted(written.items()))})
     return done
 

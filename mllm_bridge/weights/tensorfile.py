@@ -48,12 +48,14 @@ class Stored:
     """A tensor as it lies in a file.
 
     Attributes:
+        key: its name in the file.
         file: where.
         dtype: as the format names it, `BF16`.
         shape: of the tensor.
         begin, end: its bytes, counted from the start of the file.
     """
 
+    key: str
     file: Path
     dtype: str
     shape: tuple[int, ...]
@@ -66,21 +68,12 @@ class Stored:
         return self.end - self.begin
 
 
-def stored_tensors(file: Path) -> dict[str, Stored]:
-    """Every tensor of a safetensors file; only its header is read.
+def read_header(file: Path) -> tuple[dict[str, Stored], dict[str, str]]:
+    """Every tensor of a safetensors file, and what the file says about itself, as `{"format": "pt"}`.
 
     Raises:
         ValueError: the file is cut short, or is no safetensors file.
     """
-    return _header(file)[0]
-
-
-def metadata(file: Path) -> dict[str, str]:
-    """What a safetensors file says about itself, as `{"format": "pt"}`."""
-    return _header(file)[1]
-
-
-def _header(file: Path) -> tuple[dict[str, Stored], dict[str, str]]:
     size = file.stat().st_size
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
@@ -91,8 +84,8 @@ def _header(file: Path) -> tuple[dict[str, Stored], dict[str, str]]:
         content = parse_object(header, "header")
     except ValueError as error:
         raise ValueError(_broken(file, f"its header cannot be read: {error}")) from error
-    told = content.pop("__metadata__", None) or {}
-    if not isinstance(told, dict) or not all(isinstance(value, str) for value in told.values()):
+    metadata = content.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError(_broken(file, "__metadata__ is no table of texts"))
     found = {key: _stored(file, key, entry, 8 + length) for key, entry in content.items()}
     at = 8 + length
@@ -104,7 +97,7 @@ def _header(file: Path) -> tuple[dict[str, Stored], dict[str, str]]:
         at = tensor.end
     if at != size:
         raise ValueError(_broken(file, f"its tensors end at byte {at} of {size}"))
-    return found, told
+    return found, metadata
 
 
 def _stored(file: Path, key: str, entry: Any, start: int) -> Stored:
@@ -118,20 +111,20 @@ def _stored(file: Path, key: str, entry: Any, start: int) -> Stored:
     bits = BITS.get(dtype)
     if bits is not None and (end - begin) * 8 != math.prod(shape) * bits:
         raise ValueError(_broken(file, f"tensor {key:.200} has {end - begin} bytes for shape {shape!r:.80} of {dtype}"))
-    return Stored(file, dtype, tuple(shape), start + begin, start + end)
+    return Stored(key, file, dtype, tuple(shape), start + begin, start + end)
 
 
 def _broken(file: Path, why: str) -> str:
     return f"{file} cannot be read as safetensors ({why}); is it complete?"
 
 
-def write_file(file: Path, tensors: Mapping[str, Stored | torch.Tensor], told: Mapping[str, str]) -> int:
+def write_file(file: Path, tensors: Mapping[str, Stored | torch.Tensor], metadata: Mapping[str, str]) -> int:
     """Write a safetensors file from ranges of other files and from tensors in memory.
 
     Args:
         file: to write, must not exist.
         tensors: each tensor, where it lies or in memory.
-        told: the file's metadata.
+        metadata: what the file says about itself.
 
     Returns:
         Bytes of all tensors.
@@ -141,7 +134,7 @@ def write_file(file: Path, tensors: Mapping[str, Stored | torch.Tensor], told: M
     """
     # Widest types first, as the library does it: every tensor then starts at a multiple of its own width.
     order = sorted(tensors, key=lambda key: -BITS.get(_dtype(tensors[key]), 8))
-    header: dict[str, object] = {"__metadata__": dict(told)} if told else {}
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     at = 0
     for key in order:
         size = tensors[key].nbytes

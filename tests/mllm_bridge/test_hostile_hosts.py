@@ -10,7 +10,7 @@ import pytest
 from cloc.disk import atomic_dir
 from mllm_bridge.swap import command as swap
 from mllm_bridge.weights import folders
-from mllm_bridge.weights.tensorfile import stored_tensors
+from mllm_bridge.weights.tensorfile import read_header
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ X = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 def test_a_hostile_header_is_one_line(tmp_path, content):
     (tmp_path / "a.safetensors").write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.safetensors cannot be read as safetensors") as caught:
-        stored_tensors(tmp_path / "a.safetensors")
+        read_header(tmp_path / "a.safetensors")
     assert "\n" not in str(caught.value)
 
 

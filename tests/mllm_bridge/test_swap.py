@@ -1,5 +1,6 @@
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mllm_bridge.swap.checks import VerifyError
 from mllm_bridge.swap.command import swap
 from mllm_bridge.swap.plan import make_plan, open_host
 from mllm_bridge.weights.stored import combined_hash
+from mllm_bridge.weights.tensorfile import read_header
 
 
 def _inputs(folder):
@@ -284,6 +286,20 @@ def test_a_failed_proof_leaves_nothing_behind(tmp_path, host_folder, clip_folder
     with pytest.raises(VerifyError, match="tower weights: 1 of 71"):
         swap(host_folder, clip_folder, tmp_path / "out", device="cpu")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_header_is_parsed_once(tmp_path, host_folder, clip_folder, monkeypatch):
+    parsed = Counter()
+
+    def count(file):
+        parsed[file] += 1
+        return read_header(file)
+
+    monkeypatch.setattr("mllm_bridge.weights.stored.read_header", count)
+    out = swap(host_folder, clip_folder, tmp_path / "out", device="cpu").out
+    assert parsed[host_folder / "model.safetensors"] == parsed[clip_folder / "model.safetensors"] == 1
+    assert list(parsed.values()) == [1, 1, 1]  # of the host, of the tower, and of the result before it got its name
+    assert out == tmp_path / "out"
 
 
 @pytest.mark.parametrize("family", ["llava", "llava_onevision"])

@@ -12,7 +12,7 @@ from cloc.box_text import BoxTextFormat
 from cloc.train import trackers
 from mllm_bridge.tune import batches, result
 from mllm_bridge.tune.command import main
-from mllm_bridge.weights.stored import read, weight_map
+from mllm_bridge.weights.stored import FolderWeights, read_tensors
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -81,7 +81,7 @@ def test_the_result_is_a_stock_folder_that_was_trained(finished, swapped_once):
 
 
 def _tensors(folder):
-    return dict(read(weight_map(folder)))
+    return dict(read_tensors(FolderWeights.open(folder).tensors))
 
 
 def test_adapters_beside_the_weights_give_the_same_logits_as_merged_ones(finished, talks, swapped_once, tmp_path):

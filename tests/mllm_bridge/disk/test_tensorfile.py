@@ -8,7 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from mllm_bridge.weights.stored import stored_hash, tensor_hash
-from mllm_bridge.weights.tensorfile import metadata, same_bytes, stored_tensors, write_file
+from mllm_bridge.weights.tensorfile import read_header, same_bytes, write_file
 
 
 @pytest.fixture
@@ -27,15 +27,15 @@ def tensors():
 
 def test_what_lies_where_is_what_the_library_reads(tmp_path, tensors):
     save_file(tensors, tmp_path / "a.safetensors", metadata={"format": "pt"})
-    found = stored_tensors(tmp_path / "a.safetensors")
+    found = read_header(tmp_path / "a.safetensors")[0]
     assert {key: value.shape for key, value in found.items()} == {k: tuple(v.shape) for k, v in tensors.items()}
     assert {key: stored_hash(value) for key, value in found.items()} == {k: tensor_hash(v) for k, v in tensors.items()}
-    assert metadata(tmp_path / "a.safetensors") == {"format": "pt"}
+    assert read_header(tmp_path / "a.safetensors")[1] == {"format": "pt"}
 
 
 def test_ranges_and_tensors_make_one_file_that_the_library_reads(tmp_path, tensors):
     save_file(tensors, tmp_path / "a.safetensors")
-    stored = {f"old.{key}": value for key, value in stored_tensors(tmp_path / "a.safetensors").items()}
+    stored = {f"old.{key}": value for key, value in read_header(tmp_path / "a.safetensors")[0].items()}
     fresh = {"new": torch.full((2, 2), 3.0), "turned": torch.arange(6.0).reshape(2, 3).T}
     total = write_file(tmp_path / "b.safetensors", {**stored, **fresh}, {"format": "pt"})
     expected = {**{f"old.{key}": value for key, value in tensors.items()}, **fresh}
@@ -49,7 +49,7 @@ def test_ranges_and_tensors_make_one_file_that_the_library_reads(tmp_path, tenso
 
 def test_each_tensor_starts_at_a_multiple_of_its_own_width(tmp_path, tensors):
     write_file(tmp_path / "a.safetensors", tensors, {})
-    for key, stored in stored_tensors(tmp_path / "a.safetensors").items():
+    for key, stored in read_header(tmp_path / "a.safetensors")[0].items():
         assert stored.begin % tensors[key].element_size() == 0
 
 
@@ -76,7 +76,7 @@ def _entry(end, shape=(2,)):
 def test_broken_files_are_named(tmp_path, content, message):
     (tmp_path / "a.safetensors").write_bytes(content)
     with pytest.raises(ValueError, match=rf"a.safetensors cannot be read as safetensors \(.*{message}.*is it complete"):
-        stored_tensors(tmp_path / "a.safetensors")
+        read_header(tmp_path / "a.safetensors")
 
 
 def test_bytes_are_compared_with_type_and_shape(tmp_path, tensors, monkeypatch):
@@ -88,6 +88,6 @@ def test_bytes_are_compared_with_type_and_shape(tmp_path, tensors, monkeypatch):
     changed["flags"] = changed["flags"].to(torch.uint8)
     save_file(tensors, tmp_path / "a.safetensors")
     save_file(changed, tmp_path / "b.safetensors")
-    one, other = (stored_tensors(tmp_path / f"{name}.safetensors") for name in "ab")
+    one, other = (read_header(tmp_path / f"{name}.safetensors")[0] for name in "ab")
     assert {key for key in one if not same_bytes(one[key], other[key])} == {"wide", "numbers", "flags"}
     assert {key for key in one if stored_hash(one[key]) != stored_hash(other[key])} == {"wide", "numbers", "flags"}

@@ -4,7 +4,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mllm_bridge.weights.stored import combined_hash, find_part, read, tensor_hash, weight_map, write_replaced
+from mllm_bridge.weights.stored import (
+    FolderWeights,
+    combined_hash,
+    find_part,
+    read_tensors,
+    tensor_hash,
+    write_replaced,
+)
 
 PREFIXES = ("model.vision_tower.", "vision_tower.")
 
@@ -57,16 +64,16 @@ def test_shards_are_rewritten_only_where_a_part_goes(tmp_path):
     host, out = _sharded(tmp_path / "host"), tmp_path / "out"
     out.mkdir()
     new = {"tower": {"vision_tower.z": torch.full((5,), 2.0)}}
-    write_replaced(host, out, {"vision_tower.x": "tower", "vision_tower.y": "tower"}, new)
-    places = weight_map(out)
-    assert {key: place.name for key, place in places.items()} == {
+    write_replaced(FolderWeights.open(host), out, {"vision_tower.x": "tower", "vision_tower.y": "tower"}, new)
+    written = FolderWeights.open(out).tensors
+    assert {key: stored.file.name for key, stored in written.items()} == {
         "language_model.a": "model-1.safetensors",
         "language_model.b": "model-2.safetensors",
         "vision_tower.z": "model-2.safetensors",
     }
     assert (out / "model-1.safetensors").read_bytes() == (host / "model-1.safetensors").read_bytes()
     assert not (out / "model-3.safetensors").exists()
-    tensors = dict(read(places))
+    tensors = dict(read_tensors(written))
     assert torch.equal(tensors["language_model.b"], torch.full((2,), 7.0))
     assert torch.equal(tensors["vision_tower.z"], torch.full((5,), 2.0))
     assert (
@@ -79,14 +86,14 @@ def test_index_that_names_a_missing_file(tmp_path):
     host = _sharded(tmp_path / "host")
     (host / "model-3.safetensors").unlink()
     with pytest.raises(ValueError, match=r"index.json names model-3.safetensors, which is not there"):
-        weight_map(host)
+        FolderWeights.open(host)
 
 
 def test_index_that_names_a_key_no_file_holds(tmp_path):
     host = _sharded(tmp_path / "host")
     save_file({"other": torch.zeros(1)}, host / "model-3.safetensors")
     with pytest.raises(ValueError, match=r"names vision_tower.y \(and 0 more\), which no file holds"):
-        weight_map(host)
+        FolderWeights.open(host)
 
 
 def test_file_cut_in_half(tmp_path):
@@ -94,20 +101,22 @@ def test_file_cut_in_half(tmp_path):
     whole = (tmp_path / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"model.safetensors cannot be read as safetensors .* is it complete"):
-        weight_map(tmp_path)
+        FolderWeights.open(tmp_path)
 
 
 def test_folder_without_safetensors(tmp_path):
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"pickled weights are never loaded"):
-        weight_map(tmp_path)
+        FolderWeights.open(tmp_path)
 
 
 def test_single_file_host_stays_a_single_file(tmp_path):
     save_file({"a": torch.ones(2), "vision_tower.x": torch.zeros(1)}, tmp_path / "model.safetensors")
     out = tmp_path / "out"
     out.mkdir()
-    write_replaced(tmp_path, out, {"vision_tower.x": "tower"}, {"tower": {"vision_tower.x": torch.ones(3)}})
+    write_replaced(
+        FolderWeights.open(tmp_path), out, {"vision_tower.x": "tower"}, {"tower": {"vision_tower.x": torch.ones(3)}}
+    )
     assert {key: value.numel() for key, value in load_file(out / "model.safetensors").items()} == {
         "a": 2,
         "vision_tower.x": 3,
@@ -120,14 +129,14 @@ def test_files_without_a_part_are_linked_and_the_others_put_together_anew(tmp_pa
     out.mkdir()
     copied.mkdir()
     gone, new = {"vision_tower.x": "tower", "vision_tower.y": "tower"}, {"tower": {"vision_tower.z": torch.ones(5)}}
-    done = write_replaced(host, out, gone, new)
+    done = write_replaced(FolderWeights.open(host), out, gone, new)
     assert done == {
         "model-1.safetensors": "linked",
         "model-2.safetensors": "rewritten",
         "model-3.safetensors": "dropped",
     }
     assert (out / "model-1.safetensors").samefile(host / "model-1.safetensors")
-    assert write_replaced(host, copied, gone, new, link=False)["model-1.safetensors"] == "copied"
+    assert write_replaced(FolderWeights.open(host), copied, gone, new, link=False)["model-1.safetensors"] == "copied"
     for name in ("model-1.safetensors", "model-2.safetensors"):
         assert (copied / name).read_bytes() == (out / name).read_bytes()
 
@@ -140,7 +149,7 @@ def test_file_system_that_cannot_link(tmp_path, monkeypatch):
         raise OSError("no links here")
 
     monkeypatch.setattr("mllm_bridge.weights.stored.os.link", refuse)
-    assert write_replaced(host, out, {}, {})["model-1.safetensors"] == "copied"
+    assert write_replaced(FolderWeights.open(host), out, {}, {})["model-1.safetensors"] == "copied"
 
 
 @pytest.mark.parametrize(
@@ -159,6 +168,6 @@ def test_an_index_names_files_of_its_own_folder(named, tmp_path):
     (host / "model.safetensors.index.json").write_text(json.dumps({"weight_map": named}))
     before = (host / "a/m.safetensors").read_bytes()
     with pytest.raises(ValueError, match=r"expected a weight_map from keys to names of files in its own folder"):
-        write_replaced(host, out, {}, {})
+        write_replaced(FolderWeights.open(host), out, {}, {})
     assert (host / "a/m.safetensors").read_bytes() == before
     assert list(out.iterdir()) == []

@@ -8,6 +8,7 @@ from mllm_bridge.hosts import DEFAULT
 from mllm_bridge.hosts.loading import load_host, load_processor
 from mllm_bridge.swap.checks import VerifyError
 from mllm_bridge.swap.verify import verify
+from mllm_bridge.weights.stored import FolderWeights
 
 WRONG = {
     "patch size of the processor": (
@@ -99,10 +100,10 @@ def test_what_is_wrong_by_one_is_caught(wrong, swapped, encoder, edit_json):
 
 
 def test_a_right_host_passes(swapped, encoder, host_folder):
-    light = {check.name for check in verify(swapped, encoder, host=host_folder)}
+    light = {check.name for check in verify(swapped, encoder, host=FolderWeights.open(host_folder))}
     assert {"tower weights", "other weights", "keys and shapes", "mean", "placeholders of the 1:3 picture"} <= light
     assert not RUNNING & light
-    full = {check.name for check in verify(swapped, encoder, host=host_folder, full=True)}
+    full = {check.name for check in verify(swapped, encoder, host=FolderWeights.open(host_folder), full=True)}
     assert full == light | RUNNING
 
 
@@ -128,12 +129,12 @@ def test_one_altered_number_in_the_tower_is_caught(swapped, encoder):
 def test_one_altered_number_in_the_language_model_is_caught(swapped, encoder, host_folder):
     _spoil(swapped, "language_model.model.norm", _nudge)
     with pytest.raises(VerifyError, match=r"other weights: 1 changed, the first is language_model.model.norm.weight"):
-        verify(swapped, encoder, host=host_folder)
+        verify(swapped, encoder, host=FolderWeights.open(host_folder))
 
 
 def test_a_projector_that_should_have_been_kept(swapped, encoder, host_folder):
     with pytest.raises(VerifyError, match=r"other weights: \d changed, the first is multi_modal_projector"):
-        verify(swapped, encoder, host=host_folder, keep_projector=True)
+        verify(swapped, encoder, host=FolderWeights.open(host_folder), keep_projector=True)
 
 
 def test_a_lost_tensor_is_an_error_and_not_a_warning(swapped, encoder):

@@ -34,7 +34,7 @@ def test_a_classifiers_tower_goes_in(kind, tmp_path, host_folder):
     MODELS[kind]().save_pretrained(tmp_path / "tower")
     ViTImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path / "tower")
     encoder = load_encoder(tmp_path / "tower", tmp_path)
-    assert not any(name.startswith(f"{kind}.") for name in encoder.places)
+    assert not any(name.startswith(f"{kind}.") for name in encoder.stored)
     assert all(key.startswith("classifier.") for key in encoder.left_behind)
     assert bool(encoder.left_behind) == (kind != "vit")
     swap(host_folder, tmp_path / "tower", tmp_path / "out", device="cpu")  # it verifies the folder, to the last tensor
