@@ -27,9 +27,9 @@ from transformers import (
 from cloc.export import newest_export, read_card
 from cloc.model_bounds import check_picture_sizes, check_sizes
 from cloc.model_folders import UNREADABLE, in_one_line, refusing_code
-from cloc.towers.external import is_borrowed, write_borrowed
+from cloc.towers.external import is_external, write_external
 from cloc.towers.probe import TowerFacts, pads, probe, size_of
-from cloc.towers.timm_tower import TIMM, TimmTokens
+from cloc.towers.timm import TIMM, TimmTokens
 from mllm_bridge.weights.folders import locate, read_json
 from mllm_bridge.weights.packed import refuse_adapters, refuse_quantised
 from mllm_bridge.weights.stored import LEVEL, FolderWeights, file_hash, read_tensors, tensor_hash
@@ -123,12 +123,12 @@ def load_encoder(asked: str | Path, runs: Path) -> Encoder:
     """Find, load, account for every key, and probe.
 
     Raises:
-        ValueError: as `find_encoder`, `write_borrowed` and `probe`; or the tower is of an unknown type,
+        ValueError: as `find_encoder`, `write_external` and `probe`; or the tower is of an unknown type,
             has no processor, or its file does not hold just what the tower needs.
     """
-    if str(asked) != "cloc" and is_borrowed(asked):
+    if str(asked) != "cloc" and is_external(asked):
         scratch = tempfile.TemporaryDirectory(prefix="borrowed-tower-")
-        loaded = _load(asked, write_borrowed(asked, Path(scratch.name)))
+        loaded = _load(asked, write_external(asked, Path(scratch.name)))
         return replace(loaded, folder=Path(asked), scratch=scratch)
     return _load(asked, find_encoder(asked, runs))
 

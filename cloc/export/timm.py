@@ -13,8 +13,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from cloc.images import CLIP_MEAN, CLIP_STD
-from cloc.towers.layouts import TIMM_CLIP, TIMM_SIGLIP, siglip_pool
-from cloc.towers.swin_layout import timm_swin
+from cloc.towers.layouts import TIMM_CLIP, TIMM_SIGLIP, siglip_pool, timm_swin
 from cloc.towers.tower import feature_spec, image_side
 
 CLIP_NAMES = {"gelu": "vit_base_patch16_clip_224", "quick_gelu": "vit_base_patch16_clip_quickgelu_224"}

@@ -22,7 +22,7 @@ from cloc.models import pretrained
 from cloc.models.configuration import LEGACY_END, ClocConfig, ClocVisionConfig
 from cloc.models.pretraining import ClocDetectorForPreTraining, ClocForPreTraining
 from cloc.tokenizer import check_end, load_tokenizer
-from cloc.towers.timm_source import timm_config
+from cloc.towers.timm import timm_config
 
 
 def make_tokenizer(config: Config) -> PreTrainedTokenizerBase:

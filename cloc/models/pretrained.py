@@ -16,10 +16,10 @@ from transformers.models.auto.image_processing_auto import get_image_processor_c
 from cloc.models.configuration import ClocConfig, mend_end
 from cloc.models.modeling import ClocModel, ClocVisionModel
 from cloc.models.prompter import patch_boxes, point_code
-from cloc.towers import open_clip_source, sources
+from cloc.towers import open_clip, sources
 from cloc.towers.adapt import fit_normalisation, fit_positions
 from cloc.towers.sources import Source, Weights, parse_source
-from cloc.towers.timm_source import timm_config, timm_weights
+from cloc.towers.timm import timm_config, timm_weights
 from cloc.towers.tower import PREFIX_TOKENS, TOWERS
 
 OWN = ("cloc", "cloc_vision_model")
@@ -94,7 +94,7 @@ def _tower_config(source: str, image_size: int | None, arguments: dict[str, Any]
     if where.kind == "timm":
         return timm_config(where.name, image_size, arguments)
     if where.kind == "open_clip":
-        return open_clip_source.vision_config(where, image_size, arguments)
+        return open_clip.vision_config(where, image_size, arguments)
     config = sources.transformers_config(where)
     for name in ("vision_config", "tower"):
         config = getattr(config, name, config)
@@ -126,7 +126,7 @@ def text_config(source: str) -> PreTrainedConfig:
     if where.kind == "timm":
         raise ValueError(f"model.text.source {source}: timm has no text towers")
     if where.kind == "open_clip":
-        return open_clip_source.text_config(where)
+        return open_clip.text_config(where)
     config = sources.transformers_config(where)
     config = getattr(config, "text_config", config)
     if config.model_type != "clip_text_model":
@@ -226,7 +226,7 @@ def start_text(model: ClocModel, source: str) -> list[str]:
     """Copy the text tower of `source` into the model; returns and raises as `start_vision`."""
     where = parse_source(source)
     if where.kind == "open_clip":
-        found = open_clip_source.text_weights(where)
+        found = open_clip.text_weights(where)
     elif sources.transformers_config(where).model_type == "cloc":
         found = sources.transformers_weights(ClocModel, where, "text.")
     else:
@@ -244,7 +244,7 @@ def _vision_weights(where: Source, tower: torch.nn.Module) -> tuple[Weights, Nor
     if where.kind == "timm":
         return timm_weights(where, tower.config), _told(timm.get_pretrained_cfg(where.name))
     if where.kind == "open_clip":
-        return open_clip_source.vision_weights(where, tower.config), open_clip_source.normalisation(where)
+        return open_clip.vision_weights(where, tower.config), open_clip.normalisation(where)
     config = sources.transformers_config(where)
     if config.model_type in OWN:
         return sources.transformers_weights(ClocVisionModel, where, "tower."), None

@@ -23,21 +23,18 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from cloc.files import read_object, write_json
 from cloc.model_folders import refusing_code
-from cloc.towers.open_clip_tower import as_clip
-from cloc.towers.timm_tower import TIMM
+from cloc.towers.open_clip import convert_to_clip
+from cloc.towers.sources import OPEN_CLIP_CONFIG, is_open_clip_folder, split_source
+from cloc.towers.timm import TIMM
 
-KINDS = ("timm", "open_clip")
-OPEN_CLIP_CONFIG = "open_clip_config.json"
 RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}
 """Pillow's numbers."""
 
 
-def is_borrowed(asked: str | Path) -> bool:
+def is_external(asked: str | Path) -> bool:
     """Whether an encoder is named as a tower of timm or open_clip, or is a folder that one of them wrote."""
     folder = Path(asked)
-    if str(asked).partition(":")[0] in KINDS and ":" in str(asked):
-        return True
-    if (folder / OPEN_CLIP_CONFIG).is_file() and not (folder / "config.json").is_file():
+    if split_source(str(asked)) is not None or is_open_clip_folder(folder):
         return True
     return (folder / "config.json").is_file() and _by_timm(read_object(folder / "config.json", "a JSON object"))
 
@@ -46,7 +43,7 @@ def _by_timm(config: Mapping[str, Any]) -> bool:
     return "architecture" in config and "pretrained_cfg" in config
 
 
-def write_borrowed(asked: str | Path, out: Path) -> Path:
+def write_external(asked: str | Path, out: Path) -> Path:
     """Write such a tower with its image processor as a transformers folder.
 
     Args:
@@ -62,14 +59,14 @@ def write_borrowed(asked: str | Path, out: Path) -> Path:
     kind, name, weights = _parse(str(asked))
     own = Path(name) / "preprocessor_config.json"
     if kind == "timm":
-        model = _timm(str(asked), name, weights)
+        model = _load_timm(str(asked), name, weights)
         _write_timm(model, name, out)
-        images = None if own.is_file() else _timm_images(model.pretrained_cfg, str(asked))
+        images = None if own.is_file() else _timm_processor(model.pretrained_cfg, str(asked))
     else:
-        model = _open_clip(str(asked), name, weights)
-        tower = as_clip(model.visual, str(asked))
+        model = _load_open_clip(str(asked), name, weights)
+        tower = convert_to_clip(model.visual, str(asked))
         tower.save_pretrained(out)
-        images = None if own.is_file() else _open_clip_images(model.visual.preprocess_cfg, str(asked))
+        images = None if own.is_file() else _open_clip_processor(model.visual.preprocess_cfg, str(asked))
     if images is None:
         (out / own.name).write_bytes(own.read_bytes())
     else:
@@ -78,10 +75,10 @@ def write_borrowed(asked: str | Path, out: Path) -> Path:
 
 
 def _parse(asked: str) -> tuple[str, str, str]:
-    kind, _, rest = asked.partition(":")
-    if kind not in KINDS or not rest:
+    found = split_source(asked)
+    if found is None:
         return ("open_clip" if (Path(asked) / OPEN_CLIP_CONFIG).is_file() else "timm"), asked, ""
-    name, _, weights = rest.partition(":")
+    kind, name, weights = found
     if not name or (kind == "open_clip" and not weights and not Path(name).is_dir()):
         raise ValueError(
             f"encoder: {asked}: expected timm:ARCH, timm:ARCH:FILE, open_clip:ARCH:TAG, open_clip:ARCH:FILE, or a "
@@ -90,19 +87,19 @@ def _parse(asked: str) -> tuple[str, str, str]:
     return kind, name, weights
 
 
-def _file(asked: str, path: Path) -> Path:
+def _require_file(asked: str, path: Path) -> Path:
     if not path.is_file() or path.suffix != ".safetensors":
         raise ValueError(f"encoder: {asked}: expected a .safetensors file, {path} is none; nothing else is loaded")
     return path
 
 
-def _timm(asked: str, name: str, weights: str) -> nn.Module:
+def _load_timm(asked: str, name: str, weights: str) -> nn.Module:
     more: dict[str, Any] = {"pretrained": True}
     if Path(name).is_dir():
-        _file(asked, Path(name) / "model.safetensors")
+        _require_file(asked, Path(name) / "model.safetensors")
         name = f"local-dir:{name}"
     elif weights:
-        more = {"pretrained": False, "checkpoint_path": str(_file(asked, Path(weights)))}
+        more = {"pretrained": False, "checkpoint_path": str(_require_file(asked, Path(weights)))}
     try:
         with refusing_code(asked):
             return timm.create_model(name, num_classes=0, **more).eval()
@@ -110,12 +107,12 @@ def _timm(asked: str, name: str, weights: str) -> nn.Module:
         raise ValueError(f"encoder: {asked}: timm cannot load it ({_first_line(error)})") from error
 
 
-def _open_clip(asked: str, name: str, weights: str) -> nn.Module:
+def _load_open_clip(asked: str, name: str, weights: str) -> nn.Module:
     if Path(name).is_dir():
-        _file(asked, Path(name) / "open_clip_model.safetensors")
+        _require_file(asked, Path(name) / "open_clip_model.safetensors")
         name, weights = f"local-dir:{name}", None
     elif Path(weights).suffix or Path(weights).is_file():
-        _file(asked, Path(weights))
+        _require_file(asked, Path(weights))
     try:
         with refusing_code(asked):
             return open_clip.create_model(name, pretrained=weights, require_pretrained=True).eval()
@@ -130,39 +127,39 @@ def _first_line(error: Exception) -> str:
 def _write_timm(model: nn.Module, name: str, out: Path) -> None:
     folder = Path(name) / "config.json"
     arguments = read_object(folder, "a JSON object").get("model_args") or {} if folder.is_file() else {}
-    told = {"model_type": TIMM, "architecture": model.pretrained_cfg["architecture"], "model_args": arguments}
-    write_json(out / "config.json", {**told, "num_classes": 0, "label_names": []})
+    config = {"model_type": TIMM, "architecture": model.pretrained_cfg["architecture"], "model_args": arguments}
+    write_json(out / "config.json", {**config, "num_classes": 0, "label_names": []})
     state = {f"timm_model.{key}": value.contiguous().clone() for key, value in model.state_dict().items()}
     save_file(state, out / "model.safetensors", metadata={"format": "pt"})
 
 
-def _timm_images(told: Mapping[str, Any], asked: str) -> BaseImageProcessor:
-    size, mode = told["input_size"][-1], told.get("crop_mode") or "center"
+def _timm_processor(data_config: Mapping[str, Any], asked: str) -> BaseImageProcessor:
+    size, mode = data_config["input_size"][-1], data_config.get("crop_mode") or "center"
     if mode not in ("center", "squash"):
-        raise ValueError(_no_geometry(asked, f"crop_mode {mode!r}"))
-    return _images(size, math.floor(size / told["crop_pct"]), mode == "squash", told)
+        raise ValueError(_describe_geometry(asked, f"crop_mode {mode!r}"))
+    return _make_processor(size, math.floor(size / data_config["crop_pct"]), mode == "squash", data_config)
 
 
-def _open_clip_images(told: Mapping[str, Any], asked: str) -> BaseImageProcessor:
-    size, mode = told["size"], told["resize_mode"]
+def _open_clip_processor(data_config: Mapping[str, Any], asked: str) -> BaseImageProcessor:
+    size, mode = data_config["size"], data_config["resize_mode"]
     size = size if isinstance(size, int) else size[0]
     if mode not in ("shortest", "squash"):
-        raise ValueError(_no_geometry(asked, f"resize_mode {mode!r}"))
-    return _images(size, size, mode == "squash", told)
+        raise ValueError(_describe_geometry(asked, f"resize_mode {mode!r}"))
+    return _make_processor(size, size, mode == "squash", data_config)
 
 
-def _no_geometry(asked: str, what: str) -> str:
+def _describe_geometry(asked: str, what: str) -> str:
     return (
         f"encoder: {asked}: its {what} has no image processor in transformers that gives the same pixels; save the one "
         "that is to be used as preprocessor_config.json into the tower's folder"
     )
 
 
-def _images(size: int, resized: int, squash: bool, told: Mapping[str, Any]) -> BaseImageProcessor:
+def _make_processor(size: int, resized: int, squash: bool, data_config: Mapping[str, Any]) -> BaseImageProcessor:
     return CLIPImageProcessor(
         size={"height": resized, "width": resized} if squash else {"shortest_edge": resized},
         crop_size={"height": size, "width": size},
-        resample=RESAMPLE[told["interpolation"]],
-        image_mean=list(told["mean"]),
-        image_std=list(told["std"]),
+        resample=RESAMPLE[data_config["interpolation"]],
+        image_mean=list(data_config["mean"]),
+        image_std=list(data_config["std"]),
     )

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import nn
 from transformers import PreTrainedConfig
 
 from cloc.model_folders import UNREADABLE, in_one_line
-from cloc.towers.probe_images import pictures
 
 GEOMETRY_FIELDS = ("do_convert_rgb", "do_resize", "size", "resample", "do_pad", "do_center_crop")
 SCALE_FIELDS = ("do_rescale", "rescale_factor", "do_normalize")
@@ -197,7 +198,7 @@ def _declared_sizes(config: PreTrainedConfig, source: str) -> tuple[int, int]:
 
 def _processed(image_processor: Any, image_size: int, source: str) -> torch.Tensor:
     """(1, 3, S, S) of the first picture; every picture has to come out in this size."""
-    for name, picture in pictures().items():
+    for name, picture in make_probe_images().items():
         made = _pixels(image_processor, picture, source)
         if tuple(made.shape) != (1, 3, image_size, image_size):
             raise ValueError(
@@ -205,7 +206,7 @@ def _processed(image_processor: Any, image_size: int, source: str) -> torch.Tens
                 f"{tuple(made.shape[2:])} of the {name} picture ({geometry(image_processor)}); set size, crop_size or "
                 "do_pad in preprocessor_config.json"
             )
-    return _pixels(image_processor, pictures()["1:1"], source)
+    return _pixels(image_processor, make_probe_images()["1:1"], source)
 
 
 def _pixels(image_processor: Any, picture: Image.Image, source: str) -> torch.Tensor:
@@ -246,3 +247,20 @@ def _prove_order(
             f"{source}: changing the patches (row, column) {places} should change the tokens {expected} and no other, "
             f"it changed {moved[:5]}; patch size {patch_size} or the order of the tokens is not what its config says"
         )
+
+
+SIZES = {"1:1": (96, 96), "2:1": (160, 80), "1:3": (70, 210), "tiny": (7, 5), "large": (1600, 1200)}
+"""(width, height) in pixels. The ratios other than 1:1 tell a crop from a padding."""
+
+
+@lru_cache(maxsize=1)
+def make_probe_images() -> dict[str, Image.Image]:
+    """One RGB picture for each entry of `SIZES`: a colour ramp under noise, so that every row and column differs."""
+    made = {}
+    for seed, (name, (width, height)) in enumerate(SIZES.items()):
+        noise = np.random.default_rng(seed).integers(0, 96, size=(height, width, 3))
+        across = np.linspace(0, 159, width)[None, :, None]
+        down = np.linspace(159, 0, height)[:, None, None]
+        ramp = np.concatenate([across + 0 * down, 0 * across + down, (across + down) / 2], axis=2)
+        made[name] = Image.fromarray((noise + ramp).astype(np.uint8), mode="RGB")
+    return made

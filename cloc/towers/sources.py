@@ -25,6 +25,8 @@ from transformers.utils import logging
 from cloc.model_folders import refusing_code
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
+LIBRARIES = ("timm", "open_clip")
+"""Beside transformers: those by whose name a source begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +66,36 @@ class Weights:
     left_over: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
+def split_source(text: str) -> tuple[str, str, str] | None:
+    """(library, name, weights) of `timm:NAME[:WEIGHTS]` or `open_clip:NAME[:WEIGHTS]`; None for anything else."""
+    library, colon, rest = text.partition(":")
+    if not colon or library not in LIBRARIES:
+        return None
+    name, _, weights = rest.partition(":")
+    return library, name, weights
+
+
+def is_open_clip_folder(folder: str | Path) -> bool:
+    """Whether open_clip wrote a folder, and transformers did not."""
+    return (Path(folder) / OPEN_CLIP_CONFIG).is_file() and not (Path(folder) / "config.json").is_file()
+
+
 def parse_source(text: str) -> Source:
     """Read a source as the user wrote it.
 
     Raises:
         ValueError: it is no such thing, or a path that does not exist.
     """
-    kind, colon, rest = text.partition(":")
-    if colon and kind in ("open_clip", "timm"):
-        name, _, weights = rest.partition(":")
+    found = split_source(text)
+    if found is not None:
+        kind, name, weights = found
         if not name or (kind == "open_clip" and not weights):
             form = "open_clip:ARCH:TAG_OR_FILE" if kind == "open_clip" else "timm:ARCH or timm:ARCH:FILE"
             raise ValueError(f"starting weights {text}: expected {form}")
         if _is_path(weights) and not Path(weights).is_file():
             raise ValueError(f"starting weights {text}: there is no file {weights}")
         return Source(text, kind, name, weights)
-    if (Path(text) / OPEN_CLIP_CONFIG).is_file() and not (Path(text) / "config.json").is_file():
+    if is_open_clip_folder(text):
         return Source(text, "open_clip", text)
     if _is_path(text) and not Path(text).exists():
         raise ValueError(f"starting weights {text}: no transformers folder with a config.json, there is no such path")

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from cloc.towers.timm_facts import timm_facts
+from cloc.towers.timm import find_timm_facts
 
 PREFIX_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0}
 """The plain ViTs, and how many tokens stand before the patches (1 where there is a CLS token)."""
@@ -42,7 +42,7 @@ def check_tower(config: PreTrainedConfig) -> None:
 def image_side(config: PreTrainedConfig) -> int:
     """Side in pixels of the square image that the tower was made for."""
     if config.model_type == "timm_wrapper":
-        return timm_facts(config).image_size
+        return find_timm_facts(config).image_size
     return _one_number(config.image_size, "image_size")
 
 
@@ -60,7 +60,7 @@ def tower_width(config: PreTrainedConfig) -> int:
 def feature_spec(config: PreTrainedConfig) -> tuple[tuple[int, int], ...]:
     """(stride in pixels, channels) of each map of `feature_maps`, from fine to coarse."""
     if config.model_type == "timm_wrapper":
-        return timm_facts(config).spec
+        return find_timm_facts(config).spec
     patch = _one_number(config.patch_size, "patch_size")
     if config.model_type == "swin":
         return tuple((patch * 2**stage, config.embed_dim * 2**stage) for stage in range(len(config.depths)))
@@ -121,7 +121,7 @@ def feature_maps(tower: PreTrainedModel, pixel_values: torch.Tensor) -> tuple[to
     if tower.config.model_type == "swin":
         return _swin(tower, pixel_values)[0]
     if tower.config.model_type == "timm_wrapper":
-        facts, native = timm_facts(tower.config), image_side(tower.config)
+        facts, native = find_timm_facts(tower.config), image_side(tower.config)
         if not facts.any_size and (height, across) != (native, native):
             raise ValueError(
                 f"feature_maps: timm's {tower.config.architecture} was made for {native} x {native} only, got "
@@ -169,7 +169,7 @@ def _set_window(layer: nn.Module, inputs: tuple, *, window: int, shift: int) -> 
 
 
 def _timm(tower: PreTrainedModel, pixel_values: torch.Tensor) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
-    facts = timm_facts(tower.config)
+    facts = find_timm_facts(tower.config)
     outputs = tower(
         pixel_values, output_hidden_states=list(facts.indices), do_pooling=True, norm=False, output_fmt="NCHW"
     )

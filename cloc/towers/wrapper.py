@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from cloc.towers.timm_tower import TIMM, TimmTokens
+from cloc.towers.timm import TIMM, TimmTokens
 
 WRAPPED = "wrapped_tower"
 

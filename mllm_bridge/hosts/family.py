@@ -14,7 +14,7 @@ from transformers import LlamaConfig, PreTrainedConfig, PreTrainedModel, Process
 from transformers.image_processing_utils import BaseImageProcessor
 
 from cloc.towers.probe import TowerFacts
-from cloc.towers.timm_tower import TIMM
+from cloc.towers.timm import TIMM
 from mllm_bridge.hosts.tiny_parts import TinyParts
 
 FeatureLayer = int | list[int] | None

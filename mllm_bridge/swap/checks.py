@@ -12,8 +12,7 @@ import torch
 from PIL import Image
 from transformers import ProcessorMixin
 
-from cloc.towers.probe import GEOMETRY_FIELDS, SCALE_FIELDS, geometry, size_of
-from cloc.towers.probe_images import pictures
+from cloc.towers.probe import GEOMETRY_FIELDS, SCALE_FIELDS, geometry, make_probe_images, size_of
 from mllm_bridge.encoder import Encoder
 from mllm_bridge.hosts.family import FeatureLayer, HostFamily
 
@@ -138,7 +137,7 @@ def check_pictures(
 ) -> list[Check]:
     """Pixels and placeholders on pictures of several aspect ratios."""
     checks = []
-    for name, picture in pictures().items():
+    for name, picture in make_probe_images().items():
         inputs = processor(images=[[picture]], text=[prompt(processor)], return_tensors="pt")
         checks.append(_check_pixels(family, encoder, name, inputs))
         try:
@@ -164,7 +163,9 @@ def _check_pixels(family: HostFamily, encoder: Encoder, name: str, inputs: Any) 
     if not family.own_image_processor:
         fits = tuple(found.shape[-3:]) == (3, size, size)
         return Check(f"pixels of the {name} picture", fits, f"{tuple(found.shape)}, the tower takes {size} x {size} px")
-    own = torch.as_tensor(encoder.image_processor(images=pictures()[name], return_tensors="pt")["pixel_values"])
+    own = torch.as_tensor(
+        encoder.image_processor(images=make_probe_images()[name], return_tensors="pt")["pixel_values"]
+    )
     same = own.shape == found.shape and torch.equal(own, found)
     return Check(f"pixels of the {name} picture", same, "equal" if same else _difference(found, own))
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
-from cloc.towers.probe_images import pictures
+from cloc.towers.probe import make_probe_images
 from mllm_bridge.encoder import Encoder
 from mllm_bridge.hosts.family import FeatureLayer, HostFamily
 from mllm_bridge.hosts.loading import load_host, loaded
@@ -40,7 +40,7 @@ def check_running(
     """Features, forward, generate, save and reload, with all weights."""
     model = load_host(folder, family, device)
     checks = [_check_features(model, tower, encoder, layer) for tower in family.towers]
-    groups = [list(pictures())] if family.batches else [[name] for name in pictures()]
+    groups = [list(make_probe_images())] if family.batches else [[name] for name in make_probe_images()]
     every = [_inputs(processor, names, model) for names in groups]
     features = sum(len(rows) for inputs in every for rows in family.image_features(model, inputs))
     placeholders = sum(int((inputs["input_ids"] == family.placeholder_id(processor)).sum()) for inputs in every)
@@ -48,7 +48,7 @@ def check_running(
         Check(
             "image tokens equal placeholders",
             features == placeholders,
-            f"{features} features, {placeholders} placeholders for {', '.join(pictures())}",
+            f"{features} features, {placeholders} placeholders for {', '.join(make_probe_images())}",
         )
     )
     require(checks, f"verify {folder}")
@@ -76,7 +76,7 @@ def check_running(
 def _inputs(processor: ProcessorMixin, names: Sequence[str], model: PreTrainedModel) -> Any:
     """What the host is given for these pictures, each in a prompt of its own."""
     inputs = processor(
-        images=[[pictures()[name]] for name in names],
+        images=[[make_probe_images()[name]] for name in names],
         text=[prompt(processor)] * len(names),
         padding=True,
         padding_side="left",  # what is generated goes on behind the last token
@@ -91,7 +91,7 @@ def _check_features(model: PreTrainedModel, name: str, encoder: Encoder, layer: 
     inside = model.get_submodule(f"model.{name}")
     weight = next(inside.parameters())
     alone = copy.deepcopy(encoder.tower).to(weight.device, weight.dtype)
-    pixels = encoder.image_processor(images=pictures()["2:1"], return_tensors="pt")["pixel_values"]
+    pixels = encoder.image_processor(images=make_probe_images()["2:1"], return_tensors="pt")["pixel_values"]
     pixels = torch.as_tensor(pixels).to(weight.device, weight.dtype)
     found, own = (tower(pixels, output_hidden_states=True, return_dict=True) for tower in (inside, alone))
     if layer is None:

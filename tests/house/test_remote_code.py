@@ -17,7 +17,7 @@ import cloc.export.__main__
 import cloc.label.__main__
 import cloc.pretrain
 from benchmarks import cli
-from cloc.towers.external import write_borrowed
+from cloc.towers.external import write_external
 from mllm_bridge.assess import command as assess
 from mllm_bridge.hosts.tiny import make_tiny
 from mllm_bridge.swap import command as swap
@@ -178,4 +178,4 @@ def test_a_text_tower_that_open_clip_loads_through_transformers(marker, tmp_path
     (folder / "open_clip_model.safetensors").write_bytes(b"0" * 16)
     (tmp_path / "out").mkdir()
     with pytest.raises(ValueError, match=r"runs no code from a model's folder|cannot load it"):
-        write_borrowed(folder, tmp_path / "out")
+        write_external(folder, tmp_path / "out")

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPVisionModel
 
-from cloc.towers.probe_images import pictures
+from cloc.towers.probe import make_probe_images
 from mllm_bridge import hosts
 from mllm_bridge.encoder import load_encoder
 from mllm_bridge.hosts.fitting import fit
@@ -22,7 +22,7 @@ from mllm_bridge.weights.tensorfile import read_header
 
 def _inputs(folder):
     processor = AutoProcessor.from_pretrained(folder)
-    return processor(images=pictures()["2:1"], text=f"{processor.image_token}\nhello", return_tensors="pt")
+    return processor(images=make_probe_images()["2:1"], text=f"{processor.image_token}\nhello", return_tensors="pt")
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ from cloc.models import pretrained
 from cloc.models.modeling import ClocModel
 from cloc.towers import sources
 from cloc.towers.adapt import fit_normalisation
-from cloc.towers.timm_source import timm_config
+from cloc.towers.timm import timm_config
 from cloc.towers.tower import encode
 
 SIDE = 32

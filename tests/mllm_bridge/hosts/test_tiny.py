@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import mllm_bridge
-from cloc.towers.probe_images import SIZES, pictures
+from cloc.towers.probe import SIZES, make_probe_images
 from mllm_bridge.hosts import DEFAULT, FAMILIES, REFUSING
 from mllm_bridge.hosts.tiny import make_tiny, tiny_tokenizer
 
@@ -37,7 +37,7 @@ def test_tiny_host_speaks_by_its_chat_template(host_folder):
     model = AutoModelForImageTextToText.from_pretrained(host_folder).eval()
     turn = {
         "role": "user",
-        "content": [{"type": "image", "image": pictures()["1:3"]}, {"type": "text", "text": "what?"}],
+        "content": [{"type": "image", "image": make_probe_images()["1:3"]}, {"type": "text", "text": "what?"}],
     }
     inputs = processor.apply_chat_template(
         [turn], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
@@ -54,8 +54,8 @@ def test_each_turn_ends_its_line(host_folder):
 
 
 def test_pictures_are_the_same_each_time_and_of_the_sizes_announced():
-    assert {name: picture.size for name, picture in pictures().items()} == SIZES
-    assert pictures()["2:1"].tobytes() == pictures.__wrapped__()["2:1"].tobytes()
+    assert {name: picture.size for name, picture in make_probe_images().items()} == SIZES
+    assert make_probe_images()["2:1"].tobytes() == make_probe_images.__wrapped__()["2:1"].tobytes()
 
 
 def test_fresh_projector_depends_on_its_seed_alone(host_folder):

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForImageTextToText
 
-from cloc.towers.external import is_borrowed
-from cloc.towers.probe_images import pictures
+from cloc.towers.external import is_external
+from cloc.towers.probe import make_probe_images
 from mllm_bridge.encoder import load_encoder
 from mllm_bridge.swap.command import swap
 
@@ -71,7 +71,7 @@ def clip(folder):
 
 
 def _pixels(encoder):
-    return encoder.image_processor(images=pictures()["2:1"], return_tensors="pt")["pixel_values"]
+    return encoder.image_processor(images=make_probe_images()["2:1"], return_tensors="pt")["pixel_values"]
 
 
 @torch.no_grad()
@@ -81,7 +81,9 @@ def test_a_timm_vit_gives_timms_own_tokens_on_timms_own_pixels(vit):
     plain = timm.create_model(f"local-dir:{vit}", pretrained=True, num_classes=0).eval()
     transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=plain))
     pixels = _pixels(encoder)
-    assert (pixels[0] - transform(pictures()["2:1"])).abs().max() < 0.05  # two ways of resizing: 2 grey levels at most
+    assert (
+        pixels[0] - transform(make_probe_images()["2:1"])
+    ).abs().max() < 0.05  # two ways of resizing: 2 grey levels at most
     out = encoder.tower(pixels, output_hidden_states=True)
     assert torch.equal(out.last_hidden_state, plain.forward_features(pixels)[:, 1:])
     blocks = plain.forward_intermediates(pixels, intermediates_only=True, output_fmt="NLC")
@@ -115,7 +117,7 @@ def test_a_vit_of_open_clip_goes_in_as_a_plain_clip_tower(tmp_path, host_folder,
     assert (encoder.facts.model_type, encoder.facts.kind, encoder.facts.width) == ("clip_vision_model", "cls", 32)
     plain, _, transform = open_clip.create_model_and_transforms(f"local-dir:{clip}")
     pixels = _pixels(encoder)
-    assert (pixels[0] - transform(pictures()["2:1"])).abs().max() < 0.05
+    assert (pixels[0] - transform(make_probe_images()["2:1"])).abs().max() < 0.05
     own = plain.eval().visual.forward_intermediates(pixels, output_fmt="NLC")["image_intermediates"]
     found = encoder.tower(pixels, output_hidden_states=True).hidden_states[1:]
     for a, b in zip(found, own, strict=True):
@@ -152,7 +154,7 @@ def test_what_cannot_be_borrowed(tmp_path, asked, message):
 
 
 def test_a_folder_of_transformers_is_not_borrowed(clip_folder, vit, clip):
-    assert not is_borrowed(clip_folder)
-    assert not is_borrowed("cloc")
-    assert is_borrowed(vit)
-    assert is_borrowed(clip)
+    assert not is_external(clip_folder)
+    assert not is_external("cloc")
+    assert is_external(vit)
+    assert is_external(clip)

@@ -1,4 +1,4 @@
-"""Starting weights from open_clip: a tag, a checkpoint file, or a folder with `open_clip_config.json`."""
+"""open_clip's towers: a tag, a checkpoint file, or a folder with `open_clip_config.json`, by transformers' names."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ import open_clip
 import torch
 from open_clip.factory import load_state_dict
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
-from transformers import CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig
+from torch import nn
+from transformers import CLIPTextConfig, CLIPVisionConfig, CLIPVisionModel, PreTrainedConfig
 
 from cloc.files import read_object
 from cloc.towers.layouts import OPEN_CLIP_TEXT, OPEN_CLIP_VISION, Layout
 from cloc.towers.sources import OPEN_CLIP_CONFIG, Source, Weights, misfit
-from cloc.towers.timm_source import fit_timm, timm_config
+from cloc.towers.timm import fit_timm, timm_config
 
 _VISION = {"layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size", "norm_kwargs", "patch_dropout"}
 _TIMM = {"timm_model_name", "timm_model_pretrained", "timm_pool", "timm_proj", "timm_drop", "timm_drop_path"}
 _TEXT = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "norm_kwargs"}
 _HARMLESS = {"hf_tokenizer_name", "tokenizer_kwargs", "tokenizer_mode", "output_tokens"}
+CLOSE = 1e-4
+"""Largest difference between open_clip's last tokens and CLIP's, which add in another order."""
 _FILES = ("open_clip_model.safetensors", "model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -204,3 +207,46 @@ def _inward(
         pairs = [(layout.blocks, (len(blocks),), (layers,))]
         raise ValueError(misfit(source.text, pairs))
     return state, taken
+
+
+def convert_to_clip(visual: nn.Module, asked: str) -> CLIPVisionModel:
+    """A ViT of open_clip as transformers' CLIP tower; both are run and have to agree.
+
+    Raises:
+        ValueError: it is no such ViT, or the two differ.
+    """
+    if not isinstance(visual, open_clip.transformer.VisionTransformer):
+        raise ValueError(
+            f"encoder: {asked}: its tower is a {type(visual).__name__} and not open_clip's own ViT; if timm has it, "
+            "pass timm:ARCH:FILE"
+        )
+    named = {f"visual.{name}": value for name, value in visual.state_dict().items()}
+    state, taken = OPEN_CLIP_VISION.inward(named)
+    state.pop("visual_projection.weight", None)
+    block = visual.transformer.resblocks[0]
+    config = CLIPVisionConfig(
+        hidden_size=visual.conv1.out_channels,
+        intermediate_size=block.mlp.c_fc.out_features,
+        num_hidden_layers=len(visual.transformer.resblocks),
+        num_attention_heads=block.attn.num_heads,
+        image_size=visual.image_size[0],
+        patch_size=visual.patch_size[0],
+        hidden_act="quick_gelu" if isinstance(block.mlp.gelu, open_clip.transformer.QuickGELU) else "gelu",
+        layer_norm_eps=block.ln_1.eps,
+    )
+    tower = CLIPVisionModel(config).eval()
+    lost, left = tower.load_state_dict(state, strict=False)
+    left += [name.removeprefix("visual.") for name in named if name not in taken]
+    lost = [key for key in lost if not key.endswith("position_ids")]
+    if lost or left:
+        raise ValueError(f"encoder: {asked}: its tower is no plain CLIP ViT (missing {lost[:3]}, left over {left[:3]})")
+    pixels = torch.randn(1, 3, *visual.image_size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        theirs = visual.forward_intermediates(pixels, output_fmt="NLC")["image_intermediates"]
+        ours = tower(pixels, output_hidden_states=True).hidden_states[1:]
+    apart = max(float((a - b[:, 1:]).abs().max()) for a, b in zip(theirs, ours, strict=True))
+    if apart > CLOSE * max(1.0, float(ours[-1].abs().max())):
+        raise ValueError(
+            f"encoder: {asked}: as a CLIP tower it gives other features than in open_clip (by {apart:.3g})"
+        )
+    return tower
