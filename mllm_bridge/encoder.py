@@ -78,7 +78,7 @@ class Encoder:
         card: the `export.json` of the export it belongs to, None for an encoder from elsewhere.
         kind: of the tower as it was found (`TowerFacts.kind`), whatever is put around it.
         form: `stock`, `wrapper` or `converted`: how it goes into the host.
-        scratch: keeps the folder that a borrowed tower was written into as long as this is used.
+        scratch: keeps the folder that an external tower was written into as long as this is used.
     """
 
     asked: str
@@ -127,7 +127,7 @@ def load_encoder(asked: str | Path, runs: Path) -> Encoder:
             has no processor, or its file does not hold just what the tower needs.
     """
     if str(asked) != "cloc" and is_external(asked):
-        scratch = tempfile.TemporaryDirectory(prefix="borrowed-tower-")
+        scratch = tempfile.TemporaryDirectory(prefix="external-tower-")
         loaded = _load(asked, write_external(asked, Path(scratch.name)))
         return replace(loaded, folder=Path(asked), scratch=scratch)
     return _load(asked, find_encoder(asked, runs))

@@ -67,7 +67,7 @@ def tower_config(
     Args:
         source: see `sources`.
         image_size: side in pixels; None for the source's own.
-        arguments: for a timm tower, see `timm_source.timm_config`.
+        arguments: for a timm tower, see `timm.timm_config`.
         drop_path: share of dropped paths of a Swin, or of a timm tower.
 
     Raises:

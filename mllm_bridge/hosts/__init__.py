@@ -8,7 +8,7 @@ from typing import Any
 from cloc.model_bounds import check_config
 from mllm_bridge.hosts.aya_vision import AYA_VISION
 from mllm_bridge.hosts.cohere2_vision import COHERE2_VISION
-from mllm_bridge.hosts.family import HostFamily, Refusing
+from mllm_bridge.hosts.family import HostFamily
 from mllm_bridge.hosts.fast_vlm import FAST_VLM
 from mllm_bridge.hosts.gemma3 import GEMMA3
 from mllm_bridge.hosts.idefics3 import IDEFICS3
@@ -16,11 +16,9 @@ from mllm_bridge.hosts.internvl import INTERNVL
 from mllm_bridge.hosts.llava import LLAVA
 from mllm_bridge.hosts.llava_next import LLAVA_NEXT
 from mllm_bridge.hosts.llava_onevision import LLAVA_ONEVISION
-from mllm_bridge.hosts.mistral3 import MISTRAL3
 from mllm_bridge.hosts.paligemma import PALIGEMMA
 from mllm_bridge.hosts.perception_lm import PERCEPTION_LM
-from mllm_bridge.hosts.qwen2_5_vl import QWENS
-from mllm_bridge.hosts.refused import way_on
+from mllm_bridge.hosts.refused import REFUSING, suggest_conversion
 from mllm_bridge.hosts.smolvlm import SMOLVLM
 from mllm_bridge.hosts.video_llava import VIDEO_LLAVA
 from mllm_bridge.hosts.vipllava import VIPLLAVA
@@ -46,8 +44,6 @@ FAMILIES: dict[str, HostFamily] = {
     )
 }
 """The families that take a tower of one kind or more."""
-REFUSING: dict[str, Refusing] = {family.model_type: family for family in (MISTRAL3, *QWENS)}
-"""The families that take none, each with its reason."""
 DEFAULT = LLAVA
 """The family of which the bare command makes a tiny host."""
 
@@ -69,12 +65,12 @@ def family_of(config: dict[str, Any], source: str) -> HostFamily:
     model_type = model_type if isinstance(model_type, str) else repr(model_type)
     if model_type in REFUSING:
         raise ValueError(
-            f"host: {source} is of the family {model_type!r}, which takes no other tower: {REFUSING[model_type].why}"
+            f"host: {source} is of the family {model_type!r}, which takes no other tower: {REFUSING[model_type]}"
         )
     if model_type not in FAMILIES:
         raise ValueError(
             f"host: {source} is of type {model_type!r}; known families: {', '.join(sorted(FAMILIES))}; "
-            f"{way_on(model_type)}"
+            f"{suggest_conversion(model_type)}"
         )
     family = FAMILIES[model_type]
     if family.needs is not None and find_spec(family.needs) is None:

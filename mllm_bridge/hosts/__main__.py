@@ -36,7 +36,7 @@ wrapper*: `import mllm_bridge` before it is loaded; serving engines do not know 
 """
 
 
-def tower_facts(style: str) -> TowerFacts:
+def make_facts(style: str) -> TowerFacts:
     """What a dry forward finds of a tower of this style, in small."""
     clip, swin = style == "clip", style == "swin"
     return TowerFacts(
@@ -54,43 +54,41 @@ def tower_facts(style: str) -> TowerFacts:
     )
 
 
-def taken(family: HostFamily, style: str) -> str:
+def find_form(family: HostFamily, style: str) -> str:
     """`stock`, `converted`, `wrapper`, or the reason why a tower of this style does not go in."""
     if family.convert(STYLES[style]().to_dict(), []) is not None:
         return CONVERTED
-    return family.takes(tower_facts(style))
+    return family.takes(make_facts(style))
 
 
-def page() -> str:
+def make_page() -> str:
     """The whole page."""
     rows, reasons = [], {}
     for name, family in sorted(FAMILIES.items()):
         cells = []
         for style in STYLES:
-            found = taken(family, style)
+            found = find_form(family, style)
             if found not in WORDS:
                 reasons[name] = found
             cells.append(WORDS.get(found, "refused"))
         rows.append(f"| `{name}` | {' | '.join(cells)} |")
     rows += [f"| `{name}` | refused | refused | refused |" for name in sorted(REFUSING)]
-    told = [
-        f"- `{name}`: {why}." for name, why in sorted({**reasons, **{n: r.why for n, r in REFUSING.items()}}.items())
-    ]
+    refusals = [f"- `{name}`: {why}." for name, why in sorted({**reasons, **REFUSING}.items())]
     siglip = [
         f"`{name}`"
         for name, family in sorted(FAMILIES.items())
-        if taken(family, "siglip") in (STOCK, CONVERTED) and taken(family, "clip") not in (STOCK, CONVERTED)
+        if find_form(family, "siglip") in (STOCK, CONVERTED) and find_form(family, "clip") not in (STOCK, CONVERTED)
     ]
     clip = [
         f"`{name}`"
         for name, family in sorted(FAMILIES.items())
-        if taken(family, "clip") in (STOCK, CONVERTED) and taken(family, "siglip") not in (STOCK, CONVERTED)
+        if find_form(family, "clip") in (STOCK, CONVERTED) and find_form(family, "siglip") not in (STOCK, CONVERTED)
     ]
     return (
         HEAD
         + "\n".join(rows)
         + "\n\nWhy refused:\n\n"
-        + "\n".join(told)
+        + "\n".join(refusals)
         + "\n\n## Which style to train\n\n"
         + f"- `style: siglip` goes in as plain transformers where `clip` does not: {', '.join(siglip) or 'nowhere'}.\n"
         "  These hosts read every token of the last layer, so the wrapper has to cut off a CLS token, or their tower\n"
@@ -110,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "transformers, through the kit's wrapper class, or not, and why. docs/hosts.md is this page; write it again "
         "with `python -m mllm_bridge.hosts > docs/hosts.md` after a family was described or changed.",
     ).parse_args(arguments)
-    sys.stdout.write(page())
+    sys.stdout.write(make_page())
     return 0
 
 

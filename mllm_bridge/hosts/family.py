@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import lru_cache
 from json import dumps, loads
@@ -10,12 +9,11 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from transformers import LlamaConfig, PreTrainedConfig, PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedConfig, PreTrainedModel, ProcessorMixin
 from transformers.image_processing_utils import BaseImageProcessor
 
 from cloc.towers.probe import TowerFacts
 from cloc.towers.timm import TIMM
-from mllm_bridge.hosts.tiny_parts import TinyParts
 
 FeatureLayer = int | list[int] | None
 """Index of the hidden state that a host reads, or several; None: the tower's `last_hidden_state`."""
@@ -42,20 +40,7 @@ class Settings:
     vision: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Refusing:
-    """A family that is known and takes no other tower.
-
-    Attributes:
-        model_type: of the host's config.
-        why: the reason, in one line.
-    """
-
-    model_type: str
-    why: str
-
-
-class HostFamily(ABC):
+class HostFamily:
     """A family of MLLMs with a vision tower, a projector and a language model. A description overrides what differs.
 
     Attributes:
@@ -69,9 +54,7 @@ class HostFamily(ABC):
         projector: where the projector sits.
         entry: weight of the projector that takes the features, and its dimension of their width.
         image_token: what stands for an image in a prompt, by default.
-        special_tokens: what a tokenizer of this family has to name, by name.
         feature_inputs: what `get_image_features` takes of the processor's output.
-        text_config_class: config of the language model in a tiny build.
         own_image_processor: the encoder's own image processor goes in as it is; else the host's own class stays, cuts
             tiles by its own rules, and is told size, mean and deviation.
         reads_last: the host reads the last hidden state and no other.
@@ -93,9 +76,7 @@ class HostFamily(ABC):
     projector: ClassVar[str] = "multi_modal_projector"
     entry: ClassVar[tuple[str, int]] = ("linear_1.weight", 1)
     image_token: ClassVar[str] = IMAGE
-    special_tokens: ClassVar[dict[str, str]] = {}
     feature_inputs: ClassVar[tuple[str, ...]] = ("pixel_values",)
-    text_config_class: ClassVar[type[PreTrainedConfig]] = LlamaConfig
     own_image_processor: ClassVar[bool] = True
     reads_last: ClassVar[bool] = False
     leading_token: ClassVar[bool] = False
@@ -235,10 +216,6 @@ class HostFamily(ABC):
     def trained_on(self, inputs: dict[str, torch.Tensor], labels: torch.Tensor) -> dict[str, torch.Tensor]:
         """The inputs of a training step; `labels` (B, L) is -100 where there is no answer."""
         return inputs
-
-    @abstractmethod
-    def build_tiny(self, parts: TinyParts) -> tuple[PreTrainedModel, ProcessorMixin]:
-        """A host with random weights and its processor."""
 
 
 @lru_cache(maxsize=8)

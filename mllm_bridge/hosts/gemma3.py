@@ -6,18 +6,13 @@ import math
 from typing import Any
 
 from transformers import (
-    Gemma3Config,
     Gemma3ForConditionalGeneration,
-    Gemma3ImageProcessor,
     Gemma3Processor,
-    Gemma3TextConfig,
-    PreTrainedModel,
     ProcessorMixin,
 )
 
 from cloc.towers.probe import TowerFacts
 from mllm_bridge.hosts.family import WRAPPER, FeatureLayer, HostFamily, Settings
-from mllm_bridge.hosts.tiny_parts import TinyParts
 
 
 class Gemma3(HostFamily):
@@ -30,13 +25,7 @@ class Gemma3(HostFamily):
     entry = ("mm_input_projection_weight", 0)
     own_image_processor = False
     reads_last = True
-    text_config_class = Gemma3TextConfig
     image_token = "<start_of_image>"
-    special_tokens = {  # noqa: RUF012
-        "boi_token": "<start_of_image>",
-        "eoi_token": "<end_of_image>",
-        "image_token": "<image_soft_token>",
-    }
 
     def image_tokens(self, config: dict[str, Any], facts: TowerFacts) -> int:
         """As many as before, whatever the tower.
@@ -65,24 +54,6 @@ class Gemma3(HostFamily):
     def placeholder_id(self, processor: ProcessorMixin) -> int | None:
         """What the processor calls its image token is the one that begins an image."""
         return processor.tokenizer.image_token_id
-
-    def build_tiny(self, parts: TinyParts) -> tuple[PreTrainedModel, ProcessorMixin]:
-        """Pooled to two by two tokens."""
-        config = Gemma3Config(
-            vision_config=parts.tower,
-            text_config=self.text_config_class(**parts.text),
-            mm_tokens_per_image=4,
-            boi_token_index=parts.tokenizer.boi_token_id,
-            eoi_token_index=parts.tokenizer.eoi_token_id,
-            image_token_index=parts.tokenizer.image_token_id,
-        )
-        processor = Gemma3Processor(
-            Gemma3ImageProcessor(size=parts.side),
-            parts.tokenizer,
-            chat_template=parts.chat_template,
-            image_seq_length=4,
-        )
-        return Gemma3ForConditionalGeneration(config), processor
 
 
 GEMMA3 = Gemma3()

@@ -6,18 +6,12 @@ from typing import Any
 
 from transformers import (
     Dinov2Config,
-    GotOcr2ImageProcessor,
-    InternVLConfig,
     InternVLForConditionalGeneration,
     InternVLProcessor,
-    InternVLVideoProcessor,
-    PreTrainedModel,
-    ProcessorMixin,
 )
 
 from cloc.towers.probe import TowerFacts
 from mllm_bridge.hosts.family import FeatureLayer, HostFamily, Settings
-from mllm_bridge.hosts.tiny_parts import TinyParts
 
 WHY = (
     "its tower class is fixed, with the layout of DINOv2 (any other config would be read as its own vision class, and "
@@ -50,12 +44,6 @@ class InternVL(HostFamily):
     own_image_processor = False
     reads_last = True
     announced_extra = (2, 0)
-    special_tokens = {  # noqa: RUF012
-        "context_image_token": "<IMG_CONTEXT>",
-        "start_image_token": "<img>",
-        "end_image_token": "</img>",
-        "video_token": "<video>",
-    }
     image_token = "<IMG_CONTEXT>"
 
     def convert(self, config: dict[str, Any], names: list[str]) -> tuple[dict[str, Any], dict[str, str]] | None:
@@ -108,26 +96,6 @@ class InternVL(HostFamily):
                 f"that is a multiple of {facts.patch_size / ratio:.0f} px"
             )
         return int(side * ratio) ** 2
-
-    def build_tiny(self, parts: TinyParts) -> tuple[PreTrainedModel, ProcessorMixin]:
-        """With a tower of its own class, of the same size as the one given, and at most four tiles."""
-        shape = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-        vision = {name: getattr(parts.tower, name) for name in shape}
-        tokens = (parts.size // parts.patch // 2) ** 2
-        config = InternVLConfig(
-            vision_config={**vision, "image_size": parts.size, "patch_size": parts.patch},
-            text_config=self.text_config_class(**parts.text),
-            image_token_id=parts.tokenizer.context_image_token_id,
-            image_seq_length=tokens,
-        )
-        processor = InternVLProcessor(
-            GotOcr2ImageProcessor(size=parts.side, max_patches=4),
-            parts.tokenizer,
-            InternVLVideoProcessor(size=parts.side),
-            image_seq_length=tokens,
-            chat_template=parts.chat_template,
-        )
-        return InternVLForConditionalGeneration(config), processor
 
 
 def _theirs(name: str) -> str:

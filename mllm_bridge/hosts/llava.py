@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from transformers import (
+    LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
@@ -10,9 +11,9 @@ from transformers import (
     ProcessorMixin,
 )
 
+from mllm_bridge.hosts.counting import StrategyHost
 from mllm_bridge.hosts.family import STOCK
-from mllm_bridge.hosts.strategies import StrategyHost, counting_processor
-from mllm_bridge.hosts.tiny_parts import TinyParts
+from mllm_bridge.hosts.tiny_parts import TinyParts, make_counting_processor
 
 
 class Llava(StrategyHost):
@@ -24,14 +25,14 @@ class Llava(StrategyHost):
     pyramid = STOCK
 
     def build_tiny(self, parts: TinyParts) -> tuple[PreTrainedModel, ProcessorMixin]:
-        """Set as LLaVA-1.5 is: layer -2, CLS dropped."""
+        """A LLaVA set as LLaVA-1.5 is: layer -2, CLS dropped."""
         config = LlavaConfig(
             vision_config=parts.tower,
-            text_config=self.text_config_class(**parts.text),
+            text_config=LlamaConfig(**parts.text),
             image_token_index=parts.tokenizer.convert_tokens_to_ids(self.image_token),
             image_seq_length=parts.patches,
         )
-        processor = counting_processor(self, parts, parts.image_processor, 1)
+        processor = make_counting_processor(self.processor_class, parts, parts.image_processor, self.image_token, 1)
         return LlavaForConditionalGeneration(config), processor
 
 

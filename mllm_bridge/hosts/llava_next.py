@@ -7,20 +7,14 @@ from functools import partial
 from typing import Any
 
 from transformers import (
-    LlavaNextConfig,
     LlavaNextForConditionalGeneration,
-    LlavaNextImageProcessor,
     LlavaNextModel,
     LlavaNextProcessor,
-    PreTrainedModel,
-    ProcessorMixin,
 )
 
 from cloc.towers.probe import TowerFacts
+from mllm_bridge.hosts.counting import TileHost
 from mllm_bridge.hosts.family import FeatureLayer, Settings
-from mllm_bridge.hosts.strategies import counting_processor
-from mllm_bridge.hosts.tiles import TileHost, tiny_grids
-from mllm_bridge.hosts.tiny_parts import TinyParts
 
 
 class LlavaNext(TileHost):
@@ -52,22 +46,6 @@ class LlavaNext(TileHost):
     def packing(self) -> Any:
         """Rows that hold nothing but padding are cut off."""
         return partial(LlavaNextModel.pack_image_features, vision_feature_select_strategy="full")
-
-    def build_tiny(self, parts: TinyParts) -> tuple[PreTrainedModel, ProcessorMixin]:
-        """Three grids of two tiles or four."""
-        grids = tiny_grids(parts.size)
-        config = LlavaNextConfig(
-            vision_config=parts.tower,
-            text_config=self.text_config_class(**parts.text),
-            image_token_index=parts.tokenizer.convert_tokens_to_ids(self.image_token),
-            image_grid_pinpoints=grids,
-            image_seq_length=parts.patches,
-        )
-        images = LlavaNextImageProcessor(
-            size={"shortest_edge": parts.size}, crop_size=parts.side, image_grid_pinpoints=grids
-        )
-        processor = counting_processor(self, parts, images, 1)
-        return LlavaNextForConditionalGeneration(config), processor
 
 
 LLAVA_NEXT = LlavaNext()

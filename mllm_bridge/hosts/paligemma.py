@@ -6,17 +6,13 @@ from typing import Any
 
 import torch
 from transformers import (
-    GemmaConfig,
-    PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
-    PreTrainedModel,
     ProcessorMixin,
 )
 
 from cloc.towers.probe import TowerFacts
 from mllm_bridge.hosts.family import STOCK, WRAPPER, FeatureLayer, HostFamily, Settings
-from mllm_bridge.hosts.tiny_parts import TinyParts
 
 
 class PaliGemma(HostFamily):
@@ -29,8 +25,6 @@ class PaliGemma(HostFamily):
     pyramid = STOCK
     entry = ("linear.weight", 1)
     reads_last = True
-    text_config_class = GemmaConfig
-    special_tokens = {"image_token": "<image>"}  # noqa: RUF012
     needs_image = True
 
     def settings(self, config: dict[str, Any], facts: TowerFacts, layer: FeatureLayer) -> Settings:
@@ -47,19 +41,6 @@ class PaliGemma(HostFamily):
         """Type 0 is the prompt, whose tokens all see each other; from the first answer on (type 1) none looks ahead."""
         answered = (labels >= 0).cumsum(dim=1) > 0
         return {**inputs, "token_type_ids": answered.to(inputs["input_ids"].dtype)}
-
-    def build_tiny(self, parts: TinyParts) -> tuple[PreTrainedModel, ProcessorMixin]:
-        """The processor adds its place tokens to the tokenizer, so it is made first; no template is kept."""
-        parts.image_processor.image_seq_length = parts.patches
-        processor = PaliGemmaProcessor(parts.image_processor, parts.tokenizer)
-        config = PaliGemmaConfig(
-            vision_config=parts.tower,
-            text_config=self.text_config_class(**{**parts.text, "vocab_size": len(parts.tokenizer)}),
-            image_token_index=processor.image_token_id,
-            projection_dim=parts.text["hidden_size"],
-            hidden_size=parts.text["hidden_size"],
-        )
-        return PaliGemmaForConditionalGeneration(config), processor
 
 
 PALIGEMMA = PaliGemma()

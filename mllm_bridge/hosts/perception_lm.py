@@ -5,18 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from transformers import (
-    PerceptionLMConfig,
     PerceptionLMForConditionalGeneration,
-    PerceptionLMImageProcessor,
     PerceptionLMProcessor,
-    PerceptionLMVideoProcessor,
-    PreTrainedModel,
-    ProcessorMixin,
 )
 
 from cloc.towers.probe import TowerFacts
 from mllm_bridge.hosts.family import STOCK, FeatureLayer, HostFamily, Settings
-from mllm_bridge.hosts.tiny_parts import TinyParts
 
 
 class PerceptionLM(HostFamily):
@@ -29,7 +23,6 @@ class PerceptionLM(HostFamily):
     own_image_processor = False
     reads_last = True
     batches = False
-    special_tokens = {"image_token": "<image>", "video_token": "<video>"}  # noqa: RUF012
 
     def image_tokens(self, config: dict[str, Any], facts: TowerFacts) -> int:
         """Pooled.
@@ -56,26 +49,6 @@ class PerceptionLM(HostFamily):
             image_processor={"tile_size": size, "size": {"height": size, "width": size}},
             vision={"model_args": {"embed_dim": facts.width}},
         )
-
-    def build_tiny(self, parts: TinyParts) -> tuple[PreTrainedModel, ProcessorMixin]:
-        """At most four tiles, pooled two by two."""
-        parts.tower.model_args = {"embed_dim": parts.tower.hidden_size}
-        config = PerceptionLMConfig(
-            vision_config=parts.tower,
-            text_config=self.text_config_class(**parts.text),
-            image_token_id=parts.tokenizer.image_token_id,
-            video_token_id=parts.tokenizer.video_token_id,
-            projector_pooling_ratio=2,
-        )
-        processor = PerceptionLMProcessor(
-            PerceptionLMVideoProcessor(size=parts.side),
-            PerceptionLMImageProcessor(tile_size=parts.size, size=parts.side, max_num_tiles=4),
-            parts.tokenizer,
-            patch_size=parts.patch,
-            pooling_ratio=2,
-            chat_template=parts.chat_template,
-        )
-        return PerceptionLMForConditionalGeneration(config), processor
 
 
 PERCEPTION_LM = PerceptionLM()

@@ -1,9 +1,25 @@
-"""Hosts of other layouts: where the same model lies in the layout of transformers."""
+"""Hosts that take no other tower, each with its reason, and hosts of other layouts, with the way on."""
 
 from __future__ import annotations
 
 from transformers import CONFIG_MAPPING
 
+PACKED = (
+    "its processor keeps the aspect ratio and packs images of any shape into one sequence, and a tower of one square "
+    "size never sees such an image"
+)
+"""Mistral 3."""
+MERGED = (
+    "its projector (the merger) is part of its tower, which reads patches of any grid with rotary positions "
+    "in windows; a tower of another kind has no place there"
+)
+"""Qwen2-VL and its successors."""
+QWENS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
+REFUSING = {
+    "mistral3": PACKED,
+    **dict.fromkeys(QWENS, MERGED),
+}
+"""The families that take no tower of another kind, each with its reason."""
 ONEVISION = "llava-hf/llava-onevision-qwen2-7b-ov-hf"
 CONVERTED = {
     "llava_llama": "llava-hf/llava-1.5-7b-hf or llava-hf/llava-v1.6-vicuna-7b-hf",
@@ -19,7 +35,7 @@ CONVERTED = {
 """model_type of layouts that belong to another code base, and the repositories of the same models that go in."""
 
 
-def way_on(model_type: object) -> str:
+def suggest_conversion(model_type: object) -> str:
     """What somebody can do whose host is of a model_type that no family here has."""
     if model_type in CONVERTED:
         return (

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.processors import TemplateProcessing
-from transformers import CLIPImageProcessor, CLIPVisionConfig, PreTrainedTokenizerFast
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    ProcessorMixin,
+)
 
 from cloc.disk import atomic_dir
 from mllm_bridge.hosts import DEFAULT
@@ -47,12 +54,17 @@ def _spelling() -> BPE:
     return BPE(vocab, list(dict.fromkeys(merges)), end_of_word_suffix=WORD_END, unk_token=END)
 
 
-def tiny_tokenizer(family: HostFamily = DEFAULT) -> PreTrainedTokenizerFast:
+def tiny_tokenizer(
+    image_token: str = DEFAULT.image_token, special_tokens: Mapping[str, str] | None = None
+) -> PreTrainedTokenizerFast:
     """A few hundred entries, cut as CLIP's are, for a causal language model: a start token in front, none behind.
 
-    The family's own tokens are added. It is small because every swap reads and writes its host's tokenizer.
+    It is small because every swap reads and writes its host's tokenizer.
+
+    Args:
+        image_token: what stands for an image, added where there are no `special_tokens`.
+        special_tokens: what a family's tokenizer has to name, by name.
     """
-    own = family.special_tokens
     backend = Tokenizer(_spelling())
     backend.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -69,20 +81,31 @@ def tiny_tokenizer(family: HostFamily = DEFAULT) -> PreTrainedTokenizerFast:
         eos_token=END,
         pad_token=END,
         unk_token=END,
-        extra_special_tokens=own or [family.image_token],
+        extra_special_tokens=special_tokens or [image_token],
         model_max_length=MAX_TOKENS,
     )
 
 
-def make_tiny(out: Path, *, family: HostFamily = DEFAULT, seed: int = 0, layers: int = 3, width: int = 32) -> Path:
+def make_tiny(
+    out: Path,
+    *,
+    seed: int = 0,
+    layers: int = 3,
+    width: int = 32,
+    family: HostFamily = DEFAULT,
+    build: Callable[[TinyParts], tuple[PreTrainedModel, ProcessorMixin]] = DEFAULT.build_tiny,
+    special_tokens: Mapping[str, str] | None = None,
+) -> Path:
     """Write a tiny host: a CLIP tower of 32 px that crops as the stock models do, and a Llama of two layers.
 
     Args:
         out: folder to make; if it already holds a host it is left as it is.
-        family: which family of hosts.
         seed: of the random weights; the same seed gives the same weights, and no global state is touched.
         layers: depth of the tower.
         width: of tower and language model.
+        family: of the host.
+        build: joins the parts to a host of that family.
+        special_tokens: what the family's tokenizer has to name, by name.
 
     Returns:
         `out`.
@@ -92,7 +115,7 @@ def make_tiny(out: Path, *, family: HostFamily = DEFAULT, seed: int = 0, layers:
     """
     if (out / "config.json").is_file():
         return out
-    tokenizer = tiny_tokenizer(family)
+    tokenizer = tiny_tokenizer(family.image_token, special_tokens)
     tower = CLIPVisionConfig(
         hidden_size=width,
         intermediate_size=2 * width,
@@ -119,7 +142,7 @@ def make_tiny(out: Path, *, family: HostFamily = DEFAULT, seed: int = 0, layers:
     stock = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, processor = family.build_tiny(
+        model, processor = build(
             TinyParts(tower, text, tokenizer, stock, CHAT_TEMPLATE.replace("IMAGE", family.image_token))
         )
     with atomic_dir(out) as folder:

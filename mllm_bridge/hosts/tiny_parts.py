@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, ProcessorMixin
 from transformers.image_processing_utils import BaseImageProcessor
 
 
@@ -46,3 +46,22 @@ class TinyParts:
     def patches(self) -> int:
         """Patches of an image, a CLS token not counted."""
         return (self.size // self.patch) ** 2
+
+
+def make_counting_processor(
+    processor_class: type[ProcessorMixin],
+    parts: TinyParts,
+    image_processor: BaseImageProcessor,
+    image_token: str,
+    extra_tokens: int,
+) -> ProcessorMixin:
+    """A tiny host's own processor, where it counts by patch size, extra tokens and strategy."""
+    return processor_class(
+        image_processor,
+        parts.tokenizer,
+        patch_size=parts.patch,
+        vision_feature_select_strategy="default" if extra_tokens else "full",
+        num_additional_image_tokens=extra_tokens,
+        chat_template=parts.chat_template,
+        image_token=image_token,
+    )

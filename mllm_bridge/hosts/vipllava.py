@@ -6,16 +6,11 @@ from typing import Any
 
 from transformers import (
     LlavaProcessor,
-    PreTrainedModel,
-    ProcessorMixin,
-    VipLlavaConfig,
     VipLlavaForConditionalGeneration,
 )
 
 from cloc.towers.probe import TowerFacts
 from mllm_bridge.hosts.family import WRAPPER, FeatureLayer, HostFamily, Settings
-from mllm_bridge.hosts.strategies import counting_processor
-from mllm_bridge.hosts.tiny_parts import TinyParts
 
 
 class VipLlava(HostFamily):
@@ -39,18 +34,6 @@ class VipLlava(HostFamily):
             },
             image_processor={"crop_size": {"height": facts.image_size, "width": facts.image_size}},
         )
-
-    def build_tiny(self, parts: TinyParts) -> tuple[PreTrainedModel, ProcessorMixin]:
-        """With two layers instead of five, since the tower is a small one."""
-        config = VipLlavaConfig(
-            vision_config=parts.tower,
-            text_config=self.text_config_class(**parts.text),
-            image_token_index=parts.tokenizer.convert_tokens_to_ids(self.image_token),
-            image_seq_length=parts.patches,
-            vision_feature_layer=[-2, -1],
-        )
-        processor = counting_processor(self, parts, parts.image_processor, 1)
-        return VipLlavaForConditionalGeneration(config), processor
 
 
 VIPLLAVA = VipLlava()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_hosts import make_tiny_of
 from transformers import (
     CLIPVisionConfig,
     CLIPVisionModel,
@@ -112,7 +113,7 @@ def tiny_hosts(tmp_path_factory):
         needs = FAMILIES[name].needs
         if needs and importlib.util.find_spec(needs) is None:
             pytest.skip(f"{name} needs the package {needs}")
-        return make_tiny(folder / name, family=FAMILIES[name])
+        return make_tiny_of(folder / name, name)
 
     return make
 

@@ -14,7 +14,7 @@ from cloc.towers.wrapper import WRAPPED
 from mllm_bridge import hosts
 from mllm_bridge.encoder import load_encoder
 from mllm_bridge.hosts import FAMILIES
-from mllm_bridge.hosts.__main__ import STYLES, WORDS, page, taken
+from mllm_bridge.hosts.__main__ import STYLES, WORDS, find_form, make_page
 from mllm_bridge.hosts.fitting import fit
 from mllm_bridge.swap.command import swap
 from mllm_bridge.swap.plan import open_host
@@ -50,13 +50,13 @@ REFUSING = {
 def test_table_is_complete():
     assert set(TABLE) == set(FAMILIES)
     for name, forms in TABLE.items():
-        found = [taken(FAMILIES[name], style) for style in STYLES]
+        found = [find_form(FAMILIES[name], style) for style in STYLES]
         assert [form if form in WORDS else NO for form in found] == list(forms), name
 
 
 def test_the_page_of_hosts_is_not_stale():
     """Made again by `python -m mllm_bridge.hosts > docs/hosts.md`."""
-    assert (REPOSITORY / "docs" / "hosts.md").read_text(encoding="utf-8") == page()
+    assert (REPOSITORY / "docs" / "hosts.md").read_text(encoding="utf-8") == make_page()
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -67,7 +67,7 @@ def test_an_export_of_each_style_goes_in(tmp_path, tiny_hosts, spine_export, sty
         del told["layers"]
     export = spine_export(model__vision=told)
     report = swap(tiny_hosts("llava"), export, tmp_path / "out", device="cpu")
-    assert report.tower_after["form"] == taken(FAMILIES["llava"], style)
+    assert report.tower_after["form"] == find_form(FAMILIES["llava"], style)
     assert report.export["objective"] == "cloc"
     assert set(REFUSING) == set(hosts.REFUSING)
 
