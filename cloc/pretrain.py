@@ -1,4 +1,4 @@
-"""The doorbell: parse, preflight, build, train, export.
+"""The command that trains: parse, check, build, train, export.
 
     deepspeed cloc/pretrain.py                                  the rendered-scenes quickstart
     deepspeed --num_gpus 2 cloc/pretrain.py --config FILE       several processes

@@ -10,7 +10,7 @@ from cloc.config.strict import Strict
 
 
 class DetectionLossConfig(Strict):
-    """Weights and settings of the Detection wing's losses (DetCLIPv2 Eq. 2 to 6, Table 9)."""
+    """Weights and settings of the detection losses (DetCLIPv2 Eq. 2 to 6, Table 9)."""
 
     alignment: float = Field(1.0, ge=0, description="weight of the focal alignment")
     giou: float = Field(2.0, ge=0, description="weight of the box loss; detection only")

@@ -124,7 +124,7 @@ class PrompterConfig(Strict):
 
 
 class DetectorConfig(Strict):
-    """Pyramid and head of the Detection wing (DetCLIPv2 4.1, ATSS)."""
+    """Pyramid and head of the detector (DetCLIPv2 4.1, ATSS)."""
 
     width: int = Field(256, ge=8, le=65_536, description="channels of pyramid and head")
     strides: tuple[Annotated[int, Field(ge=1, le=4_096)], ...] = Field(

@@ -1,4 +1,4 @@
-"""Config to parts for the Detection wing: kinds that alternate, their recipes, and the losses of a concept step."""
+"""Config to parts for detection: kinds that alternate, their recipes, and the losses of a concept step."""
 
 from __future__ import annotations
 

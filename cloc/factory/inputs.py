@@ -22,7 +22,7 @@ from cloc.towers.tower import image_side, patch_grid
 SCENES = "scenes"
 """The reserved word for the quickstart's rendered world in `data.path`."""
 DETECTION_SCENES = "detection_scenes"
-"""Its sibling for the Detection wing, with a folder: `detection_scenes/pairs`."""
+"""Its sibling for detection, with a folder: `detection_scenes/pairs`."""
 
 
 def make_sources(config: Config) -> list[Source]:

@@ -1,4 +1,4 @@
-"""The Detection wing's objective: one data type a step, each with its own terms (DetCLIPv2 3.4).
+"""The detection objective: one data type a step, each with its own terms (DetCLIPv2 3.4).
 
 detection:  alignment, giou, centerness, and objectness where proposals are ranked by a score that must be learnt
 grounding:  alignment
@@ -32,7 +32,7 @@ DETECTION_TERMS = ("alignment", "giou", "centerness", "objectness", "word_region
 
 @dataclass(frozen=True, slots=True)
 class DetectionTerms:
-    """Settings of the Detection wing's terms; the defaults are the paper's, or ATSS's where the paper is silent.
+    """Settings of the detection terms; the defaults are the paper's, or ATSS's where the paper is silent.
 
     Attributes:
         candidates: nearest anchors of each level that a box considers.

@@ -65,7 +65,7 @@ class ClocVisionConfig(PreTrainedConfig):
 
 @strict
 class ClocDetectorConfig(PreTrainedConfig):
-    """Pyramid and head of the Detection wing (DetCLIPv2 4.1: ATSS with a deformable module).
+    """Pyramid and head of the detector (DetCLIPv2 4.1: ATSS with a deformable module).
 
     Attributes:
         width: channels of the pyramid and of the head.

@@ -13,7 +13,7 @@ from cloc.device import find_device
 from cloc.plan.batch_shapes import Kind, kinds_of
 from cloc.plan.dry_step import DryStep
 from cloc.plan.known import with_known_shapes
-from cloc.plan.memory import Log, Memory, dry_steps, fewest_devices, memory_of, room, silent, what_helps
+from cloc.plan.memory import Log, Memory, dry_steps, fewest_devices, free_memory, memory_of, silent, what_helps
 from cloc.plan.shapes import Shapes
 from cloc.plan.timed_step import Trial
 
@@ -47,7 +47,7 @@ class Cost:
 def loss_flops(config: Config, kind: Kind) -> float:
     """Of one sample: the contrast's matrices, both gradients included, against the global batch.
 
-    The Detection wing's own terms are part of the dry step.
+    The detector's own terms are part of the dry step.
     """
     if not isinstance(kind.shapes, Shapes):
         return 0.0
@@ -142,7 +142,7 @@ def _memory_lines(
         f"states {memory.states / 2**30:,.2f}, gradients and activations {memory.working / 2**30:,.2f}"
     )
     device = find_device(config.run.device, "run.device")
-    there, named = (room(device, 1), f"this {device}") if gib is None else (int(gib * 2**30), "the device")
+    there, named = (free_memory(device, 1), f"this {device}") if gib is None else (int(gib * 2**30), "the device")
     if memory.total > there:
         yield (
             f"            does not fit the {there / 2**30:,.1f} GiB of {named}; what helps: "

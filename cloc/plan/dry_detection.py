@@ -1,4 +1,4 @@
-"""The Detection wing's step on fake tensors: the model's own forward pass, and losses of the same shapes.
+"""The detector's step on fake tensors: the model's own forward pass, and losses of the same shapes.
 
 What depends on values is replaced by something as large: every box has `ANCHORS_A_BOX` positive anchors, every image
 has all of its proposals. The assignment and the choice of proposals keep nothing and are left out. On an accelerator

@@ -75,7 +75,7 @@ def dry_step(
         recompute: keep only the inputs of the towers' layers.
         attention: as in the run's config.
         taught: with the teacher of `loss.distillation`.
-        devices: whose concepts meet in the losses of the Detection wing.
+        devices: whose concepts meet in the detection losses.
         count: FLOP as well, in a second pass; without it they are nought.
     """
     with FakeTensorMode():

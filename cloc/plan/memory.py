@@ -112,7 +112,7 @@ def memory_of(step: DryStep, devices: int, zero: int) -> Memory:
     )
 
 
-def room(device: str, processes: int) -> int:
+def free_memory(device: str, processes: int) -> int:
     """Bytes of one accelerator, or the part of this machine's memory that each of its processes may take."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[1]
@@ -151,7 +151,7 @@ def check_fits(config: Config, devices: int, zero: int, processes: int) -> list[
         ValueError: it cannot fit; the message has the figures and says what to change.
     """
     device = find_device(config.run.device, "run.device")
-    there = room(device, processes)
+    there = free_memory(device, processes)
     steps = dry_steps(config, kinds_of(config), devices, count=False)
     memory = max((memory_of(step, devices, zero) for step in steps), key=lambda one: one.total)
     figures = (

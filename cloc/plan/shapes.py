@@ -43,7 +43,7 @@ class Shapes:
 
 @dataclass(frozen=True, slots=True)
 class ConceptShapes:
-    """A batch of one kind of the Detection wing.
+    """A batch of one kind of detection training.
 
     Attributes:
         kind: `detection`, `grounding` or `pairs`.

@@ -64,7 +64,7 @@ def asked_with(batch: Batch, kinds: Sequence[str], grid: tuple[int, int]) -> Bat
 
 
 def made_up_concepts(shapes: ConceptShapes, eos: int) -> ConceptBatch:
-    """A batch of one kind of the Detection wing; the texts of pairs are dealt out to the images in equal shares.
+    """A batch of one kind of detection training; the texts of pairs are dealt out to the images in equal shares.
 
     Args:
         shapes: of the batch.

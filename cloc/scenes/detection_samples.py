@@ -1,4 +1,4 @@
-"""Samples of the Detection wing's folders: boxes with categories, captions with boxes for phrases, captions alone."""
+"""Samples of the detection folders: boxes with categories, captions with boxes for phrases, captions alone."""
 
 from __future__ import annotations
 

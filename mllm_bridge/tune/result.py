@@ -106,7 +106,7 @@ def _write_around(folder: Path, built: Built, host: Path, places: BoxTextFormat)
 
 
 def _reloaded(folder: Path, built: Built) -> Trainee:
-    """The folder as a stranger loads it, with its region module where it has one."""
+    """The folder as any program loads it, with its region module where it has one."""
     from mllm_bridge.regions.host import region_token_id
     from mllm_bridge.regions.module import RegionModule
 

@@ -1,4 +1,4 @@
-"""What the tests of the Detection wing share: a tiny detector, its processor, and hand-made batches."""
+"""What the tests of the detector share: a tiny detector, its processor, and hand-made batches."""
 
 from collections.abc import Callable
 

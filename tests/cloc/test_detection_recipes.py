@@ -1,4 +1,4 @@
-"""The Detection wing's recipes: the paper's numbers, the sizes of their names, small copies that train."""
+"""The detection recipes: the paper's numbers, the sizes of their names, small copies that train."""
 
 import json
 import math

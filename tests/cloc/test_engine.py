@@ -1,4 +1,4 @@
-"""The loop and its two steppers, on tiny rendered scenes; whole runs go through the doorbell's `main`."""
+"""The loop and its two steppers, on tiny rendered scenes; whole runs go through `pretrain.main`."""
 
 import errno
 import json
@@ -28,7 +28,7 @@ def metrics(runs, name="tiny"):
 
 @pytest.fixture
 def start(spine_raw, spine_ranks, tmp_path):
-    """Runs the doorbell in `world` forked processes; returns the exit codes."""
+    """Runs `pretrain.main` in `world` forked processes; returns the exit codes."""
 
     def run(world=1, arguments=(), env=(), **changes):
         file = tmp_path / "config.yaml"

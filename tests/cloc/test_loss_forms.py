@@ -1,4 +1,4 @@
-"""Whole tiny runs with the contrast in tiles and in its sigmoid form, through the doorbell."""
+"""Whole tiny runs with the contrast in tiles and in its sigmoid form, through `pretrain.main`."""
 
 import json
 

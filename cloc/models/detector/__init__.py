@@ -1,1 +1,1 @@
-"""The Detection wing's plain modules: pyramid, head, deformable module, anchors, and what turns scores into boxes."""
+"""The detector's plain modules: pyramid, head, deformable module, anchors, and what turns scores into boxes."""

@@ -1,4 +1,4 @@
-"""The doctor: each fault is put into a small set by hand and must be found, counted and named."""
+"""`cloc.check`: each fault is put into a small set by hand and must be found, counted and named."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The folders of the Detection wing: what each sample promises, the cards, the shuffled captions, the command."""
+"""The folders of detection data: what each sample promises, the cards, the shuffled captions, the command."""
 
 import json
 from collections import Counter
