@@ -16,7 +16,7 @@ from cloc.data.tables import open_samples
 _SHOWN_CLASHES = 3
 
 
-def _parser() -> argparse.ArgumentParser:
+def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m cloc.check",
         description="Look at a set before anything is trained on it: counts beside the published ones, boxes outside "
@@ -110,7 +110,7 @@ def check(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; 1 where something grave was found, else see `cloc.command`."""
-    args = _parser().parse_args(arguments)
+    args = _make_parser().parse_args(arguments)
     return command.run(lambda: _check(args))
 
 

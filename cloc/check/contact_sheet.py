@@ -68,7 +68,7 @@ def draw_contact_sheet(shown: Sequence[Shown]) -> Image.Image:
     if not shown:
         raise ValueError("contact sheet: expected at least one sample that can be read, got none")
     font = ImageFont.load_default(_TEXT)
-    tiles = [_tile(one, font) for one in shown]
+    tiles = [_draw_tile(one, font) for one in shown]
     columns = min(_COLUMNS, len(tiles))
     rows = -(-len(tiles) // columns)
     width, height = tiles[0].width + _GAP, tiles[0].height + _GAP
@@ -78,7 +78,7 @@ def draw_contact_sheet(shown: Sequence[Shown]) -> Image.Image:
     return sheet
 
 
-def _tile(one: Shown, font: ImageFont.FreeTypeFont) -> Image.Image:
+def _draw_tile(one: Shown, font: ImageFont.FreeTypeFont) -> Image.Image:
     tile = Image.new("RGB", (_TILE, _TILE + (_LINES + 1) * (_TEXT + 3)), "white")
     pen = ImageDraw.Draw(tile)
     if one.image is None:
@@ -135,7 +135,7 @@ def write_page(file: Path, title: str, report: str, shown: Sequence[Shown]) -> N
         report: the report as plain text.
         shown: samples to draw; every region of theirs is drawn and listed.
     """
-    figures = "\n".join(_figure(one) for one in shown)
+    figures = "\n".join(_make_figure(one) for one in shown)
     file.write_text(
         "<!doctype html>\n"
         f'<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
@@ -145,15 +145,15 @@ def write_page(file: Path, title: str, report: str, shown: Sequence[Shown]) -> N
     )
 
 
-def _figure(one: Shown) -> str:
+def _make_figure(one: Shown) -> str:
     sample, regions = one.sample, enumerate(one.sample.regions)
     listed = "".join(f'<li style="color:{INKS[i % len(INKS)]}">{html.escape(r.phrase)}</li>' for i, r in regions)
-    picture = _picture(sample, one.image) if one.image is not None else f"<p>{html.escape(one.reason)}</p>"
+    picture = _make_picture(sample, one.image) if one.image is not None else f"<p>{html.escape(one.reason)}</p>"
     words = f'<p class="key">{html.escape(sample.key)}</p><p>{html.escape(sample.caption)}</p><ul>{listed}</ul>'
     return f"<figure>{picture}<figcaption>{words}</figcaption></figure>"
 
 
-def _picture(sample: Sample, image: Image.Image) -> str:
+def _make_picture(sample: Sample, image: Image.Image) -> str:
     small = image.copy()
     small.thumbnail((_SIDE, _SIDE))
     buffer = io.BytesIO()

@@ -93,25 +93,25 @@ def read_evaluation(path: Path) -> Evaluation:
     path = Path(path)
     if path.suffix == ".jsonl" and path.is_file():
         rows = read_json_rows(path, Counter())
-        return _of_names(path, (row.get("img_path") for row in rows))
+        return _from_names(path, (row.get("img_path") for row in rows))
     if path.suffix == ".p":
-        return _of_refs(path, load_plain_pickle(path, "the refer toolkit's list of refs"))
+        return _from_refs(path, load_plain_pickle(path, "the refer toolkit's list of refs"))
     if path.suffix == ".json":
         content = load_json(path, "COCO's, LVIS's or the refer toolkit's JSON")
         if isinstance(content, list):
-            return _of_refs(path, content)
-        return _of_images(path, content)
-    return _of_samples(path)
+            return _from_refs(path, content)
+        return _from_images(path, content)
+    return _from_samples(path)
 
 
-def _of_names(path: Path, names: Iterable[object]) -> Evaluation:
+def _from_names(path: Path, names: Iterable[object]) -> Evaluation:
     photos = frozenset(normalise_photo_name(name) for name in names if isinstance(name, str))
     if not photos:
         raise ValueError(f"{path}: expected the photos of an evaluation split, found no photo named in it")
     return Evaluation(path.name, photos)
 
 
-def _of_refs(path: Path, refs: object) -> Evaluation:
+def _from_refs(path: Path, refs: object) -> Evaluation:
     """Refs of the evaluation splits only: the same file holds train."""
     if not isinstance(refs, list) or not all(isinstance(ref, Mapping) for ref in refs):
         raise ValueError(f"{path}: expected the refer toolkit's list of refs, got {type(refs).__name__}")
@@ -122,12 +122,12 @@ def _of_refs(path: Path, refs: object) -> Evaluation:
     return Evaluation(path.name, photos)
 
 
-def _of_images(path: Path, content: Any) -> Evaluation:
+def _from_images(path: Path, content: Any) -> Evaluation:
     images = content.get("images") if isinstance(content, Mapping) else None
     if not isinstance(images, list):
         raise ValueError(f"{path}: expected COCO's or LVIS's JSON with the list images, found none in it")
     entries = (entry for entry in images if isinstance(entry, Mapping))
-    found = _of_names(path, (entry.get("file_name") or entry.get("coco_url") for entry in entries))
+    found = _from_names(path, (entry.get("file_name") or entry.get("coco_url") for entry in entries))
     listed = content.get("categories")
     entries = [entry for entry in listed if isinstance(entry, Mapping)] if isinstance(listed, list) else []
     named = ((entry.get("id"), entry.get("name")) for entry in entries)
@@ -135,7 +135,7 @@ def _of_images(path: Path, content: Any) -> Evaluation:
     return Evaluation(path.name, found.photos, categories=categories)
 
 
-def _of_samples(path: Path) -> Evaluation:
+def _from_samples(path: Path) -> Evaluation:
     samples = open_samples(path)
     photos, hashes = set[str](), set[int]()
     for shard, count in enumerate(samples.counts):

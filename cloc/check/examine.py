@@ -141,21 +141,21 @@ def examine(samples: ShardSet | TableSet, against: Iterable[Evaluation] = (), pr
         found.counts.update(samples=1, captions=int(bool(sample.caption)), regions=len(sample.regions))
         for reason, number in sample.dropped.items():
             found.fault(reason, sample.key, number)
-        digest = _identity(sample, earlier, found)
-        _categories(sample, earlier, found)
-        _overlap(sample, digest, splits, found)
+        digest = _check_identity(sample, earlier, found)
+        _check_categories(sample, earlier, found)
+        _check_overlap(sample, digest, splits, found)
         source = sample.extras.get("source")
         licence = source.get("licence") if isinstance(source, Mapping) else None
         found.licences[str(licence or card.get("licence") or "not stated")] += 1
     found.counts["different images"] = len(earlier.images)
     found.counts["different phrases"] = len(earlier.phrases)
-    _against_card(card, found)
+    _check_against_card(card, found)
     for split in splits:
-        _numbering(split, earlier.names, found)
+        _check_numbering(split, earlier.names, found)
     return found
 
 
-def _identity(sample: Sample, earlier: _Known, found: Findings) -> int:
+def _check_identity(sample: Sample, earlier: _Known, found: Findings) -> int:
     if earlier.again(earlier.keys, sample.key):
         found.fault("duplicate_key", sample.key)
     image_id = sample.extras.get("image_id")
@@ -172,7 +172,7 @@ def _identity(sample: Sample, earlier: _Known, found: Findings) -> int:
     return hash_bytes(sample.image)
 
 
-def _categories(sample: Sample, earlier: _Known, found: Findings) -> None:
+def _check_categories(sample: Sample, earlier: _Known, found: Findings) -> None:
     for region in sample.regions:
         earlier.again(earlier.phrases, region.phrase)
         label = region.extras.get("category_id")
@@ -185,7 +185,7 @@ def _categories(sample: Sample, earlier: _Known, found: Findings) -> None:
                     listed.append(clash)
 
 
-def _overlap(sample: Sample, digest: int, splits: list[Evaluation], found: Findings) -> None:
+def _check_overlap(sample: Sample, digest: int, splits: list[Evaluation], found: Findings) -> None:
     names = find_photo_names(sample)
     for split in splits:
         how = "name" if names & split.photos else "bytes" if digest in split.hashes else None
@@ -194,7 +194,7 @@ def _overlap(sample: Sample, digest: int, splits: list[Evaluation], found: Findi
             found.fault(f"in {split.name}", sample.key)
 
 
-def _numbering(split: Evaluation, names: Mapping[int, str], found: Findings) -> None:
+def _check_numbering(split: Evaluation, names: Mapping[int, str], found: Findings) -> None:
     """LVIS 0.5 and 1.0, for one, number differently: the same id is another category."""
     ours, theirs = ({concept_name(name) for name in listed.values()} for listed in (names, split.categories))
     if ours and theirs and len(ours & theirs) < SAME_VOCABULARY * len(ours | theirs):
@@ -210,7 +210,7 @@ def _differ(one: str, two: str) -> bool:
     return concept_name(one) != concept_name(two)
 
 
-def _against_card(card: Mapping[str, Any], found: Findings) -> None:
+def _check_against_card(card: Mapping[str, Any], found: Findings) -> None:
     promised = card.get("counts", {})
     for what in ("samples", "captions", "regions"):
         if what in promised and promised[what] != found.counts[what]:

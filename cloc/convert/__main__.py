@@ -17,7 +17,7 @@ from cloc.formats.layouts import list_layouts
 from cloc.jobs import count_cores
 
 
-def _parser() -> argparse.ArgumentParser:
+def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m cloc.convert",
         description=textwrap.fill(
@@ -63,7 +63,7 @@ def describe_card(card: dict[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status, see `cloc.command`."""
-    given = vars(_parser().parse_args(arguments))
+    given = vars(_make_parser().parse_args(arguments))
     return command.run(lambda: _convert(given), f"what is finished stays; {command.GOES_ON}")
 
 

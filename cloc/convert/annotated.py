@@ -38,7 +38,7 @@ def make_annotated_drafts(
             drawn stays, and is counted.
     """
     known = {category.name for category in stream.categories.values()}
-    reading.card["categories"] = [_category(category, known) for category in stream.categories.values()]
+    reading.card["categories"] = [_make_category(category, known) for category in stream.categories.values()]
     reading.card["rendered"] = stream.rendered
     reading.read.update(images=0, boxes=0, captions=0)
     phrases = {c.id: c.name.replace("_", " ") if detection else c.name for c in stream.categories.values()}
@@ -55,7 +55,7 @@ def make_annotated_drafts(
         location = find_photo(photos, called, reading, boxes - crowd)
         if location is not None:
             source = {"dataset": name, "file_name": called[0].rsplit("/", 1)[-1]}
-            yield _draft(image, location, phrases, source, reading.dropped, detection, masks)
+            yield _make_draft(image, location, phrases, source, reading.dropped, detection, masks)
     reading.dropped.update(stream.dropped + photos.dropped)
 
 
@@ -70,7 +70,7 @@ def find_photo(photos: Photos, names: tuple[str, ...], reading: Reading, regions
         return None
 
 
-def _category(category: Category, known: set[str]) -> dict[str, Any]:
+def _make_category(category: Category, known: set[str]) -> dict[str, Any]:
     """Its entry of the card. A supercategory counts where it is a category itself, as exports with a root have it."""
     above = category.supercategory if category.supercategory in known - {category.name} else ""
     return {
@@ -84,7 +84,7 @@ def _category(category: Category, known: set[str]) -> dict[str, Any]:
     }
 
 
-def _draft(
+def _make_draft(
     image: StreamedImage,
     location: Location,
     phrases: Mapping[int, str],

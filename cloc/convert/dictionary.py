@@ -98,7 +98,7 @@ def build_dictionary(
     if reader is None:
         return ConceptDictionary(entries.values()), len(phrases)
     senses = dict(pair for file in categories for pair in read_synsets(file).items())
-    return ConceptDictionary(explained(entries.values(), reader, senses, concepts)), len(phrases)
+    return ConceptDictionary(explain_entries(entries.values(), reader, senses, concepts)), len(phrases)
 
 
 def read_synsets(file: Path) -> dict[str, str]:
@@ -209,7 +209,7 @@ def open_wordnet(folder: Path = DEBIAN) -> Any:
         raise ValueError(f"--wordnet {folder}: cannot be read ({error}); install `wordnet-base` again") from error
 
 
-def explained(entries: Iterable[Entry], wordnet: Any, senses: Mapping[str, str], most: int | None) -> list[Entry]:
+def explain_entries(entries: Iterable[Entry], wordnet: Any, senses: Mapping[str, str], most: int | None) -> list[Entry]:
     """The entries with WordNet's glosses where they have no definition, and further ones, breadth first.
 
     Args:
@@ -222,12 +222,12 @@ def explained(entries: Iterable[Entry], wordnet: Any, senses: Mapping[str, str],
     found, meant = dict[str, Entry](), dict[str, Any]()
     for entry in entries:
         key = concept_name(entry.name)
-        sense = _sense(entry, wordnet, senses.get(key))
+        sense = _find_sense(entry, wordnet, senses.get(key))
         found[key] = entry if sense is None else replace(entry, definition=entry.definition or sense.definition())
         if sense is not None:
             meant[key] = sense
     taken = {spelling(name) for entry in found.values() for name in (entry.name, *entry.synonyms)}
-    for sense in _kinds(list(meant.values())) if most is not None else ():
+    for sense in _find_kinds(list(meant.values())) if most is not None else ():
         if len(found) >= most:
             break
         names = [concept_name(name) for name in sense.lemma_names()]
@@ -239,14 +239,14 @@ def explained(entries: Iterable[Entry], wordnet: Any, senses: Mapping[str, str],
     for key, sense in meant.items():
         by_sense.setdefault(sense.name(), key)
     return [
-        replace(entry, parents=tuple(dict.fromkeys([*entry.parents, *_parents(meant[key], by_sense)])))
+        replace(entry, parents=tuple(dict.fromkeys([*entry.parents, *_find_parents(meant[key], by_sense)])))
         if key in meant
         else entry
         for key, entry in found.items()
     ]
 
 
-def _sense(entry: Entry, wordnet: Any, named: str | None) -> Any:
+def _find_sense(entry: Entry, wordnet: Any, named: str | None) -> Any:
     """The synset of an entry: the one that is named, else the first one of a thing; None where there is none."""
     from nltk.corpus.reader.wordnet import WordNetError
 
@@ -262,7 +262,7 @@ def _sense(entry: Entry, wordnet: Any, named: str | None) -> Any:
     return None
 
 
-def _kinds(senses: list[Any]) -> Iterator[Any]:
+def _find_kinds(senses: list[Any]) -> Iterator[Any]:
     """All that are kinds of the senses, a step down at a time, each once; no names of single persons or places."""
     found, level = {sense.name() for sense in senses}, senses
     while level:
@@ -276,14 +276,14 @@ def _kinds(senses: list[Any]) -> Iterator[Any]:
         level = below
 
 
-def _parents(sense: Any, by_sense: Mapping[str, str]) -> Iterator[str]:
+def _find_parents(sense: Any, by_sense: Mapping[str, str]) -> Iterator[str]:
     """The nearest names above a sense that are entries themselves."""
     for above in sense.hypernyms():
         name = by_sense.get(above.name())
         if name is not None:
             yield name
         else:
-            yield from _parents(above, by_sense)
+            yield from _find_parents(above, by_sense)
 
 
 if __name__ == "__main__":

@@ -97,8 +97,8 @@ def make_sample(draft: Draft, dropped: Counter[str]) -> Sample:
     caption = draft.caption if isinstance(draft.caption, str) else _read_caption(draft.caption, draft.name)
     data = draft.photo.read()
     ending, stored = read_photo_header(data, draft.name)
-    size = _size_in_frame(draft, data, stored)
-    regions = tuple(_in_pixels(draft, size, dropped))
+    size = _find_size_in_frame(draft, data, stored)
+    regions = tuple(_convert_to_pixels(draft, size, dropped))
     return Sample(draft.key, data, ending, *size, caption, regions, draft.extras)
 
 
@@ -127,12 +127,12 @@ def _read_caption(location: Location, name: str) -> str:
     return caption
 
 
-def _size_in_frame(draft: Draft, data: bytes, stored: tuple[int, int]) -> tuple[int, int]:
+def _find_size_in_frame(draft: Draft, data: bytes, stored: tuple[int, int]) -> tuple[int, int]:
     """The photo's size in the frame of its annotation: stored, or turned as its EXIF says (see `cloc.images`)."""
     annotated = draft.size
-    if annotated is None or _fits(draft, stored):
+    if annotated is None or _has_size(draft, stored):
         return stored
-    if stored[0] != stored[1] and _fits(draft, stored[::-1]):
+    if stored[0] != stored[1] and _has_size(draft, stored[::-1]):
         if read_shown_size(data, draft.name) == stored[::-1]:
             return stored[::-1]
         raise DataError(
@@ -144,14 +144,14 @@ def _size_in_frame(draft: Draft, data: bytes, stored: tuple[int, int]) -> tuple[
     raise DataError(f"image_of_other_{shape}", f"{draft.name}: {stored}, its annotation {annotated}")
 
 
-def _fits(draft: Draft, size: tuple[int, int]) -> bool:
+def _has_size(draft: Draft, size: tuple[int, int]) -> bool:
     (width, height), (told_width, told_height) = size, draft.size or size
     if draft.frame == "pixels":
         return size == draft.size
     return abs(width * told_height - height * told_width) <= SHAPE_TOLERANCE * width * told_height
 
 
-def _in_pixels(draft: Draft, size: tuple[int, int], dropped: Counter[str]) -> Iterator[Region]:
+def _convert_to_pixels(draft: Draft, size: tuple[int, int], dropped: Counter[str]) -> Iterator[Region]:
     square = Placement(*size)
     scale, shift = {
         "pixels": ((1.0, 1.0), (0, 0)),
@@ -160,7 +160,7 @@ def _in_pixels(draft: Draft, size: tuple[int, int], dropped: Counter[str]) -> It
     }[draft.frame]
     for region in draft.regions:
         try:
-            moved = region if draft.frame == "pixels" else _moved(region, scale, shift)
+            moved = region if draft.frame == "pixels" else _move(region, scale, shift)
             kept = moved.inside(*size)
         except DataError as error:
             dropped[error.reason] += 1
@@ -169,7 +169,7 @@ def _in_pixels(draft: Draft, size: tuple[int, int], dropped: Counter[str]) -> It
         yield kept
 
 
-def _moved(region: Region, scale: tuple[float, float], shift: tuple[int, int]) -> Region:
+def _move(region: Region, scale: tuple[float, float], shift: tuple[int, int]) -> Region:
     box = tuple(value * scale[i % 2] - shift[i % 2] for i, value in enumerate(region.box))
     return replace(region, box=box)
 

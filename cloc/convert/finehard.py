@@ -48,10 +48,10 @@ def convert_finehard(
     photos = Photos([images])
     inputs = {"rows": [hash_input(file) for file in files], "phrases": phrases}
     job = Conversion("finehard", CONVERTER, Path(out), inputs, "regions", **making)
-    return job.run(files[0], lambda reading: _drafts(files, PHRASES[phrases], photos, job.name, reading))
+    return job.run(files[0], lambda reading: _make_drafts(files, PHRASES[phrases], photos, job.name, reading))
 
 
-def _drafts(
+def _make_drafts(
     files: Sequence[Path], columns: Sequence[str], photos: Photos, name: str, reading: Reading
 ) -> Iterator[Draft]:
     reading.read.update(rows=0, boxes=0)
@@ -59,9 +59,11 @@ def _drafts(
         watch = FrameWatch(file, UNIT)
         for row in stream_rows(file, "rows of FineHARD", reading.dropped):
             number = reading.read["rows"]
-            boxes = _boxes(row.get("bbox_info"))
+            boxes = _parse_boxes(row.get("bbox_info"))
             reading.read.update(rows=1, boxes=len(boxes))
-            texts = [" ".join(text.split()) for text in (row.get("caption"), row.get("short_caption")) if _told(text)]
+            texts = [
+                " ".join(text.split()) for text in (row.get("caption"), row.get("short_caption")) if _is_said(text)
+            ]
             path = row.get("f_path")
             if not is_text(path) or not texts:
                 reading.dropped["bad_row"] += 1
@@ -69,7 +71,7 @@ def _drafts(
             regions = tuple(
                 region
                 for box in keep_kind(dict, boxes, reading.dropped)
-                for region in _regions(box, columns, watch, reading)
+                for region in _make_regions(box, columns, watch, reading)
             )
             inside = path[path.find("coyo_image_") :] if "coyo_image_" in path else path
             location = find_photo(photos, (path, inside), reading, len(regions))
@@ -80,11 +82,11 @@ def _drafts(
     reading.dropped.update(photos.dropped)
 
 
-def _told(text: object) -> bool:
+def _is_said(text: object) -> bool:
     return is_text(text) and bool(text.strip())
 
 
-def _boxes(value: Any) -> list[Any]:
+def _parse_boxes(value: Any) -> list[Any]:
     """A list; in tables it may stand as JSON text."""
     if isinstance(value, str):
         try:
@@ -94,7 +96,7 @@ def _boxes(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _regions(box: Any, columns: Sequence[str], watch: FrameWatch, reading: Reading) -> Iterator[Region]:
+def _make_regions(box: Any, columns: Sequence[str], watch: FrameWatch, reading: Reading) -> Iterator[Region]:
     corners = box.get("bbox")
     if not isinstance(corners, list) or len(corners) not in (4, 5):
         reading.dropped["bad_region"] += 1
@@ -105,7 +107,7 @@ def _regions(box: Any, columns: Sequence[str], watch: FrameWatch, reading: Readi
     negatives = box.get("short_expr_negs")
     values = list(negatives.values()) if isinstance(negatives, Mapping) else negatives
     listed = values if isinstance(values, list) else []
-    hard = [text for text in listed if _told(text)] if parse_flag(box.get("flag_short_neg")) else []
+    hard = [text for text in listed if _is_said(text)] if parse_flag(box.get("flag_short_neg")) else []
     score = corners[4] if len(corners) == 5 and parse_real(corners[4]) is not None else None
     score = parse_real(score) if isinstance(score, str) else score
     for column in columns:

@@ -58,10 +58,12 @@ def convert_flickr30k_entities(
     making.setdefault("name", "flickr30k_entities" + ("" if split == "train" else f"-{split}"))
     making.setdefault("licence", "photos: Flickr's terms; annotations: as their README says")
     job = Conversion("flickr30k_entities", CONVERTER, Path(out), inputs, "grounding", **making)
-    return job.run(root, lambda reading: _drafts(root, numbers, photos, job.name, split, reading))
+    return job.run(root, lambda reading: _make_drafts(root, numbers, photos, job.name, split, reading))
 
 
-def _drafts(root: Path, numbers: list[str], photos: Photos, name: str, split: str, reading: Reading) -> Iterator[Draft]:
+def _make_drafts(
+    root: Path, numbers: list[str], photos: Photos, name: str, split: str, reading: Reading
+) -> Iterator[Draft]:
     reading.read.update(photos=len(numbers), captions=0, phrases=0)
     for photo in read_entities(root, numbers, reading.dropped):
         file_name = f"{photo.number}.jpg"
@@ -70,7 +72,9 @@ def _drafts(root: Path, numbers: list[str], photos: Photos, name: str, split: st
         extras = {"image_id": int(photo.number), "captions": texts, "source": source}
         for number, (caption, mentions) in enumerate(photo.captions):
             reading.read.update(captions=1, phrases=len(mentions))
-            regions = tuple(region for mention in mentions for region in _regions(photo, caption, mention, reading))
+            regions = tuple(
+                region for mention in mentions for region in _make_regions(photo, caption, mention, reading)
+            )
             location = find_photo(photos, (file_name,), reading, len(regions))
             if location is not None:
                 size = (photo.width, photo.height)
@@ -78,7 +82,7 @@ def _drafts(root: Path, numbers: list[str], photos: Photos, name: str, split: st
     reading.dropped.update(photos.dropped)
 
 
-def _regions(photo: EntitiesPhoto, caption: str, mention: Mention, reading: Reading) -> Iterator[Region]:
+def _make_regions(photo: EntitiesPhoto, caption: str, mention: Mention, reading: Reading) -> Iterator[Region]:
     boxes = photo.boxes_xyxy.get(mention.chain, [])
     reading.dropped["phrase_without_box"] += not boxes
     extras = {"span": [mention.start, mention.end], "entity_id": mention.chain, "entity_type": mention.kind}

@@ -43,11 +43,11 @@ def convert_goldg(images: Sequence[Path], annotations: Path, out: Path, **making
     return job.run_stream(
         f"{photos}, {annotations.name}",
         lambda: AnnotatedStream(annotations, "MDETR's annotation file", categories=False),
-        lambda stream, reading: _drafts(stream, photos, job.name, reading),
+        lambda stream, reading: _make_drafts(stream, photos, job.name, reading),
     )
 
 
-def _drafts(stream: AnnotatedStream, photos: Photos, name: str, reading: Reading) -> Iterator[Draft]:
+def _make_drafts(stream: AnnotatedStream, photos: Photos, name: str, reading: Reading) -> Iterator[Draft]:
     reading.read.update(captions=0, boxes=0)
     for image in stream:
         entry = image.entry
@@ -59,7 +59,7 @@ def _drafts(stream: AnnotatedStream, photos: Photos, name: str, reading: Reading
             reading.dropped["region_of_dropped_image"] += boxes
             continue
         caption, lead = strip_caption(text)
-        regions = tuple(_regions(image, caption, lead, reading))
+        regions = tuple(_make_regions(image, caption, lead, reading))
         file_name = entry["file_name"]
         location = find_photo(photos, (file_name,), reading, len(regions))
         if location is not None:
@@ -71,7 +71,7 @@ def _drafts(stream: AnnotatedStream, photos: Photos, name: str, reading: Reading
     reading.dropped.update(stream.dropped + photos.dropped)
 
 
-def _regions(image: StreamedImage, caption: str, lead: int, reading: Reading) -> Iterator[Region]:
+def _make_regions(image: StreamedImage, caption: str, lead: int, reading: Reading) -> Iterator[Region]:
     columns = (image.annotations[name].tolist() for name in ("boxes_xyxy", "annotation_ids"))
     for box_xyxy, number, raw in zip(*columns, image.raw, strict=True):
         phrase, span = join_phrase(caption, raw.get("tokens_positive"), lead)

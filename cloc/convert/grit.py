@@ -46,10 +46,10 @@ def convert_grit(
     inputs = {"rows": [hash_input(file) for file in rows], "phrases": phrases}
     job = Conversion("grit", CONVERTER, Path(out), inputs, "grounding", **making)
     columns = PHRASES if phrases == "both" else (phrases,)
-    return job.run(rows[0], lambda reading: _drafts(rows, columns, photos, job.name, reading))
+    return job.run(rows[0], lambda reading: _make_drafts(rows, columns, photos, job.name, reading))
 
 
-def _drafts(
+def _make_drafts(
     rows: Sequence[Path], columns: Sequence[str], photos: Photos, name: str, reading: Reading
 ) -> Iterator[Draft]:
     """The drafts in the order of the rows; keys are running numbers, for keys start anew in each download."""

@@ -159,7 +159,7 @@ class Conversion:
         card: dict[str, Any] = {"name": self.name, "kind": self.kind, "rendered": self.rendered}
         card |= {"licence": self.licence, "made": self.made, "read": reading.read, "dropped": reading.dropped}
         reading.card.update(card)
-        drafts = _started(read(reading))
+        drafts = _start(read(reading))
         workers = self.workers if self.workers is not None else count_cores()
         job, count = ShardJob(self.out), total() if total is not None else None
         busy = f"{self.out}: another conversion is writing it; wait for it, or end it"
@@ -185,10 +185,10 @@ class Conversion:
         for report in reports.values():
             examples = report["examples"] | examples
         card = complete_card(reading.card, [entry for entry in entries if entry.samples])
-        card["dropped"] = _all_dropped(reading.card, entries)
+        card["dropped"] = _sum_dropped(reading.card, entries)
         if not card["shards"]:
             job.remove()
-            raise ValueError(_nothing_usable(where, card["dropped"], examples, self.format))
+            raise ValueError(_describe_nothing_usable(where, card["dropped"], examples, self.format))
         loss = find_largest_loss(card, examples)
         if loss is not None and loss.ends and not self.allow_losses:
             raise LossError(
@@ -227,13 +227,13 @@ class Conversion:
         return self.run(where, read, total)
 
 
-def _started(drafts: Iterator[Draft]) -> Iterator[Draft]:
+def _start(drafts: Iterator[Draft]) -> Iterator[Draft]:
     """The same drafts; the first is taken now, so that a mistake in the input is told before anything is written."""
     first = next(drafts, None)
-    return _chained(first, drafts) if first is not None else iter(())
+    return _chain(first, drafts) if first is not None else iter(())
 
 
-def _chained(first: Draft, rest: Iterator[Draft]) -> Iterator[Draft]:
+def _chain(first: Draft, rest: Iterator[Draft]) -> Iterator[Draft]:
     yield first
     yield from rest
 
@@ -263,7 +263,7 @@ def _write_shards(
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise UnfinishedError(_disk_full(job, len(reports), total, size)) from error
+        raise UnfinishedError(_describe_full_disk(job, len(reports), total, size)) from error
     return dict(sorted(reports.items()))
 
 
@@ -274,7 +274,9 @@ def write_one(job: ShardJob, number: int, drafts: list[Draft]) -> tuple[int, dic
     return number, report, len(drafts)
 
 
-def _nothing_usable(where: str, dropped: Mapping[str, int], examples: Mapping[str, str], converter: str) -> str:
+def _describe_nothing_usable(
+    where: str, dropped: Mapping[str, int], examples: Mapping[str, str], converter: str
+) -> str:
     why = ", ".join(f"{number:,} {reason}" for reason, number in dropped.items()) or "it is empty"
     largest = max(examples, key=lambda reason: dropped.get(reason, 0), default=None)
     first = f"first: {examples[largest]}; " if largest is not None else ""
@@ -282,7 +284,7 @@ def _nothing_usable(where: str, dropped: Mapping[str, int], examples: Mapping[st
     return f"{where}: expected at least one usable image, found none ({why}); {first}check it and --images{other}"
 
 
-def _all_dropped(card: Mapping[str, Any], entries: list[ShardEntry]) -> dict[str, int]:
+def _sum_dropped(card: Mapping[str, Any], entries: list[ShardEntry]) -> dict[str, int]:
     """Shards of which nothing could be used have lost something as well."""
     dropped = Counter(card["dropped"])
     for entry in entries:
@@ -300,22 +302,24 @@ def _refuse_small_disk(job: ShardJob, first: list[Draft], total: int | None) -> 
         if not there:
             job.remove()
         raise UnfinishedError(
-            f"{job.out}: expected about {_gigabytes(needed - there)} of free disk for its shards, found "
-            f"{_gigabytes(free)}; make room, or give another --out"
+            f"{job.out}: expected about {_format_gigabytes(needed - there)} of free disk for its shards, found "
+            f"{_format_gigabytes(free)}; make room, or give another --out"
         )
 
 
-def _disk_full(job: ShardJob, count: int, total: int | None, size: int) -> str:
+def _describe_full_disk(job: ShardJob, count: int, total: int | None, size: int) -> str:
     there = sum(path.stat().st_size for path in job.folder.glob("*.tar"))
     shards = max(1, count)
     wanted = (
-        f"about {_gigabytes(int(there / shards * (total / size - shards)))} more" if total and there else "more room"
+        f"about {_format_gigabytes(int(there / shards * (total / size - shards)))} more"
+        if total and there
+        else "more room"
     )
     return (
-        f"{job.out}: the disk is full after {count} shards ({_gigabytes(there)}); it takes {wanted}. Make "
+        f"{job.out}: the disk is full after {count} shards ({_format_gigabytes(there)}); it takes {wanted}. Make "
         f"room and give the same command again: it goes on with the whole shards, which lie in {job.folder}"
     )
 
 
-def _gigabytes(count: int) -> str:
+def _format_gigabytes(count: int) -> str:
     return f"{max(0, count) / 1e9:,.3g} GB"

@@ -51,10 +51,10 @@ def convert_llava(
     photos = Photos(images)
     inputs = {"conversations": hash_input(conversations), "coordinates": coordinates}
     job = Conversion("llava", CONVERTER, Path(out), inputs, "regions", **making)
-    return job.run(conversations, lambda reading: _drafts(conversations, coordinates, photos, job.name, reading))
+    return job.run(conversations, lambda reading: _make_drafts(conversations, coordinates, photos, job.name, reading))
 
 
-def _drafts(file: Path, coordinates: Frame, photos: Photos, name: str, reading: Reading) -> Iterator[Draft]:
+def _make_drafts(file: Path, coordinates: Frame, photos: Photos, name: str, reading: Reading) -> Iterator[Draft]:
     reading.read.update(conversations=0, regions=0)
     watch, padding = FrameWatch(file, UNIT), PaddingWatch(file, coordinates == "square")
     looked = 0

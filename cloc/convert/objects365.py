@@ -43,23 +43,23 @@ def convert_objects365(
     def opened() -> AnnotatedStream:
         stream = AnnotatedStream(annotations, "Objects365's annotation file")
         if names is not None:
-            _correct(stream, Path(names))
+            _correct_names(stream, Path(names))
         return stream
 
     return job.run_stream(
         f"{photos}, {annotations.name}",
         opened,
-        lambda stream, reading: make_annotated_drafts(stream, reading, photos, _places, job.name, detection=True),
+        lambda stream, reading: make_annotated_drafts(stream, reading, photos, _list_paths, job.name, detection=True),
     )
 
 
-def _places(entry: Mapping[str, Any]) -> tuple[str, ...]:
+def _list_paths(entry: Mapping[str, Any]) -> tuple[str, ...]:
     """`images/v1/patch8/a.jpg` may lie there, in `patch8/a.jpg`, or alone."""
     parts = entry["file_name"].split("/")
     return tuple(dict.fromkeys("/".join(parts[first:]) for first in (0, max(0, len(parts) - 2), len(parts) - 1)))
 
 
-def _correct(stream: AnnotatedStream, file: Path) -> None:
+def _correct_names(stream: AnnotatedStream, file: Path) -> None:
     with file.open(encoding="utf-8", newline="") as rows:
         for line, row in enumerate(csv.reader(rows), 1):
             known = stream.categories.get(int(row[0])) if len(row) == 3 and row[0].isdigit() else None

@@ -37,10 +37,10 @@ def convert_odvg(images: Path, annotations: Path, out: Path, **making: Unpack[Ma
     inputs = {"annotations": hash_input(annotations)}
     kind = next((row.kind for row in read_odvg(annotations, Counter())), "grounding")
     job = Conversion("odvg", CONVERTER, Path(out), inputs, kind, **making)
-    return job.run(annotations, lambda reading: _drafts(annotations, photos, job.name, kind, reading))
+    return job.run(annotations, lambda reading: _make_drafts(annotations, photos, job.name, kind, reading))
 
 
-def _drafts(annotations: Path, photos: Photos, name: str, kind: str, reading: Reading) -> Iterator[Draft]:
+def _make_drafts(annotations: Path, photos: Photos, name: str, kind: str, reading: Reading) -> Iterator[Draft]:
     """The drafts in the order of the rows; counts and, at the end, the categories go into the card."""
     dropped, read, names = reading.dropped, reading.read, dict[int, str]()
     read.update(rows=0, regions=0)
@@ -51,7 +51,7 @@ def _drafts(annotations: Path, photos: Photos, name: str, kind: str, reading: Re
         if row.kind != kind:
             dropped["row_of_other_kind"] += 1
             continue
-        regions = tuple(region for region in row.regions if _same_name(region, names))
+        regions = tuple(region for region in row.regions if _has_same_name(region, names))
         dropped["label_of_other_category"] += len(row.regions) - len(regions)
         location = find_photo(photos, (row.file_name,), reading, len(regions))
         if location is not None:
@@ -61,6 +61,6 @@ def _drafts(annotations: Path, photos: Photos, name: str, kind: str, reading: Re
     categories.extend({"id": label, "name": names[label]} for label in sorted(names))
 
 
-def _same_name(region: Region, names: dict[int, str]) -> bool:
+def _has_same_name(region: Region, names: dict[int, str]) -> bool:
     label = region.extras.get("category_id")
     return label is None or names.setdefault(label, region.phrase) == region.phrase

@@ -41,10 +41,10 @@ def convert_pairs(images: Path, out: Path, **making: Unpack[Making]) -> dict[str
     making.setdefault("licence", "not stated")
     job = Conversion("pairs", CONVERTER, out, inputs, "pairs", **making)
     total = None if files[0].suffix in (".tar", ".parquet") else (lambda: len(files) // 2)
-    return job.run(images, lambda reading: _drafts(images, files, job.name, reading), total)
+    return job.run(images, lambda reading: _make_drafts(images, files, job.name, reading), total)
 
 
-def _drafts(images: Path, files: list[Path], name: str, reading: Reading) -> Iterator[Draft]:
+def _make_drafts(images: Path, files: list[Path], name: str, reading: Reading) -> Iterator[Draft]:
     reading.read.update(pairs=0)
     for pair in read_pairs(images, files, reading.dropped):
         number = reading.read["pairs"]

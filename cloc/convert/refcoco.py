@@ -59,7 +59,7 @@ def convert_refcoco(
     }
     making.setdefault("name", f"{dataset}-{split}")
     job = Conversion("refcoco", CONVERTER, out, inputs, "regions", rendered=found.rendered, **making)
-    return job.run(found.file, lambda reading: _drafts(found, photos, reading), lambda: len(found.images))
+    return job.run(found.file, lambda reading: _make_drafts(found, photos, reading), lambda: len(found.images))
 
 
 def _refuse_evaluation(dataset: str, split: str, allowed: bool) -> None:
@@ -71,7 +71,7 @@ def _refuse_evaluation(dataset: str, split: str, allowed: bool) -> None:
         )
 
 
-def _drafts(found: ReferringSet, photos: Photos | None, reading: Reading) -> Iterator[Draft]:
+def _make_drafts(found: ReferringSet, photos: Photos | None, reading: Reading) -> Iterator[Draft]:
     """The drafts in the order of the image ids."""
     reading.dropped.update(found.dropped)
     reading.read.update(images=len(found.images), expressions=len(found.expressions))
@@ -80,7 +80,9 @@ def _drafts(found: ReferringSet, photos: Photos | None, reading: Reading) -> Ite
         spoken[expression.image_id].append(expression)
     for image_id in sorted(spoken):
         image = found.images[image_id]
-        candidates = [make_region(e.box_xyxy, e.text, reading.dropped, extras=_extras(e)) for e in spoken[image_id]]
+        candidates = [
+            make_region(e.box_xyxy, e.text, reading.dropped, extras=_make_extras(e)) for e in spoken[image_id]
+        ]
         regions = tuple(region for region in candidates if region is not None)
         file_name = image.file_name.replace("\\", "/").rpartition("/")[2]
         if photos is None:
@@ -93,7 +95,7 @@ def _drafts(found: ReferringSet, photos: Photos | None, reading: Reading) -> Ite
             yield Draft(f"{image_id:012d}", location, file_name, "", regions, extras, (image.width, image.height))
 
 
-def _extras(expression: Expression) -> dict[str, Any]:
+def _make_extras(expression: Expression) -> dict[str, Any]:
     """What the file tells of an expression beyond box and text; the jsonl layout has no referents."""
     known = {"sent_id": expression.sent_id}
     if expression.annotation_id is not None:

@@ -67,21 +67,21 @@ class Format:
             parser.add_argument("--name", default=self.name, help="name of the set in its card (default: %(default)s)")
 
 
-def _photos(help_: str = _PHOTOS, many: bool = False, required: bool = True) -> Argument:
+def _make_photos(help_: str = _PHOTOS, many: bool = False, required: bool = True) -> Argument:
     settings: dict[str, Any] = {"type": Path, "required": required, "metavar": "PLACE"}
     return Argument("--images", help_, settings | ({"nargs": "+"} if many else {}))
 
 
-def _file(flag: str, help_: str, many: bool = False, required: bool = True) -> Argument:
+def _make_file(flag: str, help_: str, many: bool = False, required: bool = True) -> Argument:
     settings: dict[str, Any] = {"type": Path, "required": required, "metavar": "FILE"}
     return Argument(flag, help_, settings | ({"nargs": "+"} if many else {}))
 
 
-def _folder(flag: str, help_: str) -> Argument:
+def _make_folder(flag: str, help_: str) -> Argument:
     return Argument(flag, help_, {"type": Path, "required": True, "metavar": "DIR"})
 
 
-def _choice(flag: str, help_: str, choices: tuple[str, ...]) -> Argument:
+def _make_choice(flag: str, help_: str, choices: tuple[str, ...]) -> Argument:
     return Argument(flag, f"{help_} (default: {choices[0]})", {"choices": choices, "default": choices[0]})
 
 
@@ -92,9 +92,9 @@ FORMATS: Mapping[str, Format] = {
         "COCO instances and captions, 2014 or 2017",
         convert_coco,
         (
-            _photos(),
-            _file("--instances", "instances_*.json"),
-            _file("--captions", "captions_*.json; without it no image has a caption", required=False),
+            _make_photos(),
+            _make_file("--instances", "instances_*.json"),
+            _make_file("--captions", "captions_*.json; without it no image has a caption", required=False),
             Argument("--limit", "only the first N images of the file (default: all)", {"type": int, "metavar": "N"}),
             Argument("--masks", "write the objects' masks too, to prompt with them", {"action": "store_true"}),
         ),
@@ -104,8 +104,8 @@ FORMATS: Mapping[str, Format] = {
         "LVIS v1 or v0.5, as detection data",
         convert_lvis,
         (
-            _photos("where COCO's train2017, val2017 or both lie: folders, tars, Parquet", many=True),
-            _file("--annotations", "lvis_v1_*.json"),
+            _make_photos("where COCO's train2017, val2017 or both lie: folders, tars, Parquet", many=True),
+            _make_file("--annotations", "lvis_v1_*.json"),
         ),
         "lvis",
     ),
@@ -113,24 +113,24 @@ FORMATS: Mapping[str, Format] = {
         "Objects365 v2, as detection data",
         convert_objects365,
         (
-            _photos("folder of images/ or of the patches, or tars, or Parquet"),
-            _file("--annotations", "zhiyuan_objv2_*.json"),
-            _file("--names", "rows id,name,corrected name for the misspelt categories", required=False),
+            _make_photos("folder of images/ or of the patches, or tars, or Parquet"),
+            _make_file("--annotations", "zhiyuan_objv2_*.json"),
+            _make_file("--names", "rows id,name,corrected name for the misspelt categories", required=False),
         ),
         "objects365",
     ),
     "odvg": Format(
         "ODVG JSON lines (Grounding DINO): detection or grounding rows",
         convert_odvg,
-        (_photos(), _file("--annotations", "*.jsonl, one image a line")),
+        (_make_photos(), _make_file("--annotations", "*.jsonl, one image a line")),
         "odvg",
     ),
     "goldg": Format(
         "GoldG (MDETR): captions of Flickr30k and GQA with boxes for their phrases",
         convert_goldg,
         (
-            _photos("where GQA's or Flickr30k's photos lie: folders, tars, Parquet", many=True),
-            _file("--annotations", "final_mixed_train_no_coco.json or final_flickr_separateGT_train.json"),
+            _make_photos("where GQA's or Flickr30k's photos lie: folders, tars, Parquet", many=True),
+            _make_file("--annotations", "final_mixed_train_no_coco.json or final_flickr_separateGT_train.json"),
         ),
         "goldg",
     ),
@@ -138,9 +138,9 @@ FORMATS: Mapping[str, Format] = {
         "Flickr30k Entities: captions with marked phrases and boxes",
         convert_flickr30k_entities,
         (
-            _folder("--root", "folder that holds Sentences, Annotations and train.txt"),
-            _photos("where the photos ID.jpg lie: a folder, tars, Parquet"),
-            _choice("--split", "which list of photos", SPLITS),
+            _make_folder("--root", "folder that holds Sentences, Annotations and train.txt"),
+            _make_photos("where the photos ID.jpg lie: a folder, tars, Parquet"),
+            _make_choice("--split", "which list of photos", SPLITS),
             _ALLOW,
         ),
         None,
@@ -149,9 +149,9 @@ FORMATS: Mapping[str, Format] = {
         "GRIT (Kosmos-2): captions with boxes for their phrases",
         convert_grit,
         (
-            _photos("folder with KEY.jpg or KEY[:5]/KEY.jpg, or img2dataset's tars or Parquet"),
-            _file("--rows", ".parquet files, or JSON lines", many=True),
-            _choice("--phrases", "which boxes to take", ("both", *GRIT_PHRASES)),
+            _make_photos("folder with KEY.jpg or KEY[:5]/KEY.jpg, or img2dataset's tars or Parquet"),
+            _make_file("--rows", ".parquet files, or JSON lines", many=True),
+            _make_choice("--phrases", "which boxes to take", ("both", *GRIT_PHRASES)),
         ),
         "grit",
     ),
@@ -159,9 +159,9 @@ FORMATS: Mapping[str, Format] = {
         "Visual Genome: region descriptions, or objects",
         convert_visual_genome,
         (
-            _folder("--root", "folder that holds image_data.json and region_descriptions.json or objects.json"),
-            _photos("VG_100K and VG_100K_2, or the folder of both; tars; Parquet", many=True),
-            _choice("--regions", "what a region is", tuple(FILES)),
+            _make_folder("--root", "folder that holds image_data.json and region_descriptions.json or objects.json"),
+            _make_photos("VG_100K and VG_100K_2, or the folder of both; tars; Parquet", many=True),
+            _make_choice("--regions", "what a region is", tuple(FILES)),
         ),
         "visual_genome",
     ),
@@ -169,12 +169,12 @@ FORMATS: Mapping[str, Format] = {
         "RefCOCO, RefCOCO+ or RefCOCOg: boxes with expressions",
         convert_refcoco,
         (
-            _folder(
+            _make_folder(
                 "--root", "folder that holds refcoco/refs(unc).p and instances.json, or annotations_only/REC_*.jsonl"
             ),
-            _choice("--dataset", "which", ("refcoco", "refcoco+", "refcocog")),
+            _make_choice("--dataset", "which", ("refcoco", "refcoco+", "refcocog")),
             Argument("--split", "train, val, testA, testB or test (default: train)", {"default": "train"}),
-            _photos(
+            _make_photos(
                 _PHOTOS + " (default: ROOT/images/mscoco/images/train2014, then ROOT/../coco/train2014)", required=False
             ),
             _ALLOW,
@@ -185,25 +185,25 @@ FORMATS: Mapping[str, Format] = {
         "FineHARD (FG-CLIP): regions with short and long texts and hard negatives",
         convert_finehard,
         (
-            _photos("folder of coyo_image_0 and so on, tars, or Parquet"),
-            _file("--rows", "jsonfiles/*.json, JSON lines, or .parquet", many=True),
-            _choice("--phrases", "which text of a box", tuple(FINEHARD_PHRASES)),
+            _make_photos("folder of coyo_image_0 and so on, tars, or Parquet"),
+            _make_file("--rows", "jsonfiles/*.json, JSON lines, or .parquet", many=True),
+            _make_choice("--phrases", "which text of a box", tuple(FINEHARD_PHRASES)),
         ),
         "finehard",
     ),
     "pairs": Format(
         "photos with a text beside each, or img2dataset's tars or Parquet",
         convert_pairs,
-        (_folder("--images", "folder of KEY.jpg and KEY.txt, or of tars or Parquet files of them"),),
+        (_make_folder("--images", "folder of KEY.jpg and KEY.txt, or of tars or Parquet files of them"),),
         "pairs",
     ),
     "llava": Format(
         "LLaVA's conversations: captions, and rounds that speak of one box",
         convert_llava,
         (
-            _photos("folder that the image paths start from, tars, or Parquet", many=True),
-            _file("--conversations", "LLaVA's JSON"),
-            _choice(
+            _make_photos("folder that the image paths start from, tars, or Parquet", many=True),
+            _make_file("--conversations", "LLaVA's JSON"),
+            _make_choice(
                 "--coordinates", "what 0 to 1 means: of the photo padded to a square, or of the photo", COORDINATES
             ),
         ),

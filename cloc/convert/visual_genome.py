@@ -45,12 +45,12 @@ def convert_visual_genome(
 
     def read(reading: Reading) -> Iterator[Draft]:
         genomes.append(VisualGenome(root, regions))
-        return _drafts(genomes[0], photos, job.name, reading)
+        return _make_drafts(genomes[0], photos, job.name, reading)
 
     return job.run(root, read, lambda: genomes[0].images)
 
 
-def _drafts(genome: VisualGenome, photos: Photos, name: str, reading: Reading) -> Iterator[Draft]:
+def _make_drafts(genome: VisualGenome, photos: Photos, name: str, reading: Reading) -> Iterator[Draft]:
     reading.read.update(images=0, regions=0)
     for photo in genome:
         reading.read.update(images=1, regions=len(photo.regions))

@@ -125,7 +125,7 @@ def prepare_concepts(
     caption = draw_caption(sample, random)
     mirrored = recipe.flip and bool(random.integers(2))
     dropped = Counter(sample.dropped)
-    boxes, names, beyond = _boxes_and_names(sample, recipe, dropped) if recipe.kind != "pairs" else ([], [], [])
+    boxes, names, beyond = _split_boxes_and_names(sample, recipe, dropped) if recipe.kind != "pairs" else ([], [], [])
     if mirrored:
         image = ImageOps.mirror(image)
         boxes = [(sample.width - x1, y0, sample.width - x0, y1) for x0, y0, x1, y1 in boxes]
@@ -137,9 +137,11 @@ def prepare_concepts(
     if recipe.kind != "pairs":
         phrases = recipe.kind == "grounding" or not categories.names
         knowledge = find_knowledge(sample, present, categories, relations, phrases, beyond)
-        negatives = _drawn(knowledge.negatives, recipe.concepts - len(present), random)
+        negatives = _draw_names(knowledge.negatives, recipe.concepts - len(present), random)
     read = {name: dictionary.sentence(name) if recipe.definitions else concept_name(name) for name in present}
-    asked = [concept_sentence(name, text) for name, text in _defined(negatives, present, recipe, dictionary, random)]
+    asked = [
+        concept_sentence(name, text) for name, text in _add_definitions(negatives, present, recipe, dictionary, random)
+    ]
     keys = {read[name]: relations.concept_keys(name) for name in present}
     keys |= {text: relations.concept_keys(name) for name, text in zip(negatives, asked, strict=True)}
     placement = DetectionPlacement(sample.width, sample.height, *size)
@@ -151,7 +153,7 @@ def prepare_concepts(
         np.asarray(boxes, dtype=np.float64).reshape(-1, 4),
         tuple((row, read[name]) for row, name in names),
         tuple(asked),
-        _pair_texts(caption, recipe, dropped) if recipe.kind == "pairs" else (),
+        _find_pair_texts(caption, recipe, dropped) if recipe.kind == "pairs" else (),
         caption,
         dropped,
         keys,
@@ -159,7 +161,7 @@ def prepare_concepts(
     )
 
 
-def _boxes_and_names(
+def _split_boxes_and_names(
     sample: Sample, recipe: ConceptRecipe, dropped: Counter[str]
 ) -> tuple[list[Box], list[tuple[int, str]], list[tuple[str, Box]]]:
     """The different boxes of a sample, (box row, name) pairs, and (name, box) of those beyond the recipe's limit."""
@@ -178,12 +180,12 @@ def _boxes_and_names(
     return list(rows), list(names), beyond
 
 
-def _drawn(names: Sequence[str], wanted: int, random: np.random.Generator) -> list[str]:
+def _draw_names(names: Sequence[str], wanted: int, random: np.random.Generator) -> list[str]:
     chosen = random.permutation(len(names))[: max(wanted, 0)]
     return [names[i] for i in sorted(chosen)]
 
 
-def _defined(
+def _add_definitions(
     negatives: Sequence[str],
     present: Sequence[str],
     recipe: ConceptRecipe,
@@ -207,7 +209,7 @@ def _defined(
     return [(name, "" if row in bare else text) for row, (name, text) in enumerate(found)]
 
 
-def _pair_texts(caption: str, recipe: ConceptRecipe, dropped: Counter[str]) -> tuple[str, ...]:
+def _find_pair_texts(caption: str, recipe: ConceptRecipe, dropped: Counter[str]) -> tuple[str, ...]:
     text = canonical(caption)
     if not text:
         dropped["no_caption"] += 1
@@ -271,13 +273,13 @@ def collate_concepts(
         caption_ids=caption_ids,
         caption_attention=caption_attention,
         caption_image=torch.tensor(captioned, dtype=torch.int64),
-        knowledge=None if recipe.kind == "pairs" else _stacked(prepared, sentences, (width, height)),
+        knowledge=None if recipe.kind == "pairs" else _stack_knowledge(prepared, sentences, (width, height)),
         keys=tuple(item.key for item in prepared),
         skipped=counts,
     )
 
 
-def _stacked(
+def _stack_knowledge(
     prepared: Sequence[PreparedConcepts], sentences: Mapping[str, int], canvas: tuple[int, int]
 ) -> BatchKnowledge:
     keys = {key: own for item in prepared for key, own in item.concept_keys.items()}

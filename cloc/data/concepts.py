@@ -186,7 +186,7 @@ def read_entries(file: Path) -> list[Entry]:
     elif file.suffix == ".txt":
         found = entries_of([line.strip() for line in text.splitlines() if line.strip()], str(file))
     else:
-        found = entries_of(_listed(text, file), str(file))
+        found = entries_of(_parse_list(text, file), str(file))
     often = Counter(concept_name(entry.name) for entry in found)  # `bow_tie` and `bow tie` are read as one
     twice = [name for name, count in often.items() if count > 1]
     if twice:
@@ -203,11 +203,11 @@ def entries_of(categories: Iterable[Any], where: str) -> list[Entry]:
         ValueError: one has no name.
     """
     categories = list(categories)
-    known = {concept_name(name) for name in map(_name, categories) if name}
-    return [_entry(category, known, where) for category in categories]
+    known = {concept_name(name) for name in map(_find_name, categories) if name}
+    return [_make_entry(category, known, where) for category in categories]
 
 
-def _listed(text: str, file: Path) -> list[Any]:
+def _parse_list(text: str, file: Path) -> list[Any]:
     try:
         content = parse_json(text, str(file))
     except ValueError as error:
@@ -219,27 +219,27 @@ def _listed(text: str, file: Path) -> list[Any]:
     return content
 
 
-def _name(category: Any) -> str:
+def _find_name(category: Any) -> str:
     name = category.get("name") if isinstance(category, Mapping) else category
     return name if isinstance(name, str) and name.strip() else ""
 
 
-def _entry(category: Any, known: set[str], where: str) -> Entry:
-    name = _name(category)
+def _make_entry(category: Any, known: set[str], where: str) -> Entry:
+    name = _find_name(category)
     if not name:
         raise ValueError(f"{where}: expected categories with a 'name', got {category!r}")
     if isinstance(category, str):
         category = {"name": name}
     above = concept_name(str(category.get("supercategory") or ""))
-    parents = [*_texts(category.get("parents")), *([above] if above in known - {concept_name(name)} else [])]
+    parents = [*_keep_texts(category.get("parents")), *([above] if above in known - {concept_name(name)} else [])]
     definition = category.get("definition") or category.get("def") or ""
     parts = name.split("/") if "/" in name else []  # Objects365's `Monitor/TV` is either
-    others = dict.fromkeys(_texts([*_texts(category.get("synonyms")), *parts]))
+    others = dict.fromkeys(_keep_texts([*_keep_texts(category.get("synonyms")), *parts]))
     synonyms = tuple(one for one in others if concept_name(one) != concept_name(name))
     return Entry(name, str(definition), synonyms, tuple(dict.fromkeys(map(concept_name, parents))))
 
 
-def _texts(value: Any) -> list[str]:
+def _keep_texts(value: Any) -> list[str]:
     return [one for one in value if isinstance(one, str) and one.strip()] if isinstance(value, list) else []
 
 

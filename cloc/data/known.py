@@ -243,10 +243,10 @@ def find_knowledge(
         known = frozenset(map(make_category_key, absent))
         return Knowledge(False, known, partly=tuple(partly), negatives=tuple(absent))
     if phrases:
-        unknown = _mentioned(sample, (*there, *(name for name, _ in crowds)), relations)
+        unknown = _find_mentioned(sample, (*there, *(name for name, _ in crowds)), relations)
         left = tuple(name for name in relations.without(unknown) if name not in there)
         return Knowledge(True, unknown=unknown, partly=tuple(partly), negatives=left)
-    related = {other for name in closed_to for other in _related(name, vocabulary.relations)} - {*there}
+    related = {other for name in closed_to for other in _find_related(name, vocabulary.relations)} - {*there}
     open_to = closed_to | related
     left = tuple(name for name in vocabulary.names if name not in open_to)
     if vocabulary.alone:
@@ -255,11 +255,11 @@ def find_knowledge(
     return Knowledge(False, known, partly=tuple(partly), negatives=left)
 
 
-def _related(name: str, relations: Relations) -> list[str]:
+def _find_related(name: str, relations: Relations) -> list[str]:
     return [*relations.above(name), *relations.below(name)]
 
 
-def _mentioned(sample: Sample, names: Sequence[str], relations: Relations) -> frozenset[int]:
+def _find_mentioned(sample: Sample, names: Sequence[str], relations: Relations) -> frozenset[int]:
     """Keys of all that a caption and phrases speak of, in other words too."""
     captions = [sample.caption, *(one for one in sample.extras.get("captions") or () if isinstance(one, str))]
     found = set[int]()

@@ -72,7 +72,7 @@ def draw_prompts(
     for row, index in enumerate(chosen):
         region = sample.regions[index]
         random = draw(seed, "prompt", epoch, sample.key, int(index))
-        kind, mask = _kind_and_mask(region, sample, settings, random, counts)
+        kind, mask = _draw_kind(region, sample, settings, random, counts)
         kinds[row] = PROMPT_KINDS.index(kind)
         if kind == "mask":
             raster = place_mask(mask, image_size)
@@ -88,7 +88,7 @@ def draw_prompts(
     return DrawnPrompts(kinds, coords, patch_coverage), counts
 
 
-def _kind_and_mask(
+def _draw_kind(
     region: Region, sample: Sample, settings: PromptSampler, random: np.random.Generator, counts: Counter[str]
 ) -> tuple[str, np.ndarray | None]:
     """The kind of a region's prompt, and its mask where that kind reads it: points lie on masks as well."""

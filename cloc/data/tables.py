@@ -94,23 +94,23 @@ class TableSet:
             raise DataError(
                 "missing_image", f"row {number}: expected encoded bytes in 'image', got {type(image).__name__}"
             )
-        image_format, size = _header(image, number)
+        image_format, size = _read_header(image, number)
         captions = row.get("captions") or []
         captions = [c for c in ([captions] if isinstance(captions, str) else captions) if c]
         caption = row.get("caption") or (captions[0] if captions else "")
         meta = {"schema": 1, "width": row.get("width") or size[0], "height": row.get("height") or size[1]}
-        meta |= {"regions": _regions(row.get("regions"), number), **({"captions": captions} if captions else {})}
+        meta |= {"regions": _read_regions(row.get("regions"), number), **({"captions": captions} if captions else {})}
         return Sample.from_json(str(row.get("key") or f"{number:09d}"), image, image_format, caption, meta)
 
 
-def _header(image: bytes, number: int) -> tuple[str, tuple[int, int]]:
+def _read_header(image: bytes, number: int) -> tuple[str, tuple[int, int]]:
     try:
         return read_header(image)
     except ImageError as error:
         raise DataError("bad_image", f"row {number}: the image's header cannot be read ({error})") from error
 
 
-def _regions(value: Any, number: int) -> list[Any]:
+def _read_regions(value: Any, number: int) -> list[Any]:
     if isinstance(value, Mapping):  # datasets keeps a list of structs as a struct of lists
         columns = [column if isinstance(column, list) else [] for column in value.values()]
         if len({len(column) for column in columns}) > 1:

@@ -161,7 +161,7 @@ def read_categories(content: Mapping[str, Any], file: Path, dropped: Counter[str
     return categories
 
 
-def image_size(entry: object, index: int, file: Path) -> tuple[int, int, int]:
+def read_image_size(entry: object, index: int, file: Path) -> tuple[int, int, int]:
     """(id, width, height) of an entry of `images`.
 
     Raises:
@@ -251,7 +251,7 @@ class Annotations:
             numbers = parse_four(entry.get("bbox"))
             if watch is not None and numbers is not None:
                 watch.see(numbers, width, height)
-            box, reason = checked_box(numbers, width, height)
+            box, reason = check_box(numbers, width, height)
             if reason is not None:
                 self.dropped[reason] += 1
             if box is None:
@@ -301,7 +301,7 @@ def read_annotated(
     sizes: dict[int, tuple[int, int]] = {}
     entries: dict[int, Mapping[str, Any]] = {}
     for index, entry in enumerate(content["images"]):
-        image_id, width, height = image_size(entry, index, file)
+        image_id, width, height = read_image_size(entry, index, file)
         if named and (image_id in sizes or not is_text(entry.get("file_name"))):
             raise ValueError(f"{file}: images[{index}]: expected a new id and a file_name, got {entry!r:.200}")
         if image_id in sizes:
@@ -328,7 +328,7 @@ _SMALLEST_SIDE = 8
 """Pixels of an image from which on boxes inside its first pixel are shares of it and not boxes."""
 
 
-def checked_box(box: object, width: int, height: int, xywh: bool = True) -> tuple[tuple[float, ...] | None, str | None]:
+def check_box(box: object, width: int, height: int, xywh: bool = True) -> tuple[tuple[float, ...] | None, str | None]:
     """(xyxy pixels cut at the border, or None where it cannot be used; reason or None).
 
     Args:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from cloc.files import is_text
-from cloc.formats.annotated import Annotations, Category, find_caption, image_size, is_rendered, read_categories
+from cloc.formats.annotated import Annotations, Category, find_caption, is_rendered, read_categories, read_image_size
 from cloc.formats.frames import FrameWatch
 from cloc.formats.json_stream import stream_json
 from cloc.formats.layouts import describe_other_layout
@@ -130,7 +130,7 @@ class AnnotatedStream:
         """One fault among many images is counted; where there is no image without one, the first is told."""
         index, self._place = self._place, self._place + 1
         try:
-            number, width, height = image_size(entry, index, self.file)
+            number, width, height = read_image_size(entry, index, self.file)
             if self._named and not is_text(entry.get(self._named)):
                 raise ValueError(
                     f"{self.file}: images[{index}]: expected a new id and a {self._named}, got {entry!r:.200}"

@@ -41,12 +41,12 @@ def read_coco(
     found.dropped.update({"file_name_again": again} if again else {})
     if captions is None:
         return replace(found, dropped=+found.dropped)
-    texts, dropped = _captions(captions, {image.image_id for image in found.images})
+    texts, dropped = _read_captions(captions, {image.image_id for image in found.images})
     images = tuple(replace(image, captions=tuple(texts.get(image.image_id, ()))) for image in found.images)
     return replace(found, images=images, dropped=found.dropped + dropped)
 
 
-def _captions(file: Path, known: set[int]) -> tuple[dict[int, list[str]], Counter[str]]:
+def _read_captions(file: Path, known: set[int]) -> tuple[dict[int, list[str]], Counter[str]]:
     content = load_json(Path(file), "a COCO captions file", ("annotations",))
     texts, dropped = defaultdict(list), Counter[str]()
     for entry in content["annotations"]:

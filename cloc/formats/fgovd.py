@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloc.formats.annotated import checked_box
+from cloc.formats.annotated import check_box
 from cloc.formats.frames import FrameWatch
 from cloc.formats.numbers import parse_four
 from cloc.formats.rows import read_lines
@@ -75,7 +75,7 @@ def read_fgovd(file: Path, photos: Path) -> ChoiceSet:
         numbers = parse_four(entry["bbox"])
         if numbers is not None:
             watch.see(numbers, entry["width"], entry["height"])
-        box, reason = checked_box(numbers, entry["width"], entry["height"])
+        box, reason = check_box(numbers, entry["width"], entry["height"])
         if box is None or not entry["pos_expression"] or not entry["neg_expression"]:
             dropped[reason or "no_caption"] += 1
             continue

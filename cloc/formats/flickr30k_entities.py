@@ -96,7 +96,7 @@ def read_entities(root: Path, numbers: list[str], dropped: Counter[str]) -> Iter
         except UnicodeDecodeError:
             dropped["bad_text"] += 1
             continue
-        photo = _photo(
+        photo = _read_photo(
             number, data, tuple(parse_sentence(line) for line in sentences.splitlines() if line.strip()), dropped
         )
         if photo is None:
@@ -114,20 +114,20 @@ def parse_sentence(line: str) -> tuple[str, tuple[Mention, ...]]:
     """(caption without marks, its mentions). Blanks are single."""
     text, mentions, at = "", [], 0
     for mark in _MARK.finditer(line):
-        text = _joined(text, line[at : mark.start()])
+        text = _join(text, line[at : mark.start()])
         before = len(text) + bool(text)
-        text, at = _joined(text, mark.group(3)), mark.end()
+        text, at = _join(text, mark.group(3)), mark.end()
         if mark.group(3).strip():
             mentions.append(Mention(int(mark.group(1)), mark.group(2), before, len(text)))
-    return _joined(text, line[at:]), tuple(mentions)
+    return _join(text, line[at:]), tuple(mentions)
 
 
-def _joined(text: str, more: str) -> str:
+def _join(text: str, more: str) -> str:
     more = " ".join(more.split())
     return f"{text} {more}" if text and more else text + more
 
 
-def _photo(
+def _read_photo(
     number: str, data: bytes, captions: tuple[tuple[str, tuple[Mention, ...]], ...], dropped: Counter[str]
 ) -> EntitiesPhoto | None:
     """None for a file that is not such XML. One that declares a document type is refused before it is parsed: the

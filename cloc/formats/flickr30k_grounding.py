@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from cloc.formats.annotated import checked_box
+from cloc.formats.annotated import check_box
 from cloc.formats.frames import XYXY, FrameWatch
 from cloc.structures import Box
 
@@ -96,7 +96,7 @@ def _boxes(file: Path, dropped: Counter[str], watch: FrameWatch) -> tuple[tuple[
                 continue  # a scene, or a thing that cannot be seen
             raw = [float(place.findtext(side, "")) for side in ("xmin", "ymin", "xmax", "ymax")]
             watch.see(tuple(raw), *size)
-            box, reason = checked_box(raw, *size, xywh=False)
+            box, reason = check_box(raw, *size, xywh=False)
             if box is None:
                 dropped[str(reason)] += 1
                 continue

@@ -127,18 +127,18 @@ def judge_frame(boxes: FloatArray, sizes: NDArray[np.number] | None, promised: F
     if not count:
         return None
     sides = None if sizes is None else np.asarray(sizes, dtype=np.float64).reshape(-1, 2)
-    sound = _sound(boxes, sides, promised)
+    sound = _are_sound(boxes, sides, promised)
     if promised.scale == "pixels":
-        small = _within_one(boxes, sides)
+        small = _are_within_one(boxes, sides)
         fractional = small & ((boxes % 1 != 0).any(axis=1) if count < FEWEST else True)
         if fractional.mean() > AMISS:
-            better = Frame(_form_within_one(boxes), "unit")
+            better = Frame(_find_form_within_one(boxes), "unit")
             return Misfit(promised, count, int((~sound).sum()), better, int(fractional.sum()))
     if count < FEWEST or sound.mean() >= SOUND:
         return None
     best, fitting = None, sound
-    for other in _others(promised, sides is not None, float(sound.mean())):
-        fits = _sound(boxes, sides, other)
+    for other in _list_others(promised, sides is not None, float(sound.mean())):
+        fits = _are_sound(boxes, sides, other)
         if fits.mean() >= FITTING and fits.sum() > fitting.sum() + 0.1 * count:
             best, fitting = other, fits
     outside = int((~sound & _has_area(boxes, promised)).sum())
@@ -151,7 +151,7 @@ def measure_misfit(boxes: FloatArray, sizes: NDArray[np.number] | None, promised
     """Share of boxes that end outside their image or have no area; 0 of none. See `judge_frame` for the arguments."""
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     sides = None if sizes is None else np.asarray(sizes, dtype=np.float64).reshape(-1, 2)
-    return 1 - float(_sound(boxes, sides, promised).mean()) if len(boxes) else 0.0
+    return 1 - float(_are_sound(boxes, sides, promised).mean()) if len(boxes) else 0.0
 
 
 def fill_upper_left(boxes: FloatArray, sizes: NDArray[np.number], promised: Frame = XYWH) -> bool:
@@ -160,11 +160,11 @@ def fill_upper_left(boxes: FloatArray, sizes: NDArray[np.number], promised: Fram
     """
     if promised.scale != "pixels" or len(boxes) < SPREAD_FROM:
         return False
-    low, high = (corner / np.asarray(sizes, dtype=np.float64) for corner in _corners(boxes, promised.form))
+    low, high = (corner / np.asarray(sizes, dtype=np.float64) for corner in _to_corners(boxes, promised.form))
     return bool((np.percentile(low, 2, axis=0) < NEAR).all() and (np.percentile(high, 99, axis=0) < FAR).all())
 
 
-def _others(promised: Frame, sized: bool, share: float) -> list[Frame]:
+def _list_others(promised: Frame, sized: bool, share: float) -> list[Frame]:
     """The frames that are tried, the likeliest first."""
     forms: tuple[Form, ...] = ("xyxy", "xywh", "centre")
     found = [Frame(form, promised.scale) for form in forms if form != promised.form]
@@ -174,7 +174,7 @@ def _others(promised: Frame, sized: bool, share: float) -> list[Frame]:
     return [frame for frame in found if frame != promised]
 
 
-def _corners(boxes: FloatArray, form: Form) -> tuple[FloatArray, FloatArray]:
+def _to_corners(boxes: FloatArray, form: Form) -> tuple[FloatArray, FloatArray]:
     first, second = boxes[:, :2], boxes[:, 2:]
     with np.errstate(over="ignore", invalid="ignore"):
         if form == "xyxy":
@@ -185,11 +185,11 @@ def _corners(boxes: FloatArray, form: Form) -> tuple[FloatArray, FloatArray]:
 
 
 def _has_area(boxes: FloatArray, frame: Frame) -> NDArray[np.bool_]:
-    low, high = _corners(boxes, frame.form)
+    low, high = _to_corners(boxes, frame.form)
     return (high > low).all(axis=1)
 
 
-def _sound(boxes: FloatArray, sides: FloatArray | None, frame: Frame) -> NDArray[np.bool_]:
+def _are_sound(boxes: FloatArray, sides: FloatArray | None, frame: Frame) -> NDArray[np.bool_]:
     """(K,) whether a box has an area and lies inside its image."""
     if frame.scale == "pixels":
         if sides is None:
@@ -198,19 +198,19 @@ def _sound(boxes: FloatArray, sides: FloatArray | None, frame: Frame) -> NDArray
     else:
         limit = np.array([1.0 if frame.scale == "unit" else 1000.0] * 2)
         slack = SLACK * limit
-    low, high = _corners(boxes, frame.form)
+    low, high = _to_corners(boxes, frame.form)
     return ((high > low) & (low >= -slack) & (high <= limit + slack)).all(axis=1)
 
 
-def _within_one(boxes: FloatArray, sides: FloatArray | None) -> NDArray[np.bool_]:
+def _are_within_one(boxes: FloatArray, sides: FloatArray | None) -> NDArray[np.bool_]:
     """(K,) whether all four numbers lie in [0, 1] though the image is larger: a box of a pixel at its corner."""
     large = np.ones(len(boxes), dtype=bool) if sides is None else (sides >= 8).all(axis=1)
     return large & (boxes >= -SLACK).all(axis=1) & (boxes <= 1 + SLACK).all(axis=1)
 
 
-def _form_within_one(boxes: FloatArray) -> Form:
+def _find_form_within_one(boxes: FloatArray) -> Form:
     forms: tuple[Form, ...] = ("xywh", "xyxy")
-    return max(forms, key=lambda form: int(_sound(boxes, None, Frame(form, "unit")).sum()))
+    return max(forms, key=lambda form: int(_are_sound(boxes, None, Frame(form, "unit")).sum()))
 
 
 class FrameWatch:

@@ -71,7 +71,7 @@ def read_grit(files: Sequence[Path], phrases: Sequence[str], dropped: Counter[st
     """
     for file in map(Path, files):
         watch = FrameWatch(file, UNIT)
-        for row in _table_rows(file, phrases) if file.suffix == ".parquet" else read_json_rows(file, dropped):
+        for row in _read_table_rows(file, phrases) if file.suffix == ".parquet" else read_json_rows(file, dropped):
             key, caption = row.get("key"), row.get("caption")
             if not (is_text(key) or parse_whole(key) is not None) or not is_text(caption):
                 dropped["bad_row"] += 1
@@ -79,7 +79,7 @@ def read_grit(files: Sequence[Path], phrases: Sequence[str], dropped: Counter[st
                 dropped["bad_key"] += 1
             else:
                 text, lead = strip_caption(caption)
-                width, height = _size(row)
+                width, height = _read_size(row)
                 url = row["url"] if is_text(row.get("url")) else None
                 entries = _entries(row, phrases, lead, dropped)
                 for entry in entries:
@@ -88,12 +88,12 @@ def read_grit(files: Sequence[Path], phrases: Sequence[str], dropped: Counter[st
         watch.refuse(dropped)
 
 
-def _size(row: Mapping[str, Any]) -> tuple[int | None, int | None]:
+def _read_size(row: Mapping[str, Any]) -> tuple[int | None, int | None]:
     width, height = parse_whole(row.get("width")), parse_whole(row.get("height"))
     return (width, height) if width and height and min(width, height) > 0 else (None, None)
 
 
-def _table_rows(file: Path, phrases: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+def _read_table_rows(file: Path, phrases: Sequence[str]) -> Iterator[Mapping[str, Any]]:
     with open_parquet(file, "a Parquet file of GRIT") as table:
         there = table.schema_arrow.names
         lacking = [name for name in ("key", "caption", *phrases) if name not in there]

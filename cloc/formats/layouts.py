@@ -139,9 +139,9 @@ def find_layout(file: Path) -> Layout | None:
     except OSError:
         return None
     if head[:4] == b"PAR1":
-        return _layout_with(_columns(Path(file)))
+        return _find_layout_with(_read_columns(Path(file)))
     names = {name.decode("ascii") for name in re.findall(rb'"(\w{1,40})"\s*:', head)}
-    return _layout_with(names)
+    return _find_layout_with(names)
 
 
 def describe_other_layout(file: Path, converter: str = "") -> str:
@@ -173,12 +173,12 @@ def list_layouts() -> str:
     return "\n".join(lines)
 
 
-def _layout_with(names: set[str]) -> Layout | None:
+def _find_layout_with(names: set[str]) -> Layout | None:
     fits = (one for one in LAYOUTS if names.issuperset(one.marks) and not names.intersection(one.without))
     return next(fits, None)
 
 
-def _columns(file: Path) -> set[str]:
+def _read_columns(file: Path) -> set[str]:
     import pyarrow.parquet as parquet
 
     try:

@@ -58,7 +58,7 @@ def find_image_names(row: Mapping[str, Any]) -> list[str] | str:
     other = next((name for name in _OTHER_MEDIA if row.get(name)), None)
     if other is not None:
         return "audio" if other.startswith("audio") else "video"
-    given = [_listed(row[name]) for name in IMAGE_FIELDS if row.get(name) not in (None, "", [])]
+    given = [_as_list(row[name]) for name in IMAGE_FIELDS if row.get(name) not in (None, "", [])]
     if not given:
         elsewhere = [value for name, value in row.items() if name not in ("id", "conversations", "messages")]
         return "image_in_another_field" if any(map(_is_media, elsewhere)) else []
@@ -69,7 +69,7 @@ def find_image_names(row: Mapping[str, Any]) -> list[str] | str:
     return list(given[0])
 
 
-def _listed(value: object) -> list[object]:
+def _as_list(value: object) -> list[object]:
     """One name or several; a table of Hugging Face's `datasets` has {path, bytes}."""
     values = list(value) if isinstance(value, (list, tuple)) else [value]
     return [one.get("path") if isinstance(one, Mapping) else one for one in values]
@@ -110,23 +110,23 @@ def read_conversation(row: Mapping[str, Any]) -> Conversation | str:
         return "bad_row"
     texts = [(turn["from"], " ".join(turn["value"].replace("<image>", " ").split())) for turn in turns]
     rounds = [(q, a) for (who, q), (other, a) in itertools.pairwise(texts) if who in _ASKS and other in _TELLS]
-    found = [spoken_of(question, answer) for question, answer in rounds]
+    found = [find_spoken_box(question, answer) for question, answer in rounds]
     alone = rounds[0] if len(rounds) == 1 else ("[0, 0, 1, 1]", "")
     caption = alone[1] if not _BOX.search(" ".join(alone)) and len(alone[1].split()) >= _CAPTION_WORDS else ""
-    return Conversation(image, caption, tuple(one for one in found if one is not None), _plain(turns))
+    return Conversation(image, caption, tuple(one for one in found if one is not None), _make_plain(turns))
 
 
-def spoken_of(question: str, answer: str) -> tuple[tuple[float, ...], str] | None:
+def find_spoken_box(question: str, answer: str) -> tuple[tuple[float, ...], str] | None:
     """(box, phrase) of a round that speaks of one box, else None."""
     asked, answered = list(_BOX.finditer(question)), list(_BOX.finditer(answer))
     if len(asked) == 1 and not answered and not question[asked[0].end() :].strip(" .?!"):
-        return _numbers(asked[0]), answer
+        return _read_numbers(asked[0]), answer
     if not asked and len(answered) == 1 and not _BOX.sub("", answer).strip(" .") and ":" in question:
-        return _numbers(answered[0]), question.rpartition(":")[2].strip().rstrip(".").strip()
+        return _read_numbers(answered[0]), question.rpartition(":")[2].strip().rstrip(".").strip()
     return None
 
 
-def _numbers(match: re.Match[str]) -> tuple[float, ...]:
+def _read_numbers(match: re.Match[str]) -> tuple[float, ...]:
     return tuple(map(float, match.groups()))
 
 
@@ -134,6 +134,6 @@ def _is_turn(turn: object) -> bool:
     return isinstance(turn, Mapping) and is_text(turn.get("value")) and is_text(turn.get("from"))
 
 
-def _plain(turns: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _make_plain(turns: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The turns as they came, without what is no plain value."""
     return [{k: v for k, v in turn.items() if is_text(v) or type(v) in (int, bool)} for turn in turns]

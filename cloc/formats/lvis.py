@@ -53,7 +53,7 @@ def find_lvis_photo_names(entry: Mapping[str, Any]) -> tuple[str, ...]:
     url = urllib.parse.unquote(url.strip()) if is_text(url) else ""
     named = normalise_path(file_name) if is_text(file_name) and file_name.strip() else ""
     coco, old = _COCO_URL.match(url), _COCO_2014.match(named)
-    number = old.group(1) if old else _number_of(named)
+    number = old.group(1) if old else _find_number(named)
     if coco and (not named or number == coco.group(1)[-16:-4]):
         inside = coco.group(1)
         return (inside, inside.rpartition("/")[2])
@@ -65,7 +65,7 @@ def find_lvis_photo_names(entry: Mapping[str, Any]) -> tuple[str, ...]:
     return (path,) if path else ()
 
 
-def _number_of(named: str) -> str:
+def _find_number(named: str) -> str:
     """The twelve digits of a name of COCO 2017, with or without its folder."""
     found = re.fullmatch(r"(?:.*/)?(\d{12})\.jpg", named, re.ASCII)
     return found.group(1) if found else ""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cloc.files import is_text
-from cloc.formats.annotated import checked_box
+from cloc.formats.annotated import check_box
 from cloc.formats.frames import XYXY, FrameWatch
 from cloc.formats.numbers import parse_four, parse_numbers, parse_whole
 from cloc.formats.photos import is_absolute, normalise_path
@@ -71,12 +71,12 @@ def read_odvg(file: Path, dropped: Counter[str]) -> Iterator[OdvgRow]:
             dropped["bad_row"] += 1
             continue
         caption, lead = strip_caption(text)
-        regions = tuple(_regions(entries, kind == "detection", lead, (width, height), watch, dropped))
+        regions = tuple(_make_regions(entries, kind == "detection", lead, (width, height), watch, dropped))
         yield OdvgRow(name, width, height, str(kind), caption, regions)
     watch.refuse(dropped)
 
 
-def _regions(
+def _make_regions(
     entries: list[Any],
     detection: bool,
     lead: int,
@@ -89,12 +89,12 @@ def _regions(
         if not isinstance(boxes, list):
             dropped["bad_region"] += 1
             continue
-        phrase, extras = _named(entry) if detection else _spoken_of(entry, lead)
+        phrase, extras = _read_named(entry) if detection else _read_spoken(entry, lead)
         for box in boxes if boxes and isinstance(boxes[0], list) else [boxes]:
             numbers = parse_four(box)
             if numbers is not None:
                 watch.see(numbers, *size)
-            inside, reason = checked_box(numbers, *size, xywh=False)
+            inside, reason = check_box(numbers, *size, xywh=False)
             if reason is not None:
                 dropped[reason] += 1
             if inside is None:
@@ -105,12 +105,12 @@ def _regions(
                 dropped[error.reason] += 1
 
 
-def _named(entry: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _read_named(entry: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     label = parse_whole(entry.get("label"))
     return entry.get("category"), {"category_id": label} if label is not None else {}
 
 
-def _spoken_of(entry: Mapping[str, Any], lead: int) -> tuple[Any, dict[str, Any]]:
+def _read_spoken(entry: Mapping[str, Any], lead: int) -> tuple[Any, dict[str, Any]]:
     """Phrase and span; a phrase of several parts (a list) is joined and has no span."""
     phrase, spans = entry.get("phrase"), entry.get("tokens_positive")
     if isinstance(phrase, list) and all(isinstance(part, str) for part in phrase):

@@ -37,7 +37,7 @@ def list_pair_files(folder: Path) -> list[Path]:
         ValueError: there is none of these, or two kinds.
     """
     tars = sorted(folder.glob("*.tar")) or list_tables(folder)
-    loose = sorted(path for path in map(folder.joinpath, list_files(folder)) if _ending(path) in (*_IMAGES, "txt"))
+    loose = sorted(path for path in map(folder.joinpath, list_files(folder)) if _find_ending(path) in (*_IMAGES, "txt"))
     if tars and loose:
         raise ValueError(
             f"{folder}: expected either tars or loose photos, got {len(tars)} {tars[0].suffix[1:]}s and loose files "
@@ -67,16 +67,16 @@ def read_pairs(folder: Path, files: list[Path], dropped: Counter[str]) -> Iterat
     """
     if files[0].suffix == ".parquet":
         for file in files:
-            yield from _in_table(file)
+            yield from _read_table(file)
         return
     if files[0].suffix == ".tar":
         for file in files:
-            yield from _in_tar(file, dropped)
+            yield from _read_tar(file, dropped)
         return
     groups: dict[str, dict[str, Path]] = {}
     for path in files:
         members = groups.setdefault(path.relative_to(folder).with_suffix("").as_posix(), {})
-        kind = "text" if _ending(path) == "txt" else "image"
+        kind = "text" if _find_ending(path) == "txt" else "image"
         dropped["duplicate_member"] += kind in members
         members.setdefault(kind, path)
     for name, members in groups.items():
@@ -84,7 +84,7 @@ def read_pairs(folder: Path, files: list[Path], dropped: Counter[str]) -> Iterat
         yield Pair(name, image, text)
 
 
-def _in_tar(file: Path, dropped: Counter[str]) -> Iterator[Pair]:
+def _read_tar(file: Path, dropped: Counter[str]) -> Iterator[Pair]:
     index = ShardIndex.open(file)
     dropped.update(index.dropped)
     for key, members in index.entries:
@@ -98,7 +98,7 @@ def _in_tar(file: Path, dropped: Counter[str]) -> Iterator[Pair]:
             dropped["image_missing"] += 1
 
 
-def _in_table(file: Path) -> Iterator[Pair]:
+def _read_table(file: Path) -> Iterator[Pair]:
     """img2dataset writes a failed download as a row without a photo."""
     column = str(find_image_column(file))
     texts = read_table_rows(file, _TEXT_COLUMNS)
@@ -109,5 +109,5 @@ def _in_table(file: Path) -> Iterator[Pair]:
         yield Pair(f"{file.stem}/{row}", Location(str(file), row=row, column=column), caption)
 
 
-def _ending(path: Path) -> str:
+def _find_ending(path: Path) -> str:
     return path.suffix.lower().removeprefix(".")

@@ -52,9 +52,9 @@ def read_photo_header(data: bytes, where: str) -> tuple[str, tuple[int, int]]:
         DataError: image_unreadable, image_of_other_format, or image_too_large: it claims more than `MAX_PIXELS`, which
             no loader of ours would decode.
     """
-    size = _jpeg_size(data)
+    size = _read_jpeg_size(data)
     if size is None:
-        ending, size = _opened(data, where)
+        ending, size = _open(data, where)
     else:
         ending = "jpg"
     if size[0] * size[1] > MAX_PIXELS:
@@ -74,15 +74,15 @@ def read_shown_size(data: bytes, where: str) -> tuple[int, int]:
         raise DataError(_REASONS[error.reason], f"{where}: {error}") from error
 
 
-def _opened(data: bytes, where: str) -> tuple[str, tuple[int, int]]:
-    """The same by Pillow, for whatever `_jpeg_size` does not know."""
+def _open(data: bytes, where: str) -> tuple[str, tuple[int, int]]:
+    """The same by Pillow, for whatever `_read_jpeg_size` does not know."""
     try:
         return read_header(data)
     except ImageError as error:
         raise DataError(_REASONS[error.reason], f"{where}: {error}") from error
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+def _read_jpeg_size(data: bytes) -> tuple[int, int] | None:
     """(width, height) of a usual JPEG from its markers, ten times as fast as Pillow; None for anything else.
 
     Usual: 8 bits, 1, 3 or 4 channels, whole markers up to the first scan, and no list of further pictures (MPO).

@@ -12,11 +12,11 @@ from cloc.files import is_text, read_json_lines
 from cloc.formats.annotated import (
     AnnotatedImage,
     Annotations,
-    checked_box,
-    image_size,
+    check_box,
     is_rendered,
     load_json,
     read_categories,
+    read_image_size,
 )
 from cloc.formats.frames import XYXY, FrameWatch
 from cloc.formats.numbers import parse_four, parse_whole
@@ -86,10 +86,10 @@ def refcoco_splits(root: Path, dataset: str) -> tuple[str, ...]:
         root: `<data root>/refcoco`.
         dataset: refcoco, refcoco+ or refcocog.
     """
-    refs = _refs_file(Path(root), dataset)
+    refs = _find_refs_file(Path(root), dataset)
     if refs is not None:
         return tuple(dict.fromkeys(ref["split"] for ref in _load_refs(refs) if is_text(ref.get("split"))))
-    return tuple(file.stem.rsplit("_", 1)[1] for file in _jsonl_files(Path(root), dataset))
+    return tuple(file.stem.rsplit("_", 1)[1] for file in _find_jsonl_files(Path(root), dataset))
 
 
 def refcoco_name(root: Path, dataset: str) -> str:
@@ -99,8 +99,8 @@ def refcoco_name(root: Path, dataset: str) -> str:
         root: `<data root>/refcoco`.
         dataset: refcoco, refcoco+ or refcocog; it is there (`refcoco_splits`).
     """
-    refs = _refs_file(Path(root), dataset)
-    publisher = _jsonl_files(Path(root), dataset)[0].name.split("_")[2] if refs is None else refs.stem[5:-1]
+    refs = _find_refs_file(Path(root), dataset)
+    publisher = _find_jsonl_files(Path(root), dataset)[0].name.split("_")[2] if refs is None else refs.stem[5:-1]
     return dataset if publisher == USUAL[dataset] else f"{dataset}-{publisher}"
 
 
@@ -127,14 +127,14 @@ def read_refcoco(root: Path, dataset: str, split: str) -> ReferringSet:
         )
     if split not in splits:
         raise ValueError(f"{dataset}: expected one of the splits {', '.join(splits)}, got {split!r}")
-    refs = _refs_file(root, dataset)
+    refs = _find_refs_file(root, dataset)
     if refs is not None:
-        return _from_refer(root, dataset, split, refs)
-    file = next(f for f in _jsonl_files(root, dataset) if f.stem.endswith(f"_{split}"))
-    return _from_jsonl(root, dataset, split, file)
+        return _read_refer(root, dataset, split, refs)
+    file = next(f for f in _find_jsonl_files(root, dataset) if f.stem.endswith(f"_{split}"))
+    return _read_jsonl(root, dataset, split, file)
 
 
-def _refs_file(root: Path, dataset: str) -> Path | None:
+def _find_refs_file(root: Path, dataset: str) -> Path | None:
     folder = root / dataset
     for publisher in PUBLISHERS:
         for ending in ("json", "p"):
@@ -144,7 +144,7 @@ def _refs_file(root: Path, dataset: str) -> Path | None:
     return None
 
 
-def _jsonl_files(root: Path, dataset: str) -> list[Path]:
+def _find_jsonl_files(root: Path, dataset: str) -> list[Path]:
     folder = root / "annotations_only"
     candidates = [folder / f"REC_{dataset}_{publisher}_{split}.jsonl" for publisher in PUBLISHERS for split in _SPLITS]
     found = [file for file in candidates if file.is_file()]
@@ -160,11 +160,11 @@ def _load_refs(file: Path) -> list[Mapping[str, Any]]:
     return found
 
 
-def _photos(root: Path) -> PhotoFolders:
+def _open_photos(root: Path) -> PhotoFolders:
     return PhotoFolders([root / "images/mscoco/images/train2014", root.parent / "coco/train2014"])
 
 
-def _from_refer(root: Path, dataset: str, split: str, file: Path) -> ReferringSet:
+def _read_refer(root: Path, dataset: str, split: str, file: Path) -> ReferringSet:
     instances = file.with_name("instances.json")
     content = load_json(instances, "the refer toolkit's instances.json", ("images", "annotations", "categories"))
     refs = [ref for ref in _load_refs(file) if ref.get("split") == split]
@@ -172,7 +172,7 @@ def _from_refer(root: Path, dataset: str, split: str, file: Path) -> ReferringSe
     dropped, sizes, names = Counter[str](), dict[int, tuple[int, int]](), dict[int, str]()
     for index, entry in enumerate(content["images"]):
         try:
-            image_id, width, height = image_size(entry, index, instances)
+            image_id, width, height = read_image_size(entry, index, instances)
         except ValueError:
             dropped["bad_image_entry"] += 1
             continue
@@ -180,11 +180,11 @@ def _from_refer(root: Path, dataset: str, split: str, file: Path) -> ReferringSe
             dropped["bad_image_entry"] += 1
         elif image_id in wanted:
             sizes[image_id], names[image_id] = (width, height), entry["file_name"]
-    ours = [entry for entry in content["annotations"] if isinstance(entry, dict) and _of_one(entry, sizes)]
+    ours = [entry for entry in content["annotations"] if isinstance(entry, dict) and _is_of_one(entry, sizes)]
     watch = FrameWatch(instances)
     annotations = Annotations(ours, sizes, read_categories(content, instances, dropped), watch)
     watch.refuse(annotations.dropped)
-    photos = _photos(root)
+    photos = _open_photos(root)
     images = {
         image_id: AnnotatedImage(
             image_id,
@@ -196,19 +196,19 @@ def _from_refer(root: Path, dataset: str, split: str, file: Path) -> ReferringSe
         for image_id, name in names.items()
     }
     referred = {(parse_whole(entry.get("image_id")), parse_whole(entry.get("id"))) for entry in ours}
-    expressions = _expressions(refs, images, referred, dropped)
+    expressions = _make_expressions(refs, images, referred, dropped)
     rendered = is_rendered(content)
     spoken_of = {expression.image_id for expression in expressions}
     images = {image_id: image for image_id, image in images.items() if image_id in spoken_of}
     return ReferringSet(dataset, split, expressions, images, rendered, file, annotations.dropped + dropped)
 
 
-def _of_one(entry: Mapping[str, Any], sizes: Mapping[int, tuple[int, int]]) -> bool:
+def _is_of_one(entry: Mapping[str, Any], sizes: Mapping[int, tuple[int, int]]) -> bool:
     image_id = entry.get("image_id")
     return (image_id if type(image_id) is int else parse_whole(image_id)) in sizes
 
 
-def _expressions(
+def _make_expressions(
     refs: list[Mapping[str, Any]],
     images: Mapping[int, AnnotatedImage],
     told_boxes: set[tuple[int | None, int | None]],
@@ -254,12 +254,12 @@ def _expressions(
     return tuple(found)
 
 
-def _from_jsonl(root: Path, dataset: str, split: str, file: Path) -> ReferringSet:
+def _read_jsonl(root: Path, dataset: str, split: str, file: Path) -> ReferringSet:
     expressions, images, dropped = [], dict[int, AnnotatedImage](), Counter[str]()
     empty, watch = Annotations((), {}, ()).of(0), FrameWatch(file, XYXY)
-    first_bad, photos = 0, _photos(root)
+    first_bad, photos = 0, _open_photos(root)
     for number, row in read_json_lines(file, "expressions", dropped):
-        parts = _told_by(row)
+        parts = _read_row(row)
         if parts is None:
             dropped["bad_row"] += 1
             first_bad = first_bad or number
@@ -268,7 +268,7 @@ def _from_jsonl(root: Path, dataset: str, split: str, file: Path) -> ReferringSe
         numbers = parse_four(row.get("bbox"))
         if numbers is not None:
             watch.see(numbers, width, height)
-        box, reason = checked_box(numbers, width, height, xywh=False)
+        box, reason = check_box(numbers, width, height, xywh=False)
         if reason is not None:
             dropped[reason] += 1
         if box is None or not text.strip():
@@ -287,7 +287,7 @@ def _from_jsonl(root: Path, dataset: str, split: str, file: Path) -> ReferringSe
     return ReferringSet(dataset, split, tuple(expressions), images, False, file, +dropped)
 
 
-def _told_by(row: object) -> tuple[list[int], str, str] | None:
+def _read_row(row: object) -> tuple[list[int], str, str] | None:
     """([width, height, image_id, sent_id], expression, img_path) of a line, None where one is missing or no such."""
     if not isinstance(row, dict):
         return None

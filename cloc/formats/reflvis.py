@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cloc.formats.annotated import checked_box
+from cloc.formats.annotated import check_box
 from cloc.formats.frames import UNIT, FrameWatch
 from cloc.formats.numbers import parse_four, parse_real
 from cloc.formats.photos import strip_root
@@ -87,7 +87,7 @@ def read_reflvis(file: Path, photos: Path) -> EitherSet:
             )
         watch.see(unit, width, height)
         for form, raw in _raw_boxes(entry, unit, point).items():
-            box, reason = checked_box(raw, width, height, xywh=False)
+            box, reason = check_box(raw, width, height, xywh=False)
             if box is None:
                 dropped[f"{form}: {reason}"] += 1
             else:

@@ -31,7 +31,7 @@ def to_rle(segmentation: object, width: int, height: int) -> dict[str, Any]:
     if not segmentation:
         raise DataError("mask_missing", "segmentation: expected polygons or RLE, got none")
     if isinstance(segmentation, Mapping):
-        return _checked_runs(segmentation, width, height)
+        return _check_runs(segmentation, width, height)
     if not isinstance(segmentation, list) or not all(_is_polygon(one, width, height) for one in segmentation):
         raise DataError("bad_mask", f"segmentation: expected polygons of 3 corners and more, got {segmentation!r:.80}")
     drawn = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
@@ -54,7 +54,7 @@ def _is_polygon(corners: object, width: int, height: int) -> bool:
     return -far <= min(corners) and max(corners) <= far + max(width, height)
 
 
-def _checked_runs(rle: Mapping[str, Any], width: int, height: int) -> dict[str, Any]:
+def _check_runs(rle: Mapping[str, Any], width: int, height: int) -> dict[str, Any]:
     counts = rle.get("counts")
     size = rle.get("size")
     sized = isinstance(size, (list, tuple)) and [parse_whole(side) for side in size] == [height, width]
@@ -86,7 +86,7 @@ def decode_rle(rle: Any, width: int, height: int) -> np.ndarray:
         raise DataError("bad_mask", f"mask: expected COCO RLE with size [{height}, {width}], got {str(rle)[:80]}")
     counts = rle.get("counts")
     if isinstance(counts, str):
-        counts = _unpacked(counts)
+        counts = _unpack_runs(counts)
     if not isinstance(counts, list) or not all(isinstance(run, int) and run >= 0 for run in counts):
         raise DataError("bad_mask", f"mask: expected counts as COCO's text or a list, got {str(rle)[:80]}")
     if sum(counts) != height * width:
@@ -97,7 +97,7 @@ def decode_rle(rle: Any, width: int, height: int) -> np.ndarray:
     return flat.reshape(width, height).T  # COCO's runs go down the columns
 
 
-def _unpacked(text: str) -> list[int] | None:
+def _unpack_runs(text: str) -> list[int] | None:
     """Run lengths from COCO's compressed text, None where it is none.
 
     pycocotools reads it faster, but gives back memory that nobody wrote where the text ends early. A run is written in

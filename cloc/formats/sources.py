@@ -49,7 +49,7 @@ class Location:
             DataError: image_missing or image_unreadable.
         """
         if self.row >= 0:
-            return _cell(self.file, self.row, self.column)
+            return _read_cell(self.file, self.row, self.column)
         try:
             with open(self.file, "rb", buffering=0) as file:
                 if self.size < 0:
@@ -119,7 +119,7 @@ class Photos:
         tars, tables = list_tars(root), list_tables(root)
         if not tars and not tables:
             if not root.is_dir():
-                raise ValueError(f"{root}: expected the folder of the photos, {_found_instead(root)}")
+                raise ValueError(f"{root}: expected the folder of the photos, {_describe_found(root)}")
             self._folders.append(root)
         for tar in tars:
             index = ShardIndex.open(tar)
@@ -143,7 +143,7 @@ class Photos:
     def beside(self, photo: Location) -> Location | None:
         """Where img2dataset's JSON of a photo lies, or in a table its address; None where there is none to be known."""
         if photo.row >= 0:
-            return replace(photo, column="url") if "url" in _table(photo.file).schema_arrow.names else None
+            return replace(photo, column="url") if "url" in _open_table(photo.file).schema_arrow.names else None
         if photo.size >= 0:
             return self._beside.get(photo)
         return Location(f"{os.path.splitext(photo.file)[0]}.json")
@@ -172,12 +172,12 @@ class Photos:
                 if location is not None:
                     return self._given(location, path, whole=True)
             self._list_folders()
-        keys = dict.fromkeys(make_photo_key(form) for path in paths for form in (path, _unquoted(path)))
+        keys = dict.fromkeys(make_photo_key(form) for path in paths for form in (path, _unquote(path)))
         found = [(*self._fitting(key), key) for key in keys]
         level, fits, key = min(found, key=lambda one: one[0])  # of equal ones the first
         if level == _NOWHERE or (level >= _OWN_PATH and self._whole_names):
             return Location(self._first_location(paths[0]))
-        if len(fits) > 1 and not all(_same_location(fits[0][1], other) for _, other in fits[1:]):
+        if len(fits) > 1 and not all(_have_same_content(fits[0][1], other) for _, other in fits[1:]):
             listed = ", ".join(whole for whole, _ in fits[:3])
             raise DataError(
                 "image_ambiguous", f"{key}: {len(fits)} photos have this name ({listed}); name them in full"
@@ -217,7 +217,7 @@ class Photos:
                 found.append(path_found)
         if not found:
             return None
-        if any(not _same_bytes(found[0], other) for other in found[1:]):
+        if any(not _have_same_bytes(found[0], other) for other in found[1:]):
             raise DataError("image_ambiguous", f"{path}: it lies in several places, as {found[0]} and {found[1]}")
         return Location(found[0])
 
@@ -228,7 +228,7 @@ class Photos:
         candidates = self._by_base.get(asked[-1], [])
         for whole, location in candidates:
             there = whole.split("/")
-            alike = _alike(asked, there)
+            alike = _count_alike(asked, there)
             rest = len(there) - alike
             if alike == len(asked):
                 rank = (_WHOLE if rest <= 1 else _END, 0)
@@ -277,7 +277,7 @@ photo whose own path is the end of the name, by the base name alone."""
 _PHOTO_ENDINGS = frozenset(("jpg", "jpeg", "png", "webp"))
 
 
-def _alike(asked: list[str], there: list[str]) -> int:
+def _count_alike(asked: list[str], there: list[str]) -> int:
     """How many parts two paths have alike from their ends."""
     count = 0
     for one, two in zip(reversed(asked), reversed(there), strict=False):
@@ -287,15 +287,15 @@ def _alike(asked: list[str], there: list[str]) -> int:
     return count
 
 
-def _unquoted(path: str) -> str:
+def _unquote(path: str) -> str:
     return normalise_path(urllib.parse.unquote(path)) if "%" in path else path
 
 
-def _same_bytes(one: str, two: str) -> bool:
+def _have_same_bytes(one: str, two: str) -> bool:
     return os.path.samefile(one, two) or filecmp.cmp(one, two, shallow=False)
 
 
-def _same_location(one: Location, two: Location) -> bool:
+def _have_same_content(one: Location, two: Location) -> bool:
     if one.row < 0 and two.row < 0 and one.length() != two.length():
         return False
     try:
@@ -304,7 +304,7 @@ def _same_location(one: Location, two: Location) -> bool:
         return False
 
 
-def _found_instead(root: Path) -> str:
+def _describe_found(root: Path) -> str:
     if root.suffix == ".zip" and root.is_file():
         return "found a zip; unpack it, or pack it anew as a tar (`bsdtar -cf photos.tar @photos.zip`)"
     if root.name.endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")) and root.is_file():
@@ -362,7 +362,7 @@ def find_image_column(file: Path) -> str | None:
     Raises:
         ValueError: it is no Parquet file.
     """
-    schema = _table(str(file)).schema_arrow
+    schema = _open_table(str(file)).schema_arrow
     return next((name for name in IMAGE_COLUMNS if name in schema.names and _holds_bytes(schema.field(name))), None)
 
 
@@ -382,7 +382,7 @@ def list_table_photos(file: Path) -> Iterator[tuple[str, Location]]:
     """(name, place) of each photo of a Parquet file; without a column of names the row's number is its name."""
     column = str(find_image_column(file))
     names = read_table_rows(file, (*NAME_COLUMNS, f"{column}.path"))
-    count = _table(str(file)).metadata.num_rows
+    count = _open_table(str(file)).metadata.num_rows
     for row, name in enumerate(names if names is not None else (None for _ in range(count))):
         yield str(name if name is not None else row), Location(str(file), row=row, column=column)
 
@@ -394,46 +394,46 @@ def read_table_rows(file: Path, columns: Sequence[str]) -> Iterator[Any] | None:
         file: the Parquet file.
         columns: names; `a.b` is the field b of the struct a.
     """
-    schema = _table(str(file)).schema_arrow
+    schema = _open_table(str(file)).schema_arrow
     there = {name for name in schema.names}
     for name in schema.names:
         kind = schema.field(name).type
         if str(kind).startswith("struct<"):
             there |= {f"{name}.{kind.field(i).name}" for i in range(kind.num_fields)}
     found = next((name for name in columns if name in there), None)
-    return None if found is None else _values(file, found)
+    return None if found is None else _read_values(file, found)
 
 
-def _values(file: Path, name: str) -> Iterator[Any]:
+def _read_values(file: Path, name: str) -> Iterator[Any]:
     outer, _, inner = name.partition(".")
-    for batch in _table(str(file)).iter_batches(batch_size=4096, columns=[name]):
+    for batch in _open_table(str(file)).iter_batches(batch_size=4096, columns=[name]):
         for value in batch.column(outer).to_pylist():
             yield (value or {}).get(inner) if inner else value
 
 
 @lru_cache(maxsize=4)
-def _table(file: str) -> Any:
+def _open_table(file: str) -> Any:
     return open_parquet(Path(file), "a Parquet file")
 
 
 @lru_cache(maxsize=4)
-def _group(file: str, group: int, column: str) -> Any:
-    return _table(file).read_row_group(group, columns=[column]).column(0)
+def _read_group(file: str, group: int, column: str) -> Any:
+    return _open_table(file).read_row_group(group, columns=[column]).column(0)
 
 
-def _value(file: str, row: int, column: str) -> Any:
-    metadata, first = _table(file).metadata, 0
+def _read_value(file: str, row: int, column: str) -> Any:
+    metadata, first = _open_table(file).metadata, 0
     for group in range(metadata.num_row_groups):
         length = metadata.row_group(group).num_rows
         if row < first + length:
-            return _group(file, group, column)[row - first].as_py()
+            return _read_group(file, group, column)[row - first].as_py()
         first += length
     raise DataError("image_missing", f"{file}: expected row {row}, it has {first}")
 
 
-def _cell(file: str, row: int, column: str) -> bytes:
+def _read_cell(file: str, row: int, column: str) -> bytes:
     try:
-        value = _value(file, row, column)
+        value = _read_value(file, row, column)
     except (ValueError, OSError) as error:
         if isinstance(error, DataError):
             raise

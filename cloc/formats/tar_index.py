@@ -121,7 +121,7 @@ def _scan(path: Path, dropped: Counter[str]) -> list[tuple[str, int, int]]:
                 problem = f"expected an uncompressed tar, got a file that is none ({error})"
                 raise ValueError(f"{path}: {problem}") from error
             with tar:
-                for name, offset, size in _whole_files(tar, file, length, dropped):
+                for name, offset, size in _list_whole_files(tar, file, length, dropped):
                     found.append((name, offset, size))
                 end = tar.offset
         if 0 <= end <= length:
@@ -135,7 +135,7 @@ def _scan(path: Path, dropped: Counter[str]) -> list[tuple[str, int, int]]:
     return found
 
 
-def _whole_files(
+def _list_whole_files(
     tar: tarfile.TarFile, file: _Headers, length: int, dropped: Counter[str]
 ) -> Iterator[tuple[str, int, int]]:
     """(name, offset, size) up to the first member that the file of `length` bytes does not hold whole."""

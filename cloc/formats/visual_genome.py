@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cloc.files import is_text
-from cloc.formats.annotated import checked_box
+from cloc.formats.annotated import check_box
 from cloc.formats.annotated_stream import Grouped
 from cloc.formats.frames import FrameWatch
 from cloc.formats.json_stream import stream_json
@@ -69,7 +69,7 @@ class VisualGenome:
         self._what = what
         images, file = root / "image_data.json", root / FILES[what]
         for _, entry in stream_json(images, "Visual Genome's image data", self.dropped):
-            image = _image(entry)
+            image = _read_image(entry)
             if image is None:
                 self.dropped["bad_image_data"] += 1
             elif not self._grouped.put_image(image["image_id"], image):
@@ -108,7 +108,7 @@ class VisualGenome:
             numbers = parse_four([one.get(name) for name in ("x", "y", *sides)])
             if numbers is not None:
                 self._watch.see(numbers, width, height)
-            box, reason = checked_box(numbers, width, height)
+            box, reason = check_box(numbers, width, height)
             if reason is not None:
                 self.dropped[reason] += 1
             if box is None:
@@ -127,7 +127,7 @@ class VisualGenome:
                 self.dropped[error.reason] += 1
 
 
-def _image(entry: object) -> dict[str, Any] | None:
+def _read_image(entry: object) -> dict[str, Any] | None:
     """What is used of an entry of `image_data.json`, None where it is none."""
     if not isinstance(entry, Mapping):
         return None

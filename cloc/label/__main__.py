@@ -19,7 +19,7 @@ from cloc.phrases import CHUNKERS, GENERIC_LISTS, LIMIT
 DETECTOR = "google/owlv2-large-patch14-finetuned"
 
 
-def _parser() -> argparse.ArgumentParser:
+def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m cloc.label",
         description="Label image-text shards with regions (VESL, CLOC Sec. 4): caption, noun phrases, boxes of an "
@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _settings(args: argparse.Namespace) -> LabelSettings:
+def _make_settings(args: argparse.Namespace) -> LabelSettings:
     given = {field.name: getattr(args, field.name) for field in fields(LabelSettings)}
     given["device"] = find_device(args.device or "auto")
     return LabelSettings(**given)
@@ -77,7 +77,7 @@ def describe_job(done: Labelled) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status, see `cloc.command`."""
-    args = _parser().parse_args(arguments)
+    args = _make_parser().parse_args(arguments)
     return command.run(lambda: _label(args), f"what is finished stays; {command.GOES_ON}")
 
 
@@ -90,7 +90,7 @@ def _label(args: argparse.Namespace) -> None:
 
         runner = partial(run_ray, args.ray, args.workers)
     try:
-        done = label(args.shards, args.out, _settings(args), args.workers, runner)
+        done = label(args.shards, args.out, _make_settings(args), args.workers, runner)
     except OSError as error:
         raise ValueError(
             f"{command.describe_error(error)}; put it right and run the same command again: what is finished stays"

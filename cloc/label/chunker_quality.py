@@ -74,9 +74,9 @@ def measure(pairs: Iterable[tuple[str, Iterable[str]]], chunker: Chunker, limit:
     totals, missed = Counter[str](), Counter[str]()
     for caption, categories in pairs:
         phrases = chunker(caption, limit)
-        ends = [_plain(phrase) for phrase in phrases]
+        ends = [_make_plain(phrase) for phrase in phrases]
         totals.update(captions=1, phrases=len(phrases), junk=sum(map(is_junk, phrases)))
-        text = _plain(caption)
+        text = _make_plain(caption)
         for name in set(categories):
             if not any(f" {form} " in f" {text} " for form in forms(name)):
                 continue
@@ -111,7 +111,7 @@ def is_junk(phrase: str) -> bool:
     return bool(_VERBAL.match(last)) and not named
 
 
-def _plain(text: str) -> str:
+def _make_plain(text: str) -> str:
     return " ".join(_WORD.findall(text.lower()))
 
 
@@ -150,10 +150,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--instances", type=Path, required=True, metavar="FILE", help="instances_*.json")
     parser.add_argument("--chunker", default="rules", choices=CHUNKERS, help="default: %(default)s")
     args = parser.parse_args(arguments)
-    return command.run(lambda: _tell(args))
+    return command.run(lambda: _format_figures(args))
 
 
-def _tell(args: argparse.Namespace) -> None:
+def _format_figures(args: argparse.Namespace) -> None:
     found = measure(coco_pairs(args.captions, args.instances), make_chunker(args.chunker))
     print(
         f"captions: {found.captions:,}, phrases: {found.phrases:,} ({found.phrases / max(found.captions, 1):.2f} each)"

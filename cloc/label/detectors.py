@@ -50,7 +50,7 @@ class OwlProposer:
         outputs.pred_boxes = outputs.pred_boxes.float()
         sizes = torch.tensor([(image.height, image.width) for image in images], device=logits.device)
         found = self.processor.image_processor.post_process_object_detection(outputs, self.score, sizes)
-        return [_proposals(one["boxes"], one["scores"], one["labels"]) for one in found]
+        return [_make_proposals(one["boxes"], one["scores"], one["labels"]) for one in found]
 
 
 class GroundingDinoProposer:
@@ -65,7 +65,7 @@ class GroundingDinoProposer:
 
     def propose(self, images: Sequence[Image.Image], phrases: Sequence[Sequence[str]]) -> list[Proposals]:
         """As `Proposer.propose`. A phrase that the text tower's limit cuts off finds nothing."""
-        sentences, spans = zip(*(_sentence(row) for row in phrases), strict=True)
+        sentences, spans = zip(*(_join_phrases(row) for row in phrases), strict=True)
         tokens = self.processor.tokenizer(
             list(sentences),
             padding=True,
@@ -106,7 +106,7 @@ class GroundingDinoProposer:
         best, phrase = torch.stack(columns, dim=1).max(dim=1)
         kept = best > self.score
         scale = torch.tensor([image.width, image.height, image.width, image.height], dtype=torch.float32)
-        return _proposals(boxes_xyxy[kept] * scale, best[kept], phrase[kept])
+        return _make_proposals(boxes_xyxy[kept] * scale, best[kept], phrase[kept])
 
 
 class ClocProposer:
@@ -159,14 +159,14 @@ def describe_detector(name: str, size: int) -> dict[str, Any]:
             "another one needs a Proposer of its own (cloc/label/proposals.py)"
         )
     facts = describe_model(name, config)
-    facts["input"] = _input_fact(name, config, size)
+    facts["input"] = _describe_input(name, config, size)
     reads = config.model_type == "cloc" and config.detector_config.definitions
     if reads and ConceptDictionary.of_export(name) is None:
         print(f"warning: {name} was trained on `name, definition`, it is asked by phrase alone", file=sys.stderr)
     return facts
 
 
-def _input_fact(name: str, config: PreTrainedConfig, size: int) -> str:
+def _describe_input(name: str, config: PreTrainedConfig, size: int) -> str:
     """How an image gets into the detector, in words."""
     if config.model_type == "cloc":
         if getattr(config, "detector_config", None) is None:
@@ -209,7 +209,7 @@ def load_proposer(name: str, size: int, score: float, device: str = "cpu", preci
     return family(model.to(device).eval(), processor, size, score)
 
 
-def _sentence(phrases: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
+def _join_phrases(phrases: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
     """`a. b.` and the [start, end) of each phrase in it. A full stop inside a phrase would end it, so it goes."""
     text, spans = "", []
     for phrase in phrases:
@@ -219,5 +219,5 @@ def _sentence(phrases: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
     return text.rstrip(), spans
 
 
-def _proposals(boxes_xyxy: torch.Tensor, scores: torch.Tensor, phrases: torch.Tensor) -> Proposals:
+def _make_proposals(boxes_xyxy: torch.Tensor, scores: torch.Tensor, phrases: torch.Tensor) -> Proposals:
     return Proposals(boxes_xyxy.double().cpu().numpy(), scores.double().cpu().numpy(), phrases.cpu().numpy())

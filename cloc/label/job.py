@@ -77,7 +77,7 @@ def label(
     models = {"detector": describe_detector(settings.detector, settings.size)} if make is None else {}
     if settings.captioner is not None and make is None:
         models["captioner"] = describe_captioner(settings.captioner)
-    made = _made(shards, settings, models)
+    made = _describe_made(shards, settings, models)
     there = find_made(Path(out), made)
     if there is not None:
         return Labelled(there, Counter())
@@ -86,7 +86,7 @@ def label(
     with job.opened(made, busy, keep_others=True) as card:
         if card is not None:
             return Labelled(card, Counter(), len(card["shards"]))
-        before = _reports(job, shards)
+        before = _find_reports(job, shards)
         todo = [number for number in range(len(shards.shards)) if number not in before]
         _refuse_full_disk(shards, todo, job.folder)
         make = make or partial(Labeller.load, settings)
@@ -96,19 +96,19 @@ def label(
         start = sum(report["read"] for report in before.values())
         with tqdm(total=shards.num_samples, initial=start, desc="labelling", unit="image", disable=not progress) as bar:
             seconds = runner(work, todo, lambda n: bar.update(n)) if todo else Counter()
-        card = _card(shards, settings, models, made, _reports(job, shards))
+        card = _make_card(shards, settings, models, made, _find_reports(job, shards))
         _drop_empty(job.folder, card)
         job.finish(card)
     return Labelled(card, seconds, len(before))
 
 
-def _reports(job: ShardJob, shards: ShardSet) -> dict[int, dict[str, Any]]:
+def _find_reports(job: ShardJob, shards: ShardSet) -> dict[int, dict[str, Any]]:
     """The reports of the finished shards, by number."""
     found = {number: job.find_report(number) for number in range(len(shards.shards))}
     return {number: report for number, report in found.items() if report is not None}
 
 
-def _made(shards: ShardSet, settings: LabelSettings, models: dict[str, Any]) -> dict[str, Any]:
+def _describe_made(shards: ShardSet, settings: LabelSettings, models: dict[str, Any]) -> dict[str, Any]:
     """Everything that decides the content: the shards, the settings, the weights."""
     hashes = {entry["file"]: entry.get("sha256") for entry in (shards.card or {}).get("shards", ())}
     whole = sha256()
@@ -144,7 +144,7 @@ def _drop_empty(folder: Path, card: dict[str, Any]) -> None:
         raise ValueError(f"expected at least one image that can be labelled, got none ({reasons}); see {folder}")
 
 
-def _card(
+def _make_card(
     shards: ShardSet,
     settings: LabelSettings,
     models: dict[str, Any],
@@ -160,7 +160,7 @@ def _card(
     name = source.get("name", Path(shards.shards[0]).parent.name)
     licence = {"images": source.get("licence", "not stated")}
     licence |= {f"labels ({role} {facts['name']})": facts["licence"] for role, facts in models.items()}
-    labelling = {**models, "settings": made["settings"], "versions": _versions(settings)}
+    labelling = {**models, "settings": made["settings"], "versions": _list_versions(settings)}
     labelling["batches_repeated_one_by_one"] = sums.pop("batches_repeated", 0)
     head = {
         "name": f"{name}-labelled",
@@ -175,7 +175,7 @@ def _card(
     return complete_card(head, [make_entry(number, reports[number]) for number in sorted(reports)])
 
 
-def _versions(settings: LabelSettings) -> dict[str, str]:
+def _list_versions(settings: LabelSettings) -> dict[str, str]:
     names = ["torch", "torchvision", "transformers", *(LIBRARIES.get(settings.chunker, ()))]
     found = {}
     for name in names:

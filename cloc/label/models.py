@@ -65,15 +65,15 @@ def describe_model(name: str, config: PreTrainedConfig) -> dict[str, Any]:
     """Name, type, revision or hash of the weights, and the licence that the model's card states."""
     folder = Path(name)
     facts = {"name": folder.name if folder.is_dir() else name, "type": config.model_type}
-    facts["licence"] = _licence(name)
+    facts["licence"] = _read_licence(name)
     if folder.is_dir():
-        facts["weights_sha256"] = _weights_hash(folder)
+        facts["weights_sha256"] = _hash_weights(folder)
     else:
         facts["revision"] = getattr(config, "_commit_hash", None)
     return facts
 
 
-def _weights_hash(folder: Path) -> str:
+def _hash_weights(folder: Path) -> str:
     """One hash over all safetensors files, in the order of their names."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
@@ -88,7 +88,7 @@ def _weights_hash(folder: Path) -> str:
     return whole.hexdigest()
 
 
-def _licence(name: str) -> str:
+def _read_licence(name: str) -> str:
     """The licence field of the model's card; read from the folder or from the local cache, never over the network."""
     path = Path(name) / "README.md" if Path(name).is_dir() else None
     if path is None:

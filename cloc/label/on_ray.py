@@ -125,7 +125,7 @@ def run_ray(address: str, workers: int, work: Work, numbers: Sequence[int], adva
                 advance(int(row["samples"]))
                 seconds.update({name[8:]: value for name, value in row.items() if name.startswith("seconds_")})
         except ray.exceptions.RayError as error:
-            raise ValueError(f"--ray {address}: {_reason(error)}") from error
+            raise ValueError(f"--ray {address}: {_find_reason(error)}") from error
         seconds["ray"] = time.perf_counter() - start
     return seconds
 
@@ -173,7 +173,7 @@ def _join(ray: Any, address: str, options: dict[str, Any]) -> None:
         ) from error
 
 
-def _reason(error: BaseException) -> str:
+def _find_reason(error: BaseException) -> str:
     """The last line of Ray's report that says something: the exception that the actor raised."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

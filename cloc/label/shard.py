@@ -101,7 +101,7 @@ class Labeller:
         """
         start = time.perf_counter()
         tally.dropped.update(shards.index(number).dropped)
-        for numbers, loaded, problems in _loaded(shards, number, self.settings.batch):
+        for numbers, loaded, problems in _load_batches(shards, number, self.settings.batch):
             tally.read += len(numbers)
             tally.dropped.update(problems)
             done = self._label(loaded, tally)
@@ -177,11 +177,11 @@ class Labeller:
         return done, dropped
 
 
-def _loaded(shards: ShardSet, number: int, size: int) -> Iterator[tuple[Sequence[int], Loaded, Counter[str]]]:
+def _load_batches(shards: ShardSet, number: int, size: int) -> Iterator[tuple[Sequence[int], Loaded, Counter[str]]]:
     """(sample numbers, decoded samples, problems by reason), batch by batch; read ahead while the models work."""
     waiting: list[tuple[Sequence[int], Future]] = []
     with ThreadPoolExecutor(1) as reader:
-        for numbers in _batches(shards.counts[number], size):
+        for numbers in _split_batches(shards.counts[number], size):
             waiting.append((numbers, reader.submit(_load, shards, number, numbers)))
             if len(waiting) > _AHEAD:
                 numbers, future = waiting.pop(0)
@@ -210,7 +210,7 @@ def _load(shards: ShardSet, number: int, numbers: Sequence[int]) -> tuple[Loaded
     return loaded, problems
 
 
-def _batches(count: int, size: int) -> Iterator[range]:
+def _split_batches(count: int, size: int) -> Iterator[range]:
     for start in range(0, count, size):
         yield range(start, min(start + size, count))
 
@@ -243,7 +243,7 @@ def label_one(
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise DiskFullError(_disk_full(job.folder, shards)) from error
+        raise DiskFullError(_describe_full_disk(job.folder, shards)) from error
     return dict(tally.seconds)
 
 
@@ -252,7 +252,7 @@ def estimate_bytes(shards: ShardSet, numbers: Iterable[int]) -> int:
     return int(1.02 * sum(shards.shards[number].stat().st_size for number in numbers))
 
 
-def _disk_full(folder: Path, shards: ShardSet) -> str:
+def _describe_full_disk(folder: Path, shards: ShardSet) -> str:
     to_come = [number for number in range(len(shards.shards)) if not (folder / f"{number:06d}.json").is_file()]
     free = shutil.disk_usage(folder).free
     return (

@@ -25,13 +25,13 @@ def sum_samples(samples: Sequence[Sample]) -> Counter[str]:
         images=len(samples),
         regions=len(phrases),
         captions=len(captions),
-        caption_tokens=_tokens(captions),
-        region_tokens=_tokens(phrases),
+        caption_tokens=_count_tokens(captions),
+        region_tokens=_count_tokens(phrases),
         images_without_region=sum(not sample.regions for sample in samples),
     )
 
 
-def _tokens(texts: list[str]) -> int:
+def _count_tokens(texts: list[str]) -> int:
     """Tokens of all texts together."""
     return sum(map(len, clip_tokenizer()(texts, add_special_tokens=False, verbose=False)["input_ids"])) if texts else 0
 

@@ -64,7 +64,7 @@ NONE = {"num_categories": "all", "single": "as many as val"}
 """What the default None of a field means."""
 
 
-def _parser() -> argparse.ArgumentParser:
+def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m cloc.scenes",
         description="Render a world of scenes: training shards, and evaluation files in the layouts of COCO, LVIS, "
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status, see `cloc.command`."""
-    args = vars(_parser().parse_args(arguments))
+    args = vars(_make_parser().parse_args(arguments))
     return command.run(lambda: _make(args), command.GOES_ON)
 
 

@@ -41,11 +41,11 @@ def ensure_scenes(out: Path, spec: WorldSpec, workers: int = 2, progress: bool =
     if workers < 1:
         raise ValueError(f"workers: expected at least 1, got {workers}")
     out, made = Path(out), spec.made()
-    if not (_whole(out, spec) and _training_is_made(out, spec)):
+    if not (_is_whole(out, spec) and _is_training_made(out, spec)):
         _refuse_other_files(out, spec)
         with locked(out, f"{out}: another process is rendering it; wait for it, or give another folder"):
             try:
-                if not (_whole(out, spec) and _training_is_made(out, spec)):  # another one may have been quicker
+                if not (_is_whole(out, spec) and _is_training_made(out, spec)):  # another one may have been quicker
                     _make(out, spec, made, workers, progress)
             finally:
                 (out / LOCK).unlink()
@@ -69,7 +69,7 @@ def _make(out: Path, spec: WorldSpec, made: dict[str, Any], workers: int, progre
         counts[LLAVA] = write_conversations(spec, parts, progress)
     if spec.num_single > 0:
         counts[ZEROSHOT] = write_single(spec, parts, progress)
-    for name in _parts(spec):
+    for name in _list_parts(spec):
         (parts / name / MARK).write_text("Rendered scenes of this kit, no photographs.\n", encoding="utf-8")
         shutil.rmtree(out / name, ignore_errors=True)  # of an interrupted run: the world's card was not there yet
         os.replace(parts / name, out / name)
@@ -91,13 +91,13 @@ def read_world(out: Path) -> dict[str, Any] | None:
     return read_object(path, "the card of a world", "render it again") if path.is_file() else None
 
 
-def _parts(spec: WorldSpec) -> tuple[str, ...]:
+def _list_parts(spec: WorldSpec) -> tuple[str, ...]:
     """The folders beside the training shards."""
     more = ((LLAVA, spec.conversations), (ZEROSHOT, spec.num_single))
     return (*EVALUATION_PARTS, *(name for name, count in more if count > 0))
 
 
-def _whole(out: Path, spec: WorldSpec) -> bool:
+def _is_whole(out: Path, spec: WorldSpec) -> bool:
     """Whether `out` is a whole world made this way."""
     world = read_world(out)
     if world is None:
@@ -114,10 +114,10 @@ def _whole(out: Path, spec: WorldSpec) -> bool:
             f"{out} holds a world with other parameters ({'; '.join(different)}); it is not overwritten: "
             "give another --out, or remove the folder"
         )
-    return all((out / name).is_dir() for name in _parts(spec))
+    return all((out / name).is_dir() for name in _list_parts(spec))
 
 
-def _training_is_made(out: Path, spec: WorldSpec) -> bool:
+def _is_training_made(out: Path, spec: WorldSpec) -> bool:
     """Whether each folder of training shards is there."""
     names = [plan.name for plan in list_folder_plans(spec)] + [SHUFFLED] * spec.shuffle_captions
     return all(find_made(out / name, spec.made()) for name in names)
@@ -125,7 +125,7 @@ def _training_is_made(out: Path, spec: WorldSpec) -> bool:
 
 def _refuse_other_files(out: Path, spec: WorldSpec) -> None:
     """Evaluation folders without our mark are someone's own."""
-    others = [name for name in _parts(spec) if (out / name).exists() and not (out / name / MARK).is_file()]
+    others = [name for name in _list_parts(spec) if (out / name).exists() and not (out / name / MARK).is_file()]
     if others:
         raise ValueError(
             f"{out} already holds {', '.join(others)}, which this program did not write; "

@@ -115,15 +115,15 @@ def find_expressions(
             found.append(SceneExpression(name, "name", index))
             continue
         rivals = [measures[other] for other in range(len(names)) if other != index and names[other] == name]
-        texts = _superlatives(name, measures[index], rivals)
+        texts = _write_superlatives(name, measures[index], rivals)
         for other, anchor in enumerate(names):
             if anchors[other] and counts[anchor] == 1:
-                texts += _neighbours(name, anchor, measures[index], measures[other], rivals)
+                texts += _write_relations(name, anchor, measures[index], measures[other], rivals)
         found += [SceneExpression(text, "relational", index) for text in texts]
     return found
 
 
-def _superlatives(name: str, own: tuple[float, ...], rivals: list[tuple[float, ...]]) -> list[str]:
+def _write_superlatives(name: str, own: tuple[float, ...], rivals: list[tuple[float, ...]]) -> list[str]:
     texts = []
     for of_two, of_more, axis, sign in SUPERLATIVES:
         word = of_two if len(rivals) == 1 else of_more
@@ -136,7 +136,7 @@ def _superlatives(name: str, own: tuple[float, ...], rivals: list[tuple[float, .
     return texts
 
 
-def _neighbours(
+def _write_relations(
     name: str, anchor: str, own: tuple[float, ...], there: tuple[float, ...], rivals: list[tuple[float, ...]]
 ) -> list[str]:
     texts = []

@@ -55,7 +55,7 @@ def make_category_set(sprites: str, count: int | None, names: str, caption_only:
     for field, value, known in (("sprites", sprites, SPRITES), ("names", names, NAMES), ("words", words, WORDS)):
         if value not in known:
             raise ValueError(f"{field}: expected one of the known ones ({', '.join(known)}), got {value!r}")
-    chosen = choose_emoji(count) if sprites == "emoji" else _shapes(count)
+    chosen = choose_emoji(count) if sprites == "emoji" else _choose_shapes(count)
     if not 0 <= caption_only < len(chosen):
         raise ValueError(f"caption_only: expected 0 to {len(chosen) - 1}, got {caption_only!r}")
     if names == "coined":
@@ -63,7 +63,7 @@ def make_category_set(sprites: str, count: int | None, names: str, caption_only:
     else:
         called = [(sprite.name, sprite.definition) for sprite in chosen]
     listed = [name for name, _ in called]
-    candidates = list(range(len(chosen))) if words == "shared" else _without_shared_words(listed)
+    candidates = list(range(len(chosen))) if words == "shared" else _find_unshared(listed)
     if len(candidates) < caption_only:
         raise ValueError(
             f"caption_only_words: expected {caption_only} names that share no word with another one, got "
@@ -74,7 +74,7 @@ def make_category_set(sprites: str, count: int | None, names: str, caption_only:
     return CategorySet(chosen, known)
 
 
-def _shapes(count: int | None) -> tuple[Sprite, ...]:
+def _choose_shapes(count: int | None) -> tuple[Sprite, ...]:
     everything = make_coloured_shapes()
     if count is None:
         return everything
@@ -89,7 +89,7 @@ def words_of(name: str) -> set[str]:
     return set(re.findall(r"\w+", name.lower()))
 
 
-def _without_shared_words(names: list[str]) -> list[int]:
+def _find_unshared(names: list[str]) -> list[int]:
     """Places of the names none of whose words occurs in another name."""
     often = Counter(word for name in names for word in words_of(name))
     return [i for i, name in enumerate(names) if all(often[word] == 1 for word in words_of(name))]

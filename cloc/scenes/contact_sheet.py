@@ -30,8 +30,8 @@ def draw_contact_sheet(spec: WorldSpec, count: int = 24, split: str = "val") -> 
         split: one of `world.SPLITS`.
     """
     font = ImageFont.load_default(_TEXT)
-    tiles = [_scene_tile(render_scene(spec, index, split), font) for index in range(count)]
-    tiles += _category_tiles(spec, font)
+    tiles = [_draw_scene(render_scene(spec, index, split), font) for index in range(count)]
+    tiles += _draw_categories(spec, font)
     rows = -(-len(tiles) // _COLUMNS)
     width, height = _TILE + _GAP, tiles[0].height + _GAP
     sheet = Image.new("RGB", (_COLUMNS * width + _GAP, rows * height + _GAP), "white")
@@ -40,7 +40,7 @@ def draw_contact_sheet(spec: WorldSpec, count: int = 24, split: str = "val") -> 
     return sheet
 
 
-def _scene_tile(scene: Scene, font: ImageFont.FreeTypeFont) -> Image.Image:
+def _draw_scene(scene: Scene, font: ImageFont.FreeTypeFont) -> Image.Image:
     tile = Image.new("RGB", (_TILE, _TILE + _CAPTION_LINES * (_TEXT + 3)), "white")
     factor = _TILE / scene.image.width
     tile.paste(scene.image.resize((_TILE, _TILE), Image.Resampling.NEAREST))
@@ -59,7 +59,7 @@ def _scene_tile(scene: Scene, font: ImageFont.FreeTypeFont) -> Image.Image:
     return tile
 
 
-def _category_tiles(spec: WorldSpec, font: ImageFont.FreeTypeFont) -> list[Image.Image]:
+def _draw_categories(spec: WorldSpec, font: ImageFont.FreeTypeFont) -> list[Image.Image]:
     """The names of the categories, on tiles of the scenes' size."""
     known = get_category_set(spec).categories
     lines = [(f"{c.id} {c.name}", _INK[c.caption_only]) for c in known[:_SHOWN]]

@@ -24,7 +24,7 @@ from cloc.scenes.training import (
     make_regions_card,
     make_scene_region,
 )
-from cloc.scenes.world import WorldSpec, scene_rng
+from cloc.scenes.world import WorldSpec, make_scene_rng
 from cloc.structures import Region, Sample
 
 SHUFFLED = "pairs-shuffled"
@@ -83,7 +83,7 @@ def make_grounding_sample(spec: WorldSpec, index: int) -> Sample:
     """A caption that names boxed objects, and a region for each (phrase, object), with the phrase's `span`."""
     scene = render_boxed_scene(spec, index, "grounding")
     caption, phrases = write_grounded_caption(
-        scene, scene_rng(spec, "grounding", index + _CHANCE_STREAM), spec.background
+        scene, make_scene_rng(spec, "grounding", index + _CHANCE_STREAM), spec.background
     )
     regions = tuple(
         make_scene_region(spec, scene, scene.objects[number], caption[start:end], {"span": [start, end]})
@@ -138,7 +138,7 @@ def shuffle_captions(spec: WorldSpec, pairs: Path, out: Path) -> dict[str, Any]:
     """
     shards = ShardSet.open(pairs)
     locations = [(shard, row) for shard, count in enumerate(shards.counts) for row in range(count)]
-    circle = scene_rng(spec, "pairs", _CHANCE_STREAM).permutation(len(locations))
+    circle = make_scene_rng(spec, "pairs", _CHANCE_STREAM).permutation(len(locations))
     giver = np.empty_like(circle)
     giver[circle] = np.roll(circle, 1)
     captions = [(sample.key, sample.caption) for sample in (shards.read_sample(*location) for location in locations)]

@@ -45,15 +45,15 @@ def cut_out(sprite: Sprite, thing: Placed, size: int) -> Patch:
     left, top = math.floor(x0), math.floor(y0)
     width, height = min(math.ceil(x1), size) - left, min(math.ceil(y1), size) - top
     if sprite.picture is None:
-        coverage, ink = _filled(thing, size, (left, top), (width, height)), sprite.colour
+        coverage, ink = _fill_outline(thing, size, (left, top), (width, height)), sprite.colour
     else:
-        drawn = _turned(sprite, thing, size, (left, top), (width, height))
+        drawn = _turn_picture(sprite, thing, size, (left, top), (width, height))
         coverage, ink = drawn.getchannel("A"), drawn.convert("RGB")
     solid = coverage.convert("1", dither=Image.Dither.NONE)
     return Patch(coverage, solid, (left, top), ink, solid.histogram()[255])
 
 
-def _filled(thing: Placed, size: int, corner: tuple[int, int], extent: tuple[int, int]) -> Image.Image:
+def _fill_outline(thing: Placed, size: int, corner: tuple[int, int], extent: tuple[int, int]) -> Image.Image:
     """How far an outline covers each pixel."""
     large = Image.new("L", (extent[0] * _OVERSAMPLING, extent[1] * _OVERSAMPLING))
     pen = ImageDraw.Draw(large)
@@ -66,12 +66,14 @@ def _filled(thing: Placed, size: int, corner: tuple[int, int], extent: tuple[int
 
 
 @lru_cache(maxsize=4096)
-def _reduced(sprite: Sprite, factor: int) -> Image.Image:
+def _reduce_picture(sprite: Sprite, factor: int) -> Image.Image:
     """A picture made smaller by a whole factor, so that the turning has little left to shrink (it would alias)."""
     return sprite.picture.reduce(factor) if factor > 1 else sprite.picture
 
 
-def _turned(sprite: Sprite, thing: Placed, size: int, corner: tuple[int, int], extent: tuple[int, int]) -> Image.Image:
+def _turn_picture(
+    sprite: Sprite, thing: Placed, size: int, corner: tuple[int, int], extent: tuple[int, int]
+) -> Image.Image:
     """The RGBA patch of a picture."""
     pixels = math.sqrt(abs(np.linalg.det(thing.turn))) * size  # of the scene for one of the picture
     factor = max(1, math.floor(1 / pixels))
@@ -80,7 +82,7 @@ def _turned(sprite: Sprite, thing: Placed, size: int, corner: tuple[int, int], e
     start = (np.array(corner) - thing.shift * size) @ back
     (a, d), (b, e) = (back / factor).tolist()
     c, f = (start / factor).tolist()
-    picture = _reduced(sprite, factor)
+    picture = _reduce_picture(sprite, factor)
     return picture.transform(extent, Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR)
 
 
@@ -140,22 +142,22 @@ def draw_background(kind: str, size: int, rng: np.random.Generator) -> Image.Ima
     clouds = (light + rng.integers(-14, 15, (cells, cells, 3))).clip(0, 255).astype(np.uint8)
     image = Image.fromarray(clouds).resize((size, size), Image.Resampling.BILINEAR)
     if kind == "textured":
-        image = _textured(image, size, rng)
+        image = _add_texture(image, size, rng)
     left, top = rng.integers(0, size, 2).tolist()
-    grain = _grain(size).crop((left, top, left + size, top + size))
+    grain = _make_grain(size).crop((left, top, left + size, top + size))
     return ImageChops.add(image, Image.merge("RGB", (grain, grain, grain)), scale=1, offset=-128)
 
 
 @lru_cache(maxsize=4)
-def _grain(size: int) -> Image.Image:
+def _make_grain(size: int) -> Image.Image:
     """A fixed patch of fine noise around 128; every scene takes it from another corner."""
     noise = np.random.default_rng(size).normal(128.0, 8.0, (2 * size, 2 * size))
     return Image.fromarray(np.clip(noise, 0, 255).astype(np.uint8))
 
 
-def _textured(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
+def _add_texture(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
     """The clouds, lighter or darker where a pattern says so; the pattern is taken from another corner every time."""
-    pattern = _patterns(size)[int(rng.integers(_PATTERNS))]
+    pattern = _make_patterns(size)[int(rng.integers(_PATTERNS))]
     left, top = rng.integers(0, size, 2).tolist()
     mask = pattern.crop((left, top, left + size, top + size))
     shift = int(rng.integers(12, _CONTRAST + 1)) * (1 if rng.random() < 0.5 else -1)
@@ -164,7 +166,7 @@ def _textured(image: Image.Image, size: int, rng: np.random.Generator) -> Image.
 
 
 @lru_cache(maxsize=4)
-def _patterns(size: int) -> tuple[Image.Image, ...]:
+def _make_patterns(size: int) -> tuple[Image.Image, ...]:
     """Fixed patterns of twice the side, 0 to 255: stripes, checks, dots, weaves, blotches; each turned and scaled."""
     rng = np.random.default_rng(_PATTERNS)
     rows, columns = np.mgrid[0 : 2 * size, 0 : 2 * size] / size

@@ -22,28 +22,28 @@ from cloc.boxes import xyxy_to_xywh
 from cloc.data.shards.card import CARD
 from cloc.scenes.render import Scene, render_scene
 from cloc.scenes.training import LICENCE, encode_jpeg
-from cloc.scenes.world import WorldSpec, list_categories, scene_rng
+from cloc.scenes.world import WorldSpec, list_categories, make_scene_rng
 
 _NEGATIVES = 8
 _SENTENCES = 2
 _CHANCE_STREAM = 1 << 32
 
 
-def _dump(path: Path, content: Any) -> None:
+def _write_json(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False), encoding="utf-8")
 
 
-def _info(what: str) -> dict[str, Any]:
+def _make_info(what: str) -> dict[str, Any]:
     return {"description": f"rendered scenes of this kit, {what}", "version": "1", "rendered": True}
 
 
-def _categories(spec: WorldSpec) -> list[dict[str, Any]]:
+def _list_entries(spec: WorldSpec) -> list[dict[str, Any]]:
     known = list_categories(spec)
     return [{"id": c.id, "name": c.name, "supercategory": "sprite", "caption_only": c.caption_only} for c in known]
 
 
-def _lvis_category(entry: dict[str, Any]) -> dict[str, Any]:
+def _make_lvis_category(entry: dict[str, Any]) -> dict[str, Any]:
     """A category of the training card as LVIS writes one."""
     same = ("id", "name", "frequency", "image_count", "instance_count", "caption_only")
     return {
@@ -54,12 +54,12 @@ def _lvis_category(entry: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _image(scene: Scene, file_name: str, **more: Any) -> dict[str, Any]:
+def _make_image(scene: Scene, file_name: str, **more: Any) -> dict[str, Any]:
     side = scene.image.width
     return {"id": scene.index + 1, "file_name": file_name, "width": side, "height": side, "license": 1, **more}
 
 
-def _annotations(scene: Scene, first_id: int) -> list[dict[str, Any]]:
+def _make_annotations(scene: Scene, first_id: int) -> list[dict[str, Any]]:
     """COCO annotations of all objects of a scene: visible boxes, visible areas, no outlines."""
     boxes_xywh = xyxy_to_xywh([thing.box_xyxy for thing in scene.objects]).tolist()
     return [
@@ -76,7 +76,7 @@ def _annotations(scene: Scene, first_id: int) -> list[dict[str, Any]]:
     ]
 
 
-def _scenes(spec: WorldSpec, split: str, count: int, folder: Path, name: str, progress: bool) -> Iterator[Scene]:
+def _render_split(spec: WorldSpec, split: str, count: int, folder: Path, name: str, progress: bool) -> Iterator[Scene]:
     """Render a split, write its images as `folder/name` (a %-pattern of the image id), and give the scenes."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in tqdm(range(count), desc=f"rendering {split} scenes", unit="scene", disable=not progress):
@@ -101,18 +101,20 @@ def write_coco_and_lvis(
     """
     images, lvis_images, annotations, captions = [], [], [], []
     ids = [entry["id"] for entry in listed]
-    for scene in _scenes(spec, "val", spec.val, root / "coco/val2017", "%012d.jpg", progress):
+    for scene in _render_split(spec, "val", spec.val, root / "coco/val2017", "%012d.jpg", progress):
         file_name = f"{scene.index + 1:012d}.jpg"
-        images.append(_image(scene, file_name))
-        annotations += _annotations(scene, len(annotations) + 1)
+        images.append(_make_image(scene, file_name))
+        annotations += _make_annotations(scene, len(annotations) + 1)
         captions.append({"id": scene.index + 1, "image_id": scene.index + 1, "caption": scene.caption})
         present = {thing.category_id for thing in scene.objects}
         absent = [number for number in ids if number not in present]
-        rng = scene_rng(spec, "val", scene.index + _CHANCE_STREAM)  # the scene's own stream belongs to the renderer
+        rng = make_scene_rng(
+            spec, "val", scene.index + _CHANCE_STREAM
+        )  # the scene's own stream belongs to the renderer
         chosen = rng.permutation(len(absent))[:_NEGATIVES].tolist()
         negatives = sorted(absent[i] for i in chosen)
         lvis_images.append(
-            _image(
+            _make_image(
                 scene,
                 file_name,
                 coco_url=f"val2017/{file_name}",
@@ -121,18 +123,20 @@ def write_coco_and_lvis(
             )
         )
     licences = [{"id": 1, "name": "Apache License 2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}]
-    head = {"info": _info("layout of COCO 2017"), "licenses": licences, "images": images}
+    head = {"info": _make_info("layout of COCO 2017"), "licenses": licences, "images": images}
     folder = root / "coco/annotations"
-    _dump(folder / "instances_val2017.json", {**head, "annotations": annotations, "categories": _categories(spec)})
-    _dump(folder / "captions_val2017.json", {**head, "annotations": captions})
+    _write_json(
+        folder / "instances_val2017.json", {**head, "annotations": annotations, "categories": _list_entries(spec)}
+    )
+    _write_json(folder / "captions_val2017.json", {**head, "annotations": captions})
     lvis = {
-        "info": _info("layout of LVIS v1"),
+        "info": _make_info("layout of LVIS v1"),
         "licenses": licences,
         "images": lvis_images,
         "annotations": [{k: v for k, v in entry.items() if k != "iscrowd"} for entry in annotations],
-        "categories": [_lvis_category(entry) for entry in listed],
+        "categories": [_make_lvis_category(entry) for entry in listed],
     }
-    _dump(root / "lvis/lvis_v1_val.json", lvis)
+    _write_json(root / "lvis/lvis_v1_val.json", lvis)
     return Counter(images=len(images), boxes=len(annotations))
 
 
@@ -152,33 +156,35 @@ def write_refcoco(spec: WorldSpec, root: Path, progress: bool = True) -> Counter
     """
     folder = root / "refcoco/images/mscoco/images/train2014"
     images, annotations, refs, counts = [], [], [], Counter[str]()
-    for scene in _scenes(spec, "refcoco", spec.refcoco, folder, "COCO_train2014_%012d.jpg", progress):
-        images.append(_image(scene, f"COCO_train2014_{scene.index + 1:012d}.jpg"))
-        made = _annotations(scene, len(annotations) + 1)
+    for scene in _render_split(spec, "refcoco", spec.refcoco, folder, "COCO_train2014_%012d.jpg", progress):
+        images.append(_make_image(scene, f"COCO_train2014_{scene.index + 1:012d}.jpg"))
+        made = _make_annotations(scene, len(annotations) + 1)
         annotations += made
-        found = _refs(scene, made, len(refs), counts["expressions"])
+        found = _make_refs(scene, made, len(refs), counts["expressions"])
         refs += found
         counts["expressions"] += sum(len(ref["sentences"]) for ref in found)
         counts["scenes_without_expression"] += not found
     content = {
         "info": {
-            **_info("layout of RefCOCO"),
+            **_make_info("layout of RefCOCO"),
             "splits": "val and testA: categories with boxes in training; testB: caption-only categories",
         },
         "licenses": [],
         "images": images,
         "annotations": annotations,
-        "categories": _categories(spec),
+        "categories": _list_entries(spec),
     }
     own = root / "refcoco/refcoco"
-    _dump(own / "instances.json", content)
-    _dump(own / "refs(unc).json", refs)
+    _write_json(own / "instances.json", content)
+    _write_json(own / "refs(unc).json", refs)
     (own / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))  # plain lists and dicts
     counts.update(images=len(images), boxes=len(annotations), refs=len(refs))
     return counts
 
 
-def _refs(scene: Scene, annotations: list[dict[str, Any]], first_ref: int, first_sentence: int) -> list[dict[str, Any]]:
+def _make_refs(
+    scene: Scene, annotations: list[dict[str, Any]], first_ref: int, first_sentence: int
+) -> list[dict[str, Any]]:
     split, refs, sent_id = choose_split(scene.index), [], first_sentence
     for number, thing in enumerate(scene.objects):
         if thing.category.caption_only != (split == "testB"):

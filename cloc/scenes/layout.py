@@ -62,7 +62,7 @@ def lay_out(spec: WorldSpec, split: str, rng: np.random.Generator) -> tuple[Plac
     most = math.radians(spec.rotation)
     tilts = rng.uniform(-most, most, count)
     sprites = get_category_set(spec).sprites
-    shapes = [_tilted(sprites[int(kind)], float(tilt)) for kind, tilt in zip(kinds, tilts, strict=True)]
+    shapes = [_tilt(sprites[int(kind)], float(tilt)) for kind, tilt in zip(kinds, tilts, strict=True)]
     for _ in range(_RESTARTS):
         placed = _place(spec, rng, [shape.extent for shape in shapes])
         if placed is not None:
@@ -84,7 +84,7 @@ def lay_out(spec: WorldSpec, split: str, rng: np.random.Generator) -> tuple[Plac
     return tuple(objects)
 
 
-def _tilted(sprite: Sprite, tilt: float) -> _Turned:
+def _tilt(sprite: Sprite, tilt: float) -> _Turned:
     """A sprite turned by `tilt` (radians)."""
     turn = np.array([[math.cos(tilt), math.sin(tilt)], [-math.sin(tilt), math.cos(tilt)]])
     outline = sprite.outline @ turn
@@ -109,7 +109,7 @@ def _place(
         half = extents[number] * side / 2
         centres = half + rng.random((_PLACES, 2)) * (1.0 - 2 * half)
         candidates = np.concatenate([centres - half, centres + half], axis=1)
-        free = np.flatnonzero(_little_overlap(candidates, boxes, spec))
+        free = np.flatnonzero(_overlap_little(candidates, boxes, spec))
         if len(free) == 0:
             return None
         boxes = np.concatenate([boxes, candidates[free[:1]]])
@@ -117,7 +117,7 @@ def _place(
     return placed
 
 
-def _little_overlap(candidates_xyxy: np.ndarray, boxes_xyxy: np.ndarray, spec: WorldSpec) -> np.ndarray:
+def _overlap_little(candidates_xyxy: np.ndarray, boxes_xyxy: np.ndarray, spec: WorldSpec) -> np.ndarray:
     """(P,) which candidates (all of one size) keep the rule with all (K, 4) boxes."""
     if len(boxes_xyxy) == 0:
         return np.ones(len(candidates_xyxy), dtype=bool)

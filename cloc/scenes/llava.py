@@ -16,10 +16,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cloc.scenes.questions import KINDS, PLACE, Turn, evaluation_turns, training_turns
+from cloc.scenes.questions import KINDS, PLACE, Turn, make_evaluation_turns, make_training_turns
 from cloc.scenes.render import Scene, render_scene
 from cloc.scenes.training import encode_jpeg
-from cloc.scenes.world import WorldSpec, list_categories, scene_rng
+from cloc.scenes.world import WorldSpec, list_categories, make_scene_rng
 from cloc.structures import Box
 
 LLAVA = "llava"
@@ -28,7 +28,7 @@ LLAVA = "llava"
 _CHANCE_STREAM = 2 << 32
 
 
-def box_text(box_xyxy: Box, side: int, spec: WorldSpec) -> str:
+def write_box(box_xyxy: Box, side: int, spec: WorldSpec) -> str:
     """A box as `[x0, y0, x1, y1]` in the world's coordinates.
 
     Args:
@@ -44,7 +44,7 @@ def box_text(box_xyxy: Box, side: int, spec: WorldSpec) -> str:
     return f"[{', '.join(str(round(share * steps)) for share in shares)}]"
 
 
-def conversation(spec: WorldSpec, name: str, image: str, side: int, turns: Sequence[Turn], regions: bool) -> dict:
+def make_conversation(spec: WorldSpec, name: str, image: str, side: int, turns: Sequence[Turn], regions: bool) -> dict:
     """One entry of a file.
 
     Args:
@@ -57,8 +57,8 @@ def conversation(spec: WorldSpec, name: str, image: str, side: int, turns: Seque
     """
     values = []
     for i, turn in enumerate(turns):
-        asked = "" if turn.asked_box is None else "<region>" if regions else box_text(turn.asked_box, side, spec)
-        found = "" if turn.answer_box is None else box_text(turn.answer_box, side, spec)
+        asked = "" if turn.asked_box is None else "<region>" if regions else write_box(turn.asked_box, side, spec)
+        found = "" if turn.answer_box is None else write_box(turn.answer_box, side, spec)
         head = "<image>\n" if i == 0 else ""
         values.append({"from": "human", "value": head + turn.question.replace(PLACE, asked)})
         values.append({"from": "gpt", "value": turn.answer.replace(PLACE, found)})
@@ -82,30 +82,32 @@ def write_conversations(spec: WorldSpec, root: Path, progress: bool = True) -> C
     for index in tqdm(range(spec.conversations), desc="writing conversations", unit="scene", disable=not progress):
         scene, image = render_scene(spec, index, LLAVA), f"{LLAVA}/images/{index + 1:012d}.jpg"
         (root / image).write_bytes(encode_jpeg(scene.image, spec.quality))
-        turns = training_turns(spec, scene, index % 2 == 0, scene_rng(spec, LLAVA, index + _CHANCE_STREAM))
+        turns = make_training_turns(spec, scene, index % 2 == 0, make_scene_rng(spec, LLAVA, index + _CHANCE_STREAM))
         counts.update(conversations=1, **{f"{turn.kind}_questions": 1 for turn in turns})
         for name, listed in entries.items():
-            listed.append(conversation(spec, f"llava-{index + 1:012d}", image, spec.size, turns, "regions" in name))
+            listed.append(
+                make_conversation(spec, f"llava-{index + 1:012d}", image, spec.size, turns, "regions" in name)
+            )
     held_out: dict[str, list[dict[str, Any]]] = {f"{name}_val": [] for name in entries}
     for index in tqdm(range(spec.val), desc="writing held-out questions", unit="scene", disable=not progress):
-        questions = _held_out(spec, render_scene(spec, index, "val"))
+        questions = _make_held_out(spec, render_scene(spec, index, "val"))
         counts["held_out_questions"] += len(questions)
         for name, listed in held_out.items():
             listed += [
-                {**conversation(spec, key, image, spec.size, [turn], "regions" in name), **more}
+                {**make_conversation(spec, key, image, spec.size, [turn], "regions" in name), **more}
                 for key, image, turn, more in questions
             ]
     for name, listed in {**entries, **held_out}.items():
-        _dump(folder / f"{name}.json", listed)
-    _dump(folder / "card.json", _card(spec, counts))
+        _write_json(folder / f"{name}.json", listed)
+    _write_json(folder / "card.json", _make_card(spec, counts))
     return counts
 
 
-def _held_out(spec: WorldSpec, scene: Scene) -> list[tuple[str, str, Turn, dict[str, Any]]]:
+def _make_held_out(spec: WorldSpec, scene: Scene) -> list[tuple[str, str, Turn, dict[str, Any]]]:
     """(id, image, turn, further fields of the entry) of each question about an evaluation scene."""
-    rng, known = scene_rng(spec, "val", scene.index + _CHANCE_STREAM), list_categories(spec)
+    rng, known = make_scene_rng(spec, "val", scene.index + _CHANCE_STREAM), list_categories(spec)
     image, found = f"coco/val2017/{scene.index + 1:012d}.jpg", []
-    for i, turn in enumerate(evaluation_turns(spec, scene, rng)):
+    for i, turn in enumerate(make_evaluation_turns(spec, scene, rng)):
         more: dict[str, Any] = {}
         if turn.category_id is not None:
             more = {"category_id": turn.category_id, "caption_only": known[turn.category_id - 1].caption_only}
@@ -116,7 +118,7 @@ def _held_out(spec: WorldSpec, scene: Scene) -> list[tuple[str, str, Turn, dict[
     return found
 
 
-def _card(spec: WorldSpec, counts: Counter[str]) -> dict[str, Any]:
+def _make_card(spec: WorldSpec, counts: Counter[str]) -> dict[str, Any]:
     last = {"unit": 1, "thousand": 1000, "bins": spec.bins - 1}[spec.coordinates]
     return {
         "schema": 1,
@@ -137,5 +139,5 @@ def _card(spec: WorldSpec, counts: Counter[str]) -> dict[str, Any]:
     }
 
 
-def _dump(path: Path, content: Any) -> None:
+def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n", encoding="utf-8")

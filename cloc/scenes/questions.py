@@ -48,56 +48,56 @@ class Turn:
     category_id: int | None = None
 
 
-def _one(templates: tuple[str, ...], rng: np.random.Generator) -> str:
+def _draw_one(templates: tuple[str, ...], rng: np.random.Generator) -> str:
     return templates[int(rng.integers(len(templates)))]
 
 
-def referring(scene: Scene, number: int, rng: np.random.Generator) -> Turn:
+def ask_name(scene: Scene, number: int, rng: np.random.Generator) -> Turn:
     """What is in the box of an object."""
     thing = scene.objects[number]
-    return Turn("referring", _one(_REFERRING, rng), thing.name, thing.box_xyxy, None, thing.category_id)
+    return Turn("referring", _draw_one(_REFERRING, rng), thing.name, thing.box_xyxy, None, thing.category_id)
 
 
-def grounding(scene: Scene, expression_index: int, rng: np.random.Generator) -> Turn:
+def ask_box(scene: Scene, expression_index: int, rng: np.random.Generator) -> Turn:
     """Where the object is that one of the scene's expressions singles out."""
     expression = scene.expressions[expression_index]
     thing = scene.objects[expression.object_index]
     text = expression.text if expression.kind == "relational" else f"the {expression.text}"
-    return Turn("grounding", _one(_GROUNDING, rng).format(text), PLACE, None, thing.box_xyxy, thing.category_id)
+    return Turn("grounding", _draw_one(_GROUNDING, rng).format(text), PLACE, None, thing.box_xyxy, thing.category_id)
 
 
-def yes_or_no(spec: WorldSpec, scene: Scene, yes: bool, rng: np.random.Generator) -> Turn:
+def ask_presence(spec: WorldSpec, scene: Scene, yes: bool, rng: np.random.Generator) -> Turn:
     """Whether a category is in the picture; an absent one is drawn with the odds of the world, as present ones are."""
-    number = _present(scene, rng) if yes else _absent(spec, scene, rng)
-    question = _one(_YESNO, rng).format(add_article(list_categories(spec)[number - 1].name))
+    number = _draw_present(scene, rng) if yes else _draw_absent(spec, scene, rng)
+    question = _draw_one(_YESNO, rng).format(add_article(list_categories(spec)[number - 1].name))
     return Turn("yesno", question, "yes" if yes else "no", category_id=number)
 
 
-def counting(spec: WorldSpec, scene: Scene, rng: np.random.Generator) -> Turn:
+def ask_count(spec: WorldSpec, scene: Scene, rng: np.random.Generator) -> Turn:
     """How many objects of a category there are, none at all in a quarter of the questions."""
     counts = Counter(thing.category_id for thing in scene.objects)
     several = [number for number, count in counts.items() if count > 1]
     if rng.random() < _ABSENT:
-        number = _absent(spec, scene, rng)
+        number = _draw_absent(spec, scene, rng)
     elif several and rng.random() < _SEVERAL:
         number = several[int(rng.integers(len(several)))]
     else:
-        number = _present(scene, rng)
-    question = _one(_COUNTING, rng).format(add_article(list_categories(spec)[number - 1].name))
+        number = _draw_present(scene, rng)
+    question = _draw_one(_COUNTING, rng).format(add_article(list_categories(spec)[number - 1].name))
     return Turn("counting", question, str(counts[number]), category_id=number)
 
 
-def captioning(scene: Scene, rng: np.random.Generator) -> Turn:
+def ask_caption(scene: Scene, rng: np.random.Generator) -> Turn:
     """The scene's caption."""
-    return Turn("caption", _one(_CAPTION, rng), scene.caption)
+    return Turn("caption", _draw_one(_CAPTION, rng), scene.caption)
 
 
-def _present(scene: Scene, rng: np.random.Generator) -> int:
+def _draw_present(scene: Scene, rng: np.random.Generator) -> int:
     kinds = list(dict.fromkeys(thing.category_id for thing in scene.objects))
     return kinds[int(rng.integers(len(kinds)))]
 
 
-def _absent(spec: WorldSpec, scene: Scene, rng: np.random.Generator) -> int:
+def _draw_absent(spec: WorldSpec, scene: Scene, rng: np.random.Generator) -> int:
     present, odds = {thing.category_id for thing in scene.objects}, compute_odds(spec, scene.split)
     weights = np.diff(odds, prepend=0.0)
     weights[[number - 1 for number in present]] = 0.0
@@ -106,7 +106,7 @@ def _absent(spec: WorldSpec, scene: Scene, rng: np.random.Generator) -> int:
     return int(rng.choice(len(weights), p=weights / weights.sum())) + 1
 
 
-def training_turns(spec: WorldSpec, scene: Scene, yes: bool, rng: np.random.Generator) -> list[Turn]:
+def make_training_turns(spec: WorldSpec, scene: Scene, yes: bool, rng: np.random.Generator) -> list[Turn]:
     """Questions of each kind, in an order drawn by chance; nothing points at an object of a caption-only category.
 
     An object is either named or looked for, never both: the answer to the one would stand in the question of the other.
@@ -117,12 +117,12 @@ def training_turns(spec: WorldSpec, scene: Scene, yes: bool, rng: np.random.Gene
         yes: the answer of the yes/no question.
         rng: for the choices.
     """
-    turns = [yes_or_no(spec, scene, yes, rng), counting(spec, scene, rng), captioning(scene, rng)]
-    turns += _pointing(scene, spec.questions, rng)
+    turns = [ask_presence(spec, scene, yes, rng), ask_count(spec, scene, rng), ask_caption(scene, rng)]
+    turns += _ask_about_objects(scene, spec.questions, rng)
     return [turns[i] for i in rng.permutation(len(turns)).tolist()]
 
 
-def _pointing(scene: Scene, most: int, rng: np.random.Generator) -> list[Turn]:
+def _ask_about_objects(scene: Scene, most: int, rng: np.random.Generator) -> list[Turn]:
     """At most `most` referring and as many grounding questions, each about another object with boxes in training."""
     boxed = [number for number, thing in enumerate(scene.objects) if not thing.category.caption_only]
     drawn = [boxed[i] for i in rng.permutation(len(boxed)).tolist()]
@@ -134,19 +134,19 @@ def _pointing(scene: Scene, most: int, rng: np.random.Generator) -> list[Turn]:
     named = [number for number in drawn if number not in sought][:most]
     choices = [expressions_of_object[number] for number in sought]
     expressions = [choice[int(rng.integers(len(choice)))] for choice in choices]
-    return [referring(scene, number, rng) for number in named] + [grounding(scene, i, rng) for i in expressions]
+    return [ask_name(scene, number, rng) for number in named] + [ask_box(scene, i, rng) for i in expressions]
 
 
-def evaluation_turns(spec: WorldSpec, scene: Scene, rng: np.random.Generator) -> Iterator[Turn]:
+def make_evaluation_turns(spec: WorldSpec, scene: Scene, rng: np.random.Generator) -> Iterator[Turn]:
     """Questions of held-out scenes: each object referred to, each object with an expression looked for once, a yes and
     a no, a count, a caption.
     """
     for number in range(len(scene.objects)):
-        yield referring(scene, number, rng)
+        yield ask_name(scene, number, rng)
     first = {e.object_index: i for i, e in reversed(list(enumerate(scene.expressions)))}
     for number in sorted(first):
-        yield grounding(scene, first[number], rng)
+        yield ask_box(scene, first[number], rng)
     for yes in (True, False):
-        yield yes_or_no(spec, scene, yes, rng)
-    yield counting(spec, scene, rng)
-    yield captioning(scene, rng)
+        yield ask_presence(spec, scene, yes, rng)
+    yield ask_count(spec, scene, rng)
+    yield ask_caption(scene, rng)

@@ -11,7 +11,7 @@ from cloc.scenes.captions import SceneExpression, find_expressions, write_captio
 from cloc.scenes.categories import SceneCategory
 from cloc.scenes.drawing import cut_out, draw_background, find_visible_pixels, measure_extents, paint
 from cloc.scenes.layout import lay_out
-from cloc.scenes.world import WorldSpec, get_category_set, scene_rng
+from cloc.scenes.world import WorldSpec, get_category_set, make_scene_rng
 from cloc.structures import Box
 
 _TRIES = 50
@@ -86,7 +86,7 @@ def render_scene(spec: WorldSpec, index: int, split: str, size: int | None = Non
         ValueError: the split is unknown, or the spec's objects do not fit.
     """
     size = spec.size if size is None else size
-    rng, known = scene_rng(spec, split, index), get_category_set(spec)
+    rng, known = make_scene_rng(spec, split, index), get_category_set(spec)
     for _ in range(_TRIES):
         placed = lay_out(spec, split, rng)
         patches = [cut_out(known.sprites[thing.sprite], thing, size) for thing in placed]

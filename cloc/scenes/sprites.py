@@ -59,12 +59,12 @@ COLOURS = {
 }
 
 
-def _ellipse(radius_x: float, radius_y: float, corners: int = 40) -> Outline:
+def _make_ellipse(radius_x: float, radius_y: float, corners: int = 40) -> Outline:
     turn = np.linspace(0.0, 2.0 * math.pi, corners, endpoint=False)
     return np.stack([radius_x * np.cos(turn), radius_y * np.sin(turn)], axis=1)
 
 
-def _cross(arm: float = 0.30) -> Outline:
+def _make_cross(arm: float = 0.30) -> Outline:
     a = arm
     corners = [
         (-a, -1),
@@ -83,14 +83,14 @@ def _cross(arm: float = 0.30) -> Outline:
     return np.array(corners, dtype=np.float64)
 
 
-def _shapes() -> dict[str, tuple[Outline, Outline | None]]:
+def _make_shapes() -> dict[str, tuple[Outline, Outline | None]]:
     """Few and unlike each other: full, half, arms, hollow. They can be told apart at seven pixels."""
     square = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], dtype=np.float64)
     return {
         "square": (square, None),
         "triangle": (np.array([(0.0, -1.0), (1.0, 0.9), (-1.0, 0.9)]), None),
-        "cross": (_cross(), None),
-        "ring": (_ellipse(1.0, 1.0), _ellipse(0.58, 0.58)),
+        "cross": (_make_cross(), None),
+        "ring": (_make_ellipse(1.0, 1.0), _make_ellipse(0.58, 0.58)),
     }
 
 
@@ -100,7 +100,7 @@ def make_coloured_shapes() -> tuple[Sprite, ...]:
     return tuple(
         Sprite(f"{colour} {shape}", f"a {shape} that is {colour}", shape, rgb, outline, hole)
         for colour, rgb in COLOURS.items()
-        for shape, (outline, hole) in _shapes().items()
+        for shape, (outline, hole) in _make_shapes().items()
     )
 
 
@@ -129,11 +129,11 @@ def find_font() -> Path | None:
 @lru_cache(maxsize=1)
 def hash_font() -> str:
     """The start of the font file's sha256: another version of the font draws other pictures."""
-    with _found_font().open("rb") as file:
+    with _require_font().open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def _found_font() -> Path:
+def _require_font() -> Path:
     path = find_font()
     if path is None:
         raise ValueError(
@@ -144,9 +144,9 @@ def _found_font() -> Path:
 
 
 @lru_cache(maxsize=1)
-def _font() -> ImageFont.FreeTypeFont:
+def _load_font() -> ImageFont.FreeTypeFont:
     # the basic layout draws single code points, and no shaping library needs to be there
-    return ImageFont.truetype(str(_found_font()), _BITMAP_SIZE, layout_engine=ImageFont.Layout.BASIC)
+    return ImageFont.truetype(str(_require_font()), _BITMAP_SIZE, layout_engine=ImageFont.Layout.BASIC)
 
 
 @lru_cache(maxsize=1)
@@ -156,7 +156,7 @@ def list_emoji_points() -> tuple[int, ...]:
     Raises:
         ValueError: the font is missing; the message names its package.
     """
-    font, points = _font(), []
+    font, points = _load_font(), []
     for point in (point for block in _BLOCKS for point in block):
         name = unicodedata.name(chr(point), "")
         # a code point without a bitmap has a flat box
@@ -166,10 +166,10 @@ def list_emoji_points() -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=2048)
-def glyph(point: int) -> Image.Image:
+def draw_glyph(point: int) -> Image.Image:
     """The RGBA bitmap of a code point."""
     image = Image.new("RGBA", _GLYPH)
-    ImageDraw.Draw(image).text((0, 0), chr(point), font=_font(), embedded_color=True)
+    ImageDraw.Draw(image).text((0, 0), chr(point), font=_load_font(), embedded_color=True)
     return image
 
 
@@ -180,7 +180,7 @@ def spoken_name(point: int) -> str:
 
 def make_emoji_sprite(point: int) -> Sprite:
     """The sprite of a code point; its outline is the convex hull of the pixels that are at least half covered."""
-    name, picture = spoken_name(point), glyph(point)
+    name, picture = spoken_name(point), draw_glyph(point)
     solid = np.asarray(picture.getchannel("A")) >= 128
     rows = np.flatnonzero(solid.any(axis=1))
     first, last = solid[rows].argmax(axis=1), solid.shape[1] - solid[rows, ::-1].argmax(axis=1)
@@ -209,15 +209,15 @@ def choose_emoji(count: int | None = None) -> tuple[Sprite, ...]:
             f"num_categories: expected at most {len(short)} (the emoji with short names), or none for all "
             f"{len(points)}, got {count}"
         )
-    return tuple(make_emoji_sprite(point) for point in sorted(short[i] for i in _unlike(short, count)))
+    return tuple(make_emoji_sprite(point) for point in sorted(short[i] for i in _choose_unlike(short, count)))
 
 
-def _unlike(points: tuple[int, ...], count: int) -> list[int]:
+def _choose_unlike(points: tuple[int, ...], count: int) -> list[int]:
     """Places of `count` pictures, by farthest-point sampling."""
     pictures = []
     for point in points:
         plain = Image.new("RGBA", _GLYPH, (128, 128, 128, 255))
-        plain.alpha_composite(glyph(point))
+        plain.alpha_composite(draw_glyph(point))
         small = plain.convert("RGB").resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX)
         pictures.append(np.asarray(small, dtype=np.float64).ravel())
     thumbnails, chosen = np.stack(pictures), [0]

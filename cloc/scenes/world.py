@@ -103,7 +103,7 @@ class WorldSpec:
 
     def __post_init__(self) -> None:
         get_category_set(self)  # refuses what it does not know
-        for name, (fine, expected) in {**_counts(self), **_looks(self)}.items():
+        for name, (fine, expected) in {**_check_counts(self), **_check_looks(self)}.items():
             if not fine:
                 raise ValueError(f"{name}: expected {expected}, got {getattr(self, name)!r}")
 
@@ -120,7 +120,7 @@ class WorldSpec:
         return {"by": "cloc.data.scenes", "renderer": RENDERER, **parameters, **font}
 
 
-def _counts(spec: WorldSpec) -> dict[str, tuple[bool, str]]:
+def _check_counts(spec: WorldSpec) -> dict[str, tuple[bool, str]]:
     """Field: (whether its value is possible, what is)."""
     others = spec.detection + spec.grounding + spec.pairs + spec.conversations
     rules = {
@@ -146,7 +146,7 @@ def _counts(spec: WorldSpec) -> dict[str, tuple[bool, str]]:
     return rules
 
 
-def _looks(spec: WorldSpec) -> dict[str, tuple[bool, str]]:
+def _check_looks(spec: WorldSpec) -> dict[str, tuple[bool, str]]:
     return {
         "min_side": (0.1 <= spec.min_side <= spec.max_side, "0.1 to max_side"),
         "max_side": (spec.max_side <= 0.8, "at most 0.8"),
@@ -196,7 +196,7 @@ def compute_odds(spec: WorldSpec, split: str) -> np.ndarray:
     return compute_category_odds(len(known), spec.tail, without)
 
 
-def scene_rng(spec: WorldSpec, split: str, index: int) -> np.random.Generator:
+def make_scene_rng(spec: WorldSpec, split: str, index: int) -> np.random.Generator:
     """The random numbers of one scene: a pure function of (seed, split, index).
 
     Raises:

@@ -73,9 +73,9 @@ class ShardSet:
         if folder.is_dir():
             card = read_card(folder)
             bare = card is None or "shards" not in card
-            shards = sorted(folder.glob("*.tar")) if bare else [folder / name for name in _listed(card)]
+            shards = sorted(folder.glob("*.tar")) if bare else [folder / name for name in _list_shards(card)]
         else:
-            shards = _met_by(str(source))
+            shards = _find_files(str(source))
         if not shards:
             raise ValueError(
                 f"{source}: expected a folder with NNNNNN.tar shards or a pattern that meets some, found none; "
@@ -88,11 +88,11 @@ class ShardSet:
                 "copy the whole folder, or make the set again"
             )
         cards = {folder: read_card(folder) for folder in dict.fromkeys(path.parent for path in shards)}
-        listed = {folder: _listed(card or {}) for folder, card in cards.items()}
+        listed = {folder: _list_shards(card or {}) for folder, card in cards.items()}
         known = [listed[path.parent].get(path.name, (None, None)) for path in shards]
         counts = (len(ShardIndex.open(p)) if n is None else n for p, (n, _) in zip(shards, known, strict=True))
         hashes = tuple(sha256 for _, sha256 in known)
-        return cls(tuple(shards), tuple(counts), _said_alike(list(cards.values())), kind, hashes)
+        return cls(tuple(shards), tuple(counts), _find_common(list(cards.values())), kind, hashes)
 
     @property
     def num_samples(self) -> int:
@@ -156,15 +156,15 @@ class ShardSet:
             if size > most:
                 raise DataError("member_too_large", f"{where}.{ending}: {size:,} bytes; at most {most:,} are read")
         data = _read(index.path, wanted)
-        caption, meta = _texts(where, data, image=data[image_format])
+        caption, meta = _read_texts(where, data, image=data[image_format])
         if "schema" not in meta:  # img2dataset's JSON, or another tool's
             if self.kind != "pairs":
                 raise DataError("bad_schema", f"{where}.json: {_NOT_OURS}")
-            caption, meta = _texts(where, {"txt": caption.encode()}, image=data[image_format])
+            caption, meta = _read_texts(where, {"txt": caption.encode()}, image=data[image_format])
         return Sample.from_json(key, data[image_format], image_format, caption, meta)
 
 
-def _met_by(pattern: str) -> list[Path]:
+def _find_files(pattern: str) -> list[Path]:
     """The files that a pattern meets, each part's in order; what braces spell out has to be there."""
     parts = [pattern]
     if "{" in pattern or "::" in pattern:
@@ -181,7 +181,7 @@ def _met_by(pattern: str) -> list[Path]:
     return found
 
 
-def _said_alike(cards: list[dict[str, Any] | None]) -> dict[str, Any] | None:
+def _find_common(cards: list[dict[str, Any] | None]) -> dict[str, Any] | None:
     """The one card, or what several say alike beyond what is a folder's own; None where a folder has no card."""
     first, *others = cards
     if first is None or None in others or not others:
@@ -190,7 +190,7 @@ def _said_alike(cards: list[dict[str, Any] | None]) -> dict[str, Any] | None:
     return {name: first[name] for name in alike}
 
 
-def _listed(card: dict[str, Any]) -> dict[str, tuple[int, str | None]]:
+def _list_shards(card: dict[str, Any]) -> dict[str, tuple[int, str | None]]:
     """Name of each shard that the card lists, in its order: how many samples it holds, and its SHA-256."""
     return {entry["file"]: (entry["samples"], entry.get("sha256")) for entry in card.get("shards", ())}
 
@@ -203,7 +203,7 @@ def _read(path: Path, wanted: Members) -> dict[str, bytes]:
         os.close(handle)
 
 
-def _texts(where: str, data: dict[str, bytes], image: bytes) -> tuple[str, dict[str, Any]]:
+def _read_texts(where: str, data: dict[str, bytes], image: bytes) -> tuple[str, dict[str, Any]]:
     """Caption and JSON of a sample; a set of pairs may lack the JSON, then the size comes from the image's header."""
     try:
         caption = data["txt"].decode().strip() if "txt" in data else None

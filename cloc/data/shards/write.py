@@ -19,15 +19,15 @@ from cloc.structures import Sample
 _write_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
-def _members(sample: Sample) -> Iterator[tuple[str, bytes]]:
+def _list_members(sample: Sample) -> Iterator[tuple[str, bytes]]:
     yield f"{sample.key}.{sample.image_format}", sample.image
     yield f"{sample.key}.json", _write_json(sample.to_json()).encode()
     yield f"{sample.key}.txt", sample.caption.encode()
 
 
-def _packed(sample: Sample) -> Iterator[bytes]:
+def _pack(sample: Sample) -> Iterator[bytes]:
     """The members as they lie in a tar: each a header, its content, and zeros up to a whole block."""
-    (image, data), *texts = _members(sample)
+    (image, data), *texts = _list_members(sample)
     yield make_header(image, len(data))
     yield data  # by itself: joined to the rest it would be copied once more
     rest = [bytes(-len(data) % tarfile.BLOCKSIZE)]
@@ -70,7 +70,7 @@ def make_header(name: str, size: int) -> bytes:
     return info.tobuf(tarfile.PAX_FORMAT)
 
 
-def _blank() -> bytes:
+def _make_blank() -> bytes:
     """A header without name, size and sum; for the sum of all bytes it is itself taken for eight blanks."""
     info = tarfile.TarInfo("")
     info.mode = 0o644
@@ -80,8 +80,8 @@ def _blank() -> bytes:
     return bytes(blank)
 
 
-_BLANK_SUM = sum(_blank())
-_BLANK = _blank()[:154] + b"\0 " + _blank()[156:]
+_BLANK_SUM = sum(_make_blank())
+_BLANK = _make_blank()[:154] + b"\0 " + _make_blank()[156:]
 
 
 def write_shard(path: Path, samples: Iterable[Sample]) -> ShardEntry:
@@ -98,7 +98,7 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> ShardEntry:
             if sample.key in keys:
                 raise ValueError(f"{path.name}: expected different keys, got {sample.key!r} twice; rename one image")
             try:
-                packed = tuple(_packed(sample))
+                packed = tuple(_pack(sample))
             except (ValueError, TypeError, RecursionError):  # infinity, half a surrogate pair, nesting without end
                 dropped["bad_sample"] += 1
                 dropped["region_of_dropped_image"] += len(sample.regions)

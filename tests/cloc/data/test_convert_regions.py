@@ -13,7 +13,7 @@ from cloc.convert.finehard import convert_finehard
 from cloc.convert.llava import convert_llava
 from cloc.convert.visual_genome import convert_visual_genome
 from cloc.data.shards import ShardSet
-from cloc.formats.llava import read_conversation, spoken_of
+from cloc.formats.llava import find_spoken_box, read_conversation
 
 
 def photo(path, size=(40, 30)):
@@ -163,7 +163,7 @@ SENTENCE = "Please provide the bounding box coordinate of the region this senten
     ],
 )
 def test_rounds_that_speak_of_one_box(question, answer, found):
-    assert spoken_of(question, answer) == found
+    assert find_spoken_box(question, answer) == found
 
 
 def test_llava_boxes_of_the_padded_square_come_back_to_the_photo(tmp_path):

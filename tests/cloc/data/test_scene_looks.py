@@ -14,7 +14,7 @@ from cloc.scenes.categories import invent_words, words_of
 from cloc.scenes.drawing import cut_out, find_visible_boxes
 from cloc.scenes.layout import lay_out
 from cloc.scenes.training import classify_frequencies, make_training_sample
-from cloc.scenes.world import get_category_set, make_preset, scene_rng
+from cloc.scenes.world import get_category_set, make_preset, make_scene_rng
 
 needs_font = pytest.mark.skipif(
     sprites.find_font() is None, reason=f"the emoji font is not installed ({sprites.PACKAGE})"
@@ -118,7 +118,7 @@ def test_overlap_rotation_and_number_of_categories_follow_their_fields():
 @pytest.mark.parametrize("rotation", [0.0, 12.0, 90.0])
 def test_objects_are_turned_up_to_the_rotation(rotation):
     spec = WorldSpec(rotation=rotation)
-    turns = [t.turn for i in range(60) for t in lay_out(spec, "train", scene_rng(spec, "train", i))]
+    turns = [t.turn for i in range(60) for t in lay_out(spec, "train", make_scene_rng(spec, "train", i))]
     angles = [abs(math.degrees(math.atan2(turn[0, 1], turn[0, 0]))) for turn in turns]
     assert 0.9 * rotation <= max(angles) <= rotation
 
@@ -135,7 +135,7 @@ def test_the_shares_rule_ranks_boxed_categories_as_lvis_has_them():
 
 def test_a_missing_font_is_named_with_its_package(monkeypatch):
     monkeypatch.setattr(sprites, "FONT_FILES", (sprites.Path("nowhere/NotoColorEmoji.ttf"),))
-    for cached in (sprites._font, sprites.list_emoji_points, sprites.choose_emoji):
+    for cached in (sprites._load_font, sprites.list_emoji_points, sprites.choose_emoji):
         monkeypatch.setattr(sprites, cached.__name__, cached.__wrapped__)
     with pytest.raises(ValueError, match=r"expected an emoji font at nowhere.*install the package fonts-noto-color"):
         sprites.choose_emoji(4)
@@ -163,7 +163,7 @@ def test_a_turned_emoji_lies_where_its_pixels_are_sent(size):
     spec = WorldSpec(sprites="emoji", num_categories=32, rotation=180.0)
     checked = 0
     for index in range(15):
-        for thing in lay_out(spec, "val", scene_rng(spec, "val", index)):
+        for thing in lay_out(spec, "val", make_scene_rng(spec, "val", index)):
             sprite = get_category_set(spec).sprites[thing.sprite]
             patch = cut_out(sprite, thing, size)
             rgba = np.asarray(sprite.picture).astype(float)

@@ -9,9 +9,9 @@ import pytest
 
 from cloc.scenes import WorldSpec, ensure_scenes, list_categories, read_world, render_scene
 from cloc.scenes.captions import add_article
-from cloc.scenes.llava import box_text
-from cloc.scenes.questions import KINDS, PLACE, evaluation_turns, training_turns
-from cloc.scenes.world import scene_rng
+from cloc.scenes.llava import write_box
+from cloc.scenes.questions import KINDS, PLACE, make_evaluation_turns, make_training_turns
+from cloc.scenes.world import make_scene_rng
 
 SPEC = WorldSpec(train=0, conversations=12, val=6, refcoco=2, size=64, coordinates="bins", bins=32)
 HELD_OUT = {category.id for category in list_categories(SPEC) if category.caption_only}
@@ -31,8 +31,13 @@ def entries(world, name):
 def find_turns(count, evaluation=False):
     for index in range(count):
         split = "val" if evaluation else "llava"
-        scene, rng = render_scene(SPEC, index, split), scene_rng(SPEC, split, index + (2 << 32))
-        yield scene, list(evaluation_turns(SPEC, scene, rng) if evaluation else training_turns(SPEC, scene, True, rng))
+        scene, rng = render_scene(SPEC, index, split), make_scene_rng(SPEC, split, index + (2 << 32))
+        yield (
+            scene,
+            list(
+                make_evaluation_turns(SPEC, scene, rng) if evaluation else make_training_turns(SPEC, scene, True, rng)
+            ),
+        )
 
 
 @pytest.mark.parametrize("evaluation", [False, True])
@@ -69,7 +74,7 @@ def test_no_training_question_holds_the_answer_to_another(most):
     asked = Counter()
     for index in range(60):
         scene = render_scene(SPEC, index, "llava")
-        turns = training_turns(replace(SPEC, questions=most), scene, True, scene_rng(SPEC, "llava", index))
+        turns = make_training_turns(replace(SPEC, questions=most), scene, True, make_scene_rng(SPEC, "llava", index))
         boxes = [turn.asked_box or turn.answer_box for turn in turns if turn.kind in ("referring", "grounding")]
         assert len(set(boxes)) == len(boxes)
         counts = Counter(turn.kind for turn in turns)
@@ -108,7 +113,7 @@ def test_questions_about_absent_things_follow_the_frequencies_of_the_world():
     for index in range(300):
         scene = render_scene(tailed, index, "val", 32)
         shown.update(thing.category_id for thing in scene.objects)
-        turns = evaluation_turns(tailed, scene, scene_rng(tailed, "val", index + (2 << 32)))
+        turns = make_evaluation_turns(tailed, scene, make_scene_rng(tailed, "val", index + (2 << 32)))
         asked.update(turn.category_id for turn in turns if turn.kind == "yesno" and turn.answer == "no")
     frequent = {number for number, _ in shown.most_common(8)}
     assert sum(asked[number] for number in frequent) > 0.4 * asked.total()
@@ -140,7 +145,7 @@ def test_the_two_ways_to_point_hold_the_same_questions(world):
         for plain, placed in zip(
             entries(world, f"conversations{part}"), entries(world, f"conversations_regions{part}"), strict=True
         ):
-            boxes = [box_text(tuple(box), SPEC.size, SPEC) for box in placed["regions"]]
+            boxes = [write_box(tuple(box), SPEC.size, SPEC) for box in placed["regions"]]
             for one, other in zip(plain["conversations"], placed["conversations"], strict=True):
                 if "<region>" in other["value"]:
                     assert one["value"] == other["value"].replace("<region>", boxes.pop(0))
@@ -160,7 +165,7 @@ def test_the_two_ways_to_point_hold_the_same_questions(world):
     ],
 )
 def test_places_are_written_in_the_declared_coordinates(change, expected):
-    assert box_text((0.0, 16.0, 33.0, 64.0), 64, replace(SPEC, **change)) == expected
+    assert write_box((0.0, 16.0, 33.0, 64.0), 64, replace(SPEC, **change)) == expected
 
 
 def test_places_can_be_read_back_to_half_a_step(world):

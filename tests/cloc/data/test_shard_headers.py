@@ -57,8 +57,8 @@ HOWS = [
 @pytest.mark.parametrize("how", HOWS, ids=str)
 def test_the_size_of_a_jpeg_is_pillows(how):
     data = encoded(**how)
-    assert photo_files._jpeg_size(data) == (64, 48)
-    assert read_photo_header(data, "x.jpg") == photo_files._opened(data, "x.jpg") == ("jpg", (64, 48))
+    assert photo_files._read_jpeg_size(data) == (64, 48)
+    assert read_photo_header(data, "x.jpg") == photo_files._open(data, "x.jpg") == ("jpg", (64, 48))
 
 
 def test_what_is_no_usual_jpeg_goes_to_pillow(monkeypatch):
@@ -72,7 +72,7 @@ def test_what_is_no_usual_jpeg_goes_to_pillow(monkeypatch):
     png = io.BytesIO()
     Image.new("RGB", (3, 2)).save(png, "PNG")
     for other in (mpo, twelve_bits, two_channels, no_height, twice, png.getvalue(), b"", b"\xff\xd8\xff", data[:frame]):
-        assert photo_files._jpeg_size(other) is None
+        assert photo_files._read_jpeg_size(other) is None
     assert read_photo_header(png.getvalue(), "x.png") == ("png", (3, 2))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from cloc.convert import dictionary
-from cloc.convert.dictionary import DEBIAN, explained, open_wordnet
+from cloc.convert.dictionary import DEBIAN, explain_entries, open_wordnet
 from cloc.data.concepts import ConceptDictionary, Entry, read_entries
 
 
@@ -84,7 +84,9 @@ def nltk_errors(monkeypatch):
 
 def test_glosses_kinds_and_parents(nltk_errors):
     given = [Entry("dog", "own words"), Entry("bat"), Entry("Animal"), Entry("gizmo")]
-    found = {entry.name: entry for entry in explained(given, Net(), {"animal": "animal.n.01", "dog": "gone.n.09"}, 6)}
+    found = {
+        entry.name: entry for entry in explain_entries(given, Net(), {"animal": "animal.n.01", "dog": "gone.n.09"}, 6)
+    }
     assert list(found) == ["dog", "bat", "Animal", "gizmo", "corgi", "puppy"]
     assert [entry.definition for entry in found.values()] == [
         "own words", "it flies at night", "it lives", "", "a short dog", "a young dog",
@@ -92,8 +94,8 @@ def test_glosses_kinds_and_parents(nltk_errors):
     assert found["corgi"].synonyms == ("welsh corgi",)
     assert found["dog"].parents == found["bat"].parents == ("animal",)
     assert found["puppy"].parents == ("dog",)
-    assert len(explained(given, Net(), {}, None)) == 4
-    assert [entry.name for entry in explained([Entry("animal")], Net(), {}, 99)] == [
+    assert len(explain_entries(given, Net(), {}, None)) == 4
+    assert [entry.name for entry in explain_entries([Entry("animal")], Net(), {}, 99)] == [
         "animal", "bat", "dog", "corgi", "puppy", "whelp",
     ]  # fmt: skip
 
