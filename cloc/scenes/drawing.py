@@ -98,13 +98,8 @@ def find_visible_pixels(patches: Sequence[Patch]) -> list[tuple[Image.Image, tup
     return left_over
 
 
-def find_visible_boxes(patches: Sequence[Patch]) -> list[tuple[Box, int]]:
-    """(box in pixels, area in pixels) of what can be seen of each. No area: a box of zeros."""
-    return measure_extents(find_visible_pixels(patches))
-
-
 def measure_extents(pieces: Sequence[tuple[Image.Image, tuple[int, int]]]) -> list[tuple[Box, int]]:
-    """The same of what `find_visible_pixels` gave."""
+    """(box in pixels, area in pixels) of what `find_visible_pixels` gave. No area: a box of zeros."""
     found = []
     for solid, (left, top) in pieces:
         x0, y0, x1, y1 = solid.getbbox() or (0, 0, 0, 0)

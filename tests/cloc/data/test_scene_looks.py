@@ -11,7 +11,7 @@ import pytest
 from cloc.boxes import iou
 from cloc.scenes import WorldSpec, list_categories, render_scene, sprites
 from cloc.scenes.categories import invent_words, words_of
-from cloc.scenes.drawing import cut_out, find_visible_boxes
+from cloc.scenes.drawing import cut_out, find_visible_pixels, measure_extents
 from cloc.scenes.layout import lay_out
 from cloc.scenes.training import classify_frequencies, make_training_sample
 from cloc.scenes.world import get_category_set, make_preset, make_scene_rng
@@ -169,7 +169,7 @@ def test_a_turned_emoji_lies_where_its_pixels_are_sent(size):
             rgba = np.asarray(sprite.picture).astype(float)
             rows, columns = np.nonzero(rgba[..., 3] >= 128)
             there = (np.stack([columns + 0.5, rows + 0.5], axis=1) @ thing.turn + thing.shift) * size
-            ((box, area),) = find_visible_boxes([patch])
+            ((box, area),) = measure_extents(find_visible_pixels([patch]))
             assert np.abs(np.concatenate([there.min(axis=0), there.max(axis=0)]) - box).max() <= 2
             unit = abs(np.linalg.det(thing.turn)) * size**2
             assert area == pytest.approx(len(rows) * unit, rel=0.12)

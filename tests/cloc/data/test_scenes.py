@@ -11,7 +11,7 @@ from cloc.boxes import area, iou
 from cloc.formats import read_refcoco
 from cloc.scenes import WorldSpec, ensure_scenes, list_categories, render_scene
 from cloc.scenes.captions import add_article
-from cloc.scenes.drawing import cut_out, find_visible_boxes
+from cloc.scenes.drawing import cut_out, find_visible_pixels, measure_extents
 from cloc.scenes.layout import Placed
 from cloc.scenes.sprites import make_coloured_shapes
 from cloc.scenes.training import classify_frequency, make_training_sample
@@ -83,7 +83,7 @@ def test_what_is_covered_does_not_count_as_visible():
         thing = Placed(0, corners, None, (x0, y0, x1, y1), np.eye(2), np.zeros(2))
         return cut_out(make_coloured_shapes()[0], thing, 100)
 
-    seen = find_visible_boxes([square(0.1, 0.2, 0.5, 0.6), square(0.4, 0.1, 0.9, 0.7)])
+    seen = measure_extents(find_visible_pixels([square(0.1, 0.2, 0.5, 0.6), square(0.4, 0.1, 0.9, 0.7)]))
     assert seen == [((10, 20, 40, 60), 30 * 40), ((40, 10, 90, 70), 50 * 60)]
 
 
