@@ -132,7 +132,7 @@ class ClocDetector:
         if not phrases:
             return boxes
         read = concept_sentence if self.dictionary is None else self.dictionary.sentence
-        texts = self.model.concept_embeds([read(phrase) for phrase in phrases], self.processor)
+        texts = self.model.embed_concept_names([read(phrase) for phrase in phrases], self.processor)
         images = self.processor.detection_images()
         outputs = self.model(images(image)["pixel_values"].to(self.model.device), text_embeds=texts)
         pixels, real = images.to_pixels(outputs.pred_boxes[0], outputs.canvas.tolist(), *image.size)

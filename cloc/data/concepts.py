@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cloc.files import parse_json
-from cloc.phrases.mentions import head_words, name_words, spelling
+from cloc.phrases.mentions import find_head_words, spelling, split_name
 from cloc.text import canonical, concept_name, concept_sentence
 
 RECIPE = (
@@ -106,8 +106,8 @@ class ConceptDictionary:
         known = self.definitions.get(key, "")
         if known:
             return known
-        words = name_words(key)
-        head = head_words(words)
+        words = split_name(key)
+        head = find_head_words(words)
         tails = [words, *(head[first:] for first in range(len(head)))]
         found = (self._spelled.get("".join(tail)) for tail in tails)
         return next((entry.definition for entry in found if entry is not None and entry.definition), "")

@@ -23,7 +23,7 @@ from typing import Any
 
 from cloc.data.concepts import ConceptDictionary, Entry, entries_of
 from cloc.phrases import noun_phrases
-from cloc.phrases.mentions import Mentions, head_words, name_words, spelling
+from cloc.phrases.mentions import Mentions, find_head_words, spelling, split_name
 from cloc.structures import Box, DataError, Region, Sample
 from cloc.text import concept_name, text_id
 
@@ -83,8 +83,8 @@ class Relations:
 
     def _concept_keys(self, name: str) -> tuple[int, ...]:
         """The keys under which a concept answers: its own name, and all that it is a kind of."""
-        words = name_words(name)
-        head = head_words(words)
+        words = split_name(name)
+        head = find_head_words(words)
         own = ["".join(words), *("".join(head[first:]) for first in range(len(head)))]
         found = dict.fromkeys([make_category_key(concept_name(name)), make_name_key(own[0]), *map(make_kind_key, own)])
         for spelled in own:
@@ -267,6 +267,6 @@ def _find_mentioned(sample: Sample, names: Sequence[str], relations: Relations) 
         found |= relations.near(spelled)
     phrases = [*names, *(phrase for caption in dict.fromkeys(captions) for phrase in noun_phrases(caption))]
     for phrase in phrases:
-        words = name_words(phrase)
-        found |= {make_kind_key("".join(words)), make_kind_key("".join(head_words(words)))}
+        words = split_name(phrase)
+        found |= {make_kind_key("".join(words)), make_kind_key("".join(find_head_words(words)))}
     return frozenset(found)

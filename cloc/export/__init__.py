@@ -23,7 +23,7 @@ from cloc.data.concepts import DICTIONARY, ConceptDictionary
 from cloc.disk import atomic_dir, disk_errors
 from cloc.export.reference import reference_of
 from cloc.files import read_object
-from cloc.models.detection_processing import detection_image_processor
+from cloc.models.detection_processing import make_detection_image_processor
 from cloc.models.modeling import ClocModel
 from cloc.models.processing import ClocProcessor, image_processor
 from cloc.towers.tower import PREFIX_TOKENS, image_side
@@ -221,7 +221,7 @@ def _write_files(
     size = image_side(model.config.vision_config.tower)
     images = image_processor(size)
     if detection_size is not None:
-        images = detection_image_processor(images, *detection_size, model.canvas_divisor)
+        images = make_detection_image_processor(images, *detection_size, model.canvas_divisor)
     ClocProcessor(images, tokenizer).save_pretrained(temporary)
     images.save_pretrained(temporary)
     save_vision_tower(model, state, temporary / model.vision.tower.config.model_type)

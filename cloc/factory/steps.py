@@ -14,8 +14,7 @@ from cloc import comm
 from cloc.config import REPOSITORY, Config
 from cloc.factory import concepts, teacher
 from cloc.factory.fields import shared_fields
-from cloc.losses.distillation import distillation
-from cloc.losses.objectives import TERMS, Objective, RegionTerms, make_objective, total
+from cloc.losses.objectives import TERMS, Objective, RegionTerms, distillation, make_objective, total
 from cloc.losses.pairs import Form
 from cloc.models.modeling import ClocModel
 from cloc.structures import Batch, LossReport

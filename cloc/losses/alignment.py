@@ -16,7 +16,7 @@ MAX_ENTRIES = 2**22
 """Similarities that are held at once: 16 MB in float32."""
 
 
-def global_concepts(embeds: torch.Tensor, text_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def gather_concepts(embeds: torch.Tensor, text_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The different concepts of all ranks.
 
     Args:
@@ -30,11 +30,11 @@ def global_concepts(embeds: torch.Tensor, text_ids: torch.Tensor) -> tuple[torch
     ids, _ = gather_rows(text_ids)
     if len(ids) == 0:
         return everyone, ids
-    different, place = ids.unique(return_inverse=True)
+    different, row = ids.unique(return_inverse=True)
     first = torch.full_like(different, len(ids)).scatter_reduce(
-        0, place, torch.arange(len(ids), device=ids.device), "amin"
+        0, row, torch.arange(len(ids), device=ids.device), "amin"
     )
-    return everyone[first], place[start : start + len(text_ids)]
+    return everyone[first], row[start : start + len(text_ids)]
 
 
 class _Negatives(torch.autograd.Function):

@@ -82,7 +82,7 @@ def _nearest(anchors: torch.Tensor, level_sizes: Sequence[int], boxes_xyxy: torc
     targets = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
     found, start = [], 0
     for size in level_sizes:
-        # Squares and not cdist: its matrix trick loses the digits that decide between neighbours.
+        # Squares and not cdist: its matrix trick loses the digits that decide between near ones.
         level = centres[start : start + size]
         distance = (targets[:, None, 0] - level[None, :, 0]).square_() + (
             targets[:, None, 1] - level[None, :, 1]

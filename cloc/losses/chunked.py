@@ -40,7 +40,7 @@ def contrast_chunked(
     return Contrast(loss / (2 * count), count, right / count, dropped / max(count * (count - 1), 1))
 
 
-def tile_logits(
+def compute_tile_logits(
     tile: Tile, rows: torch.Tensor, all_texts: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
     """The logits of one tile, at least fp32, minus infinity where a negative is left out."""
@@ -51,7 +51,7 @@ def tile_logits(
 
 
 class Tally:
-    """What is logged about the tiles seen so far: the best column of each row, and how many negatives were left out."""
+    """What is logged about the tiles so far: the best column of each row, and how many negatives were left out."""
 
     def __init__(self, tiles: Tiles, like: torch.Tensor) -> None:
         self.best = like.new_full((tiles.num_rows,), float("-inf"))
@@ -61,10 +61,10 @@ class Tally:
 
     def add(self, tile: Tile, logits: torch.Tensor) -> torch.Tensor:
         """Take note of a tile; returns the maximum of each of its rows. Of equal columns the first counts."""
-        highest, place = logits.max(dim=1)
+        highest, index = logits.max(dim=1)
         better = highest > self.best[tile.rows]
         self.best[tile.rows] = torch.where(better, highest, self.best[tile.rows])
-        self.column[tile.rows] = torch.where(better, place + tile.columns.start, self.column[tile.rows])
+        self.column[tile.rows] = torch.where(better, index + tile.columns.start, self.column[tile.rows])
         if tile.drop is not None:
             self.dropped += tile.drop.sum()
         return highest
@@ -86,7 +86,7 @@ class _Streamed(torch.autograd.Function):
         by_column = torch.full((len(all_texts),), float("-inf"), dtype=exact, device=rows.device)
         positives, tally = torch.zeros_like(by_row), Tally(tiles, by_row)
         for tile in tiles:
-            logits = tile_logits(tile, rows, all_texts, scale)
+            logits = compute_tile_logits(tile, rows, all_texts, scale)
             tally.add(tile, logits)
             if tile.diagonal:
                 positives[tile.rows] = logits.diagonal()
@@ -107,7 +107,7 @@ class _Streamed(torch.autograd.Function):
         grad_rows = torch.zeros_like(rows, dtype=by_row.dtype)
         grad_texts = torch.zeros_like(all_texts, dtype=by_row.dtype)
         for tile in ctx.tiles:
-            logits = tile_logits(tile, rows, all_texts, scale)
+            logits = compute_tile_logits(tile, rows, all_texts, scale)
             weights = (logits - by_row[tile.rows, None]).exp_()
             weights += logits.sub_(by_column[None, tile.columns]).exp_()
             if tile.diagonal:

@@ -60,7 +60,7 @@ def contrast(
     all_rows, start = gather_rows(rows)
     all_texts, _ = gather_rows(texts)
     target = torch.arange(len(rows), device=rows.device) + start
-    drop = similar_texts(texts, all_texts, target, text_ids, threshold)
+    drop = find_similar_texts(texts, all_texts, target, text_ids, threshold)
     rows, texts, all_rows, all_texts = (at_least_fp32(x) for x in (rows, texts, all_rows, all_texts))
     to_text = (scale * rows @ all_texts.T).masked_fill(drop, float("-inf"))
     to_row = (scale * texts @ all_rows.T).masked_fill(drop, float("-inf"))
@@ -70,7 +70,7 @@ def contrast(
 
 
 @torch.no_grad()
-def similar_texts(
+def find_similar_texts(
     texts: torch.Tensor,
     all_texts: torch.Tensor,
     target: torch.Tensor,

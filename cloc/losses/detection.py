@@ -16,11 +16,10 @@ from typing import cast
 import torch
 
 from cloc.comm import at_least_fp32, sum_over_ranks
-from cloc.losses.alignment import focal_alignment, global_concepts
+from cloc.losses.alignment import focal_alignment, gather_concepts
 from cloc.losses.assignment import Assignment, assign
 from cloc.losses.contrastive import contrast
-from cloc.losses.localisation import localisation
-from cloc.losses.objectness import LearntScore, objectness_loss
+from cloc.losses.localisation import LearntScore, localisation, objectness_loss
 from cloc.losses.proposals import LEARNT_SCORES, ProposalScore, check_proposal_score, cut_at_border, propose
 from cloc.losses.unknowns import find_unknowns
 from cloc.losses.word_region import Direction, Matching, word_region
@@ -69,14 +68,14 @@ class Positives:
     """The positive anchors of a whole batch.
 
     Attributes:
-        place: (P,) rows of the flattened (B K) anchors.
+        anchor_row: (P,) rows of the flattened (B K) anchors.
         anchor: (P,) rows of the K anchors.
         box: (P,) rows of the R boxes.
         forced: (P,) bool, see `Assignment`.
         lone: boxes without an anchor.
     """
 
-    place: torch.Tensor
+    anchor_row: torch.Tensor
     anchor: torch.Tensor
     box: torch.Tensor
     forced: torch.Tensor
@@ -109,29 +108,29 @@ def _boxes(outputs: DetectionOutputs, batch: ConceptBatch, settings: DetectionTe
     positives = assign_batch(outputs, batch, settings)
     own_open = 0 if batch.knowledge is None else batch.knowledge.leaves_open
     images, boxes, num, lone, left_open = sum_over_ranks(
-        [len(batch.pixel_values), int(batch.boxes_mask.sum()), len(positives.place), positives.lone, own_open],
+        [len(batch.pixel_values), int(batch.boxes_mask.sum()), len(positives.anchor_row), positives.lone, own_open],
         batch.pixel_values.device,
     )
-    texts, own = global_concepts(at_least_fp32(outputs.text_embeds), batch.concept_text_id)
-    places, concepts = positive_pairs(positives, batch, own)
+    texts, own = gather_concepts(at_least_fp32(outputs.text_embeds), batch.concept_text_id)
+    anchor_rows, concepts = list_positive_pairs(positives, batch, own)
     unknown = find_unknowns(batch, own, len(texts), outputs.anchors) if left_open else None
     summed = focal_alignment(
         outputs.class_features.flatten(0, 1),
         texts,
         outputs.logit_scale,
         outputs.logit_bias,
-        places,
+        anchor_rows,
         concepts,
         settings.alpha,
         settings.gamma,
         unknown=None if unknown is None else unknown.entries,
         group=None if unknown is None else unknown.group,
     )
-    predicted = at_least_fp32(outputs.pred_boxes).flatten(0, 1)[positives.place] * to_pixels.float()
+    predicted = at_least_fp32(outputs.pred_boxes).flatten(0, 1)[positives.anchor_row] * to_pixels.float()
     own_boxes = batch.boxes[batch.boxes_mask][positives.box] * to_pixels
     local = localisation(
         predicted,
-        outputs.centerness.flatten()[positives.place],
+        outputs.centerness.flatten()[positives.anchor_row],
         outputs.anchors[positives.anchor] * to_pixels,
         own_boxes,
         positives.forced,
@@ -145,7 +144,7 @@ def _boxes(outputs: DetectionOutputs, batch: ConceptBatch, settings: DetectionTe
         kind, focus = cast("LearntScore", settings.proposal_score), (settings.alpha, settings.gamma)
         crowded = None if unknown is None else unknown.crowded
         terms["objectness"] = objectness_loss(
-            kind, logits, positives.place, predicted, own_boxes, num, *focus, crowded=crowded
+            kind, logits, positives.anchor_row, predicted, own_boxes, num, *focus, crowded=crowded
         )
     counts = {"images": images, "boxes": boxes, "positives": num, "boxes_without_anchor": lone}
     return LossReport(terms, counts, {"positive_iou": local.mean_iou})
@@ -206,7 +205,7 @@ def assign_batch(outputs: DetectionOutputs, batch: ConceptBatch, settings: Detec
         first_box += int(mask.sum())
     nothing = torch.zeros(0, dtype=torch.int64, device=anchors.device)
     return Positives(
-        place=torch.cat([nothing, *(one.anchor + image * len(anchors) for image, _, one in found)]),
+        anchor_row=torch.cat([nothing, *(one.anchor + image * len(anchors) for image, _, one in found)]),
         anchor=torch.cat([nothing, *(one.anchor for _, _, one in found)]),
         box=torch.cat([nothing, *(one.box + first for _, first, one in found)]),
         forced=torch.cat([nothing.bool(), *(one.forced for _, _, one in found)]),
@@ -215,10 +214,10 @@ def assign_batch(outputs: DetectionOutputs, batch: ConceptBatch, settings: Detec
 
 
 @torch.no_grad()
-def positive_pairs(
+def list_positive_pairs(
     positives: Positives, batch: ConceptBatch, concept_rows: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(L,) places among the flattened anchors and (L,) concepts of all ranks whose target is one, each pair once.
+    """(L,) rows of the flattened anchors and (L,) concepts of all ranks whose target is one, each pair once.
 
     Args:
         positives: of this rank's batch.
@@ -226,7 +225,7 @@ def positive_pairs(
         concept_rows: (U,) row of each own concept among those of all ranks.
     """
     positive, label = (positives.box[:, None] == batch.label_box[None, :]).nonzero(as_tuple=True)
-    pairs = torch.stack([positives.place[positive], concept_rows[batch.label_concept[label]]], dim=1)
+    pairs = torch.stack([positives.anchor_row[positive], concept_rows[batch.label_concept[label]]], dim=1)
     pairs = pairs.unique(dim=0) if len(pairs) else pairs
     return pairs[:, 0], pairs[:, 1]
 

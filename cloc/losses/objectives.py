@@ -12,8 +12,7 @@ from typing import cast
 
 import torch
 
-from cloc.comm import sum_over_ranks
-from cloc.losses.grounding import grounding
+from cloc.comm import at_least_fp32, sum_over_ranks
 from cloc.losses.pairs import Form, contrast_pairs
 from cloc.structures import Batch, LossReport, Outputs
 
@@ -78,6 +77,38 @@ def cloc_objective(outputs: Outputs, batch: Batch, step: int, settings: RegionTe
         counts,
         {**image.gauges, "region_text_accuracy": regions.accuracy, "filtered_negatives": regions.filtered},
     )
+
+
+def grounding(predicted: torch.Tensor, boxes: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Box prediction from a phrase prompt (CLOC Eq. 3): this rank's share of the mean squared error of the coordinates.
+
+    Args:
+        predicted: (K, 4) xyxy in [0, 1] of the canvas, of this rank; K may be 0.
+        boxes: (K, 4) the annotated boxes.
+
+    Returns:
+        The local sum divided by 4 G, and G, the boxes of all ranks.
+    """
+    if predicted.shape != boxes.shape:
+        raise ValueError(f"grounding: expected predictions of shape {tuple(boxes.shape)}, got {tuple(predicted.shape)}")
+    count = int(sum_over_ranks([len(boxes)], boxes.device)[0])
+    return (at_least_fp32(predicted) - at_least_fp32(boxes)).square().sum() / (4 * max(count, 1)), count
+
+
+def distillation(embeds: torch.Tensor, teacher_embeds: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Staying near a teacher: one minus the cosine, averaged over the images of all ranks. Not in the paper; for
+    continuing from old weights.
+
+    Args:
+        embeds: (B, E) unit norm; B may be 0 and may differ between ranks.
+        teacher_embeds: (B, E) unit norm, without gradient.
+
+    Returns:
+        This rank's share of the term in [0, 2], and the global number of images.
+    """
+    (count,) = sum_over_ranks([len(embeds)], embeds.device)
+    distances = 1 - (at_least_fp32(embeds) * at_least_fp32(teacher_embeds).detach()).sum(dim=1)
+    return distances.sum() / max(count, 1), count
 
 
 Objective = Callable[[Outputs, Batch, int], LossReport]

@@ -1,4 +1,4 @@
-"""One door to the contrast of pairs: softmax or sigmoid, as one matrix or in tiles."""
+"""The contrast of pairs, for every caller: softmax or sigmoid, as one matrix or in tiles."""
 
 from __future__ import annotations
 

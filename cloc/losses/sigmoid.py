@@ -16,8 +16,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from cloc.comm import at_least_fp32, gather_rows, sum_over_ranks
-from cloc.losses.chunked import Tally, finish, tile_logits
-from cloc.losses.contrastive import Contrast, similar_texts
+from cloc.losses.chunked import Tally, compute_tile_logits, finish
+from cloc.losses.contrastive import Contrast, find_similar_texts
 from cloc.losses.tiles import Tiles, accumulate, make_tiles, ready
 
 
@@ -35,7 +35,7 @@ def sigmoid_contrast(
         return _nothing(rows, texts, scale, bias)
     all_texts, start = gather_rows(texts)
     target = torch.arange(len(rows), device=rows.device) + start
-    drop = similar_texts(texts, all_texts, target, text_ids, threshold)
+    drop = find_similar_texts(texts, all_texts, target, text_ids, threshold)
     rows, all_texts = at_least_fp32(rows), at_least_fp32(all_texts)
     logits = (scale * rows @ all_texts.T + bias).masked_fill(drop, float("-inf"))
     positives = logits.gather(1, target[:, None]).squeeze(1)
@@ -104,7 +104,7 @@ class _Streamed(torch.autograd.Function):
         by_row = torch.zeros(len(rows), dtype=torch.promote_types(rows.dtype, torch.float32), device=rows.device)
         tally = Tally(tiles, by_row)
         for tile in tiles:
-            logits = tile_logits(tile, rows, all_texts, scale, bias)
+            logits = compute_tile_logits(tile, rows, all_texts, scale, bias)
             tally.add(tile, logits)
             by_row[tile.rows] += F.softplus(logits).sum(1)
             if tile.diagonal:
@@ -123,7 +123,7 @@ class _Streamed(torch.autograd.Function):
         grad_texts = torch.zeros_like(all_texts, dtype=grad.dtype)
         grad_bias = torch.zeros_like(grad)
         for tile in ctx.tiles:
-            weights = tile_logits(tile, rows, all_texts, scale, bias).sigmoid_()
+            weights = compute_tile_logits(tile, rows, all_texts, scale, bias).sigmoid_()
             if tile.diagonal:
                 weights.diagonal().sub_(1.0)
             grad_bias += weights.sum()

@@ -20,7 +20,7 @@ AUTO_ROWS = {"cpu": 1024, "cuda": 8192}
 
 
 def auto_chunk(device: torch.device) -> int:
-    """Rows of a tile where nobody says otherwise."""
+    """Rows of a tile where none is given."""
     return AUTO_ROWS.get(device.type, AUTO_ROWS["cuda"])
 
 
@@ -133,12 +133,12 @@ def product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return left @ right
 
 
-def accumulate(place: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
-    """Add the product of fp32 weights and embeddings to `place`, in the embeddings' precision with fp32 sums."""
+def accumulate(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """Add the product of fp32 weights and embeddings to `total`, in the embeddings' precision with fp32 sums."""
     if left.dtype == right.dtype:
-        place.addmm_(left, right)
+        total.addmm_(left, right)
     else:
-        place.add_(product(left.to(right.dtype), right))
+        total.add_(product(left.to(right.dtype), right))
 
 
 def _blocks(first: int, last: int, size: int) -> list[slice]:

@@ -38,40 +38,40 @@ def find_unknowns(batch: ConceptBatch, own_rows: torch.Tensor, num_concepts: int
         num_concepts: G.
         anchors: (K, 4) xyxy in [0, 1] of the canvas.
     """
-    told = batch.knowledge
-    assert told is not None
-    keys, _ = gather_rows(told.concept_keys)
-    images, per_image = len(told.closed), len(anchors)
-    entries = (~told.closed)[:, None].repeat(1, num_concepts)
+    knowledge = batch.knowledge
+    assert knowledge is not None
+    keys, _ = gather_rows(knowledge.concept_keys)
+    images, per_image = len(knowledge.closed), len(anchors)
+    entries = (~knowledge.closed)[:, None].repeat(1, num_concepts)
     group = torch.arange(images, device=entries.device).repeat_interleave(per_image)
     crowded = torch.zeros(images * per_image, dtype=torch.bool, device=entries.device)
     if num_concepts == 0 or images == 0:
         return Unknowns(entries, group, crowded)
     rows = keys[:, 0].unique(return_inverse=True)[1]
-    for rules, value in ((told.known, False), (told.unknown, True)):
+    for rules, value in ((knowledge.known, False), (knowledge.unknown, True)):
         rule, concept = _matches(rules[:, 1], keys[:, 1], rows)
         entries[rules[rule, 0], concept] = value
     owner = batch.boxes_mask.nonzero()[:, 0]
     entries[owner[batch.label_box], own_rows[batch.label_concept]] = False
-    rule, concept = _matches(told.partly[:, 1], keys[:, 1], rows)
-    everywhere = told.partly_boxes.isinf().any(dim=1)[rule]
-    entries[told.partly[rule[everywhere], 0], concept[everywhere]] = True
+    rule, concept = _matches(knowledge.partly[:, 1], keys[:, 1], rows)
+    everywhere = knowledge.partly_boxes.isinf().any(dim=1)[rule]
+    entries[knowledge.partly[rule[everywhere], 0], concept[everywhere]] = True
     rule, concept = rule[~everywhere], concept[~everywhere]
     centres = (anchors[:, :2] + anchors[:, 2:]) / 2
     groups = [entries]
-    for image in told.partly[:, 0].unique().tolist():
-        boxes = told.partly_boxes[(told.partly[:, 0] == image) & ~told.partly_boxes.isinf().any(dim=1)]
+    for image in knowledge.partly[:, 0].unique().tolist():
+        boxes = knowledge.partly_boxes[(knowledge.partly[:, 0] == image) & ~knowledge.partly_boxes.isinf().any(dim=1)]
         span = slice(image * per_image, (image + 1) * per_image)
         crowded[span] |= _inside(centres, boxes).any(dim=1)
-        here = told.partly[rule, 0] == image
+        here = knowledge.partly[rule, 0] == image
         if not here.any():
             continue
-        inside = _inside(centres, told.partly_boxes[rule[here]])
-        patterns, place = inside.unique(dim=0, return_inverse=True)
+        inside = _inside(centres, knowledge.partly_boxes[rule[here]])
+        patterns, index = inside.unique(dim=0, return_inverse=True)
         more = entries[image].repeat(len(patterns), 1)
         pattern, pair = patterns.nonzero(as_tuple=True)
         more[pattern, concept[here][pair]] = True
-        group[span] = place + sum(map(len, groups))
+        group[span] = index + sum(map(len, groups))
         groups.append(more)
     return Unknowns(torch.cat(groups), group, crowded)
 
@@ -83,12 +83,12 @@ def _inside(centres: torch.Tensor, boxes_xyxy: torch.Tensor) -> torch.Tensor:
 
 
 def _matches(wanted: torch.Tensor, keys: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """All (place in `wanted`, row of the concept) with an equal key."""
+    """All (index in `wanted`, row of the concept) with an equal key."""
     ordered, order = keys.sort()
     wanted = wanted.contiguous()
     first, end = (torch.searchsorted(ordered, wanted, right=right) for right in (False, True))
     often = end - first
-    place = torch.arange(len(wanted), device=wanted.device).repeat_interleave(often)
+    index = torch.arange(len(wanted), device=wanted.device).repeat_interleave(often)
     start = (often.cumsum(0) - often).repeat_interleave(often)
-    offset = torch.arange(len(place), device=wanted.device) - start
-    return place, rows[order[first.repeat_interleave(often) + offset]]
+    offset = torch.arange(len(index), device=wanted.device) - start
+    return index, rows[order[first.repeat_interleave(often) + offset]]

@@ -107,14 +107,14 @@ def word_region(
     regions, how = at_least_fp32(regions), (matching, matching_temperature, max_entries)
     parts = []
     if direction != "image_to_text":
-        found = concept_scores(all_texts, regions, mask, scale, *how)
+        found = score_concepts(all_texts, regions, mask, scale, *how)
         members = torch.bincount(all_pair_texts, minlength=count).to(found.dtype)
         scores = found.new_zeros(count, len(regions)).index_add(0, all_pair_texts, found[all_pair_concepts])
         scores = scores / members.unsqueeze(1) / temperature
         parts.append(_softmax_over_images(scores, text_image, text_start, label_smoothing))
     if direction != "text_to_image":
-        concepts, given = concepts_of_texts(all_pair_texts, all_pair_concepts, count)
-        scores = region_scores(all_texts, concepts, given, regions, mask, scale, *how) / temperature
+        concepts, given = group_concepts(all_pair_texts, all_pair_concepts, count)
+        scores = score_regions(all_texts, concepts, given, regions, mask, scale, *how) / temperature
         parts.append(_softmax_over_texts(scores, text_image, text_start, label_smoothing))
     loss, right = cast("torch.Tensor", sum(loss for loss, _ in parts)) / len(parts), parts[0][1]
     return WordRegion(loss / count, count, right / count)
@@ -145,7 +145,7 @@ def _cross_entropies(
     return loss + F.cross_entropy(logits, target, reduction="sum", label_smoothing=label_smoothing), right
 
 
-def concept_scores(
+def score_concepts(
     texts: torch.Tensor,
     regions: torch.Tensor,
     mask: torch.Tensor,
@@ -178,7 +178,7 @@ def _score_chunk(
         return _matched(similarity, mask, 2, matching, matching_temperature)
 
 
-def concepts_of_texts(
+def group_concepts(
     pair_text: torch.Tensor, pair_concept: torch.Tensor, count: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(M, J) the concepts of each text, and where there is one.
@@ -189,12 +189,12 @@ def concepts_of_texts(
         count: M.
     """
     members = torch.bincount(pair_text, minlength=count)
-    place = torch.arange(len(pair_text), device=pair_text.device) - (members.cumsum(0) - members)[pair_text]
+    slot = torch.arange(len(pair_text), device=pair_text.device) - (members.cumsum(0) - members)[pair_text]
     given = torch.arange(int(members.max()), device=pair_text.device) < members.unsqueeze(1)
-    return torch.zeros_like(given, dtype=torch.int64).index_put((pair_text, place), pair_concept), given
+    return torch.zeros_like(given, dtype=torch.int64).index_put((pair_text, slot), pair_concept), given
 
 
-def region_scores(
+def score_regions(
     texts: torch.Tensor,
     concepts: torch.Tensor,
     given: torch.Tensor,
@@ -284,10 +284,10 @@ def word_region_plain(
         return found.max() if matching != "softmax" else ((found / matching_temperature).softmax(0) * found).sum()
 
     def similar(concepts: list[int], image: int, by_region: bool) -> torch.Tensor:
-        places = mask[image].nonzero()[:, 0].tolist()
+        slots = mask[image].nonzero()[:, 0].tolist()
         if matching == "largest_box":
-            concepts, places = concepts[:1], places[:1]
-        table = [[scale * (texts[c] @ regions[image, r]) for r in places] for c in concepts]
+            concepts, slots = concepts[:1], slots[:1]
+        table = [[scale * (texts[c] @ regions[image, r]) for r in slots] for c in concepts]
         lines = [list(column) for column in zip(*table, strict=True)] if by_region else table
         return cast("torch.Tensor", sum(pick(line) for line in lines)) / len(lines) / temperature
 

@@ -25,7 +25,7 @@ CLIP_VOCABULARY = 49408
 
 
 def mend_end(text_config: PreTrainedConfig) -> None:
-    """Put the end token of CLIP's vocabulary in the place of the legacy id; the tower gives the same answers."""
+    """Put the end token of CLIP's vocabulary instead of the legacy id; the tower gives the same answers."""
     if text_config.eos_token_id == LEGACY_END and text_config.vocab_size == CLIP_VOCABULARY:
         text_config.eos_token_id = CLIP_VOCABULARY - 1
 
@@ -71,19 +71,19 @@ class ClocDetectorConfig(PreTrainedConfig):
         width: channels of the pyramid and of the head.
         strides: of the pyramid's levels, pixels of the canvas, each twice the one before.
         num_convs: convolutions of each branch of the head.
-        anchor_scale: side of the one square anchor of a place, in strides of its level (ATSS: 8).
+        anchor_scale: side of the one square anchor of a location, in strides of its level (ATSS: 8).
         deformable: the modulated deformable convolution at the start of the classification branch, whose offsets come
             from the regression branch.
         normalize: cosine instead of dot product as the similarity (the paper is silent; its best temperature of 0.5
             fits raw dot products).
         logit_scale_init_value: natural logarithm of the first scale of the similarity; None: such that the logits of
             a fresh model have about unit deviation.
-        prior: probability that a fresh model gives to every (place, concept); sets the bias (focal loss).
+        prior: probability that a fresh model gives to every (location, concept); sets the bias (focal loss).
         text_context: tokens of a concept; longer ones are cut (the paper: 16).
         definitions: concepts were read as `name, definition` in training, so that they are asked in this form; without
             it by the bare name.
-        objectness: a class-agnostic score of every place, which proposals can be ranked by (the paper's ablation):
-            `foreground`, whether the place answers for an object, `iou`, how well its box fits one, or `none`.
+        objectness: a class-agnostic score of every location, which proposals can be ranked by (the paper's ablation):
+            `foreground`, whether the location answers for an object, `iou`, how well its box fits one, or `none`.
             Detections do not depend on it.
     """
 

@@ -17,7 +17,7 @@ from transformers.image_utils import ImageInput
 
 from cloc.models.configuration import LEGACY_END, ClocConfig
 from cloc.models.deprecated import rename_argument, warn_deprecated
-from cloc.models.detector.atss import AtssDetector, start_weights
+from cloc.models.detector.atss import AtssDetector, init_weights
 from cloc.models.detector.postprocess import select_detections
 from cloc.models.modeling import ClocModel
 from cloc.models.processing import ClocProcessor
@@ -68,7 +68,7 @@ class ClocForObjectDetection(ClocModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        start_weights(module)
+        init_weights(module)
 
     @property
     def canvas_divisor(self) -> int:
@@ -146,7 +146,7 @@ class ClocForObjectDetection(ClocModel):
             raise ValueError("detector: expected concepts, either as input_ids or as text_embeds; pass exactly one")
         outputs = self._image_side(pixel_values, pooled)
         outputs.text_embeds = text_embeds if input_ids is None else self.embed_concepts(input_ids, attention_mask)
-        outputs.logit_scale, outputs.logit_bias = self.detector.scale_and_bias()
+        outputs.logit_scale, outputs.logit_bias = self.detector.get_scale_and_bias()
         if with_logits:
             similarity = outputs.class_features @ outputs.text_embeds.to(outputs.class_features.dtype).T
             outputs.logits = outputs.logit_scale * similarity + outputs.logit_bias
@@ -181,7 +181,7 @@ class ClocForObjectDetection(ClocModel):
         return outputs
 
     @torch.no_grad()
-    def concept_embeds(self, concepts: Sequence[str], processor: ClocProcessor) -> torch.Tensor:
+    def embed_concept_names(self, concepts: Sequence[str], processor: ClocProcessor) -> torch.Tensor:
         """(U, E) embeddings of concepts given as texts. They are computed once and kept while the weights stay."""
         state = tuple(
             (value.data_ptr(), value._version, value.dtype)
@@ -237,7 +237,7 @@ class ClocForObjectDetection(ClocModel):
                 return self.detect(images, concepts, processor, limit, threshold, nms, per_level)
             finally:
                 self.train()
-        texts = self.concept_embeds(concepts, processor)
+        texts = self.embed_concept_names(concepts, processor)
         asked = {"limit": limit, "threshold": threshold, "iou_threshold": nms, "per_level": per_level}
         return [self._detect_one(image, texts, processor, asked) for image in as_images(images)]
 
@@ -246,7 +246,7 @@ class ClocForObjectDetection(ClocModel):
     ) -> dict[str, np.ndarray]:
         images = processor.detection_images()
         outputs = self._image_side(images(image)["pixel_values"].to(self.device, self.dtype))
-        scale, bias = self.detector.scale_and_bias()
+        scale, bias = self.detector.get_scale_and_bias()
         features = outputs.class_features[0]
         texts = (scale * texts).to(features.dtype).T
         boxes, scores, labels = select_detections(

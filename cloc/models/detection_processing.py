@@ -164,7 +164,7 @@ class ClocDetectionImageProcessor(LlavaImageProcessor):
         return results
 
 
-def detection_image_processor(
+def make_detection_image_processor(
     square: LlavaImageProcessor, short_side: int, long_side: int, divisor: int
 ) -> ClocDetectionImageProcessor:
     """The square processor with a detection canvas beside it.

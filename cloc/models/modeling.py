@@ -17,7 +17,7 @@ from transformers.utils import ModelOutput
 
 from cloc.models.configuration import ClocConfig, ClocVisionConfig
 from cloc.models.deprecated import rename_argument, warn_deprecated
-from cloc.models.packing import PackedTexts, Texts, can_pack, pack, packed_hidden
+from cloc.models.packing import PackedTexts, Texts, can_pack, encode_packed, pack
 from cloc.models.prompter import BoxHead, ImageTokens, Prompter
 from cloc.models.prompts import check_kinds, gather_prompts
 from cloc.models.roi_align import ImageMap, RoiAlignPrompter
@@ -114,7 +114,7 @@ class ClocVisionModel(ClocPreTrainedModel):
         tokens, pooled = encode(self.tower, pixel_values)
         return ClocVisionOutput(F.normalize(self.visual_projection(pooled), dim=-1), pooled, tokens)
 
-    def prompter_tokens(self, encoded: ClocVisionOutput) -> ImageTokens | ImageMap:
+    def to_prompter_tokens(self, encoded: ClocVisionOutput) -> ImageTokens | ImageMap:
         """The image as the Prompter reads it.
 
         Raises:
@@ -125,7 +125,7 @@ class ClocVisionModel(ClocPreTrainedModel):
                 "this encoder has no Prompter (objective clip): it has image embeddings only; "
                 "use an export trained with objective=cloc for regions"
             )
-        return self.prompter.image_tokens(encoded.last_hidden_state, self.grid)
+        return self.prompter.prepare_image(encoded.last_hidden_state, self.grid)
 
     def encode_image(self, pixel_values: torch.Tensor) -> ClocVisionOutput:
         """Encode (B, 3, H, W) normalised images once, for any number of calls that take `encoding`."""
@@ -179,12 +179,12 @@ class ClocVisionModel(ClocPreTrainedModel):
         asked = {"box": boxes, "point": points, "mask": masks}
         check_kinds([kind for kind, values in asked.items() if values is not None], self.config.prompter_prompts)
         if boxes is not None and points is None and masks is None:
-            image = self.prompter_tokens(self.take_encoding("get_region_features", pixel_values, encoding))
-            embeds = self.prompter.project(self.prompter(self.prompter.box_tokens(boxes), image))
+            image = self.to_prompter_tokens(self.take_encoding("get_region_features", pixel_values, encoding))
+            embeds = self.prompter.project(self.prompter(self.prompter.embed_boxes(boxes), image))
             return embeds if boxes_mask is None else embeds * boxes_mask.unsqueeze(-1).to(embeds.dtype)
         prompts = gather_prompts(boxes, boxes_mask, points, points_mask, masks, masks_mask, self.grid)
-        image = self.prompter_tokens(self.take_encoding("get_region_features", pixel_values, encoding))
-        tokens, real = self.prompter.mixed_tokens(prompts.kinds, prompts.coords, prompts.patch_coverage, image)
+        image = self.to_prompter_tokens(self.take_encoding("get_region_features", pixel_values, encoding))
+        tokens, real = self.prompter.embed_prompts(prompts.kinds, prompts.coords, prompts.patch_coverage, image)
         embeds = self.prompter.project(self.prompter(tokens, image, real))
         return embeds * prompts.real.unsqueeze(-1).to(embeds.dtype)
 
@@ -206,7 +206,7 @@ class ClocVisionModel(ClocPreTrainedModel):
             (B, P, 4) xyxy in [0, 1] of the canvas; the processor's `post_process_boxes` turns it into pixels.
 
         Raises:
-            ValueError: this encoder has no Prompter, RoI-Align in its place, which takes boxes only, or no box head.
+            ValueError: this encoder has no Prompter, or RoI-Align instead, which takes boxes only, or no box head.
         """
         if text_embeds is None or not text_embeds.is_floating_point():
             got = "none" if text_embeds is None else f"{tuple(text_embeds.shape)} of {text_embeds.dtype}"
@@ -214,7 +214,7 @@ class ClocVisionModel(ClocPreTrainedModel):
                 f"ground: expected text_embeds, (B, P, E) or (P, E) as get_text_features gives them, got {got}; token "
                 "ids go to ClocModel.ground as input_ids="
             )
-        image = self.prompter_tokens(self.take_encoding("ground", pixel_values, encoding))
+        image = self.to_prompter_tokens(self.take_encoding("ground", pixel_values, encoding))
         if self.box_head is None and isinstance(self.prompter, Prompter):
             raise ValueError(
                 "this encoder has no box head (trained with loss.grounding 0): it gives no box for a phrase; use an "
@@ -223,7 +223,7 @@ class ClocVisionModel(ClocPreTrainedModel):
         if text_embeds.ndim == 2:
             images = len(pixel_values if encoding is None else encoding.image_embeds)
             text_embeds = repeat(text_embeds, "p e -> b p e", b=images)
-        return self.box_head(self.prompter(self.prompter.phrase_tokens(text_embeds), image))
+        return self.box_head(self.prompter(self.prompter.embed_phrases(text_embeds), image))
 
 
 def slide_window(side: int, cells: int) -> torch.Tensor:
@@ -316,7 +316,7 @@ class ClocModel(ClocPreTrainedModel):
 
     def get_packed_features(self, texts: PackedTexts) -> torch.Tensor:
         """(S, E), unit norm, of texts that lie in rows."""
-        return F.normalize(self.text_projection(packed_hidden(self.text, texts)), dim=-1)
+        return F.normalize(self.text_projection(encode_packed(self.text, texts)), dim=-1)
 
     def get_texts_features(self, *groups: Texts) -> tuple[torch.Tensor, ...]:
         """The name of `encode_text_groups` in version 0.1, deprecated."""
@@ -376,7 +376,7 @@ class ClocModel(ClocPreTrainedModel):
         encoding: ClocVisionOutput | None = None,
         cells: int = 24,
     ) -> torch.Tensor:
-        """How near each place of the canvas is to each text: the mean cosine of the box prompts over it.
+        """How near each location of the canvas is to each text: the mean cosine of the box prompts over it.
 
         Square boxes of a quarter and of half the canvas' side slide over it, a third of their side apart.
 

@@ -1,4 +1,4 @@
-"""Texts of different lengths without padding: several in one row of the tower, each blind to its neighbours.
+"""Texts of different lengths without padding: several in one row of the tower, none of which sees another.
 
 A causal tower reads a text up to its end token; what stands behind cannot change the answer. So whole texts are laid
 end to end into rows as wide as the longest, with positions that start again at each and a mask that keeps them apart.
@@ -26,10 +26,10 @@ class PackedTexts(NamedTuple):
     """Rows of texts.
 
     Attributes:
-        input_ids: (R, W); places that no text takes hold the end token.
+        input_ids: (R, W); positions that no text takes hold the end token.
         position_ids: (R, W), from 0 in each text.
         visible: (R, 1, W, W) bool, True where a token (third) may look at another one (fourth).
-        ends: (S,) where the end token of each text lies among the R W places.
+        ends: (S,) where the end token of each text lies among the R W positions.
     """
 
     input_ids: torch.Tensor
@@ -63,22 +63,22 @@ def pack(groups: Sequence[Texts], eos: int) -> PackedTexts:
         real = torch.arange(ids.shape[1], device=ids.device) < ends[:, None]
         lengths.append(torch.where((attention.bool() | ~real).all(dim=1), ends, -1))
         ragged.append(ids[real])
-    told = torch.cat(lengths).tolist()  # the one wait for the device
-    if min(told) < 0:
+    num_tokens = torch.cat(lengths).tolist()  # the one wait for the device
+    if min(num_tokens) < 0:
         raise ValueError(
             "texts: expected padding on the right, got a text that is padded before its end token; "
             "set the tokenizer's padding_side to 'right'"
         )
-    return lay(torch.cat(ragged), told, eos)
+    return lay_rows(torch.cat(ragged), num_tokens, eos)
 
 
-def place(lengths: Sequence[int]) -> tuple[list[int], int]:
-    """Where each text starts among the places of all rows, and how many rows there are.
+def assign_rows(lengths: Sequence[int]) -> tuple[list[int], int]:
+    """Where each text starts among the positions of all rows, and how many rows there are.
 
-    The longest first, each into the row with the most room left; a row is as wide as the longest text.
+    The longest first, each into the row with the most positions left; a row is as wide as the longest text.
     """
     width, starts = max(lengths), [0] * len(lengths)
-    rows: list[tuple[int, int]] = []  # (places taken, row), the emptiest first
+    rows: list[tuple[int, int]] = []  # (positions taken, row), the emptiest first
     for text in sorted(range(len(lengths)), key=lambda text: -lengths[text]):
         taken, row = rows[0] if rows else (width, 0)
         if taken + lengths[text] <= width:
@@ -90,23 +90,23 @@ def place(lengths: Sequence[int]) -> tuple[list[int], int]:
     return starts, len(rows)
 
 
-def lay(tokens: torch.Tensor, lengths: list[int], eos: int) -> PackedTexts:
+def lay_rows(tokens: torch.Tensor, lengths: list[int], eos: int) -> PackedTexts:
     """Rows of the texts whose (sum of lengths,) tokens follow each other in `tokens`."""
-    width, (starts, rows) = max(lengths), place(lengths)
+    width, (starts, rows) = max(lengths), assign_rows(lengths)
     length, start = (torch.tensor(numbers, device=tokens.device) for numbers in (lengths, starts))
     text = torch.arange(len(lengths), device=tokens.device).repeat_interleave(length, output_size=len(tokens))
     within = torch.arange(len(tokens), device=tokens.device) - (length.cumsum(0) - length)[text]
-    places = start[text] + within
+    targets = start[text] + within
     ids = tokens.new_full((rows * width,), eos)
     positions, owners = torch.zeros_like(ids), torch.full_like(ids, -1)
-    ids[places], positions[places], owners[places] = tokens, within, text
+    ids[targets], positions[targets], owners[targets] = tokens, within, text
     owner = owners.view(rows, width)
     causal = torch.ones(width, width, dtype=torch.bool, device=tokens.device).tril()
     visible = (owner[:, :, None] == owner[:, None, :]) & causal
     return PackedTexts(ids.view(rows, width), positions.view(rows, width), visible[:, None], start + length - 1)
 
 
-def packed_hidden(tower: PreTrainedModel, packed: PackedTexts) -> torch.Tensor:
+def encode_packed(tower: PreTrainedModel, packed: PackedTexts) -> torch.Tensor:
     """(S, D) the tower's pooled vector of each text."""
     mask = packed.visible
     if tower.config._attn_implementation == "eager":  # which adds its mask

@@ -15,7 +15,7 @@ from transformers.models.auto.image_processing_auto import get_image_processor_c
 
 from cloc.models.configuration import ClocConfig, mend_end
 from cloc.models.modeling import ClocModel, ClocVisionModel
-from cloc.models.prompter import patch_boxes, point_code
+from cloc.models.prompter import encode_points, make_patch_boxes
 from cloc.towers import open_clip, sources
 from cloc.towers.adapt import fit_normalisation, fit_positions
 from cloc.towers.sources import Source, Weights, parse_source
@@ -50,10 +50,10 @@ def sincos_start(model: ClocModel) -> None:
     embeddings = model.vision.tower.embeddings
     patch, positions = embeddings.patch_embedding.weight, embeddings.position_embedding.weight
     patch.normal_(std=patch[0].numel() ** -0.5)
-    boxes = patch_boxes(model.vision.grid, positions.device)
+    boxes = make_patch_boxes(model.vision.grid, positions.device)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     positions.zero_()
-    positions[-len(centres) :] = 0.5 * point_code(centres, positions.shape[1], model.vision.grid[0] / 2)
+    positions[-len(centres) :] = 0.5 * encode_points(centres, positions.shape[1], model.vision.grid[0] / 2)
 
 
 def tower_config(

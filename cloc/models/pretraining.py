@@ -62,12 +62,12 @@ class ClocForPreTraining(ClocModel):
         if not self.has_prompter:
             return outputs
         prompter = self.vision.prompter
-        image = self.vision.prompter_tokens(encoded)
+        image = self.vision.to_prompter_tokens(encoded)
         phrases = others[0]
         if prompt_kinds is None:
-            pooled = prompter(prompter.box_tokens(boxes), image)
+            pooled = prompter(prompter.embed_boxes(boxes), image)
         else:
-            tokens, real = prompter.mixed_tokens(prompt_kinds, prompt_coords, prompt_patch_coverage, image)
+            tokens, real = prompter.embed_prompts(prompt_kinds, prompt_coords, prompt_patch_coverage, image)
             pooled = prompter(tokens, image, real)
         outputs.region_embeds = prompter.project(pooled[boxes_mask])
         outputs.phrase_embeds = phrases
@@ -76,7 +76,7 @@ class ClocForPreTraining(ClocModel):
         if self.vision.box_head is not None:
             padded = phrases.new_zeros(*boxes_mask.shape, phrases.shape[-1])
             padded[boxes_mask] = phrases[phrase_of_region]
-            grounded = self.vision.box_head(prompter(prompter.phrase_tokens(padded), image))
+            grounded = self.vision.box_head(prompter(prompter.embed_phrases(padded), image))
             outputs.grounded_boxes = grounded[boxes_mask][unique_in_image]
         return outputs
 

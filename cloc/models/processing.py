@@ -38,7 +38,7 @@ def image_processor(image_size: int) -> LlavaImageProcessor:
 
 
 class ClocProcessor(ProcessorMixin):
-    """Image processor and tokenizer, and the one place where a user's boxes change their frame."""
+    """Image processor and tokenizer, and the only code where a user's boxes change their frame."""
 
     def __init__(self, image_processor=None, tokenizer=None) -> None:
         super().__init__(image_processor, tokenizer)

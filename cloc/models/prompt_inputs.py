@@ -66,7 +66,7 @@ def place_prompts(name: str, prompts: object, sizes: Sequence[Size], canvas: int
         ValueError: see `ClocProcessor`.
     """
     prompts = prompts.detach().cpu().numpy() if isinstance(prompts, torch.Tensor) else prompts
-    if len(sizes) == 1 and _depth(prompts) == (3 if name == "masks" else 2):
+    if len(sizes) == 1 and _count_nesting(prompts) == (3 if name == "masks" else 2):
         prompts = [prompts]
     if len(prompts) != len(sizes):
         raise ValueError(f"{name}: expected one list for each image, got {len(prompts)} lists and {len(sizes)} images")
@@ -77,9 +77,11 @@ def place_prompts(name: str, prompts: object, sizes: Sequence[Size], canvas: int
         _check_boxes(boxes, sizes)
         placed = [Placement(*size).to_canvas(own) for own, size in zip(boxes, sizes, strict=True)]
     elif name == "points":
-        placed = [_points(own, size, image) for image, (own, size) in enumerate(zip(rows, sizes, strict=True))]
+        placed = [_place_points(own, size, image) for image, (own, size) in enumerate(zip(rows, sizes, strict=True))]
     else:
-        placed = [_masks(own, size, image, canvas) for image, (own, size) in enumerate(zip(rows, sizes, strict=True))]
+        placed = [
+            _place_masks(own, size, image, canvas) for image, (own, size) in enumerate(zip(rows, sizes, strict=True))
+        ]
     padded = torch.zeros(len(placed), max((len(p) for p in placed), default=0), *empty)
     real = torch.zeros(padded.shape[:2], dtype=torch.bool)
     for row, found in enumerate(placed):
@@ -88,7 +90,7 @@ def place_prompts(name: str, prompts: object, sizes: Sequence[Size], canvas: int
     return {name: padded, f"{name}_mask": real}
 
 
-def _depth(prompts: object) -> int:
+def _count_nesting(prompts: object) -> int:
     """How many lists are nested, or dimensions an array has; -1 where an empty list leaves that open."""
     depth = 0
     while isinstance(prompts, (list, tuple)):
@@ -123,7 +125,7 @@ def _check_boxes(boxes_xyxy: Sequence[FloatArray], sizes: Sequence[Size]) -> Non
             )
 
 
-def _points(points: object, size: Size, image: int) -> np.ndarray:
+def _place_points(points: object, size: Size, image: int) -> np.ndarray:
     array = np.asarray(points, dtype=np.float64)
     array = array.reshape(0, 2) if array.size == 0 else array
     if array.ndim != 2 or array.shape[1] != 2:
@@ -139,7 +141,7 @@ def _points(points: object, size: Size, image: int) -> np.ndarray:
     return Placement(*size).to_canvas(np.tile(array, 2))[:, :2]
 
 
-def _masks(masks: object, size: Size, image: int, canvas: int) -> np.ndarray:
+def _place_masks(masks: object, size: Size, image: int, canvas: int) -> np.ndarray:
     placed = np.zeros((len(masks), canvas, canvas), dtype=np.float32)  # type: ignore[arg-type]
     for number, mask in enumerate(masks):  # type: ignore[arg-type, var-annotated]
         try:

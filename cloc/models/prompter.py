@@ -26,7 +26,7 @@ from cloc.structures import PROMPT_KINDS
 BOX, POINT, MASK = (PROMPT_KINDS.index(kind) for kind in ("box", "point", "mask"))
 
 
-def point_code(points: torch.Tensor, width: int, max_cycles: float) -> torch.Tensor:
+def encode_points(points: torch.Tensor, width: int, max_cycles: float) -> torch.Tensor:
     """Fixed sinusoids of points: half of the width for x, half for y, sine and cosine at geometric frequencies.
 
     Args:
@@ -44,7 +44,7 @@ def point_code(points: torch.Tensor, width: int, max_cycles: float) -> torch.Ten
     return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)
 
 
-def patch_boxes(grid: tuple[int, int], device: torch.device) -> torch.Tensor:
+def make_patch_boxes(grid: tuple[int, int], device: torch.device) -> torch.Tensor:
     """(N, 4) xyxy in [0, 1] of the canvas: the corners of each patch of a rows x columns grid, row by row."""
     rows, columns = grid
     top = torch.arange(rows, device=device, dtype=torch.float32) / rows
@@ -60,7 +60,7 @@ class ImageTokens(NamedTuple):
         tokens: (B, N, D) patch tokens after the input norm, with their position code.
         normed: (B, N, D) the same as attention reads them.
         keys, values: (B, N, D); None in training, where few prompts are asked of an image: the prompts then go through
-            both projections in the image's place, which is the same product in another order.
+            both projections instead of the image, which is the same product in another order.
     """
 
     tokens: torch.Tensor
@@ -109,18 +109,18 @@ class Prompter(nn.Module):
         self.output_norm = nn.LayerNorm(width)
         self.projection = nn.Linear(width, embed_dim, bias=False)
 
-    def box_tokens(self, boxes: torch.Tensor) -> torch.Tensor:
+    def embed_boxes(self, boxes: torch.Tensor) -> torch.Tensor:
         """(..., 4) xyxy in [0, 1] of the canvas to (..., 2, D): one token for each corner."""
         corners = boxes.unflatten(-1, (2, 2))
-        code = point_code(corners, self.corner_type.shape[1], self.max_cycles)
+        code = encode_points(corners, self.corner_type.shape[1], self.max_cycles)
         return code.to(self.corner_type.dtype) + self.corner_type
 
-    def phrase_tokens(self, phrases: torch.Tensor) -> torch.Tensor:
+    def embed_phrases(self, phrases: torch.Tensor) -> torch.Tensor:
         """(..., E) unit-norm text embeddings to (..., 1, D)."""
         # A unit vector has entries of about 1/sqrt(E); at that size the layer's bias would drown it.
         return self.phrase_in(phrases * phrases.shape[-1] ** 0.5).unsqueeze(-2)
 
-    def mixed_tokens(
+    def embed_prompts(
         self, kinds: torch.Tensor, coords: torch.Tensor, patch_coverage: torch.Tensor, image: ImageTokens
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Boxes, points and masks in one batch.
@@ -129,15 +129,15 @@ class Prompter(nn.Module):
             kinds: (B, M) rows of `PROMPT_KINDS`.
             coords: (B, M, 4) in [0, 1] of the canvas: xyxy of a box or of a mask's extent; x, y, x, y of a point.
             patch_coverage: (B, M, rows, columns) share of each patch that a mask covers; zeros for the other kinds.
-            image: from `image_tokens`.
+            image: from `prepare_image`.
 
         Returns:
             (B, M, P, D) prompts and (B, M, P) bool, True where a prompt has a token.
         """
-        corners = self.box_tokens(coords)
+        corners = self.embed_boxes(coords)
         first, pointed = corners[..., :1, :], kinds == POINT
         if self.point_type is not None:
-            code = point_code(coords[..., :2], corners.shape[-1], self.max_cycles).to(corners.dtype)
+            code = encode_points(coords[..., :2], corners.shape[-1], self.max_cycles).to(corners.dtype)
             first = torch.where(pointed[..., None, None], (code + self.point_type).unsqueeze(-2), first)
         tokens, real = [first, corners[..., 1:, :]], [torch.ones_like(pointed), ~pointed]
         if self.mask_type is not None:
@@ -148,11 +148,11 @@ class Prompter(nn.Module):
             real.append(kinds == MASK)
         return torch.cat(tokens, dim=-2), torch.stack(real, dim=-1)
 
-    def image_tokens(self, tokens: torch.Tensor, grid: tuple[int, int]) -> ImageTokens:
+    def prepare_image(self, tokens: torch.Tensor, grid: tuple[int, int]) -> ImageTokens:
         """Read (B, N, D) patch tokens, taken before the tower's final norm, of a rows x columns grid."""
         tokens = self.input_norm(tokens)
         if self.token_positions:
-            tokens = tokens + self.box_tokens(patch_boxes(grid, tokens.device)).sum(dim=-2)
+            tokens = tokens + self.embed_boxes(make_patch_boxes(grid, tokens.device)).sum(dim=-2)
         normed = self.norm1(tokens)
         if self.training:
             return ImageTokens(tokens, normed)
@@ -162,8 +162,8 @@ class Prompter(nn.Module):
         """Pooled vectors, before the projection.
 
         Args:
-            prompts: (B, M, P, D) from `box_tokens`, `phrase_tokens` or `mixed_tokens`.
-            image: from `image_tokens`.
+            prompts: (B, M, P, D) from `embed_boxes`, `phrase_tokens` or `embed_prompts`.
+            image: from `prepare_image`.
             real: (B, M, P) bool where prompts have fewer tokens than P; the others are neither read nor pooled.
 
         Returns:
@@ -184,7 +184,7 @@ class Prompter(nn.Module):
         mixed = mixed + torch.einsum("bmpq,bmqd->bmpd", own_weights, self.v_proj(normed))
         tokens = prompts + self.out_proj(mixed)
         tokens = tokens + self.mlp(self.norm2(tokens))
-        return self.output_norm(mean_of(tokens, real))
+        return self.output_norm(average_tokens(tokens, real))
 
     def _at_image(self, query: torch.Tensor, image: ImageTokens) -> torch.Tensor:
         """(B, M, P, N) scores of (B, M, P, D) queries with the image's keys."""
@@ -220,15 +220,15 @@ class Prompter(nn.Module):
         sequence = sequence + self.out_proj(mixed)
         sequence = sequence + self.mlp(self.norm2(sequence))
         if self.pool == "all":
-            return self.output_norm(mean_of(sequence, there))
-        return self.output_norm(mean_of(sequence[:, :, :own], real))
+            return self.output_norm(average_tokens(sequence, there))
+        return self.output_norm(average_tokens(sequence[:, :, :own], real))
 
     def project(self, pooled: torch.Tensor) -> torch.Tensor:
         """(..., D) pooled vectors to (..., E), unit norm."""
         return F.normalize(self.projection(pooled), dim=-1)
 
 
-def mean_of(tokens: torch.Tensor, real: torch.Tensor | None) -> torch.Tensor:
+def average_tokens(tokens: torch.Tensor, real: torch.Tensor | None) -> torch.Tensor:
     """(..., P, D) to (..., D): the mean of all tokens, or of those where `real` (..., P) is True."""
     if real is None:
         return tokens.mean(dim=-2)

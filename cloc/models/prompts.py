@@ -46,7 +46,7 @@ def gather_prompts(
         ValueError: nothing is asked, or shapes do not fit.
     """
     asked = [("box", boxes, boxes_mask), ("point", points, points_mask), ("mask", masks, masks_mask)]
-    parts = [_part(kind, values, real, grid) for kind, values, real in asked if values is not None]
+    parts = [_gather_kind(kind, values, real, grid) for kind, values, real in asked if values is not None]
     if not parts:
         raise ValueError("get_region_features: expected boxes, points or masks, got none of them")
     images = [len(part.kinds) for part in parts]
@@ -55,7 +55,7 @@ def gather_prompts(
     return Prompts(*(torch.cat(fields, dim=1) for fields in zip(*parts, strict=True)))
 
 
-def _part(kind: str, values: torch.Tensor, real: torch.Tensor | None, grid: tuple[int, int]) -> Prompts:
+def _gather_kind(kind: str, values: torch.Tensor, real: torch.Tensor | None, grid: tuple[int, int]) -> Prompts:
     plural = {"box": "boxes", "point": "points", "mask": "masks"}[kind]
     shape = {"box": "(B, M, 4)", "point": "(B, M, 2)", "mask": "(B, M, rows, columns)"}[kind]
     last = {"box": 4, "point": 2}.get(kind)

@@ -1,4 +1,4 @@
-"""RoI-Align in the Prompter's place (CLOC Table 2, rows 4, 9 and 14): the mean of the patches under a box.
+"""RoI-Align instead of the Prompter (CLOC Table 2, rows 4, 9 and 14): the mean of the patches under a box.
 
 The ablation twin of `Prompter`, with the same methods for boxes. It has no phrase prompts, so a model with it has no
 box head and no grounding loss. The paper names RoI-Align and no more; ours reads the same tokens through the same norm,
@@ -38,18 +38,18 @@ class RoiAlignPrompter(nn.Module):
         self.input_norm = nn.LayerNorm(width)
         self.projection = nn.Linear(width, embed_dim, bias=False)
 
-    def box_tokens(self, boxes: torch.Tensor) -> torch.Tensor:
+    def embed_boxes(self, boxes: torch.Tensor) -> torch.Tensor:
         """(..., 4) xyxy in [0, 1] of the canvas to (..., 1, 4): a box is its own prompt."""
         return boxes.unsqueeze(-2)
 
-    def phrase_tokens(self, phrases: torch.Tensor) -> torch.Tensor:
+    def embed_phrases(self, phrases: torch.Tensor) -> torch.Tensor:
         """Refused: RoI-Align pools under boxes, and a phrase has none."""
         raise ValueError(
             f"prompter.kind roi_align: expected box prompts, got {tuple(phrases.shape)} phrases; "
             "train with model.prompter.kind=attention for phrase prompts"
         )
 
-    def image_tokens(self, tokens: torch.Tensor, grid: tuple[int, int]) -> ImageMap:
+    def prepare_image(self, tokens: torch.Tensor, grid: tuple[int, int]) -> ImageMap:
         """Read (B, N, D) patch tokens, taken before the tower's final norm, of a rows x columns grid."""
         return ImageMap(at_least_fp32(self.input_norm(tokens)).transpose(1, 2).unflatten(2, grid))
 
@@ -57,8 +57,8 @@ class RoiAlignPrompter(nn.Module):
         """Pooled vectors, before the projection.
 
         Args:
-            prompts: (B, M, 1, 4) from `box_tokens`.
-            image: from `image_tokens`.
+            prompts: (B, M, 1, 4) from `embed_boxes`.
+            image: from `prepare_image`.
 
         Returns:
             (B, M, D); zeros for a box without area.

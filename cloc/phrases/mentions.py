@@ -73,7 +73,7 @@ def words_of(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def name_words(name: str) -> tuple[str, ...]:
+def split_name(name: str) -> tuple[str, ...]:
     """The words of a name: remarks in brackets and determiners or numbers in front are no part of it."""
     words = words_of(_REMARK.sub(" ", name)) or words_of(name)
     first = next((i for i, word in enumerate(words) if word not in _BEFORE), 0)
@@ -83,16 +83,16 @@ def name_words(name: str) -> tuple[str, ...]:
 @lru_cache(maxsize=200_000)
 def spelling(name: str) -> str:
     """What equal names have in common: `Surf boards`, `surfboard` and `the surf-board` have one spelling."""
-    return "".join(name_words(name))
+    return "".join(split_name(name))
 
 
-def head_words(words: tuple[str, ...]) -> tuple[str, ...]:
+def find_head_words(words: tuple[str, ...]) -> tuple[str, ...]:
     """The part of a phrase that ends in its head: `young man` of `young man in red`, `pizza` of `slice of pizza`."""
-    for place in range(1, len(words)):
-        if words[place] not in _AFTER_HEAD:
+    for position in range(1, len(words)):
+        if words[position] not in _AFTER_HEAD:
             continue
-        counted = words[place] == "of" and words[place - 1] in _MEASURES and place + 1 < len(words)
-        return head_words(words[place + 1 :]) if counted else words[:place]
+        counted = words[position] == "of" and words[position - 1] in _MEASURES and position + 1 < len(words)
+        return find_head_words(words[position + 1 :]) if counted else words[:position]
     return words
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from cloc.losses.alignment import focal_alignment
 from cloc.losses.contrastive import contrast
 from cloc.losses.detection import DetectionTerms
-from cloc.losses.word_region import concept_scores
+from cloc.losses.word_region import score_concepts
 from cloc.models.pretraining import ClocDetectorForPreTraining
 from cloc.plan.shapes import ConceptShapes
 from cloc.structures import DetectionOutputs
@@ -74,7 +74,7 @@ def _word_region(outputs: DetectionOutputs, devices: int) -> torch.Tensor:
     rows = torch.zeros(images, most, 1, dtype=torch.int64).expand(-1, -1, features.shape[2])
     regions, mask = features.gather(1, rows), torch.ones(images, most, dtype=torch.bool)
     everyone = texts.repeat(devices, 1)
-    found = concept_scores(everyone, regions, mask, outputs.logit_scale, "max", 1.0)
+    found = score_concepts(everyone, regions, mask, outputs.logit_scale, "max", 1.0)
     sentences = found.new_zeros(images * devices, images).index_add(
         0, torch.zeros(len(found), dtype=torch.int64), found
     )

@@ -15,11 +15,11 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from cloc.losses.grounding import grounding
+from cloc.losses.objectives import grounding
 from cloc.losses.pairs import Form, contrast_pairs
 from cloc.models.configuration import ClocConfig
 from cloc.models.modeling import ClocModel
-from cloc.models.packing import can_pack, lay
+from cloc.models.packing import can_pack, lay_rows
 from cloc.models.pretraining import ClocDetectorForPreTraining
 from cloc.plan.dry_detection import detector_forward, detector_loss
 from cloc.plan.peak import PeakMemory
@@ -150,13 +150,13 @@ def _pairs(
         return pairs
     prompter = model.vision.prompter
     assert prompter is not None
-    image, texts = model.vision.prompter_tokens(encoded), others[0]
+    image, texts = model.vision.to_prompter_tokens(encoded), others[0]
     boxes = torch.zeros(shapes.images, shapes.prompts, 4)
     if shapes.kinds == ("box",):
-        pooled = prompter(prompter.box_tokens(boxes), image)
+        pooled = prompter(prompter.embed_boxes(boxes), image)
     else:
         kinds = torch.zeros(shapes.images, shapes.prompts, dtype=torch.int64)
-        tokens, real = prompter.mixed_tokens(kinds, boxes, torch.zeros(*kinds.shape, *model.vision.grid), image)
+        tokens, real = prompter.embed_prompts(kinds, boxes, torch.zeros(*kinds.shape, *model.vision.grid), image)
         pooled = prompter(tokens, image, real)
     regions = prompter.project(pooled).flatten(0, 1)
     rows = torch.arange(len(regions)) % len(texts)
@@ -164,7 +164,7 @@ def _pairs(
     if model.vision.box_head is None:
         return [*pairs, (regions, asked)]
     grounded = model.vision.box_head(
-        prompter(prompter.phrase_tokens(asked.view(shapes.images, -1, asked.shape[1])), image)
+        prompter(prompter.embed_phrases(asked.view(shapes.images, -1, asked.shape[1])), image)
     )
     return [*pairs, (regions, asked), (grounded.flatten(0, 1), boxes.flatten(0, 1))]
 
@@ -174,7 +174,7 @@ def _text_features(model: ClocModel, groups: list[torch.Tensor]) -> list[torch.T
     if not can_pack(model.text):
         return [model.get_text_features(ids) for ids in groups]
     sizes, lengths = [len(ids) for ids in groups], [ids.shape[1] for ids in groups for _ in range(len(ids))]
-    rows = lay(torch.cat([ids.flatten() for ids in groups]), lengths, model.text.config.eos_token_id)
+    rows = lay_rows(torch.cat([ids.flatten() for ids in groups]), lengths, model.text.config.eos_token_id)
     return list(model.get_packed_features(rows).split(sizes))
 
 

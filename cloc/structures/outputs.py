@@ -1,4 +1,4 @@
-"""What the model returns and what a loss says; boxes are xyxy in [0, 1] of the model canvas.
+"""What the model returns and what a loss gives; boxes are xyxy in [0, 1] of the model canvas.
 
 Letters: B images, C captions, R regions, U different phrases or concepts, E shared embedding, G regions that feed the
 grounding loss, K anchors of an image.

@@ -81,7 +81,7 @@ class RegionModule(nn.Module):
         slot = torch.empty_like(order).scatter_(0, order, place)
         padded = boxes.new_zeros(len(last_layer), max(int(counts.max()), 1), 4)
         padded[image_of, slot] = boxes
-        pooled = self.prompter(self.prompter.box_tokens(padded), image)
+        pooled = self.prompter(self.prompter.embed_boxes(padded), image)
         return self.projector(pooled[image_of, slot])
 
     def forward_plain(self, last_layer: torch.Tensor, boxes: torch.Tensor, image_of: torch.Tensor) -> torch.Tensor:
@@ -89,12 +89,12 @@ class RegionModule(nn.Module):
         found = []
         for box, number in zip(boxes, image_of.tolist(), strict=True):
             image = self._image(last_layer[number : number + 1])
-            found.append(self.projector(self.prompter(self.prompter.box_tokens(box.view(1, 1, 4)), image))[0, 0])
+            found.append(self.projector(self.prompter(self.prompter.embed_boxes(box.view(1, 1, 4)), image))[0, 0])
         return torch.stack(found) if found else boxes.new_zeros(0, self.width)
 
     def _image(self, last_layer: torch.Tensor):
         tokens = last_layer[:, self.extra_tokens :].to(self.prompter.corner_type.dtype)
-        return self.prompter.image_tokens(tokens, self.grid)
+        return self.prompter.prepare_image(tokens, self.grid)
 
     def save(self, folder: Path) -> None:
         """Write `regions/` into a host's folder."""

@@ -21,7 +21,7 @@ from benchmarks.tasks.contract import Options
 from benchmarks.tasks.phrase_boxes import PhraseBox, box_protocol, describe_failures, phrase_boxes
 from benchmarks.tasks.refcoco import RefCoco
 from cloc import ClocConfig, ClocForObjectDetection, ClocProcessor, ClocVisionConfig
-from cloc.models.detection_processing import detection_image_processor
+from cloc.models.detection_processing import make_detection_image_processor
 from cloc.models.processing import image_processor
 from cloc.tokenizer import clip_tokenizer
 
@@ -45,7 +45,9 @@ def export(folder, **changes):
         vision_config=vision.to_dict(), text_config=text.to_dict(), objective="detclip", detector_config=detector
     )
     ClocForObjectDetection(config).eval().save_pretrained(folder)
-    ClocProcessor(detection_image_processor(image_processor(32), 64, 96, 32), clip_tokenizer()).save_pretrained(folder)
+    ClocProcessor(make_detection_image_processor(image_processor(32), 64, 96, 32), clip_tokenizer()).save_pretrained(
+        folder
+    )
     card = {"schema": 1, "time": "2026-01-01", "objective": "detclip", "model_sha256": "d0"}
     (folder / "export.json").write_text(json.dumps(card))
     return folder

@@ -68,10 +68,10 @@ def detector_model(detector_config) -> Callable[..., object]:
 def detector_processor() -> Callable[..., object]:
     """Makes the processor of a tiny detector, with images of 96 to 128 pixels."""
     from cloc import ClocProcessor
-    from cloc.models.detection_processing import detection_image_processor
+    from cloc.models.detection_processing import make_detection_image_processor
     from cloc.models.processing import image_processor
 
-    return lambda: ClocProcessor(detection_image_processor(image_processor(32), 96, 128, 32), clip_tokenizer())
+    return lambda: ClocProcessor(make_detection_image_processor(image_processor(32), 96, 128, 32), clip_tokenizer())
 
 
 @pytest.fixture

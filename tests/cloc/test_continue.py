@@ -13,8 +13,7 @@ from cloc import factory, pretrain
 from cloc.data.loader import Source, StepBatches
 from cloc.data.tables import open_samples
 from cloc.factory.teacher import make_teacher
-from cloc.losses.distillation import distillation
-from cloc.losses.objectives import total
+from cloc.losses.objectives import distillation, total
 from cloc.train.grad_cache import join
 from cloc.train.optim import group_rate, layer_scales, parameter_groups
 

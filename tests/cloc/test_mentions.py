@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from cloc.phrases.mentions import Mentions, head_words, name_words, singular, spelling
+from cloc.phrases.mentions import Mentions, find_head_words, singular, spelling, split_name
 
 PAIRS = """people person, persons person, women woman, firemen fireman, children child, feet foot, mice mouse,
 knives knife, scarves scarf, shelves shelf, buses bus, glasses glass, benches bench, boxes box, axes axe, dishes dish,
@@ -65,13 +65,13 @@ def test_a_name_is_not_found_in_other_words(text, name):
 
 
 def test_determiners_numbers_and_remarks_are_no_part_of_a_name():
-    assert name_words("The two red Kettles (old)") == ("red", "kettle")
-    assert name_words("the") == ("the",)
+    assert split_name("The two red Kettles (old)") == ("red", "kettle")
+    assert split_name("the") == ("the",)
     assert spelling("Surf boards") == spelling("surfboard") == spelling("a surf-board")
-    assert head_words(name_words("a young man in a blue shirt")) == ("young", "man")
-    assert head_words(name_words("a slice of pizza")) == ("pizza",)
-    assert head_words(name_words("a row of slices of pizza")) == ("pizza",)
-    assert head_words(name_words("of")) == ("of",)
+    assert find_head_words(split_name("a young man in a blue shirt")) == ("young", "man")
+    assert find_head_words(split_name("a slice of pizza")) == ("pizza",)
+    assert find_head_words(split_name("a row of slices of pizza")) == ("pizza",)
+    assert find_head_words(split_name("of")) == ("of",)
 
 
 NAMED = {

@@ -77,9 +77,9 @@ def test_a_region_is_the_prompters_own_vector_in_the_placeholders_place(host, ex
     with torch.no_grad():
         found = host(**inputs).logits
         vision = AutoModel.from_pretrained(export).vision
-        tokens = vision.prompter_tokens(vision(inputs["pixel_values"]))
+        tokens = vision.to_prompter_tokens(vision(inputs["pixel_values"]))
         place = torch.tensor(canvas_boxes(host.processor.image_processor, [BOX], image.size)).float()[None]
-        vector = host.regions.projector(vision.prompter(vision.prompter.box_tokens(place), tokens))[0, 0]
+        vector = host.regions.projector(vision.prompter(vision.prompter.embed_boxes(place), tokens))[0, 0]
         embeds = inner.get_input_embeddings()(inputs["input_ids"])
         features = torch.cat(list(inner.get_image_features(inputs["pixel_values"]).pooler_output))
         embeds[inputs["input_ids"] == inner.config.image_token_id] = features

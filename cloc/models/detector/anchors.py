@@ -1,4 +1,4 @@
-"""Anchors and box deltas as ATSS has them: one square anchor a place.
+"""Anchors and box deltas as ATSS has them: one square anchor a location.
 
 Letters: B images, K anchors, s stride of a level.
 """
@@ -27,7 +27,7 @@ def make_anchors(
 
     Args:
         sizes: (rows, columns) of each level's map.
-        strides: pixels between the places of each level.
+        strides: pixels between the locations of each level.
         scale: an anchor's side in strides of its level.
         canvas: width and height in pixels.
         device: where they are made.

@@ -24,7 +24,7 @@ from cloc.models.temperature import inverse_temperature
 
 @dataclass(frozen=True, slots=True)
 class Detected:
-    """What the detector says of a batch of canvases; the fields are those of `DetectionOutputs`."""
+    """What the detector gives for a batch of canvases; the fields are those of `DetectionOutputs`."""
 
     class_features: torch.Tensor
     pred_boxes: torch.Tensor
@@ -89,13 +89,13 @@ class AtssDetector(nn.Module):
             features = F.normalize(features, dim=-1)
         return Detected(features, decode(deltas, anchors), centerness, anchors, counts, objectness)
 
-    def scale_and_bias(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def get_scale_and_bias(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Scalars: the similarity's factor, at most 100, and what is added to it."""
         return inverse_temperature(self.logit_scale), self.logit_bias[0]
 
 
 @torch.no_grad()
-def start_weights(module: nn.Module) -> None:
+def init_weights(module: nn.Module) -> None:
     """First weights of a module of the detector; called for every module, children before parents."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         fan_in = module.weight[0].numel() if isinstance(module, nn.Conv2d) else module.in_channels

@@ -41,16 +41,16 @@ class DeformableConv(nn.Module):
         Returns:
             (B, F, H, W) in the features' type; computed in at least float32, since torchvision's op knows no bfloat16.
         """
-        told = at_least_fp32(self.offset(guide))
-        shifts, modulation = told[:, :18], 2.0 * told[:, 18:].sigmoid()
+        predicted = at_least_fp32(self.offset(guide))
+        shifts, modulation = predicted[:, :18], 2.0 * predicted[:, 18:].sigmoid()
         with torch.autocast(features.device.type, enabled=False):
-            weight = self.conv.weight.to(told.dtype)
+            weight = self.conv.weight.to(predicted.dtype)
             # On a CPU torchvision's backward pass takes most of a training step, grid_sample's a fifth of that.
-            convolve = sampled_conv if features.device.type == "cpu" else torchvision_conv
-            return convolve(features.to(told.dtype), shifts, modulation, weight).to(features.dtype)
+            convolve = convolve_sampled if features.device.type == "cpu" else convolve_torchvision
+            return convolve(features.to(predicted.dtype), shifts, modulation, weight).to(features.dtype)
 
 
-def torchvision_conv(
+def convolve_torchvision(
     features: torch.Tensor, shifts: torch.Tensor, modulation: torch.Tensor, weight: torch.Tensor
 ) -> torch.Tensor:
     """The modulated deformable 3x3 convolution as torchvision has it.
@@ -67,10 +67,10 @@ def torchvision_conv(
     return deform_conv2d(features, shifts, weight, padding=1, mask=modulation)
 
 
-def sampled_conv(
+def convolve_sampled(
     features: torch.Tensor, shifts: torch.Tensor, modulation: torch.Tensor, weight: torch.Tensor
 ) -> torch.Tensor:
-    """The same as `torchvision_conv`, from `grid_sample` and one matrix product."""
+    """The same as `convolve_torchvision`, from `grid_sample` and one matrix product."""
     batch, channels, height, width = features.shape
     taps = torch.arange(9, device=features.device)
     down = torch.arange(height, device=features.device)[:, None] + (taps // 3 - 1)[:, None, None]
@@ -80,8 +80,8 @@ def sampled_conv(
     x = (2 * (across + shifts[:, :, 1]) + 1) / width - 1
     y = (2 * (down + shifts[:, :, 0]) + 1) / height - 1
     grid = torch.stack([x, y], dim=-1).view(batch, 9 * height, width, 2)
-    seen = F.grid_sample(features, grid, padding_mode="zeros", align_corners=False)
-    seen = seen.view(batch, channels, 9, height, width) * modulation.unsqueeze(1)
+    sampled = F.grid_sample(features, grid, padding_mode="zeros", align_corners=False)
+    sampled = sampled.view(batch, channels, 9, height, width) * modulation.unsqueeze(1)
     # bmm and not @, which folds the batch into the rows and copies nine times the map for it, forward and backward.
-    found = torch.bmm(weight.flatten(1).expand(batch, -1, -1), seen.view(batch, channels * 9, height * width))
+    found = torch.bmm(weight.flatten(1).expand(batch, -1, -1), sampled.view(batch, channels * 9, height * width))
     return found.view(batch, len(weight), height, width)

@@ -1,6 +1,6 @@
-"""The ATSS head, shared over the pyramid's levels, with a class feature at each place instead of class logits.
+"""The ATSS head, shared over the pyramid's levels, with a class feature at each location instead of class logits.
 
-Letters: B images, F width, E embedding, H W rows and columns of a level, K places of all levels.
+Letters: B images, F width, E embedding, H W rows and columns of a level, K locations of all levels.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def nms_within(
 ) -> torch.Tensor:
     """Rows that survive, by falling score.
 
-    Boxes of different groups never meet, since each group is moved to a place of its own (in float64, so that 20,000
+    Boxes of different groups never meet, since each group is moved to a location of its own (in float64, so that 20,000
     groups cost no precision). torchvision's `batched_nms` would loop over the groups.
     """
     if len(boxes_xyxy) == 0:
@@ -112,8 +112,8 @@ def _best_pairs(
     found = []
     for chunk in level.split(max(1, MAX_ENTRIES // num_concepts)):
         squares = at_least_fp32(logits_of(chunk)).sigmoid() * centred[chunk].unsqueeze(1)
-        square, place = squares.flatten().topk(min(per_level, squares.numel()))
-        found.append((chunk[place // num_concepts], place % num_concepts, square.sqrt()))
+        square, index = squares.flatten().topk(min(per_level, squares.numel()))
+        found.append((chunk[index // num_concepts], index % num_concepts, square.sqrt()))
     row, label, score = (torch.cat(part) for part in zip(*found, strict=True))
     best = score.topk(min(per_level, len(score))).indices
     best = best[score[best] > threshold]

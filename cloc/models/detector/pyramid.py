@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 
 class ChannelNorm(nn.LayerNorm):
-    """LayerNorm over the channels of each place: towers hand out maps from before their own final norm."""
+    """LayerNorm over the channels of each location: towers give maps from before their own final norm."""
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) to the same shape."""
@@ -27,8 +27,8 @@ class Finer(nn.Sequential):
 
     def __init__(self, channels: int, doublings: int) -> None:
         steps: list[nn.Module] = []
-        for place in range(doublings):
-            wide, narrow = channels >> place, channels >> (place + 1)
+        for index in range(doublings):
+            wide, narrow = channels >> index, channels >> (index + 1)
             steps += [nn.ConvTranspose2d(wide, narrow, kernel_size=2, stride=2), ChannelNorm(narrow), nn.GELU()]
         super().__init__(*steps[: -2 if doublings else None])
 
@@ -64,17 +64,17 @@ class Pyramid(nn.Module):
         while levels[-1] < max(strides[-1], last):
             levels.append(levels[-1] * 2)
         self.sources = [self._source(stride, spec) for stride in levels if stride <= last]
-        self.kept = [place for place, stride in enumerate(levels) if strides[0] <= stride <= strides[-1]]
+        self.kept = [index for index, stride in enumerate(levels) if strides[0] <= stride <= strides[-1]]
         self.top_down = len(spec) > 1
         # Maps finer than the first level feed nothing here, so they get no norm.
         used = {which for which, _ in self.sources}
         self.norms = nn.ModuleDict({str(which): ChannelNorm(spec[which][1]) for which in sorted(used)})
         self.finer = nn.ModuleList(Finer(spec[which][1], doublings) for which, doublings in self.sources)
         self.lateral = nn.ModuleList(nn.Conv2d(spec[which][1] >> times, width, 1) for which, times in self.sources)
-        smoothed = {place for place in self.kept if place < len(self.sources)}
+        smoothed = {index for index in self.kept if index < len(self.sources)}
         if len(levels) > len(self.sources):
             smoothed.add(len(self.sources) - 1)  # the coarser levels start from it
-        self.smooth = nn.ModuleDict({str(place): nn.Conv2d(width, width, 3, padding=1) for place in sorted(smoothed)})
+        self.smooth = nn.ModuleDict({str(index): nn.Conv2d(width, width, 3, padding=1) for index in sorted(smoothed)})
         self.coarser = nn.ModuleList(
             nn.Conv2d(width, width, 3, stride=2, padding=1) for _ in range(len(levels) - len(self.sources))
         )
@@ -95,13 +95,13 @@ class Pyramid(nn.Module):
             for (which, _), finer, lateral in zip(self.sources, self.finer, self.lateral, strict=True)
         ]
         if self.top_down:
-            for place in range(len(levels) - 1, 0, -1):
-                levels[place - 1] = levels[place - 1] + F.interpolate(levels[place], size=levels[place - 1].shape[-2:])
-        for place, smooth in self.smooth.items():
-            levels[int(place)] = smooth(levels[int(place)])
+            for index in range(len(levels) - 1, 0, -1):
+                levels[index - 1] = levels[index - 1] + F.interpolate(levels[index], size=levels[index - 1].shape[-2:])
+        for index, smooth in self.smooth.items():
+            levels[int(index)] = smooth(levels[int(index)])
         for coarser in self.coarser:
             levels.append(coarser(levels[-1]))
-        return [levels[place] for place in self.kept]
+        return [levels[index] for index in self.kept]
 
 
 def _power_of_two_apart(one: int, other: int) -> bool:

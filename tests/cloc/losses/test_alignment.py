@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from cloc.losses.alignment import focal_alignment, focal_alignment_plain, global_concepts
+from cloc.losses.alignment import focal_alignment, focal_alignment_plain, gather_concepts
 
 
 def inputs(anchors, concepts, positives, seed=0):
@@ -73,10 +73,10 @@ def test_half_precision_is_computed_in_float32():
 
 def test_equal_concepts_become_one():
     embeds = torch.arange(8.0).view(4, 2)
-    texts, own = global_concepts(embeds, torch.tensor([9, 3, 9, 5]))
+    texts, own = gather_concepts(embeds, torch.tensor([9, 3, 9, 5]))
     assert torch.equal(texts, embeds[[1, 3, 0]])
     assert own.tolist() == [2, 0, 2, 1]
-    nothing, none = global_concepts(embeds[:0], torch.zeros(0, dtype=torch.int64))
+    nothing, none = gather_concepts(embeds[:0], torch.zeros(0, dtype=torch.int64))
     assert nothing.shape == (0, 2)
     assert none.shape == (0,)
 
@@ -87,7 +87,7 @@ def test_concepts_of_all_ranks_are_one_list(spine_group):
 
     def work(rank):
         embeds = (torch.arange(6.0).view(3, 2)[: len(ids[rank])] + 10 * rank).requires_grad_()
-        texts, own = global_concepts(embeds, ids[rank])
+        texts, own = gather_concepts(embeds, ids[rank])
         (texts * (rank + 1)).sum().backward()
         return texts.detach(), own, embeds.grad
 

@@ -6,7 +6,7 @@ import torch
 from cloc import ClocDetectorForPreTraining
 from cloc.losses import detection
 from cloc.losses.alignment import focal_alignment_plain
-from cloc.losses.detection import DetectionTerms, assign_batch, detection_objective, positive_pairs
+from cloc.losses.detection import DetectionTerms, assign_batch, detection_objective, list_positive_pairs
 from cloc.losses.detection import Positives as Found
 from cloc.losses.word_region import word_region
 from cloc.structures import BatchKnowledge
@@ -84,7 +84,7 @@ def test_alignment_is_the_plain_focal_loss_over_positives(detector_model, concep
     batch = replace(batch, pixel_values=batch.pixel_values.double())
     outputs = model(batch.pixel_values, batch.concept_ids, batch.concept_attention, with_logits=False)
     found = assign_batch(outputs, batch, DetectionTerms())
-    rows, concepts = positive_pairs(found, batch, torch.arange(5))
+    rows, concepts = list_positive_pairs(found, batch, torch.arange(5))
     expected = focal_alignment_plain(
         outputs.class_features.flatten(0, 1),
         outputs.text_embeds,
@@ -94,7 +94,7 @@ def test_alignment_is_the_plain_focal_loss_over_positives(detector_model, concep
         concepts,
     )
     report = detection_objective(outputs, batch, 0, DetectionTerms())
-    torch.testing.assert_close(report.terms["alignment"], expected / len(found.place), **CLOSE)
+    torch.testing.assert_close(report.terms["alignment"], expected / len(found.anchor_row), **CLOSE)
 
 
 def test_what_is_unknown_in_an_image_is_taught_to_no_anchor_of_it(detector_model, concept_batch):
@@ -102,7 +102,7 @@ def test_what_is_unknown_in_an_image_is_taught_to_no_anchor_of_it(detector_model
     batch = replace(batch, pixel_values=batch.pixel_values.double())
     outputs = model(batch.pixel_values, batch.concept_ids, batch.concept_attention, with_logits=False)
     found = assign_batch(outputs, batch, DetectionTerms())
-    rows, concepts = positive_pairs(found, batch, torch.arange(5))
+    rows, concepts = list_positive_pairs(found, batch, torch.arange(5))
     places = len(outputs.anchors)
     labelled = set(batch.label_concept[:2].tolist())
     unknown = torch.zeros(2 * places, 5, dtype=torch.bool)
@@ -116,7 +116,7 @@ def test_what_is_unknown_in_an_image_is_taught_to_no_anchor_of_it(detector_model
         concepts, unknown=unknown, group=torch.arange(2 * places),
     )  # fmt: skip
     report = detection_objective(outputs, batch, 0, DetectionTerms())
-    torch.testing.assert_close(report.terms["alignment"], expected / len(found.place), **CLOSE)
+    torch.testing.assert_close(report.terms["alignment"], expected / len(found.anchor_row), **CLOSE)
     assert 0 < int(crowd.sum()) < places
 
 
@@ -128,7 +128,7 @@ def test_a_place_in_a_crowd_is_no_background(detector_model, concept_batch):
     report.terms["objectness"].backward()
     centres = (outputs.anchors[:, :2] + outputs.anchors[:, 2:]) / 2
     crowd = ((centres >= 0.25) & (centres <= 0.75)).all(dim=1)
-    place = assign_batch(outputs, batch, DetectionTerms()).place - len(crowd)
+    place = assign_batch(outputs, batch, DetectionTerms()).anchor_row - len(crowd)
     crowd[place[place >= 0]] = False
     assert (outputs.objectness.grad[1] == 0).flatten().tolist() == crowd.tolist()
     assert (outputs.objectness.grad[0] != 0).all()
@@ -139,7 +139,7 @@ def test_a_box_may_have_several_concepts(concept_batch):
     batch = replace(batch, label_box=torch.tensor([0, 0, 0]), label_concept=torch.tensor([1, 3, 3]))
     none = torch.zeros(2, dtype=torch.bool)
     found = Found(torch.tensor([7, 9]), torch.tensor([7, 9]), torch.tensor([0, 1]), none, 0)
-    rows, concepts = positive_pairs(found, batch, torch.tensor([10, 11, 12, 13]))
+    rows, concepts = list_positive_pairs(found, batch, torch.tensor([10, 11, 12, 13]))
     assert list(zip(rows.tolist(), concepts.tolist(), strict=True)) == [(7, 11), (7, 13)]
 
 

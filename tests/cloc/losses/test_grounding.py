@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cloc.losses.grounding import grounding
+from cloc.losses.objectives import grounding
 
 
 def test_mean_squared_error_by_hand():

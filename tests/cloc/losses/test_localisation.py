@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from cloc.losses.localisation import centerness_target, localisation
+from cloc.losses.localisation import compute_centerness, localisation
 
 
 def giou(a, b):
@@ -56,7 +56,7 @@ def test_a_perfect_box_costs_nothing_and_a_far_one_almost_two():
 def test_centerness_by_hand():
     box = torch.tensor([[0.0, 0.0, 8.0, 4.0]]).expand(4, 4)
     centres = torch.tensor([[4.0, 2.0], [2.0, 2.0], [2.0, 1.0], [9.0, 2.0]])
-    found = centerness_target(torch.cat([centres - 1, centres + 1], dim=1), box)
+    found = compute_centerness(torch.cat([centres - 1, centres + 1], dim=1), box)
     assert found.tolist() == pytest.approx([1.0, math.sqrt(1 / 3), 1 / 3, 0.0])
 
 

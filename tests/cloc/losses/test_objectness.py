@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from cloc.losses.objectness import objectness_loss
+from cloc.losses.localisation import objectness_loss
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cloc.models.detector.deformable import sampled_conv, torchvision_conv
+from cloc.models.detector.deformable import convolve_sampled, convolve_torchvision
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 7), (1, 1, 1), (3, 4, 2), (0, 3, 3)], ids=str)
@@ -14,7 +14,7 @@ def test_both_forms_agree(shape):
     shifts = 2.0 * torch.randn(batch, 18, height, width, dtype=torch.float64)  # far enough to leave the map
     modulation = torch.rand(batch, 9, height, width, dtype=torch.float64)
     weight, seen = torch.randn(4, 3, 3, 3, dtype=torch.float64), []
-    for convolve in (torchvision_conv, sampled_conv):
+    for convolve in (convolve_torchvision, convolve_sampled):
         inputs = [value.clone().requires_grad_() for value in (features, shifts, modulation, weight)]
         found = convolve(*inputs)
         assert found.shape == (batch, 4, height, width)

@@ -107,7 +107,7 @@ def test_many_concepts_in_pieces_are_as_at_once(saved, monkeypatch):
     with torch.no_grad():
         at_once = model.embed_concepts(tokens["input_ids"], tokens["attention_mask"])
     monkeypatch.setattr("cloc.models.detection.TEXT_ROWS", 4)
-    torch.testing.assert_close(model.concept_embeds(names, processor), at_once)
+    torch.testing.assert_close(model.embed_concept_names(names, processor), at_once)
 
 
 def test_a_long_concept_is_cut_as_the_tokenizer_cuts_it(saved):

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from cloc.models.detector.anchors import MAX_LOG_RATIO, decode, encode, make_anchors
-from cloc.models.detector.atss import AtssDetector, start_weights
+from cloc.models.detector.atss import AtssDetector, init_weights
 from cloc.models.detector.deformable import DeformableConv
 from cloc.models.detector.head import AtssHead
 from cloc.models.detector.pyramid import Pyramid
@@ -176,14 +176,14 @@ def detector(**changes):
     torch.manual_seed(0)
     module = AtssDetector(**{**settings, **changes})
     for part in reversed(list(module.modules())):  # children before parents
-        start_weights(part)
+        init_weights(part)
     return module
 
 
 def test_a_fresh_detector_says_the_prior_with_unit_deviation():
     module = detector()
     found = module([torch.randn(4, 16, 12, 12)], (96, 96))
-    scale, bias = module.scale_and_bias()
+    scale, bias = module.get_scale_and_bias()
     logits = scale * found.class_features @ torch.randn(64, 32).T + bias
     assert float(bias.detach().sigmoid()) == pytest.approx(0.01)
     assert 0.6 < float(logits.detach().std()) < 1.5
@@ -196,8 +196,8 @@ def test_cosine_has_unit_features_and_its_own_scale():
     module = detector(normalize=True)
     found = module([torch.randn(1, 16, 4, 4)], (32, 32))
     torch.testing.assert_close(found.class_features.norm(dim=-1), torch.ones(1, 20))
-    assert float(module.scale_and_bias()[0]) == pytest.approx(10)
-    assert float(detector(log_scale=0.5).scale_and_bias()[0]) == pytest.approx(math.exp(0.5))
+    assert float(module.get_scale_and_bias()[0]) == pytest.approx(10)
+    assert float(detector(log_scale=0.5).get_scale_and_bias()[0]) == pytest.approx(math.exp(0.5))
 
 
 @pytest.mark.parametrize(("kind", "first"), [("foreground", 0.01), ("iou", 0.5)])

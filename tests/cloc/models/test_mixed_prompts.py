@@ -34,7 +34,7 @@ def mixed(images=2, count=6, seed=0):
 def image_of(made, images=2, seed=1, grad=False):
     tokens = torch.randn(images, 9, D, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     tokens.requires_grad_(grad)
-    return tokens, made.image_tokens(tokens, GRID)
+    return tokens, made.prepare_image(tokens, GRID)
 
 
 @pytest.mark.parametrize("images", [2, 0])
@@ -44,7 +44,7 @@ def test_values_and_gradients_are_those_of_the_plain_sequence(pool, images):
     for name in ("forward", "forward_plain"):
         made = prompter(pool)
         tokens, image = image_of(made, images, grad=True)
-        prompts, real = made.mixed_tokens(*mixed(images), image)
+        prompts, real = made.embed_prompts(*mixed(images), image)
         pooled = getattr(made, name)(prompts, image, real)
         pooled.square().sum().backward()
         found.append([pooled.detach(), tokens.grad, made.point_type.grad, made.mask_type.grad, made.q_proj.weight.grad])
@@ -57,15 +57,15 @@ def test_a_mixed_batch_answers_as_each_kind_alone(kind):
     made = prompter()
     _, image = image_of(made)
     kinds, places, cover = mixed()
-    prompts, real = made.mixed_tokens(kinds, places, cover, image)
+    prompts, real = made.embed_prompts(kinds, places, cover, image)
     together = made(prompts, image, real)
     for row, m in (kinds == kind).nonzero().tolist():
         one = type(image)(*(None if part is None else part[row : row + 1] for part in image))
         place = places[row : row + 1, m : m + 1]
         if kind == 0:
-            alone = made(made.box_tokens(place), one)
+            alone = made(made.embed_boxes(place), one)
         else:
-            tokens, _ = made.mixed_tokens(kinds[row : row + 1, m : m + 1], place, cover[row : row + 1, m : m + 1], one)
+            tokens, _ = made.embed_prompts(kinds[row : row + 1, m : m + 1], place, cover[row : row + 1, m : m + 1], one)
             alone = made(tokens[:, :, [0] if kind == 1 else [0, 1, 2]], one)
         torch.testing.assert_close(together[row, m], alone[0, 0], **CLOSE)
 
@@ -75,7 +75,7 @@ def test_the_plain_mean_of_the_tokens_under_a_mask():
     _, image = image_of(made, images=1)
     cover = torch.zeros(1, 1, *GRID, dtype=torch.float64)
     cover[0, 0, 1, 2], cover[0, 0, 2, 0] = 1.0, 0.5
-    tokens, real = made.mixed_tokens(torch.tensor([[2]]), torch.zeros(1, 1, 4, dtype=torch.float64), cover, image)
+    tokens, real = made.embed_prompts(torch.tensor([[2]]), torch.zeros(1, 1, 4, dtype=torch.float64), cover, image)
     expected = (image.tokens[0, 5] + 0.5 * image.tokens[0, 6]) / 1.5 + made.mask_type
     torch.testing.assert_close(tokens[0, 0, 2], expected, **CLOSE)
     assert real.tolist() == [[[True, True, True]]]

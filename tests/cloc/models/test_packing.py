@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel, SiglipTextConfig, SiglipTextModel
 
-from cloc.models.packing import can_pack, pack, packed_hidden, place
+from cloc.models.packing import assign_rows, can_pack, encode_packed, pack
 from cloc.tokenizer import clip_tokenizer
 
 CAPTIONS = ["a red square left of a blue circle on a plain ground", "two dogs"]
@@ -39,7 +39,7 @@ def plain(model, groups):
 def test_packed_is_padded_in_value_and_gradient(attention, texts):
     groups, model = [tokens(part) for part in texts], tower(attention)
     twin = copy.deepcopy(model)
-    ours, theirs = packed_hidden(model, pack(groups, 49407)), plain(twin, groups)
+    ours, theirs = encode_packed(model, pack(groups, 49407)), plain(twin, groups)
     exact = attention == "sdpa"  # the other one takes its softmax in fp32, which rounds as the processor has it
     torch.testing.assert_close(
         ours, theirs, **({"rtol": 1e-10, "atol": 1e-12} if exact else {"rtol": 1e-5, "atol": 1e-6})
@@ -56,18 +56,18 @@ def test_a_text_is_blind_to_its_neighbours():
     groups = [tokens(CAPTIONS), tokens(PHRASES)]
     packed, model = pack(groups, 49407), tower()
     assert len(packed.input_ids) < len(CAPTIONS) + len(PHRASES)  # some row holds several
-    alone = packed_hidden(model, pack([tokens(["cat"])], 49407))
-    torch.testing.assert_close(packed_hidden(model, packed)[4:5], alone, rtol=1e-10, atol=1e-12)
+    alone = encode_packed(model, pack([tokens(["cat"])], 49407))
+    torch.testing.assert_close(encode_packed(model, packed)[4:5], alone, rtol=1e-10, atol=1e-12)
 
 
 def test_rows_hold_every_text_once_without_overlap():
     lengths = torch.randint(1, 20, (200,), generator=torch.Generator().manual_seed(0)).tolist()
-    starts, rows = place(lengths)
+    starts, rows = assign_rows(lengths)
     taken = sorted(p for start, length in zip(starts, lengths, strict=True) for p in range(start, start + length))
     assert len(taken) == len(set(taken)) == sum(lengths)
     assert all(s // max(lengths) == (s + n - 1) // max(lengths) for s, n in zip(starts, lengths, strict=True))
     assert rows * max(lengths) < 1.15 * sum(lengths)
-    assert place([7]) == ([0], 1)
+    assert assign_rows([7]) == ([0], 1)
 
 
 def test_padding_on_the_left_is_refused():

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from cloc.models.prompter import BoxHead, Prompter, patch_boxes, point_code
+from cloc.models.prompter import BoxHead, Prompter, encode_points, make_patch_boxes
 
 D, E, GRID = 16, 6, (3, 3)
 
@@ -28,9 +28,9 @@ def tokens(batch, seed=1, dtype=torch.float64):
 
 def prompts_of(made, kind, batch, count):
     if kind == "box":
-        return made.box_tokens(boxes_xyxy(batch, count))
+        return made.embed_boxes(boxes_xyxy(batch, count))
     phrases = torch.randn(batch, count, E, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    return made.phrase_tokens(torch.nn.functional.normalize(phrases, dim=-1))
+    return made.embed_phrases(torch.nn.functional.normalize(phrases, dim=-1))
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["prompts-projected", "image-projected"])
@@ -38,11 +38,11 @@ def prompts_of(made, kind, batch, count):
 @pytest.mark.parametrize(("batch", "count"), [(2, 3), (1, 1), (2, 0), (0, 3)])
 def test_both_fast_paths_equal_the_whole_sequence(kind, batch, count, training):
     made = prompter().train(training)
-    assert (made.image_tokens(tokens(1), GRID).keys is None) == training
+    assert (made.prepare_image(tokens(1), GRID).keys is None) == training
 
     def run(function):
         raw = tokens(batch).requires_grad_()
-        pooled = function(prompts_of(made, kind, batch, count), made.image_tokens(raw, GRID))
+        pooled = function(prompts_of(made, kind, batch, count), made.prepare_image(raw, GRID))
         weights = torch.linspace(-1, 1, pooled.numel(), dtype=pooled.dtype).view_as(pooled)
         made.zero_grad()
         (pooled * weights).sum().backward()
@@ -60,34 +60,34 @@ def test_both_fast_paths_equal_the_whole_sequence(kind, batch, count, training):
 
 def test_fast_path_agrees_in_single_precision():
     made = prompter(dtype=torch.float32)
-    image = made.image_tokens(tokens(2, dtype=torch.float32), GRID)
-    prompts = made.box_tokens(boxes_xyxy(2, 4, dtype=torch.float32))
+    image = made.prepare_image(tokens(2, dtype=torch.float32), GRID)
+    prompts = made.embed_boxes(boxes_xyxy(2, 4, dtype=torch.float32))
     torch.testing.assert_close(made(prompts, image), made.forward_plain(prompts, image), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("pool", ["prompt", "all"])
 def test_an_embedding_does_not_depend_on_what_else_is_asked(pool):
     made, boxes = prompter(pool), boxes_xyxy(2, 5)
-    image = made.image_tokens(tokens(2), GRID)
-    together = made(made.box_tokens(boxes), image)
+    image = made.prepare_image(tokens(2), GRID)
+    together = made(made.embed_boxes(boxes), image)
     for m in range(5):
-        alone = made(made.box_tokens(boxes[:, m : m + 1]), image)
+        alone = made(made.embed_boxes(boxes[:, m : m + 1]), image)
         torch.testing.assert_close(alone[:, 0], together[:, m], rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("pool", ["prompt", "all"])
 def test_permuting_boxes_permutes_the_result(pool):
     made, boxes, order = prompter(pool), boxes_xyxy(2, 5), torch.tensor([3, 0, 4, 2, 1])
-    image = made.image_tokens(tokens(2), GRID)
-    straight, permuted = (made(made.box_tokens(b), image) for b in (boxes, boxes[:, order]))
+    image = made.prepare_image(tokens(2), GRID)
+    straight, permuted = (made(made.embed_boxes(b), image) for b in (boxes, boxes[:, order]))
     torch.testing.assert_close(permuted, straight[:, order])
     assert not torch.allclose(permuted, straight)
 
 
 def test_pool_all_reads_the_image_tokens_too():
-    image = prompter().image_tokens(tokens(1), GRID)
+    image = prompter().prepare_image(tokens(1), GRID)
     prompt, everything = prompter("prompt"), prompter("all")
-    prompts = prompt.box_tokens(boxes_xyxy(1, 2))
+    prompts = prompt.embed_boxes(boxes_xyxy(1, 2))
     torch.testing.assert_close(everything(prompts, image), everything.forward_plain(prompts, image))
     assert not torch.allclose(everything(prompts, image), prompt(prompts, image))
 
@@ -96,20 +96,20 @@ def test_token_positions_tell_equal_patches_apart():
     """On an image of equal tokens, only the positions can say where a box lies."""
     same = torch.ones(1, 9, D, dtype=torch.float64)
     with_positions, without = prompter(), prompter(token_positions=False)
-    assert with_positions.image_tokens(same, GRID).tokens.std(dim=1).max() > 0.1
-    assert without.image_tokens(same, GRID).tokens.std(dim=1).max() < 1e-12
+    assert with_positions.prepare_image(same, GRID).tokens.std(dim=1).max() > 0.1
+    assert without.prepare_image(same, GRID).tokens.std(dim=1).max() < 1e-12
 
 
 def test_the_image_is_read():
-    made, prompts = prompter(), prompter().box_tokens(boxes_xyxy(1, 2))
-    one, other = (made(prompts, made.image_tokens(tokens(1, seed), GRID)) for seed in (1, 2))
+    made, prompts = prompter(), prompter().embed_boxes(boxes_xyxy(1, 2))
+    one, other = (made(prompts, made.prepare_image(tokens(1, seed), GRID)) for seed in (1, 2))
     assert (one - other).abs().max() > 1e-3
 
 
 def test_corners_of_a_box_are_two_tokens_of_their_own_kind():
     made = prompter()
     point = torch.full((1, 1, 4), 0.3, dtype=torch.float64)
-    first, second = made.box_tokens(point)[0, 0]
+    first, second = made.embed_boxes(point)[0, 0]
     assert first.shape == (D,)
     assert not torch.allclose(first, second)
 
@@ -122,7 +122,7 @@ def test_no_buffers():
 def test_the_code_stays_in_range_and_tells_points_apart():
     side = torch.linspace(0, 1, 33)
     points = torch.cartesian_prod(side, side)
-    code = point_code(points, 64, 16.0)
+    code = encode_points(points, 64, 16.0)
     assert code.shape == (33 * 33, 64)
     assert code.abs().max() <= 1
     distance = torch.cdist(code, code) + 10 * torch.eye(len(code))
@@ -131,7 +131,7 @@ def test_the_code_stays_in_range_and_tells_points_apart():
 
 def test_the_code_has_the_frequencies_it_names():
     x = 0.21
-    code = point_code(torch.tensor([[x, 0.0]]), 16, 8.0)[0]
+    code = encode_points(torch.tensor([[x, 0.0]]), 16, 8.0)[0]
     assert float(code[0]) == pytest.approx(math.sin(math.pi * x), abs=1e-6)  # the lowest: half a cycle
     assert float(code[3]) == pytest.approx(math.sin(2 * math.pi * 8.0 * x), abs=1e-5)  # the highest: 8 cycles
     assert float(code[7]) == pytest.approx(math.cos(2 * math.pi * 8.0 * x), abs=1e-5)
@@ -139,7 +139,7 @@ def test_the_code_has_the_frequencies_it_names():
 
 
 def test_patch_boxes_cover_the_canvas_row_by_row():
-    found = patch_boxes((2, 4), torch.device("cpu"))
+    found = make_patch_boxes((2, 4), torch.device("cpu"))
     assert found.shape == (8, 4)
     assert found[0].tolist() == [0, 0, 0.25, 0.5]
     assert found[1].tolist() == [0.25, 0, 0.5, 0.5]
@@ -148,7 +148,7 @@ def test_patch_boxes_cover_the_canvas_row_by_row():
 
 def test_projection_has_unit_norm():
     made = prompter()
-    embeds = made.project(made(made.box_tokens(boxes_xyxy(2, 3)), made.image_tokens(tokens(2), GRID)))
+    embeds = made.project(made(made.embed_boxes(boxes_xyxy(2, 3)), made.prepare_image(tokens(2), GRID)))
     assert embeds.shape == (2, 3, E)
     torch.testing.assert_close(embeds.norm(dim=-1), torch.ones(2, 3, dtype=torch.float64))
 

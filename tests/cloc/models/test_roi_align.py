@@ -60,9 +60,9 @@ def test_it_equals_a_loop_in_value_and_gradient(prompter, images, count):
     found = []
     for way in ("fast", "loop"):
         tokens = raw.clone().requires_grad_()
-        image = prompter.image_tokens(tokens, GRID)
+        image = prompter.prepare_image(tokens, GRID)
         if way == "fast":
-            pooled = prompter(prompter.box_tokens(boxes), image)
+            pooled = prompter(prompter.embed_boxes(boxes), image)
         else:
             rows = [plain(image.map[b], boxes[b, m]) for b in range(images) for m in range(count)]
             pooled = torch.stack(rows).view(images, count, D) if rows else image.map.new_zeros(images, count, D)
@@ -74,14 +74,14 @@ def test_it_equals_a_loop_in_value_and_gradient(prompter, images, count):
 
 
 def test_a_box_over_one_patch_is_that_patch(prompter):
-    image = prompter.image_tokens(torch.randn(1, 12, D, dtype=torch.float64), GRID)
+    image = prompter.prepare_image(torch.randn(1, 12, D, dtype=torch.float64), GRID)
     box = torch.tensor([[[0.25, 1 / 3, 0.5, 2 / 3]]], dtype=torch.float64)  # second row and column
-    torch.testing.assert_close(prompter(prompter.box_tokens(box), image)[0, 0], image.map[0, :, 1, 1])
+    torch.testing.assert_close(prompter(prompter.embed_boxes(box), image)[0, 0], image.map[0, :, 1, 1])
 
 
 def test_phrases_are_refused(prompter):
     with pytest.raises(ValueError, match=r"expected box prompts.*model\.prompter\.kind=attention"):
-        prompter.phrase_tokens(torch.zeros(1, 2, E))
+        prompter.embed_phrases(torch.zeros(1, 2, E))
 
 
 def test_a_config_with_grounding_is_refused(spine_raw):

@@ -37,7 +37,7 @@ def test_long_concepts_have_vectors_of_their_own_equal_to_trainings(end, detecto
         training = model.embed_concepts(*tokenise(processor.tokenizer, SENTENCES, 16))
         cut_by_the_model = model.embed_concepts(whole, attention)
         without_a_mask = model.embed_concepts(whole)
-    inference = model.concept_embeds(SENTENCES, processor)
+    inference = model.embed_concept_names(SENTENCES, processor)
     for found in (inference, cut_by_the_model, without_a_mask):
         torch.testing.assert_close(found, training, rtol=1e-5, atol=1e-6)
     apart = torch.cdist(inference, inference) + torch.eye(300)
@@ -58,7 +58,7 @@ def test_lvis_names_with_definitions_have_vectors_of_their_own(end, detector_mod
     ids, attention = tokenise(processor.tokenizer, long, 16)
     with torch.no_grad():
         training = model.embed_concepts(ids, attention)
-    found = model.concept_embeds(long, processor)
+    found = model.embed_concept_names(long, processor)
     torch.testing.assert_close(found, training, rtol=1e-5, atol=1e-6)
     different = len(ids.unique(dim=0))
     assert len(found.mul(1e4).round().unique(dim=0)) == different == 300
