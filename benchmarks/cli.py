@@ -165,14 +165,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     alone = bool(given.predictions or given.annotations)  # a file is scored without a model, and without torch
 
     def work() -> int:
-        if scores_file(given):
+        if is_scoring(given):
             return score_predictions(given)
         return list_tasks(given) if given.list else measure(given)
 
     return run_command(work, loads_models=not alone and not given.list)
 
 
-def scores_file(given: argparse.Namespace) -> bool:
+def is_scoring(given: argparse.Namespace) -> bool:
     """Whether a predictions file is to be scored.
 
     Raises:
@@ -195,7 +195,7 @@ def scores_file(given: argparse.Namespace) -> bool:
 
 def score_predictions(given: argparse.Namespace) -> int:
     """Score a file, print the table, write results and report; loads no torch."""
-    from benchmarks.out_folder import out_folder
+    from benchmarks.out_folder import open_out_folder
     from benchmarks.report.page import Report, write_report
     from benchmarks.rows import write_rows
     from benchmarks.scoring.command import ScoringRequest, score_with_charts
@@ -216,7 +216,7 @@ def score_predictions(given: argparse.Namespace) -> int:
         intervals=given.intervals,
     )
     rows, charts = score_with_charts(request)
-    with out_folder(given.out) as folder:
+    with open_out_folder(given.out) as folder:
         path, report = write_rows(rows, folder), write_report(Report((), rows, charts=charts), folder)
     print(printable(f"{summarize(rows)}\n\nresults: {path}\nreport: {report}"))
     return 0
@@ -225,10 +225,10 @@ def score_predictions(given: argparse.Namespace) -> int:
 def list_tasks(given: argparse.Namespace) -> int:
     """Print the tasks, what each needs, and where its data was looked for and found."""
     from benchmarks.speed.measurements import MEASUREMENTS, SpeedMeasurement
-    from benchmarks.tasks.registry import TASKS, tasks_named
+    from benchmarks.tasks.registry import TASKS, find_tasks
 
     where = list_roots(find_data_root(given.data))
-    for task in tasks_named(given.tasks) if given.tasks else (*TASKS, *MEASUREMENTS):
+    for task in find_tasks(given.tasks) if given.tasks else (*TASKS, *MEASUREMENTS):
         speed = isinstance(task, SpeedMeasurement)
         by_default = not speed and task.runs_by_default
         print(f"{task.name}{'' if by_default else '  (only when asked for by name)'}\n  needs {task.needs}")
@@ -248,9 +248,9 @@ def list_tasks(given: argparse.Namespace) -> int:
 def measure(given: argparse.Namespace) -> int:
     """Measure with one or two models; among several processes the first one prints and writes."""
     from benchmarks import evaluate as kit
-    from benchmarks.out_folder import resumable_folder
+    from benchmarks.out_folder import open_resumable_folder
     from benchmarks.predictors.contract import NOTHING_LOADED
-    from benchmarks.tasks.registry import tasks_named
+    from benchmarks.tasks.registry import find_tasks
     from cloc import comm
 
     kit.init_distributed()
@@ -258,7 +258,7 @@ def measure(given: argparse.Namespace) -> int:
     try:
         with contextlib.ExitStack() as held:
             held.enter_context(contextlib.redirect_stdout(sys.stdout if comm.is_main() else io.StringIO()))
-            tasks, root = tasks_named(given.tasks), find_data_root(given.data)
+            tasks, root = find_tasks(given.tasks), find_data_root(given.data)
             settings = kit.Settings(
                 limit=given.limit,
                 batch_size=given.batch_size,
@@ -279,7 +279,7 @@ def measure(given: argparse.Namespace) -> int:
                 sources = []  # what is measured without a model goes on
             models = kit.load_models(sources, kit.find_own_device(settings.device), settings, print) or [NOTHING_LOADED]
             asked = kit.describe_request([task.name for task in tasks], models, root, settings)
-            claim = resumable_folder(given.out, given.resume, asked)
+            claim = open_resumable_folder(given.out, given.resume, asked)
             folder = Path(comm.on_main(lambda: str(held.enter_context(claim))))
             kit.evaluate(models, tasks, given.data, settings, folder, print)
         return 0

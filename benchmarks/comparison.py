@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from benchmarks.metrics.intervals import Difference, paired_difference
+from benchmarks.metrics.intervals import Difference, compare_paired
 from benchmarks.rows import Row, ScoredRow
 
 
@@ -42,7 +42,7 @@ def compare(results: Sequence[ScoredRow]) -> list[Compared]:
         both = [[r for r in results if r.key == key and r.model_index == index] for index in (0, 1)]
         pairable = all(r.tally is not None or r.row.value is None for own in both for r in own)
         if all(both) and pairable:
-            compared.append(_pair(*both))
+            compared.append(_compare_pair(*both))
     return compared
 
 
@@ -56,7 +56,7 @@ def list_one_sided(compared: Sequence[Compared]) -> list[Row]:
     return rows
 
 
-def best_of(results: Sequence[ScoredRow]) -> tuple[ScoredRow, int]:
+def choose_best(results: Sequence[ScoredRow]) -> tuple[ScoredRow, int]:
     """The result of highest value, and among how many with a value; the first one where none has a value."""
     valued = [result for result in results if result.row.value is not None]
     if not valued:
@@ -69,16 +69,16 @@ def describe_readout(result: ScoredRow, count: int) -> str:
     return result.row.predictor if count < 2 else f"{result.row.predictor} (best of {count})"
 
 
-def _one_or_both(a: str | None, b: str | None) -> str | None:
+def _join_if_different(a: str | None, b: str | None) -> str | None:
     return a if a == b else f"{a} minus {b}"
 
 
-def _pair(rows_a: Sequence[ScoredRow], rows_b: Sequence[ScoredRow]) -> Compared:
-    (a, count_a), (b, count_b) = best_of(rows_a), best_of(rows_b)
+def _compare_pair(rows_a: Sequence[ScoredRow], rows_b: Sequence[ScoredRow]) -> Compared:
+    (a, count_a), (b, count_b) = choose_best(rows_a), choose_best(rows_b)
     named_a, named_b = describe_readout(a, count_a), describe_readout(b, count_b)
     difference, reason, value = None, None, None
     if a.tally is not None and b.tally is not None:
-        difference = paired_difference(a.tally, b.tally, a.row.seed)
+        difference = compare_paired(a.tally, b.tally, a.row.seed)
         value = difference.value
         reason = a.row.reason
     else:
@@ -97,8 +97,8 @@ def _pair(rows_a: Sequence[ScoredRow], rows_b: Sequence[ScoredRow]) -> Compared:
         model=f"{a.row.model} minus {b.row.model}",
         predictor=f"{named_a} minus {named_b}",
         model_sha256=f"{a.row.model_sha256} minus {b.row.model_sha256}",
-        texts_sha256=_one_or_both(a.row.texts_sha256, b.row.texts_sha256),
-        tokenizer_sha256=_one_or_both(a.row.tokenizer_sha256, b.row.tokenizer_sha256),
+        texts_sha256=_join_if_different(a.row.texts_sha256, b.row.texts_sha256),
+        tokenizer_sha256=_join_if_different(a.row.tokenizer_sha256, b.row.tokenizer_sha256),
         seconds=round(a.row.seconds + b.row.seconds, 3),
         reason=reason,
         images_per_second=None,

@@ -38,6 +38,6 @@ def list_roots(root: Path) -> tuple[Path, Path]:
     return root, root / "scenes"
 
 
-def coco_files(where: Sequence[Path], split: str = "val2017") -> list[tuple[Path, Path]]:
+def list_coco_files(where: Sequence[Path], split: str = "val2017") -> list[tuple[Path, Path]]:
     """(annotation file, image folder) of a split of COCO in each root, there or not."""
     return [(root / "coco" / "annotations" / f"instances_{split}.json", root / "coco" / split) for root in where]

@@ -24,15 +24,15 @@ from benchmarks.predictors.contract import NOTHING_LOADED, LoadedModel
 from benchmarks.predictors.detector import A_LEVEL, LIMIT
 from benchmarks.predictors.loaded_models import load_model
 from benchmarks.predictors.mllm import QUESTION, REGION_QUESTION
-from benchmarks.provenance import MODEL_PACKAGES, provenance, versions
+from benchmarks.provenance import MODEL_PACKAGES, find_provenance, list_versions
 from benchmarks.report.collect import collect_report
 from benchmarks.report.page import write_report
 from benchmarks.rows import Row, write_rows
 from benchmarks.runner import PROGRESS, ScoredRow, TaskRunner
 from benchmarks.speed.measurements import SpeedMeasurement
-from benchmarks.table import LEGEND, comparison_table, single_table
+from benchmarks.table import LEGEND, format_comparison, format_rows
 from benchmarks.tasks.contract import Options, Task
-from benchmarks.tasks.registry import tasks_named
+from benchmarks.tasks.registry import find_tasks
 from cloc import comm
 from cloc.data_root import find_data_root, find_near
 from cloc.device import find_device
@@ -100,9 +100,9 @@ def evaluate(
         ValueError: a model, a task or a data root is not there, or there is no data for any of the tasks.
     """
     settings, where = settings or Settings(), list_roots(find_data_root(data))
-    chosen: list[Task | SpeedMeasurement] = [] if tasks else tasks_named(())
+    chosen: list[Task | SpeedMeasurement] = [] if tasks else find_tasks(())
     for task in tasks:
-        chosen += tasks_named([task]) if isinstance(task, str) else [task]
+        chosen += find_tasks([task]) if isinstance(task, str) else [task]
     check_data(chosen, where)
     device = find_own_device(settings.device)
     loaded = load_models(models, device, settings, show) or [NOTHING_LOADED]
@@ -114,7 +114,7 @@ def evaluate(
         boxes_an_image=settings.boxes_an_image,
         boxes_a_level=settings.boxes_a_level,
     )
-    runner = TaskRunner(where, loaded, provenance(device, seed=0), options, folder, settings.batch_size)
+    runner = TaskRunner(where, loaded, find_provenance(device, seed=0), options, folder, settings.batch_size)
     scored = runner.run(chosen)
     compared = compare(scored) if len(loaded) == 2 else []
     if folder is not None and comm.is_main():
@@ -177,7 +177,7 @@ def write_results(
     keys = {one.a.key for one in compared}
     rest = [*list_one_sided(compared), *(one.row for one in scored if one.key not in keys)]
     report = write_report(collect_report(runner, rest, different), folder)
-    table = f"{comparison_table(different)}{single_table(rest)}"
+    table = f"{format_comparison(different)}{format_rows(rest)}"
     show(f"{table}\n\n{LEGEND}\nresults: {path}\npredictions: {folder / 'predictions'}\nreport: {report}")
     shutil.rmtree(folder / PROGRESS, ignore_errors=True)
 
@@ -191,7 +191,7 @@ def describe_request(tasks: Sequence[str], models: Sequence[LoadedModel], data: 
         "models": [[model.label, model.sha256, [one.name for one in model.predictors]] for model in models],
         "data": str(data.resolve()),
         **asked,
-        "versions": versions(MODEL_PACKAGES),
+        "versions": list_versions(MODEL_PACKAGES),
     }
 
 

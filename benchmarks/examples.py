@@ -87,6 +87,6 @@ class Chart:
     curves: tuple[Curve, ...]
 
 
-def boxes_of(boxes_xyxy: object) -> tuple[Box, ...]:
+def list_boxes(boxes_xyxy: object) -> tuple[Box, ...]:
     """Rows of a (N, 4) array as plain numbers."""
     return tuple(tuple(float(v) for v in box) for box in np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4))

@@ -20,7 +20,7 @@ PROGRESS, ASKED = "progress", "asked.json"
 """What an unfinished run has answered so far, and what it was asked; gone when it is finished."""
 
 
-def numbered(runs: Path, stem: str) -> Path:
+def find_free_number(runs: Path, stem: str) -> Path:
     """runs/STEM-1, runs/STEM-2, ...: the first that does not exist."""
     number = 1
     while (runs / f"{stem}-{number}").exists():
@@ -29,27 +29,27 @@ def numbered(runs: Path, stem: str) -> Path:
 
 
 @contextmanager
-def out_folder(named: str | None) -> Iterator[Path]:
+def open_out_folder(named: str | None) -> Iterator[Path]:
     """The folder of the results, made and held; an older result of this command in a named one is replaced.
 
     Raises:
         ValueError: the folder holds another program's results.json, is a file, cannot be made, or another run writes
             into it.
     """
-    folder = Path(named) if named else numbered(find_near("runs"), "bench")
+    folder = Path(named) if named else find_free_number(find_near("runs"), "bench")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out: expected a folder, got the file {folder}")
     try:
         folder.mkdir(parents=True, exist_ok=bool(named))
     except FileExistsError:  # another run has just taken the number
-        with out_folder(None) as other:
+        with open_out_folder(None) as other:
             yield other
         return
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise
         raise ValueError(f"--out: {folder} cannot be made ({error}); give another folder") from error
-    with held(folder):
+    with lock_results(folder):
         if (folder / RESULTS).is_file():
             try:
                 read_rows(folder / RESULTS)
@@ -64,7 +64,7 @@ def out_folder(named: str | None) -> Iterator[Path]:
 
 
 @contextmanager
-def resumable_folder(named: str | None, resumed: str | None, asked: dict[str, Any]) -> Iterator[Path]:
+def open_resumable_folder(named: str | None, resumed: str | None, asked: dict[str, Any]) -> Iterator[Path]:
     """The folder of a run that can be killed and gone on with: a new one, or that of a run that asked for the same.
 
     Args:
@@ -76,7 +76,7 @@ def resumable_folder(named: str | None, resumed: str | None, asked: dict[str, An
         ValueError: the run to go on with asked for something else, or is none.
     """
     if resumed is None:
-        with out_folder(named) as folder:
+        with open_out_folder(named) as folder:
             shutil.rmtree(folder / PROGRESS, ignore_errors=True)
             (folder / PROGRESS).mkdir()
             (folder / PROGRESS / ASKED).write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
@@ -90,12 +90,12 @@ def resumable_folder(named: str | None, resumed: str | None, asked: dict[str, An
     if differing:
         changes = "; ".join(f"{name} was {before.get(name)}, is {asked[name]}" for name in differing)
         raise ValueError(f"--resume: {resumed} asked for something else: {changes}; ask the same, or start a new run")
-    with held(Path(resumed)):
+    with lock_results(Path(resumed)):
         yield Path(resumed)
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def lock_results(folder: Path) -> Iterator[None]:
     """Keep other runs out of a folder of results; where the file system knows no locks nobody is kept out.
 
     Raises:

@@ -37,15 +37,15 @@ class Provenance:
     seed: int
 
 
-def provenance(device: str, seed: int) -> Provenance:
+def find_provenance(device: str, seed: int) -> Provenance:
     """Look around once at the start of a run."""
     from cloc.export import commit
 
-    return Provenance(commit(), versions(MODEL_PACKAGES), _machine(device), seed)
+    return Provenance(commit(), list_versions(MODEL_PACKAGES), _describe_machine(device), seed)
 
 
 @lru_cache
-def tokenizer_sha256(folder: Path | None) -> str | None:
+def hash_tokenizer(folder: Path | None) -> str | None:
     """SHA-256 of a model's tokenizer: of what decides about tokens, by file name; None where the folder has none."""
     files = [folder / name for name in TOKENIZERS if (folder / name).is_file()] if folder is not None else []
     if not files:
@@ -56,13 +56,13 @@ def tokenizer_sha256(folder: Path | None) -> str | None:
     return digest.hexdigest()
 
 
-def digest(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def checkout() -> str:
+def describe_checkout() -> str:
     """The kit's commit, with `-dirty` where files differ from it; `unknown` without git."""
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
@@ -72,7 +72,7 @@ def checkout() -> str:
     return done.stdout.strip()
 
 
-def versions(packages: Sequence[str] = SCORING_PACKAGES) -> dict[str, str]:
+def list_versions(packages: Sequence[str] = SCORING_PACKAGES) -> dict[str, str]:
     """Of Python, the kit, and what computes the figures."""
     found = {"python": platform.python_version()}
     for name in packages:
@@ -83,12 +83,12 @@ def versions(packages: Sequence[str] = SCORING_PACKAGES) -> dict[str, str]:
     return found
 
 
-def machine() -> str:
+def describe_processor() -> str:
     """The processor; figures do not depend on it."""
     return f"{platform.processor() or platform.machine()}, CPU"
 
 
-def _machine(device: str) -> str:
+def _describe_machine(device: str) -> str:
     import torch
 
     cpu = platform.processor() or platform.machine()

@@ -12,11 +12,11 @@ from typing import Any
 
 from benchmarks.data_roots import FoundSet
 from benchmarks.examples import Chart, ExampleSet
-from benchmarks.metrics.intervals import interval
+from benchmarks.metrics.intervals import find_interval
 from benchmarks.out_folder import PROGRESS
 from benchmarks.predictors.cached_predictor import CachedPredictor
 from benchmarks.predictors.contract import NO_MODEL, NOTHING_LOADED, LoadedModel, Predictor
-from benchmarks.provenance import Provenance, tokenizer_sha256
+from benchmarks.provenance import Provenance, hash_tokenizer
 from benchmarks.rows import Row, ScoredRow
 from benchmarks.speed.measurements import Part, SpeedMeasurement
 from benchmarks.tasks.contract import Options, Score, Task, TaskOutput
@@ -92,14 +92,14 @@ class TaskRunner:
         return scored
 
     def _run_dataset(self, task: Task, found: FoundSet) -> list[ScoredRow]:
-        able = any(kind_of(predictor) in task.kinds for model in self.models for predictor in model.predictors)
+        able = any(find_kind(predictor) in task.kinds for model in self.models for predictor in model.predictors)
         dataset = found.load() if able else None  # nobody would look at it
         scored: list[ScoredRow] = []
         for index, model in enumerate(self.models):
             if not model.predictors:
                 scored.append(self._nothing(task.name, "no model was given and no finished export was found"))
             for predictor in model.predictors:
-                if kind_of(predictor) in task.kinds:
+                if find_kind(predictor) in task.kinds:
                     scored += self._score(task, found, dataset, predictor, index)
                 else:
                     scored.append(self._unable(task.name, task.kinds, found.dataset, found.split, predictor, index))
@@ -136,7 +136,7 @@ class TaskRunner:
                         self._nothing(measurement.name, "no model was given and no finished export was found")
                     )
                 for predictor in model.predictors:
-                    if kind_of(predictor) == "encoder":
+                    if find_kind(predictor) == "encoder":
                         scored += self._measure(measurement.name, part, model, predictor, index)
                     else:
                         names = measurement.name, ("encoder",), part.name, part.split
@@ -178,7 +178,7 @@ class TaskRunner:
             value=score.value if tally is None else tally.value(),
             num_examples=score.num_examples if tally is None else tally.num_examples,
             num_skipped=skipped.total(),
-            ci95=score.ci95 if tally is None else interval(tally, seed),
+            ci95=score.ci95 if tally is None else find_interval(tally, seed),
             chance=score.chance,
             constant=score.constant,
             model=model.label,
@@ -192,7 +192,7 @@ class TaskRunner:
             reason="; ".join(part for part in reasons if part) or None,
             images_per_second=None if speed is None else round(speed, 3),
             texts_sha256=texts,
-            tokenizer_sha256=tokenizer_sha256(model.folder),
+            tokenizer_sha256=hash_tokenizer(model.folder),
             no_constant=score.no_constant,
         )
 
@@ -203,7 +203,7 @@ class TaskRunner:
     def _unable(
         self, task: str, kinds: Sequence[str], dataset: str, split: str, predictor: Predictor, index: int
     ) -> ScoredRow:
-        who, whom = with_article(kind_of(predictor)), " or ".join(with_article(kind) for kind in kinds)
+        who, whom = add_article(find_kind(predictor)), " or ".join(add_article(kind) for kind in kinds)
         reason = f"{self.models[index].label}: {who} cannot do this; it takes {whom}"
         return self._without_data(task, dataset, Score(split, "none", "none", reason=reason), predictor.name, index)
 
@@ -221,11 +221,11 @@ class TaskRunner:
             file.write(after)
 
 
-def kind_of(predictor: Predictor) -> str:
+def find_kind(predictor: Predictor) -> str:
     """What a predictor is, as `Task.kinds` says it: an encoder where it says nothing."""
     return getattr(predictor, "kind", "encoder")
 
 
-def with_article(kind: str) -> str:
+def add_article(kind: str) -> str:
     """The kind of predictor with its article."""
     return f"{'a' if kind == 'detector' else 'an'} {kind}"

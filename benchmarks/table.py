@@ -19,7 +19,7 @@ _WORDS = ("split", "protocol", "metric", "read by", "A read by", "B read by", ""
 """Columns that are set to the left; figures are set to the right."""
 
 
-def single_table(rows: Sequence[Row]) -> str:
+def format_rows(rows: Sequence[Row]) -> str:
     """Figures of one model (or several, one line each)."""
     several = len({row.model for row in rows}) > 1
     head = ["split", "protocol", "read by", "metric", "value", "constant", "", "chance", "95 %", "examples", "skipped"]
@@ -29,11 +29,11 @@ def single_table(rows: Sequence[Row]) -> str:
             row.protocol,
             f"{row.model}: {row.predictor}" if several else row.predictor,
             row.metric,
-            number(row.value),
-            number(row.constant),
+            format_number(row.value),
+            format_number(row.constant),
             BELOW if row.below_constant else "",
-            number(row.chance),
-            interval_text(row.ci95),
+            format_number(row.chance),
+            format_interval(row.ci95),
             f"{row.num_examples:,}",
             f"{row.num_skipped:,}",
         ]
@@ -42,7 +42,7 @@ def single_table(rows: Sequence[Row]) -> str:
     return _blocks(head, rows, lines)
 
 
-def comparison_table(compared: Sequence[Compared]) -> str:
+def format_comparison(compared: Sequence[Compared]) -> str:
     """Both models, the difference and its interval; empty without a comparison."""
     rows = [one.a.row for one in compared]
     head = ["split", "protocol", "metric", "A", "B", "constant", "B read by", "A - B", "95 %", "", "chance", "examples"]
@@ -51,14 +51,14 @@ def comparison_table(compared: Sequence[Compared]) -> str:
             one.a.row.split,
             one.a.row.protocol,
             one.a.row.metric,
-            number(one.a.row.value),
-            number(one.b.row.value),
-            number(one.a.row.constant),
+            format_number(one.a.row.value),
+            format_number(one.b.row.value),
+            format_number(one.a.row.constant),
             describe_readout(one.b, one.readouts_b),
             f"{one.difference.value:+.3f}",
-            interval_text(one.difference.ci95, sign=True),
-            ", ".join([*([CLEAR] if one.difference.clear_of_zero else []), *models_below(one)]),
-            number(one.a.row.chance),
+            format_interval(one.difference.ci95, sign=True),
+            ", ".join([*([CLEAR] if one.difference.clear_of_zero else []), *list_below_constant(one)]),
+            format_number(one.a.row.chance),
             f"{one.a.row.num_examples:,}",
         ]
         for one in compared
@@ -72,19 +72,19 @@ def comparison_table(compared: Sequence[Compared]) -> str:
     return f"\nA = {rows[0].model}{read}   B = {compared[0].b.row.model}\n{_blocks(head, rows, lines)}\n"
 
 
-def models_below(one: Compared) -> list[str]:
+def list_below_constant(one: Compared) -> list[str]:
     """`A below constant`, `B below constant`, where it is so."""
     return [f"{name} {BELOW}" for name, own in (("A", one.a), ("B", one.b)) if own.row.below_constant]
 
 
-def number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """Three decimals for shares, fewer for large figures, a dash for none."""
     if value is None:
         return "-"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
-def interval_text(bounds: tuple[float, float] | None, sign: bool = False) -> str:
+def format_interval(bounds: tuple[float, float] | None, sign: bool = False) -> str:
     """`[0.701, 0.779]`, a dash for none."""
     if bounds is None:
         return "-"
@@ -104,19 +104,19 @@ def _blocks(head: list[str], rows: Sequence[Row], lines: list[list[str]]) -> str
             shown = [head, *(line for _, line in members)]
             widths = [max(len(line[column]) for line in shown) for column in range(len(head))]
             texts += [_aligned(head, line, widths) for line in shown]
-        texts += speeds([row for row, _ in members])
-        texts += reasons([row for row, _ in members])
-        texts += without_constant([row for row, _ in members])
+        texts += list_speeds([row for row, _ in members])
+        texts += list_reasons([row for row, _ in members])
+        texts += list_without_constant([row for row, _ in members])
     return "\n".join(texts)
 
 
-def speeds(rows: Sequence[Row]) -> list[str]:
+def list_speeds(rows: Sequence[Row]) -> list[str]:
     """Images a second of each reading that answered about images."""
     rates = {(row.model, row.predictor): row.images_per_second for row in rows if row.images_per_second}
     return [f"  {model}, {predictor}: {speed:,.1f} images a second" for (model, predictor), speed in rates.items()]
 
 
-def reasons(rows: Sequence[Row]) -> list[str]:
+def list_reasons(rows: Sequence[Row]) -> list[str]:
     """Each reason once, after the splits (and figures, where there is none) that it explains, if not all."""
     about: dict[str, list[str]] = {}
     for row in rows:
@@ -129,7 +129,7 @@ def reasons(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def without_constant(rows: Sequence[Row]) -> list[str]:
+def list_without_constant(rows: Sequence[Row]) -> list[str]:
     """Why figures have no chance or no constant, each reason once, after the figures that it is about, if not all."""
     about: dict[str, list[str]] = {}
     for row in rows:
@@ -176,7 +176,7 @@ def summarize(rows: Sequence[Row]) -> str:
     texts += [f"  {reason}" for reason in dict.fromkeys(row.reason for row in rows if row.value is not None) if reason]
     below = list(dict.fromkeys(row.metric for row in rows if row.below_constant))
     texts += [f"  {', '.join(below)}: {BELOW}, the best answer that never looks at the image"] if below else []
-    texts += without_constant(rows)
+    texts += list_without_constant(rows)
     return "\n".join(texts)
 
 

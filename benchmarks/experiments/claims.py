@@ -98,7 +98,7 @@ def parse_claim(text: str) -> Claim:
     )
 
 
-def spread(values: Sequence[float]) -> Spread:
+def measure_spread(values: Sequence[float]) -> Spread:
     """Mean, deviation and Student's 95 % interval of a few values."""
     values = tuple(float(value) for value in values)
     if len(values) < 2:
@@ -108,7 +108,7 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(values, mean, deviation, (mean - half, mean + half))
 
 
-def verdict(claim: Claim, difference: Spread) -> str:
+def judge_claim(claim: Claim, difference: Spread) -> str:
     """What the paired difference says about the claim; the rule is at the top of this file."""
     if difference.ci95 is None:
         return UNMEASURED

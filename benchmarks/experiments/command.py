@@ -16,18 +16,18 @@ from types import FrameType
 
 from tqdm import tqdm
 
-from benchmarks.experiments.plan import PLANS, Plan, read_plan, scaled
+from benchmarks.experiments.plan import PLANS, Plan, read_plan, scale_plan
 from benchmarks.experiments.record import FAILED, RECORD, Record
-from benchmarks.experiments.running import METRICS, Launcher, Runner, Stopped, lines_of
-from benchmarks.experiments.table import markdown
-from benchmarks.experiments.units import Unit, base_lengths, make_units
+from benchmarks.experiments.running import METRICS, Launcher, Runner, Stopped, count_lines
+from benchmarks.experiments.table import write_markdown
+from benchmarks.experiments.units import Unit, find_base_lengths, make_units
 from cloc.command import printable
 from cloc.data_root import find_near
 
 TABLE = "ablation.md"
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """The options."""
     known = ", ".join(sorted(file.stem for file in PLANS.glob("*.yaml")))
     made = argparse.ArgumentParser(
@@ -59,11 +59,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None, launcher: Launcher | None = None) -> int:
     """Run the command; 0 finished, 1 a run failed, 2 a mistake in what was asked, 143 stopped."""
-    given = parser().parse_args(arguments)
+    given = make_parser().parse_args(arguments)
     try:
         if given.jobs < 1:
             raise ValueError(f"--jobs: expected a whole number of at least 1, got {given.jobs}")
-        return ablate(given, launcher)
+        return run_plan(given, launcher)
     except ValueError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         return 2
@@ -72,10 +72,10 @@ def main(arguments: Sequence[str] | None = None, launcher: Launcher | None = Non
         return 143
 
 
-def ablate(given: argparse.Namespace, launcher: Launcher | None) -> int:
+def run_plan(given: argparse.Namespace, launcher: Launcher | None) -> int:
     """Check everything, then run what is not finished."""
     whole = read_plan(given.plan)
-    plan = whole if given.scale == 1 else scaled(whole, given.scale, base_lengths(whole))
+    plan = whole if given.scale == 1 else scale_plan(whole, given.scale, find_base_lengths(whole))
     suffix = "" if given.scale == 1 else f"-x{given.scale:g}"
     folder = given.out or find_near("runs") / f"ablations-{plan.name}{suffix}"
     runs = folder / "runs"
@@ -88,22 +88,22 @@ def ablate(given: argparse.Namespace, launcher: Launcher | None) -> int:
     units = [unit for unit in every if unit.arm in arms and unit.seed in plan.some_seeds(given.seed)]
     todo = [unit for unit in units if record.finished(unit) is None]
     if given.list:
-        print("\n".join(listing(units, record, runs)))
+        print("\n".join(list_runs(units, record, runs)))
         return 0
     folder.mkdir(parents=True, exist_ok=True)
     threads = max(1, len(os.sched_getaffinity(0)) // given.jobs) if given.jobs > 1 else None
     runner = Runner(plan, folder, record, launcher or Launcher(threads))
-    with stopping(runner.launcher):
+    with stop_on_signals(runner.launcher):
         if todo:
             print(f"{plan.name}: {len(todo)} of {len(units)} runs to do; rendering {plan.world.folder} if need be")
             runner.render()
             run_all(runner, plan, todo, given.jobs)
-    return tell(folder, record, every, units)
+    return write_table(folder, record, every, units)
 
 
-def tell(folder: Path, record: Record, every: Sequence[Unit], units: Sequence[Unit]) -> int:
+def write_table(folder: Path, record: Record, every: Sequence[Unit], units: Sequence[Unit]) -> int:
     """Write and print the table."""
-    page = markdown(record, every)
+    page = write_markdown(record, every)
     (folder / TABLE).write_text(page, encoding="utf-8")
     print(f"{page}\nruns: {folder / RECORD}\ntable: {folder / TABLE}")
     states = [record.done[unit.arm, unit.seed].state for unit in units if (unit.arm, unit.seed) in record.done]
@@ -117,7 +117,7 @@ def run_all(runner: Runner, plan: Plan, todo: Sequence[Unit], jobs: int) -> None
     lock = threading.Lock()
 
     def run(unit: Unit) -> None:
-        counted = lines_of(runner.runs / unit.name / METRICS)
+        counted = count_lines(runner.runs / unit.name / METRICS)
         with lock:
             bar.total -= counted
             bar.set_postfix_str(unit.name)
@@ -143,7 +143,7 @@ def run_all(runner: Runner, plan: Plan, todo: Sequence[Unit], jobs: int) -> None
 
 
 @contextmanager
-def stopping(launcher: Launcher) -> Iterator[None]:
+def stop_on_signals(launcher: Launcher) -> Iterator[None]:
     """SIGTERM and ^C end the processes in order."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -160,10 +160,10 @@ def stopping(launcher: Launcher) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def listing(units: Sequence[Unit], record: Record, runs: Path) -> Iterator[str]:
+def list_runs(units: Sequence[Unit], record: Record, runs: Path) -> Iterator[str]:
     """One line a run: name, steps, state."""
     for unit in units:
-        done, steps = record.done.get((unit.arm, unit.seed)), lines_of(runs / unit.name / METRICS)
+        done, steps = record.done.get((unit.arm, unit.seed)), count_lines(runs / unit.name / METRICS)
         state = done.state if done is not None else f"begun, {steps} steps" if steps else "to do"
         start = f", starts from {unit.start}" if unit.start else ""
         reason = f": {done.reason}" if done is not None and done.reason else ""

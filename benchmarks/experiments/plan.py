@@ -205,7 +205,7 @@ LENGTHS = ("loss.filter_warmup", "optim.warmup_steps", "train.checkpoint_every",
 FEWEST_SCENES, FEWEST_HELD_OUT = 64, 12
 
 
-def scaled(plan: Plan, scale: float, lengths: dict[str, int]) -> Plan:
+def scale_plan(plan: Plan, scale: float, lengths: dict[str, int]) -> Plan:
     """A plan with `scale` times its budget, world and step counts; the world gets a folder of its own.
 
     Args:
@@ -222,16 +222,16 @@ def scaled(plan: Plan, scale: float, lengths: dict[str, int]) -> Plan:
         return plan
     raw = plan.model_dump()
     raw["world"]["folder"] += f"-x{scale:g}"
-    raw["world"]["options"].update(_fewer_scenes(plan, scale))
-    raw["set"] = _shorter({**lengths, **raw["set"]}, scale)
-    raw["budget"] = _smaller(plan.budget, scale)
+    raw["world"]["options"].update(_scale_scenes(plan, scale))
+    raw["set"] = _scale_lengths({**lengths, **raw["set"]}, scale)
+    raw["budget"] = _scale_budget(plan.budget, scale)
     for name, arm in plan.arms.items():
-        raw["arms"][name]["set"] = _shorter(arm.set, scale)
-        raw["arms"][name]["budget"] = None if arm.budget is None else _smaller(arm.budget, scale)
+        raw["arms"][name]["set"] = _scale_lengths(arm.set, scale)
+        raw["arms"][name]["budget"] = None if arm.budget is None else _scale_budget(arm.budget, scale)
     return Plan.model_validate(raw)
 
 
-def _fewer_scenes(plan: Plan, scale: float) -> dict[str, int]:
+def _scale_scenes(plan: Plan, scale: float) -> dict[str, int]:
     from cloc.scenes.world import make_preset
 
     usual = asdict(make_preset(plan.world.preset))
@@ -240,7 +240,7 @@ def _fewer_scenes(plan: Plan, scale: float) -> dict[str, int]:
     return {name: min(count, max(least[name], round(count * scale))) for name, count in counts.items()}
 
 
-def _shorter(fields: dict[str, Any], scale: float) -> dict[str, Any]:
+def _scale_lengths(fields: dict[str, Any], scale: float) -> dict[str, Any]:
     return {name: max(1, round(v * scale)) if _is_length(name) and v else v for name, v in fields.items()}
 
 
@@ -248,6 +248,6 @@ def _is_length(name: str) -> bool:
     return name in LENGTHS or name.endswith(".from_step")
 
 
-def _smaller(budget: Budget, scale: float) -> dict[str, Any]:
+def _scale_budget(budget: Budget, scale: float) -> dict[str, Any]:
     raw = budget.model_dump()
     return {**raw, **{name: max(1, round(raw[name] * scale)) for name in ("samples", "steps") if raw[name]}}

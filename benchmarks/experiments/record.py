@@ -54,7 +54,7 @@ class Done:
     @property
     def setting(self) -> frozenset[str]:
         """What the run was asked, but for its name."""
-        return setting_of(self.overrides)
+        return describe_setting(self.overrides)
 
 
 class Record:
@@ -122,7 +122,7 @@ class Record:
         earlier = {(done.seed, done.setting): done for done in map(_done, content["runs"]) if done.state == FINISHED}
         compared = list(self.compared)
         for unit in units:
-            old, mine = earlier.get((unit.seed, setting_of(unit.overrides))), self.done.get((unit.arm, unit.seed))
+            old, mine = earlier.get((unit.seed, describe_setting(unit.overrides))), self.done.get((unit.arm, unit.seed))
             if old is None or unit.arm in again:
                 continue
             origin = f"arm {old.arm} of plan {content['plan_sha256'][:12]}"
@@ -169,7 +169,7 @@ class Record:
         }
 
 
-def setting_of(overrides: Sequence[str]) -> frozenset[str]:
+def describe_setting(overrides: Sequence[str]) -> frozenset[str]:
     """Config fields of a run but for its name."""
     return frozenset(one for one in overrides if not one.startswith("run.name="))
 
@@ -178,7 +178,7 @@ def _done(entry: dict[str, Any]) -> Done:
     return Done(**{**entry, "overrides": tuple(entry["overrides"])})
 
 
-def pick(rows: Sequence[Row], metrics: dict[str, Metric]) -> dict[str, float | None]:
+def pick_metrics(rows: Sequence[Row], metrics: dict[str, Metric]) -> dict[str, float | None]:
     """The plan's figures from the rows of a scoring.
 
     Raises:

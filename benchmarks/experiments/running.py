@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.experiments.plan import Plan
-from benchmarks.experiments.record import FAILED, FINISHED, Done, Record, pick
+from benchmarks.experiments.record import FAILED, FINISHED, Done, Record, pick_metrics
 from benchmarks.experiments.units import Unit
 from benchmarks.rows import RESULTS, read_rows
 from cloc.data_root import REPOSITORY
@@ -78,7 +78,7 @@ class Launcher:
                     time.sleep(_LOOK)
             finally:
                 if process.poll() is None:
-                    end(process)
+                    end_process(process)
                 mark.unlink(missing_ok=True)
         watch()
         if self.stopping.is_set():
@@ -104,7 +104,7 @@ def refuse_orphan(mark: Path, command: Sequence[str]) -> None:
         )
 
 
-def end(process: subprocess.Popen) -> None:
+def end_process(process: subprocess.Popen) -> None:
     """SIGTERM, on which training saves a checkpoint; after a while SIGKILL for the whole group."""
     process.terminate()
     try:
@@ -114,7 +114,7 @@ def end(process: subprocess.Popen) -> None:
         process.wait()
 
 
-def last_words(log: Path) -> str:
+def find_last_words(log: Path) -> str:
     """Why a process ended: its last line that says so, else its last line."""
     if not log.is_file():
         return "no output"
@@ -155,7 +155,7 @@ class Runner:
             flag = name.replace("_", "-")
             command += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
         if self.launcher.run(command, log):
-            raise ValueError(f"world {world.folder}: {last_words(log)} (whole log: {log})")
+            raise ValueError(f"world {world.folder}: {find_last_words(log)} (whole log: {log})")
 
     def run(self, unit: Unit, progress: Callable[[int], None] = lambda steps: None) -> Done:
         """Train and score a unit that is not finished.
@@ -193,16 +193,16 @@ class Runner:
                 unit.config,
                 *unit.overrides,
             ]
-            command += ["--runs", str(self.runs), *(["--resume", "auto"] if begun(folder) else [])]
+            command += ["--runs", str(self.runs), *(["--resume", "auto"] if has_begun(folder) else [])]
             start = time.perf_counter()
-            status = self.launcher.run(command, log, lambda: progress(lines_of(folder / METRICS)))
+            status = self.launcher.run(command, log, lambda: progress(count_lines(folder / METRICS)))
             done = replace(done, train_seconds=done.train_seconds + time.perf_counter() - start, starts=done.starts + 1)
             if status:
-                return replace(done, reason=f"training ended with {status}: {last_words(log)} (whole log: {log})")
-        if digest_of(folder / CONFIG) != unit.config_sha256:
+                return replace(done, reason=f"training ended with {status}: {find_last_words(log)} (whole log: {log})")
+        if hash_config(folder / CONFIG) != unit.config_sha256:
             raise ValueError(f"{folder} holds a run of another config; give another --out, or delete that folder")
         sha256 = read_card(folder / "export").get("model_sha256")
-        return replace(done, steps=steps_of(folder / METRICS), export_sha256=sha256)
+        return replace(done, steps=count_steps(folder / METRICS), export_sha256=sha256)
 
     def _score(self, unit: Unit, done: Done) -> Done:
         if not unit.score:
@@ -213,12 +213,12 @@ class Runner:
         command += ["--model", str(self.runs / unit.name), "--data", self.plan.world.folder]
         start = time.perf_counter()
         if status := self.launcher.run(command, log):
-            raise ValueError(f"scoring ended with {status}: {last_words(log)} (whole log: {log})")
-        metrics = pick(read_rows(out / RESULTS), self.plan.metrics)
+            raise ValueError(f"scoring ended with {status}: {find_last_words(log)} (whole log: {log})")
+        metrics = pick_metrics(read_rows(out / RESULTS), self.plan.metrics)
         return replace(done, state=FINISHED, metrics=metrics, score_seconds=time.perf_counter() - start)
 
 
-def begun(folder: Path) -> bool:
+def has_begun(folder: Path) -> bool:
     """Whether a run was begun here, to be gone on with; a folder killed before its config was whole is thrown away."""
     if not folder.exists():
         return False
@@ -229,17 +229,17 @@ def begun(folder: Path) -> bool:
     return False
 
 
-def digest_of(config: Path) -> str:
+def hash_config(config: Path) -> str:
     """Of a run's resolved config, as `Unit.config_sha256`."""
     return hashlib.sha256(config.read_bytes()).hexdigest()
 
 
-def lines_of(path: Path) -> int:
+def count_lines(path: Path) -> int:
     """Steps in a metrics file."""
     return path.read_bytes().count(b"\n") if path.is_file() else 0
 
 
-def steps_of(path: Path) -> dict[str, int]:
+def count_steps(path: Path) -> dict[str, int]:
     """How many steps had each loss term."""
     counts = Counter[str]()
     for _, entry in read_json_lines(path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.experiments.claims import Claim, Spread, spread, verdict
+from benchmarks.experiments.claims import Claim, Spread, judge_claim, measure_spread
 from benchmarks.experiments.plan import Plan
 from benchmarks.experiments.record import FAILED, Record
 from benchmarks.experiments.units import Unit
@@ -13,13 +13,13 @@ RENDERED = "Rendered scenes: they show whether a method works as the paper says,
 NO_RUN = "-"
 
 
-def difference(record: Record, claim: Claim) -> Spread:
+def compare_arms(record: Record, claim: Claim) -> Spread:
     """Left minus FACTOR times right, over the seeds that both have."""
     left, right = record.values(claim.left, claim.metric), record.values(claim.right, claim.other)
-    return spread([left[seed] - claim.factor * right[seed] for seed in sorted(left.keys() & right.keys())])
+    return measure_spread([left[seed] - claim.factor * right[seed] for seed in sorted(left.keys() & right.keys())])
 
 
-def markdown(record: Record, units: Sequence[Unit]) -> str:
+def write_markdown(record: Record, units: Sequence[Unit]) -> str:
     """The whole page."""
     plan = record.plan
     smaller = "" if record.scale == 1 else f" **Scale {record.scale:g}: a trial run, its figures mean nothing.**"
@@ -82,9 +82,9 @@ def _metric(record: Record, name: str) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for arm in plan.scored:
-        whole = spread(list(record.values(arm, name).values()))
+        whole = measure_spread(list(record.values(arm, name).values()))
         same = Claim(arm, ">", 1.0, plan.reference, name, name, 0.0, "")
-        apart = difference(record, same) if arm != plan.reference else spread([])
+        apart = compare_arms(record, same) if arm != plan.reference else measure_spread([])
         cells = [_figure(whole.mean), _figure(whole.deviation), str(len(whole.values))]
         rows.append(f"| {' | '.join([arm, plan.arms[arm].what, *cells, _signed(apart.mean), _interval(apart)])} |")
     return "\n".join(rows)
@@ -93,8 +93,8 @@ def _metric(record: Record, name: str) -> str:
 def _claims(record: Record) -> str:
     rows = ["## Claims", "", "| claim | difference | 95 % | verdict | the paper |", "|---|---|---|---|---|"]
     for claim, given in zip(record.plan.parsed_claims, record.plan.claims, strict=True):
-        apart = difference(record, claim)
-        cells = [f"`{claim.text}`", _signed(apart.mean), _interval(apart), verdict(claim, apart), given.paper]
+        apart = compare_arms(record, claim)
+        cells = [f"`{claim.text}`", _signed(apart.mean), _interval(apart), judge_claim(claim, apart), given.paper]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 

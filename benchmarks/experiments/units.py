@@ -39,19 +39,19 @@ class Unit:
     @property
     def name(self) -> str:
         """Name of its run."""
-        return unit_name(self.arm, self.seed)
+        return name_unit(self.arm, self.seed)
 
 
 UNKNOWN = 10**8
 """Steps of a run whose length is yet to be counted; so long that every other length in the config fits."""
 
 
-def unit_name(arm: str, seed: int) -> str:
+def name_unit(arm: str, seed: int) -> str:
     """`ARM-sSEED`."""
     return f"{arm}-s{seed}"
 
 
-def base_lengths(plan: Plan) -> dict[str, int]:
+def find_base_lengths(plan: Plan) -> dict[str, int]:
     """Step counts of the base config that `--scale` shortens."""
     fields = plan.set | {"train.steps": UNKNOWN, "train.samples": None}
     raw = load_config(plan.config, _overrides(fields, plan)).model_dump()
@@ -75,9 +75,9 @@ def make_units(plan: Plan, arms: Sequence[str], runs: Path) -> list[Unit]:
 
 def _unit(plan: Plan, name: str, seed: int, runs: Path) -> Unit:
     arm = plan.arms[name]
-    fields = {**plan.set, **arm.set, "run.name": unit_name(name, seed), "run.seed": seed}
+    fields = {**plan.set, **arm.set, "run.name": name_unit(name, seed), "run.seed": seed}
     if arm.start is not None:
-        export = str(runs / unit_name(arm.start, seed) / "export")
+        export = str(runs / name_unit(arm.start, seed) / "export")
         fields |= {"model.vision.source": export, "model.text.source": export}
     try:
         length = _length(plan, arm.budget or plan.budget, fields)
@@ -86,7 +86,7 @@ def _unit(plan: Plan, name: str, seed: int, runs: Path) -> Unit:
     except ValueError as error:
         raise ValueError(f"arm {name}: {error}") from None
     digest = hashlib.sha256(dump_config(config).encode()).hexdigest()
-    start = None if arm.start is None else unit_name(arm.start, seed)
+    start = None if arm.start is None else name_unit(arm.start, seed)
     return Unit(name, seed, plan.config, tuple(overrides), digest, config.steps, start, arm.score)
 
 
@@ -96,10 +96,10 @@ def _length(plan: Plan, budget: Budget, fields: dict[str, Any]) -> dict[str, int
         return {"train.samples": budget.samples, "train.steps": budget.steps}
     assert budget.steps is not None
     config = load_config(plan.config, _overrides(fields | {"train.samples": None, "train.steps": UNKNOWN}, plan))
-    return {"train.samples": None, "train.steps": steps_with(config, budget.of_kind, budget.steps)}
+    return {"train.samples": None, "train.steps": count_steps_with(config, budget.of_kind, budget.steps)}
 
 
-def steps_with(config: Config, kind: str, count: int) -> int:
+def count_steps_with(config: Config, kind: str, count: int) -> int:
     """Steps of a run in which one kind of data has exactly `count`: up to and with its last one.
 
     Raises:

@@ -16,8 +16,16 @@ from pathlib import Path
 
 from benchmarks.data_roots import MARK
 from benchmarks.evaluate import find_export
-from benchmarks.external.rendered import world
-from benchmarks.external.side_by_side import compared, kit, our_rows, run, shared_options, tell, theirs
+from benchmarks.external.rendered import render_world
+from benchmarks.external.side_by_side import (
+    add_shared_options,
+    compare_figures,
+    run,
+    run_kit,
+    run_other,
+    score_ours,
+    write_comparison,
+)
 from cloc.files import read_json, read_json_lines, read_object
 
 PACKAGES = ("lmms-eval", "transformers", "torch", "numpy")
@@ -52,7 +60,7 @@ def write_questions(made: Path, root: Path) -> int:
     return len(lines)
 
 
-def their_answers(python: Path, host: Path, root: Path, out: Path) -> tuple[dict[int, str], float]:
+def ask_lmms_eval(python: Path, host: Path, root: Path, out: Path) -> tuple[dict[int, str], float]:
     """lmms-eval's answers by question, and its accuracy.
 
     Raises:
@@ -62,7 +70,7 @@ def their_answers(python: Path, host: Path, root: Path, out: Path) -> tuple[dict
     settings = f"pretrained={host.resolve()},device=cpu,device_map=cpu,dtype=float32"
     command += ["--model_args", settings, "--batch_size", "1", "--log_samples"]
     command += ["--output_path", (out / "lmms_eval").resolve()]
-    theirs(command, out / "lmms_eval.log", root)
+    run_other(command, out / "lmms_eval.log", root)
     results, samples = (sorted((out / "lmms_eval").rglob(name)) for name in ("*results.json", "*samples*.jsonl"))
     if not (results and samples):
         raise ValueError(f"lmms-eval ended well and wrote no results; the reason stands in {out / 'lmms_eval.log'}")
@@ -73,7 +81,7 @@ def their_answers(python: Path, host: Path, root: Path, out: Path) -> tuple[dict
     return answers, next(value for name, value in figures.items() if name.startswith("accuracy,"))
 
 
-def our_answers(results: Path) -> list[dict]:
+def read_our_answers(results: Path) -> list[dict]:
     """The lines of `pope`'s predictions in a folder of results."""
     (file,) = (results / "predictions").glob("*.jsonl")
     return [line for _, line in read_json_lines(file)]
@@ -89,40 +97,40 @@ def answer_of(sample: dict) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 when all answers are equal, 1 when one differs, 2 after a message about a mistake."""
-    given = parser().parse_args(arguments)
+    given = make_parser().parse_args(arguments)
 
     def work(out: Path, versions: dict[str, str]) -> bool:
         model = given.host or find_export(given.encoder)
-        asked = write_questions(world(out / "world", given.images, conversations=1), out / "set")
+        asked = write_questions(render_world(out / "world", given.images, conversations=1), out / "set")
         host = given.host or out / "host"
         if given.host is None:
-            kit(["-m", "mllm_bridge.swap", "--encoder", model, "--out", host, *host_of(given.mllm)])
-        rows = our_rows(["pope", "--model", host, "--data", out / "set"], out / "ours")
-        answers, accuracy = their_answers(given.python.absolute(), host, out / "set", out)
-        mine = our_answers(out / "ours")
+            run_kit(["-m", "mllm_bridge.swap", "--encoder", model, "--out", host, *name_host(given.mllm)])
+        rows = score_ours(["pope", "--model", host, "--data", out / "set"], out / "ours")
+        answers, accuracy = ask_lmms_eval(given.python.absolute(), host, out / "set", out)
+        mine = read_our_answers(out / "ours")
         equal = sum(line["answer"] == answers[line["question_id"]] for line in mine)
         different = len({line["answer"] for line in mine})
-        rows_compared = compared({(row.task, row.metric): row.value for row in rows}, {ACCURACY: accuracy})
+        rows_compared = compare_figures({(row.task, row.metric): row.value for row in rows}, {ACCURACY: accuracy})
         print(f"{equal} of {asked} answers are equal word for word; {different} different answers were given")
         more = {"questions": asked, "equal_answers": equal, "different_answers": different, "model": str(model)}
-        return tell(rows_compared, versions, out, **more) and equal == asked
+        return write_comparison(rows_compared, versions, out, **more) and equal == asked
 
     return run(given, PACKAGES, work)
 
 
-def host_of(mllm: str | None) -> list[str]:
+def name_host(mllm: str | None) -> list[str]:
     """The arguments for another host than the tiny one."""
     return ["--mllm", mllm] if mllm else []
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """The options."""
     made = argparse.ArgumentParser(
         prog="python -m benchmarks.external.answers",
         description="Put an encoder into a LLaVA, ask lmms-eval and this kit the same rendered questions, and compare "
         "the answers. About two minutes with the tiny host. Exit code 1: an answer differs.",
     )
-    shared_options(made, "neighbours-mllm")
+    add_shared_options(made, "neighbours-mllm")
     made.add_argument("--encoder", default="cloc", metavar="FOLDER", help="an export (default: the newest under runs/)")
     made.add_argument("--mllm", metavar="HOST", help="a LLaVA's folder (default: a tiny one, made here)")
     made.add_argument("--host", type=Path, metavar="FOLDER", help="a host that is swapped already, tuned or not")

@@ -12,8 +12,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.evaluate import find_export
-from benchmarks.external.rendered import SPLIT, world, write_captions, write_classes
-from benchmarks.external.side_by_side import Key, compared, kit, our_rows, run, shared_options, tell, theirs
+from benchmarks.external.rendered import SPLIT, render_world, write_captions, write_classes
+from benchmarks.external.side_by_side import (
+    Key,
+    add_shared_options,
+    compare_figures,
+    run,
+    run_kit,
+    run_other,
+    score_ours,
+    write_comparison,
+)
 from cloc.files import read_object
 
 PACKAGES = ("clip-benchmark", "open-clip-torch", "torch", "numpy")
@@ -39,17 +48,17 @@ def render(out: Path, images: int) -> Path:
     Raises:
         ValueError: `out` holds another world.
     """
-    made, root = world(out / "world", images), out / "set"
+    made, root = render_world(out / "world", images), out / "set"
     write_classes(made / "zeroshot" / "single", root / "zeroshot" / "single")
     kept, left = write_captions(made / "coco", root)
     print(f"rendered: {images} single objects, {kept} captioned scenes ({left} left out: their caption occurs twice)")
     return root
 
 
-def our_figures(model: Path | str, root: Path, out: Path) -> dict[Key, float | None]:
+def measure_ours(model: Path | str, root: Path, out: Path) -> dict[Key, float | None]:
     """By task and metric; of retrieval the plain counting."""
     found: dict[Key, float | None] = {}
-    for row in our_rows(["zeroshot", "retrieval", "--model", model, "--data", root], out):
+    for row in score_ours(["zeroshot", "retrieval", "--model", model, "--data", root], out):
         if row.task == "zeroshot":
             found[row.task, row.metric] = row.value
         elif "/plain/" in row.protocol:
@@ -57,7 +66,7 @@ def our_figures(model: Path | str, root: Path, out: Path) -> dict[Key, float | N
     return found
 
 
-def their_figures(python: Path, model: Path, root: Path, out: Path) -> dict[Key, float]:
+def measure_theirs(python: Path, model: Path, root: Path, out: Path) -> dict[Key, float]:
     """CLIP_benchmark's figures by our names, in fp32."""
     places = {"single": root / "zeroshot" / "single", "captions": root / "captions"}
     found: dict[Key, float] = {}
@@ -66,7 +75,7 @@ def their_figures(python: Path, model: Path, root: Path, out: Path) -> dict[Key,
         command = [python, "-m", "clip_benchmark.cli", "eval", "--dataset", f"wds/{name}", "--dataset_root", place]
         command += ["--split", SPLIT, "--task", TASKS[name], "--model", f"local-dir:{model.resolve()}"]
         command += ["--pretrained", "none", "--no_amp", "--num_workers", "0", "--recall_k", *KS, "--output", file]
-        theirs(command, out / f"clip_benchmark-{name}.log")
+        run_other(command, out / f"clip_benchmark-{name}.log")
         metrics = read_object(file, "CLIP_benchmark's results")["metrics"]
         found |= {ours: metrics[name_there] for name_there, ours in FIGURES[name].items()}
     return found
@@ -74,27 +83,27 @@ def their_figures(python: Path, model: Path, root: Path, out: Path) -> dict[Key,
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 when all figures are equal, 1 when one differs, 2 after a message about a mistake."""
-    given = parser().parse_args(arguments)
+    given = make_parser().parse_args(arguments)
 
     def work(out: Path, versions: dict[str, str]) -> bool:
         model = find_export(given.model)
         root = render(out, given.images)
-        kit(["-m", "cloc.export", "--format", "open_clip", model, out / "open_clip"])
-        mine = our_figures(model, root, out / "ours")
-        rows = compared(mine, their_figures(given.python.absolute(), out / "open_clip", root, out))
-        return tell(rows, versions, out, model=str(model), images=given.images)
+        run_kit(["-m", "cloc.export", "--format", "open_clip", model, out / "open_clip"])
+        mine = measure_ours(model, root, out / "ours")
+        rows = compare_figures(mine, measure_theirs(given.python.absolute(), out / "open_clip", root, out))
+        return write_comparison(rows, versions, out, model=str(model), images=given.images)
 
     return run(given, PACKAGES, work)
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """The options."""
     made = argparse.ArgumentParser(
         prog="python -m benchmarks.external.clip_scores",
         description="Score an export with CLIP_benchmark and with this kit on one rendered set, and compare. About a "
         "minute. Exit code 1: a figure differs.",
     )
-    shared_options(made, "neighbours-clip")
+    add_shared_options(made, "neighbours-clip")
     made.add_argument("--model", default="cloc", metavar="FOLDER", help="an export (default: the newest under runs/)")
     made.add_argument("--images", type=int, default=300, metavar="N", help="single objects, and scenes (%(default)s)")
     return made

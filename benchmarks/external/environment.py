@@ -33,10 +33,10 @@ def make(out: Path) -> Path:
     venv.create(out, with_pip=True)
     purelib = sysconfig.get_path("purelib", "venv", {"base": str(out), "platbase": str(out)})
     (Path(purelib) / LINK).write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
-    return interpreter(out)
+    return make_environment(out)
 
 
-def interpreter(folder: Path) -> Path:
+def make_environment(folder: Path) -> Path:
     """The Python of an environment."""
     return folder / "bin" / "python"
 

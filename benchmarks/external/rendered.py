@@ -24,7 +24,7 @@ SPLIT = "test"
 CAPTIONS, INSTANCES = "captions_val2017.json", "instances_val2017.json"
 
 
-def world(out: Path, images: int, conversations: int = 0) -> Path:
+def render_world(out: Path, images: int, conversations: int = 0) -> Path:
     """A rendered world with `images` single objects and as many scenes; one that is there is taken.
 
     Raises:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cli import main as ours
-from benchmarks.out_folder import numbered
+from benchmarks.out_folder import find_free_number
 from benchmarks.rows import Row, read_rows
 from cloc.data_root import find_near
 
@@ -22,7 +22,7 @@ TOLERANCE = 1e-6
 VERSION = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
 
 
-def shared_options(made: argparse.ArgumentParser, folder: str) -> None:
+def add_shared_options(made: argparse.ArgumentParser, folder: str) -> None:
     """The options that both scripts have; `folder` is the name under runs/ where results go by default."""
     made.add_argument("--python", type=Path, required=True, metavar="FILE", help="of the other programs' environment")
     made.add_argument("--out", type=Path, metavar="DIR", help=f"new folder (default: runs/{folder}-N)")
@@ -33,16 +33,16 @@ def run(given: argparse.Namespace, packages: Sequence[str], work: Callable[[Path
     """Do a script's work in a new folder.
 
     Args:
-        given: the command line, with `shared_options`.
+        given: the command line, with `add_shared_options`.
         packages: whose versions in the other programs' environment are written down.
         work: gets the folder and the versions, returns whether everything is equal.
 
     Returns:
         0 when everything is equal, 1 when something differs, 2 after a message about a mistake.
     """
-    out = given.out or numbered(find_near("runs"), given.folder)
+    out = given.out or find_free_number(find_near("runs"), given.folder)
     try:
-        versions = their_versions(given.python.absolute(), packages)
+        versions = read_versions(given.python.absolute(), packages)
         if out.exists():
             raise ValueError(f"--out: {out} is already there; give a new folder")
         return 0 if work(out, versions) else 1
@@ -51,7 +51,7 @@ def run(given: argparse.Namespace, packages: Sequence[str], work: Callable[[Path
         return 2
 
 
-def their_versions(python: Path, packages: Sequence[str]) -> dict[str, str]:
+def read_versions(python: Path, packages: Sequence[str]) -> dict[str, str]:
     """Versions in the other programs' environment.
 
     Raises:
@@ -69,7 +69,7 @@ def their_versions(python: Path, packages: Sequence[str]) -> dict[str, str]:
     return dict(zip(packages, done.stdout.split(), strict=True))
 
 
-def theirs(command: Sequence[str | Path], log: Path, folder: Path | None = None) -> None:
+def run_other(command: Sequence[str | Path], log: Path, folder: Path | None = None) -> None:
     """Run another program's command with no network, in `folder` if given; what it says goes to `log`.
 
     Raises:
@@ -89,7 +89,7 @@ def theirs(command: Sequence[str | Path], log: Path, folder: Path | None = None)
         raise ValueError(f"{' '.join(map(str, command[1:4]))} ended with {done.returncode}; see {log}\n  {last}")
 
 
-def kit(command: Sequence[str | Path]) -> None:
+def run_kit(command: Sequence[str | Path]) -> None:
     """Run a command of this kit in a process of its own.
 
     Raises:
@@ -100,7 +100,7 @@ def kit(command: Sequence[str | Path]) -> None:
         raise ValueError(f"{' '.join(map(str, command[:3]))} ended with {done.returncode}; its message stands above")
 
 
-def our_rows(arguments: Sequence[str | Path], out: Path) -> list[Row]:
+def score_ours(arguments: Sequence[str | Path], out: Path) -> list[Row]:
     """The rows of `benchmarks/run.py` with these arguments.
 
     Raises:
@@ -111,7 +111,7 @@ def our_rows(arguments: Sequence[str | Path], out: Path) -> list[Row]:
     return read_rows(out / "results.json")
 
 
-def compared(mine: Mapping[Key, float | None], other: Mapping[Key, float]) -> list[dict[str, Any]]:
+def compare_figures(mine: Mapping[Key, float | None], other: Mapping[Key, float]) -> list[dict[str, Any]]:
     """One entry a figure that the other program has.
 
     Args:
@@ -131,7 +131,7 @@ def compared(mine: Mapping[Key, float | None], other: Mapping[Key, float]) -> li
     ]
 
 
-def tell(rows: Sequence[Mapping[str, Any]], versions: Mapping[str, str], out: Path, **more: Any) -> bool:
+def write_comparison(rows: Sequence[Mapping[str, Any]], versions: Mapping[str, str], out: Path, **more: Any) -> bool:
     """Print the table and write `neighbours.json`; returns whether all figures are equal."""
     print(f"\n{'task':<12}{'metric':<28}{'ours':>10}{'theirs':>10}")
     for row in rows:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def top1(similarity: object) -> NDArray[np.int64]:
+def find_nearest(similarity: object) -> NDArray[np.int64]:
     """(K,) the nearest of C classes, from (K, C) similarities; of equal ones the first."""
     scores = np.asarray(similarity)
     if scores.ndim != 2 or scores.shape[1] == 0:
@@ -19,7 +19,7 @@ def top1(similarity: object) -> NDArray[np.int64]:
     return scores.argmax(axis=1)
 
 
-def top1_hits(predicted: object, classes: object) -> NDArray[np.float64]:
+def score_top1(predicted: object, classes: object) -> NDArray[np.float64]:
     """(K,) 1.0 where the predicted class is the right one."""
     answers, truth = np.asarray(predicted), np.asarray(classes)
     if answers.shape != truth.shape:
@@ -42,7 +42,7 @@ class Blind:
     constant_class_mean: float
 
 
-def blind(classes: object, num_candidates: int) -> Blind:
+def score_blind(classes: object, num_candidates: int) -> Blind:
     """Blind figures for the (K,) true classes, K at least 1, among `num_candidates`."""
     _, counts = np.unique(np.asarray(classes), return_counts=True)
     if counts.size == 0 or num_candidates < counts.size:

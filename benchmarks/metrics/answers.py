@@ -10,7 +10,7 @@ TORN = "answers that name neither of the two, or both, judged by the right name 
 _CLAUSES = (re.compile(r"\s+not[^,.]*[,.]"), re.compile(r"\s+no[^,.]*[,.]"))
 
 
-def without_negations(text: str) -> str:
+def remove_negations(text: str) -> str:
     """An answer without what it denies: from ` not` or ` no` to the next comma or full stop.
 
     The rule of Ferret's evaluation, to the letter: a clause that begins the answer or ends without a mark stays, and so
@@ -21,19 +21,19 @@ def without_negations(text: str) -> str:
     return text
 
 
-def names_it(text: str, words: Sequence[str]) -> bool:
+def is_named(text: str, words: Sequence[str]) -> bool:
     """Whether the answer, without what it denies, holds one of the names; letter case as it stands."""
-    remaining = without_negations(text)
+    remaining = remove_negations(text)
     return any(word in remaining for word in words)
 
 
-def told_torn(asked: Sequence[tuple[str, Sequence[str], str]]) -> Counter[str]:
+def note_undecided_names(asked: Sequence[tuple[str, Sequence[str], str]]) -> Counter[str]:
     """How many answers to "this or that?" name neither or both of the two, for a note on the figures.
 
     Args:
         asked: (answer, names that count as right, the other name, underscores as they stand) of each.
     """
-    torn = [names_it(text, words) == names_it(text, [other.replace("_", " ").strip()]) for text, words, other in asked]
+    torn = [is_named(text, words) == is_named(text, [other.replace("_", " ").strip()]) for text, words, other in asked]
     return +Counter({TORN: sum(torn)})
 
 
@@ -47,14 +47,14 @@ def as_yes(value: object) -> bool | None:
     return False if word in ("no", "n", "false", "0", "0.0") else None
 
 
-def says_yes(text: str) -> bool:
+def is_yes(text: str) -> bool:
     """POPE's rule (Li et al. 2023): in the first sentence no word `no` or `not`. Spelling does not matter (`NO`, `No!`,
     `no` before a line's end), which the published lines of code read as yes; nor do commas.
     """
     return not {"no", "not"} & _words(text)
 
 
-def undecided(text: str) -> bool:
+def is_undecided(text: str) -> bool:
     """Whether the first sentence holds neither a word `yes` nor `no` or `not`, or both, so that the rule guesses."""
     words = _words(text)
     return ("yes" in words) == bool({"no", "not"} & words)
@@ -69,10 +69,10 @@ def _words(text: str) -> set[str]:
 
 def note_undecided(texts: Sequence[str]) -> Counter[str]:
     """How many answers say neither yes nor no, or both, for a note on the figures."""
-    return +Counter({"answers with neither yes nor no, or both, counted by POPE's rule": sum(map(undecided, texts))})
+    return +Counter({"answers with neither yes nor no, or both, counted by POPE's rule": sum(map(is_undecided, texts))})
 
 
-def yes_figures(said: Sequence[bool], true: Sequence[bool]) -> Mapping[str, float | None]:
+def score_yes(said: Sequence[bool], true: Sequence[bool]) -> Mapping[str, float | None]:
     """POPE's figures beside accuracy; `yes` is the positive answer.
 
     Returns:
@@ -88,8 +88,8 @@ def yes_figures(said: Sequence[bool], true: Sequence[bool]) -> Mapping[str, floa
 NO_RATIO = "neither chance nor constant: how often it says yes is neither right nor wrong"
 
 
-def blind_yes_figures(true: Sequence[bool]) -> Mapping[str, Mapping[str, float | str | None]]:
-    """Chance (a coin) and constant (the better of always yes and always no) of accuracy and of `yes_figures`, and where
+def score_blind_yes(true: Sequence[bool]) -> Mapping[str, Mapping[str, float | str | None]]:
+    """Chance (a coin) and constant (the better of always yes and always no) of accuracy and of `score_yes`, and where
     there is none, why; by figure, as fields of a row.
     """
     share = sum(true) / len(true)
@@ -100,7 +100,7 @@ def blind_yes_figures(true: Sequence[bool]) -> Mapping[str, Mapping[str, float |
     return {**baselines, "yes_ratio": {"no_constant": NO_RATIO}}
 
 
-def relative_score(pairs: Sequence[Sequence[float]]) -> float:
+def score_relative(pairs: Sequence[Sequence[float]]) -> float:
     """100 times the sum of the model's points over the sum of the reference's, as ml-ferret sums up its reviews.
 
     Args:

@@ -169,7 +169,7 @@ class ApTally:
         return _share(np.where(there, values, 0.0).sum(axis=1), there.sum(axis=1), np.nan)
 
 
-def ap_tallies(
+def make_ap_tallies(
     figures: Mapping[str, float | None],
     resamples: ApResamples,
     chosen: NDArray[np.bool_],

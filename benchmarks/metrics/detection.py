@@ -85,7 +85,7 @@ class Detections:
         return Detections(self.images[rows], self.categories[rows], self.boxes_xywh[rows], self.scores[rows])
 
 
-def places_within(groups: NDArray) -> IntArray:
+def number_within(groups: NDArray) -> IntArray:
     """(K,) 0, 1, 2, ... within each run of equal values of the sorted (K,) `groups`."""
     starts = np.flatnonzero(np.diff(groups, prepend=groups[:1] - 1)) if len(groups) else np.zeros(0, dtype=np.int64)
     lengths = np.diff(starts, append=len(groups))

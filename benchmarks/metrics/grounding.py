@@ -17,7 +17,7 @@ MAX_CONSTANTS = 512
 _BLOCK = 64
 
 
-def hits_at(ious: object, threshold: float) -> NDArray[np.float64]:
+def score_hits(ious: object, threshold: float) -> NDArray[np.float64]:
     """(K,) 1.0 where the IoU reaches the threshold (equal counts as right), else 0.0."""
     return (np.asarray(ious) >= threshold).astype(np.float64)
 
@@ -63,17 +63,17 @@ class ConstantBox:
         return "no chance: there is no other image to draw a box from" if self.drawn is None else None
 
 
-def constants_tried(count: int) -> NDArray[np.int64]:
+def choose_constants(count: int) -> NDArray[np.int64]:
     """Rows of the K referents that are tried as constant answers: all, or `MAX_CONSTANTS` evenly spaced ones."""
     return np.unique(np.linspace(0, count - 1, min(MAX_CONSTANTS, count)).round().astype(np.int64))
 
 
-def constant_ious(
+def score_constants(
     boxes_xyxy: object, extents_xyxy: object | None, more_xyxy: Sequence[object] | None = None
 ) -> NDArray[np.float64]:
     """IoU of constant boxes with every referent.
 
-    The constants are the referents of `constants_tried` and, as the last row, the mean of all referents.
+    The constants are the referents of `choose_constants` and, as the last row, the mean of all referents.
 
     Args:
         boxes_xyxy: (K, 4) referents in [0, 1] of the canvas, or any frame that all images share.
@@ -88,7 +88,7 @@ def constant_ious(
     boxes = as_boxes(boxes_xyxy)
     if len(boxes) == 0:
         raise ValueError("constant boxes: expected at least one referent, got none")
-    constants = np.concatenate([boxes[constants_tried(len(boxes))], boxes.mean(axis=0, keepdims=True)])
+    constants = np.concatenate([boxes[choose_constants(len(boxes))], boxes.mean(axis=0, keepdims=True)])
     everywhere = np.tile([-np.inf, -np.inf, np.inf, np.inf], (len(boxes), 1))
     extents = everywhere if extents_xyxy is None else as_boxes(extents_xyxy)
     if more_xyxy is not None:
@@ -113,14 +113,14 @@ def _ious(
     return result
 
 
-def constant_box(values: object, image_ids: object) -> ConstantBox:
+def summarize_constants(values: object, image_ids: object) -> ConstantBox:
     """Sum up what constant boxes reach.
 
     Args:
-        values: (T + 1, K) figures made of `constant_ious`.
+        values: (T + 1, K) figures made of `score_constants`.
         image_ids: (K,) image of each referent: a drawn box must not come from the image it answers for.
     """
     figures, images = np.asarray(values, dtype=np.float64), np.asarray(image_ids)
-    elsewhere = images[constants_tried(len(images))][:, None] != images[None]
+    elsewhere = images[choose_constants(len(images))][:, None] != images[None]
     drawn = (figures[:-1] * elsewhere).sum() / elsewhere.sum() if elsewhere.any() else None
     return ConstantBox(best=float(figures.mean(axis=1).max()), drawn=None if drawn is None else float(drawn))

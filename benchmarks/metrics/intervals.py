@@ -177,7 +177,7 @@ def _percentiles(values: NDArray[np.float64]) -> Interval | None:
     return float(low), float(high)
 
 
-def wilson_interval(successes: float, trials: int) -> Interval:
+def find_wilson_interval(successes: float, trials: int) -> Interval:
     """Wilson's score interval of a proportion.
 
     Raises:
@@ -194,7 +194,7 @@ def wilson_interval(successes: float, trials: int) -> Interval:
     return (0.0 if successes == 0 else centre - half, 1.0 if successes == trials else centre + half)
 
 
-def interval(tally: Resampled, seed: int = 0) -> Interval | None:
+def find_interval(tally: Resampled, seed: int = 0) -> Interval | None:
     """95 % interval of a metric, None below `MIN_IMAGES` images.
 
     Bootstrap over images. Where every example is right, or every one wrong, resampling cannot vary; then Wilson's
@@ -204,11 +204,11 @@ def interval(tally: Resampled, seed: int = 0) -> Interval | None:
         return None
     value = tally.value()
     if tally.binary and value in (0.0, 1.0):
-        return wilson_interval(value * tally.num_images, tally.num_images)
+        return find_wilson_interval(value * tally.num_images, tally.num_images)
     return _percentiles(_resampled(tally, seed))
 
 
-def paired_difference(a: Resampled, b: Resampled, seed: int = 0) -> Difference:
+def compare_paired(a: Resampled, b: Resampled, seed: int = 0) -> Difference:
     """A minus B, with both metrics computed on the same resamples.
 
     Raises:

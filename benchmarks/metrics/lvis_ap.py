@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.metrics.ap_resamples import RECALLS, ApResamples, Judged
-from benchmarks.metrics.detection import Detections, DetectionTruth, FloatArray, IntArray, places_within
-from benchmarks.metrics.lvis_match import AREAS, THRESHOLDS, Matched, best_of_each, match, ranks_of
+from benchmarks.metrics.detection import Detections, DetectionTruth, FloatArray, IntArray, number_within
+from benchmarks.metrics.lvis_match import AREAS, THRESHOLDS, Matched, choose_best_of_each, match_detections, rank_scores
 
 PER_IMAGE = 300
 FIXED_K = 10_000
@@ -95,8 +95,8 @@ class LvisJudge:
 
     def __init__(self, truth: DetectionTruth, detections: Detections) -> None:
         self.truth, self.detections = truth, detections
-        self._ranks = ranks_of(detections.scores)
-        self._matched = match(truth, detections, self._ranks)
+        self._ranks = rank_scores(detections.scores)
+        self._matched = match_detections(truth, detections, self._ranks)
 
     def curves(self, protocol: str, fixed_k: int = FIXED_K) -> LvisCurves:
         """The curves under one protocol.
@@ -113,14 +113,14 @@ class LvisJudge:
             raise ValueError(f"protocol: expected one of {', '.join(PROTOCOLS)}, got {protocol!r}")
         kept = np.ones(len(self.detections), dtype=bool)
         if protocol == AP300:
-            kept = best_of_each(self._ranks, self.detections.images, PER_IMAGE)
+            kept = choose_best_of_each(self._ranks, self.detections.images, PER_IMAGE)
         elif protocol == FIXED:
-            kept = best_of_each(self._ranks, self.detections.categories, fixed_k)
+            kept = choose_best_of_each(self._ranks, self.detections.categories, fixed_k)
         kept = kept[self._matched.rows]
         return LvisCurves(self.truth, *_curves(self.truth, self._matched, kept), self.detections, self._matched, kept)
 
 
-def lvis_ap(
+def score_lvis(
     truth: DetectionTruth, detections: Detections, protocol: str, fixed_k: int = FIXED_K
 ) -> dict[str, float | None]:
     """All figures of one protocol: `LvisJudge(...).curves(...).figures()`."""
@@ -177,7 +177,7 @@ def _falling(categories: IntArray, wrong: IntArray, count: int) -> tuple[FloatAr
         count: C.
     """
     bounds = np.searchsorted(categories, np.arange(count + 1))
-    hits = places_within(categories) + 1.0
+    hits = number_within(categories) + 1.0
     # The official divisor is greater by 2e-16, with which perfect answers miss 1.0.
     raw = hits / (hits + wrong)
     order = np.argsort(raw, kind="stable")

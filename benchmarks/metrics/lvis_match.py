@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.metrics.detection import Detections, DetectionTruth, FloatArray, IntArray, places_within
+from benchmarks.metrics.detection import Detections, DetectionTruth, FloatArray, IntArray, number_within
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 AREAS = np.array([[0, 1e5**2], [0, 32**2], [32**2, 96**2], [96**2, 1e5**2]])
@@ -49,29 +49,29 @@ class Matched:
     outside: NDArray[np.bool_]
 
 
-def ranks_of(scores: FloatArray) -> IntArray:
+def rank_scores(scores: FloatArray) -> IntArray:
     """(D,) place of each when sorted by falling score; of equal ones the first in the file."""
     ranks = np.empty(len(scores), dtype=np.int64)
     ranks[np.argsort(-scores, kind="stable")] = np.arange(len(scores))
     return ranks
 
 
-def best_of_each(ranks: IntArray, groups: IntArray, count: int) -> NDArray[np.bool_]:
+def choose_best_of_each(ranks: IntArray, groups: IntArray, count: int) -> NDArray[np.bool_]:
     """(D,) whether a detection is among the `count` best ranks of its group."""
     kept = np.ones(len(groups), dtype=bool)
     if np.bincount(groups).max(initial=0) > count:
         order = _sorted_by(groups, ranks, len(ranks))
-        kept[order[places_within(groups[order]) >= count]] = False
+        kept[order[number_within(groups[order]) >= count]] = False
     return kept
 
 
-def match(truth: DetectionTruth, detections: Detections, ranks: IntArray) -> Matched:
+def match_detections(truth: DetectionTruth, detections: Detections, ranks: IntArray) -> Matched:
     """Match all detections.
 
     Args:
         truth: the annotations.
         detections: D of them, uncut.
-        ranks: (D,) of `ranks_of`.
+        ranks: (D,) of `rank_scores`.
     """
     outside = (truth.areas < AREAS[:, :1]) | (truth.areas > AREAS[:, 1:]) | truth.ignored
     pairs = detections.categories * len(truth.image_ids) + detections.images
@@ -129,7 +129,7 @@ def _greedy(
     taken = np.zeros((*shape, len(order)), dtype=bool)
     found = np.zeros((*shape, len(candidates)), dtype=bool)
     found_outside = np.zeros_like(found)
-    turns = places_within(pairs[candidates])[where]
+    turns = number_within(pairs[candidates])[where]
     by_turn = np.argsort(turns, kind="stable")
     ends = np.searchsorted(turns[by_turn], np.arange(turns.max(initial=-1) + 1), side="right")
     for part in np.split(by_turn, ends[:-1]) if len(ends) else ():

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.metrics.detection import Detections, DetectionTruth
 from benchmarks.metrics.grounding import iou
-from benchmarks.metrics.lvis_ap import AP300, PER_IMAGE, lvis_ap
+from benchmarks.metrics.lvis_ap import AP300, PER_IMAGE, score_lvis
 from benchmarks.metrics.lvis_match import AREAS, THRESHOLDS
 
 TRIED = 32
@@ -26,19 +26,19 @@ NAMES = 100
 NO_CHANCE = "AP and recall have no chance: answers drawn at random have no order, and more of them reach more"
 
 
-def shares_xyxy(truth: DetectionTruth) -> NDArray[np.float64]:
+def scale_to_shares(truth: DetectionTruth) -> NDArray[np.float64]:
     """(G, 4) annotated boxes as shares of their image's sides."""
     sizes = np.tile(truth.sizes[truth.images], 2).astype(np.float64)
     corners = np.concatenate([truth.boxes_xywh[:, :2], truth.boxes_xywh[:, :2] + truth.boxes_xywh[:, 2:]], axis=1)
     return corners / sizes
 
 
-def constant_detections(truth: DetectionTruth) -> Detections:
+def make_constant_detections(truth: DetectionTruth) -> Detections:
     """One box for each category, the same on every image, by the share of images on which it is right (IoU 0.5).
 
     The boxes are sought among those of the set itself, which flatters them.
     """
-    boxes, wanted = shares_xyxy(truth), ~(truth.ignored | truth.crowd)
+    boxes, wanted = scale_to_shares(truth), ~(truth.ignored | truth.crowd)
     count, best = len(truth.image_ids), list[tuple[float, int, NDArray[np.float64]]]()
     order = np.flatnonzero(wanted)[np.argsort(truth.categories[wanted], kind="stable")]
     ends = np.searchsorted(truth.categories[order], np.arange(len(truth.category_ids) + 1))
@@ -67,7 +67,7 @@ METRICS = ("AR", "ARs", "ARm", "ARl")
 _BLOCK = 64
 
 
-def agnostic_recall(truth: DetectionTruth, detections: Detections) -> dict[str, float | None]:
+def score_agnostic_recall(truth: DetectionTruth, detections: Detections) -> dict[str, float | None]:
     """Mean recall at IoU 0.5 to 0.95, over all annotated boxes and by their size.
 
     A box that was given several names counts once, with its best score, so that names do not use up the 300 places.
@@ -91,21 +91,21 @@ def agnostic_recall(truth: DetectionTruth, detections: Detections) -> dict[str, 
         negative_pairs=np.arange(len(truth.image_ids)),
         open_pairs=np.zeros(0, dtype=np.int64),
     )
-    figures = lvis_ap(things, one_name, AP300)
+    figures = score_lvis(things, one_name, AP300)
     return {name: figures[name] for name in METRICS}
 
 
-def constant_recall(truth: DetectionTruth) -> dict[str, float | None]:
+def score_constant_recall(truth: DetectionTruth) -> dict[str, float | None]:
     """What the same 300 boxes reach on every image: boxes of the set, evenly spaced over the file, those of the image
     itself left out. A box of the set is found where any of them overlaps it enough, so an upper bound.
 
     Returns:
-        `METRICS`, as `agnostic_recall`.
+        `METRICS`, as `score_agnostic_recall`.
     """
     rows = np.flatnonzero(~(truth.ignored | truth.crowd))
     if not len(rows):
         return dict.fromkeys(METRICS)
-    boxes, images, areas = shares_xyxy(truth)[rows], truth.images[rows], truth.areas[rows]
+    boxes, images, areas = scale_to_shares(truth)[rows], truth.images[rows], truth.areas[rows]
     tried = np.unique(np.linspace(0, len(rows) - 1, min(PER_IMAGE, len(rows))).round().astype(int))
     best = np.zeros(len(rows))
     for start in range(0, len(tried), _BLOCK):

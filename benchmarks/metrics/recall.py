@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def merged_hits(similarity: object, right: object, k: int) -> NDArray[np.float64]:
+def score_merged(similarity: object, right: object, k: int) -> NDArray[np.float64]:
     """(Q,) 1.0 where one of the k best entries is right; any number of entries of a row may be right.
 
     Args:
@@ -26,7 +26,7 @@ def merged_hits(similarity: object, right: object, k: int) -> NDArray[np.float64
     return (ahead < k).astype(np.float64)
 
 
-def single_hits(similarity: object, target: object, k: int) -> NDArray[np.float64]:
+def score_single(similarity: object, target: object, k: int) -> NDArray[np.float64]:
     """(Q,) how surely the one right entry is among the k best.
 
     Entries with exactly the target's similarity (texts that occur twice) share its place: the value is then the
@@ -43,7 +43,7 @@ def single_hits(similarity: object, target: object, k: int) -> NDArray[np.float6
     return np.clip((k - ahead) / tied, 0.0, 1.0)
 
 
-def merged_chance(num_right: int, pool: int, k: int) -> float:
+def find_merged_chance(num_right: int, pool: int, k: int) -> float:
     """The chance that k entries drawn from a pool hold at least one of the right ones."""
     if not 1 <= num_right <= pool:
         raise ValueError(f"merged chance: expected 1 to {pool} right entries, got {num_right}")
@@ -51,7 +51,7 @@ def merged_chance(num_right: int, pool: int, k: int) -> float:
     return 1.0 - comb(pool - num_right, drawn) / comb(pool, drawn)
 
 
-def constant_recalls(right: object, ks: Sequence[int]) -> list[float]:
+def score_constant_recalls(right: object, ks: Sequence[int]) -> list[float]:
     """Recall@k of the best constant answer: the same k entries for every query, chosen on the evaluation set itself.
 
     Each entry is the one that is right for most of the queries that those before it leave (of equal ones the first).

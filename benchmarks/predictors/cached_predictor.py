@@ -89,10 +89,10 @@ class CachedPredictor:
             if place % comm.world_size() == comm.rank()
         }
         parts = {place: part for some in comm.gather_objects(own) for place, part in some.items()}
-        return joined([parts[place] for place in range(len(starts))])
+        return join_chunks([parts[place] for place in range(len(starts))])
 
 
-def joined(parts: Sequence[Any]) -> Any:
+def join_chunks(parts: Sequence[Any]) -> Any:
     """Answers of chunks one after the other: arrays by rows, lists by their items."""
     if isinstance(parts[0], np.ndarray):
         return np.concatenate(parts)

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from benchmarks.predictors.contract import Boxes, Embeddings
-from benchmarks.predictors.encoder import EncoderReadout, blocks, by_image
+from benchmarks.predictors.encoder import EncoderReadout, split_blocks, split_by_image
 
 
 class RoiAlignReadout(EncoderReadout):
@@ -56,7 +56,7 @@ class RoiAlignReadout(EncoderReadout):
             pooled = roi_align(grid, _by_image_rows(batch, self.side), output_size=1, aligned=True).flatten(1)
             embeds = pooled.new_zeros(*batch["boxes_mask"].shape, pooled.shape[1])
             embeds[batch["boxes_mask"]] = F.normalize(pooled, dim=-1)
-            found += by_image(embeds, batch["boxes_mask"])
+            found += split_by_image(embeds, batch["boxes_mask"])
         return found
 
 
@@ -96,13 +96,13 @@ class CropReadout(EncoderReadout):
         """See `Predictor.encode_regions`."""
         places = [(image, box) for image, boxes in zip(images, boxes_xyxy, strict=True) for box in boxes]
         parts = [self.encode_images([])]
-        for chunk in blocks(places, self.loaded.batch_size):  # so that only so many crops are held at a time
-            parts.append(self.encode_images([cut_out(image, box) for image, box in chunk]))
+        for chunk in split_blocks(places, self.loaded.batch_size):  # so that only so many crops are held at a time
+            parts.append(self.encode_images([crop_box(image, box) for image, box in chunk]))
         ends = np.cumsum([len(boxes) for boxes in boxes_xyxy])[:-1]
         return np.split(np.concatenate(parts), ends)
 
 
-def cut_out(image: Image.Image, box_xyxy: np.ndarray) -> Image.Image:
+def crop_box(image: Image.Image, box_xyxy: np.ndarray) -> Image.Image:
     """The whole pixels that a box (pixels of the image) touches, at least one, none beyond the border."""
     left, top = min(floor(box_xyxy[0]), image.width - 1), min(floor(box_xyxy[1]), image.height - 1)
     left, top = max(left, 0), max(top, 0)

@@ -47,7 +47,7 @@ class LoadedExport:
     batch_size: int
 
 
-def export_folder(given: Path) -> Path:
+def find_export_folder(given: Path) -> Path:
     """The export that was meant: the folder itself, or `export/` in a run's folder.
 
     Raises:
@@ -62,7 +62,7 @@ def export_folder(given: Path) -> Path:
     )
 
 
-def label_of(folder: Path) -> str:
+def name_export(folder: Path) -> str:
     """A short name: that of the run where the folder is called export, else the folder's own."""
     folder = folder.resolve()
     return folder.parent.name if folder.name == "export" else folder.name
@@ -75,7 +75,7 @@ def load_export(given: Path, device: str = "cpu", batch_size: int = 64) -> Loade
         ValueError: no export, an unfinished one, one whose weights cannot be read or do not fill the model exactly, or
             one that does not give the reference picture's embedding (`cloc.export.reference`).
     """
-    folder = export_folder(given)
+    folder = find_export_folder(given)
     card = read_card(folder)
     # Sizes that differ are let through only to be refused below, in one message with the other kinds.
     how = {"output_loading_info": True, "ignore_mismatched_sizes": True}
@@ -90,7 +90,7 @@ def load_export(given: Path, device: str = "cpu", batch_size: int = 64) -> Loade
         raise ValueError(f"{folder}: the weights do not fill the model exactly ({listed}); export it again")
     check_reference(card, model.eval(), processor.image_processor, folder)
     return LoadedExport(
-        label=label_of(folder),
+        label=name_export(folder),
         sha256=card.get("model_sha256"),
         objective=model.config.objective,
         model=model.to(device).eval(),
@@ -117,7 +117,7 @@ class EncoderReadout:
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
         """(T, E), unit norm, the texts as they are. An empty list gives (0, E)."""
         parts = [np.zeros((0, self.model.config.vision_config.projection_dim), dtype=np.float32)]
-        for chunk in blocks(texts, TEXTS_A_FORWARD):
+        for chunk in split_blocks(texts, TEXTS_A_FORWARD):
             tokens = self.processor(text=list(chunk), return_tensors="pt").to(self.device)
             parts.append(to_array(self.model.get_text_features(tokens["input_ids"], tokens["attention_mask"])))
         return np.concatenate(parts)
@@ -126,7 +126,7 @@ class EncoderReadout:
     def encode_images(self, images: Sequence[Image.Image]) -> Embeddings:
         """(B, E), unit norm, of whole images. An empty list gives (0, E)."""
         parts = [np.zeros((0, self.model.config.vision_config.projection_dim), dtype=np.float32)]
-        for chunk in blocks(images, self.loaded.batch_size):
+        for chunk in split_blocks(images, self.loaded.batch_size):
             pixels = self.processor(images=list(chunk), return_tensors="pt")["pixel_values"]
             parts.append(to_array(self.model.get_image_features(pixels.to(self.device))))
         return np.concatenate(parts)
@@ -138,12 +138,12 @@ class EncoderReadout:
     def prepared(self, images: Sequence[Image.Image], boxes_xyxy: Sequence[Boxes]) -> Iterator[dict[str, torch.Tensor]]:
         """Batches for the model: pixel_values (B, 3, S, S), boxes (B, K, 4) on the canvas and their mask (B, K)."""
         size = self.loaded.batch_size
-        for part, boxes in zip(blocks(images, size), blocks(boxes_xyxy, size), strict=True):
+        for part, boxes in zip(split_blocks(images, size), split_blocks(boxes_xyxy, size), strict=True):
             inputs = self.processor(images=list(part), boxes=list(boxes), return_tensors="pt")
             yield {name: inputs[name].to(self.device) for name in ("pixel_values", "boxes", "boxes_mask")}
 
 
-def blocks(items: Sequence, size: int) -> Iterator[Sequence]:
+def split_blocks(items: Sequence, size: int) -> Iterator[Sequence]:
     """Consecutive slices of at most `size` items."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
@@ -154,7 +154,7 @@ def to_array(tensor: torch.Tensor) -> Embeddings:
     return tensor.float().cpu().numpy()
 
 
-def by_image(embeds: torch.Tensor, mask: torch.Tensor) -> list[Embeddings]:
+def split_by_image(embeds: torch.Tensor, mask: torch.Tensor) -> list[Embeddings]:
     """(B, K, E) with a mask (B, K) to one (K, E) for each image, padding left out."""
     return [to_array(rows[kept]) for rows, kept in zip(embeds, mask, strict=True)]
 
@@ -175,7 +175,7 @@ class PrompterReadout(EncoderReadout):
         found: list[Embeddings] = []
         for batch in self.prepared(images, boxes_xyxy):
             embeds = self.model.get_region_features(batch["pixel_values"], batch["boxes"], batch["boxes_mask"])
-            found += by_image(embeds, batch["boxes_mask"])
+            found += split_by_image(embeds, batch["boxes_mask"])
         return found
 
     @torch.inference_mode()
@@ -186,7 +186,7 @@ class PrompterReadout(EncoderReadout):
         texts = torch.from_numpy(self.encode_texts(distinct))
         found: list[Boxes] = []
         size = self.loaded.batch_size
-        for part, asked in zip(blocks(images, size), blocks(phrases, size), strict=True):
+        for part, asked in zip(split_blocks(images, size), split_blocks(phrases, size), strict=True):
             widest = max(len(some) for some in asked)
             padded = torch.zeros(len(part), widest, texts.shape[1])
             for index, some in enumerate(asked):

@@ -61,7 +61,7 @@ def load_hf_model(kind: Any, place: str, device: str, same_processor: bool = Tru
     return model.to(device).eval(), processor
 
 
-def try_out(readout: Any, place: object) -> None:
+def check_readout(readout: Any, place: object) -> None:
     """Ask a readout about one small picture, so that parts that do not work together show before the data is read.
 
     Raises:

@@ -41,8 +41,8 @@ class _Rival(ABC):
             parts: list[list[Found]] = [[] for _ in part]
             for first, scores, boxes_cxcywh in self._passes(part, list(names)):
                 for own, image, values, places in zip(parts, part, scores, boxes_cxcywh, strict=True):
-                    own.append(best_pairs(values, self._pixels(places, image), first, limit))
-            found += [merged(own, limit) for own in parts]
+                    own.append(choose_best_pairs(values, self._pixels(places, image), first, limit))
+            found += [merge_found(own, limit) for own in parts]
         return found
 
     def ground(self, images: Sequence[Image.Image], phrases: Sequence[Sequence[str]]) -> list[Boxes]:
@@ -103,16 +103,16 @@ class GroundedDetector(_Rival):
 
     def _passes(self, images: list[Image.Image], names: list[str]) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
         tokenizer, first = self.processor.tokenizer, 0
-        for chunk in name_chunks(names, tokenizer, self.model.config.max_text_len):
-            text, spans = joined(chunk)
+        for chunk in split_names(names, tokenizer, self.model.config.max_text_len):
+            text, spans = join_names(chunk)
             inputs = self.processor(text=[text] * len(images), images=images, return_tensors="pt").to(self.device)
             outputs = self.model(**inputs)
-            weights = token_weights(text, spans, tokenizer).to(outputs.logits)
+            weights = weigh_tokens(text, spans, tokenizer).to(outputs.logits)
             yield first, outputs.logits[..., : weights.shape[1]].sigmoid() @ weights.T, outputs.pred_boxes
             first += len(chunk)
 
 
-def best_pairs(scores: torch.Tensor, boxes_xyxy: torch.Tensor, first: int = 0, limit: int = LIMIT) -> Found:
+def choose_best_pairs(scores: torch.Tensor, boxes_xyxy: torch.Tensor, first: int = 0, limit: int = LIMIT) -> Found:
     """The `limit` best (box, name) pairs of one pass.
 
     Args:
@@ -126,7 +126,7 @@ def best_pairs(scores: torch.Tensor, boxes_xyxy: torch.Tensor, first: int = 0, l
     return as_found(boxes_xyxy[rows], values, labels + first, limit)
 
 
-def merged(parts: Sequence[Found], limit: int = LIMIT) -> Found:
+def merge_found(parts: Sequence[Found], limit: int = LIMIT) -> Found:
     """The `limit` best of several passes over one image."""
     boxes, scores, labels = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("boxes_xyxy", "scores", "labels")
@@ -134,7 +134,7 @@ def merged(parts: Sequence[Found], limit: int = LIMIT) -> Found:
     return as_found(boxes, scores, labels, limit)
 
 
-def joined(names: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
+def join_names(names: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
     """`a. b. c.` in lower case, and where each name lies in it; a full stop inside a name would end it early."""
     text, spans = "", []
     for name in names:
@@ -144,7 +144,7 @@ def joined(names: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
     return text.rstrip(), spans
 
 
-def name_chunks(names: Sequence[str], tokenizer: Any, max_tokens: int) -> list[list[str]]:
+def split_names(names: Sequence[str], tokenizer: Any, max_tokens: int) -> list[list[str]]:
     """The names in order, as many in each chunk as fit in `max_tokens` with the two marks around them.
 
     Raises:
@@ -153,7 +153,7 @@ def name_chunks(names: Sequence[str], tokenizer: Any, max_tokens: int) -> list[l
     chunks: list[list[str]] = []
     used = max_tokens
     for name in names:
-        length = len(tokenizer(joined([name])[0], add_special_tokens=False)["input_ids"])
+        length = len(tokenizer(join_names([name])[0], add_special_tokens=False)["input_ids"])
         if length + 2 > max_tokens:
             raise ValueError(f"name {name[:40]!r}...: has {length} tokens, the model reads {max_tokens}; shorten it")
         if used + length + 2 > max_tokens:
@@ -164,7 +164,7 @@ def name_chunks(names: Sequence[str], tokenizer: Any, max_tokens: int) -> list[l
     return chunks
 
 
-def token_weights(text: str, spans: Sequence[tuple[int, int]], tokenizer: Any) -> torch.Tensor:
+def weigh_tokens(text: str, spans: Sequence[tuple[int, int]], tokenizer: Any) -> torch.Tensor:
     """(C, T) weights that average the tokens of each name."""
     offsets = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
     weights = torch.zeros(len(spans), len(offsets))

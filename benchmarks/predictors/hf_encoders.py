@@ -11,9 +11,9 @@ from PIL import Image
 from torch.nn import functional as F
 from transformers import AutoModel
 
-from benchmarks.predictors.clip_regions import cut_out
+from benchmarks.predictors.clip_regions import crop_box
 from benchmarks.predictors.contract import Boxes, Embeddings
-from benchmarks.predictors.encoder import TEXTS_A_FORWARD, blocks, to_array
+from benchmarks.predictors.encoder import TEXTS_A_FORWARD, split_blocks, to_array
 from benchmarks.predictors.fitting import load_hf_model
 
 ENCODERS = ("clip", "siglip", "siglip2")
@@ -42,7 +42,7 @@ class HfCrop:
             texts = [text.lower() for text in texts]
         how = {"padding": True} if self.is_clip else {"padding": "max_length", "max_length": SIGLIP_TEXT}
         parts = []
-        for chunk in blocks(texts, TEXTS_A_FORWARD):
+        for chunk in split_blocks(texts, TEXTS_A_FORWARD):
             tokens = self.processor(text=list(chunk), truncation=True, return_tensors="pt", **how).to(self.device)
             parts.append(_unit(self.model.get_text_features(**tokens)))
         return _joined(parts, self._width)
@@ -51,7 +51,7 @@ class HfCrop:
     def encode_images(self, images: Sequence[Image.Image]) -> Embeddings:
         """See `Predictor.encode_images`."""
         parts = []
-        for chunk in blocks(images, self.batch_size):
+        for chunk in split_blocks(images, self.batch_size):
             pixels = self.processor(images=list(chunk), return_tensors="pt").to(self.device)
             parts.append(_unit(self.model.get_image_features(**pixels)))
         return _joined(parts, self._width)
@@ -59,7 +59,9 @@ class HfCrop:
     def encode_regions(self, images: Sequence[Image.Image], boxes_xyxy: Sequence[Boxes]) -> list[Embeddings]:
         """See `Predictor.encode_regions`."""
         places = [(image, box) for image, boxes in zip(images, boxes_xyxy, strict=True) for box in boxes]
-        parts = [self.encode_images([cut_out(*one) for one in chunk]) for chunk in blocks(places, self.batch_size)]
+        parts = [
+            self.encode_images([crop_box(*one) for one in chunk]) for chunk in split_blocks(places, self.batch_size)
+        ]
         return np.split(_joined(parts, self._width), np.cumsum([len(boxes) for boxes in boxes_xyxy])[:-1])
 
     def ground(self, images: Sequence[Image.Image], phrases: Sequence[Sequence[str]]) -> list[Boxes]:

@@ -15,11 +15,11 @@ from benchmarks.predictors.encoder import (
     EncoderReadout,
     LoadedExport,
     PrompterReadout,
-    export_folder,
-    label_of,
+    find_export_folder,
     load_export,
+    name_export,
 )
-from benchmarks.predictors.fitting import try_out
+from benchmarks.predictors.fitting import check_readout
 from benchmarks.predictors.hf_detectors import GROUNDED, OWL, GroundedDetector, OwlDetector
 from benchmarks.predictors.hf_encoders import ENCODERS, HfCrop
 from benchmarks.predictors.kosmos import FAMILY as KOSMOS
@@ -58,7 +58,7 @@ def load_model(
     """
     model = _load(place, device, batch_size, coordinates, question, boxes_a_level, region_question)
     for readout in model.predictors:
-        try_out(readout, place)
+        check_readout(readout, place)
     return model
 
 
@@ -71,10 +71,10 @@ def _load(
     boxes_a_level: int,
     region_question: str,
 ) -> LoadedModel:
-    folder = export_folder(place) if isinstance(place, Path) else None
+    folder = find_export_folder(place) if isinstance(place, Path) else None
     config = _config(place if folder is None else folder)
     family, classes = str(config.get("model_type")), config.get("architectures")
-    source, label = (place, str(place)) if folder is None else (folder, label_of(folder))
+    source, label = (place, str(place)) if folder is None else (folder, name_export(folder))
     sha256 = _weights(folder)
     if isinstance(classes, list) and OUR_DETECTOR in classes:
         card = read_card(folder)

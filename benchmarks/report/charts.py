@@ -82,12 +82,12 @@ def _tick(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
-def by_frequency(frequencies: NDArray[np.str_]) -> dict[str, NDArray[np.bool_]]:
+def group_by_frequency(frequencies: NDArray[np.str_]) -> dict[str, NDArray[np.bool_]]:
     """Name of each frequency group to the mask of its categories."""
     return {f"{kind} ({name})": frequencies == kind for kind, name in FREQUENCY_NAMES.items()}
 
 
-def precision_chart(title: str, curves: lvis_ap.LvisCurves, groups: Mapping[str, NDArray[np.bool_]]) -> Chart:
+def make_precision_chart(title: str, curves: lvis_ap.LvisCurves, groups: Mapping[str, NDArray[np.bool_]]) -> Chart:
     """Precision over recall, mean over the categories of each group; groups without annotation have no line."""
     levels = {name: curves.precision_at_recall(chosen) for name, chosen in groups.items()}
     recall = tuple(lvis_ap.RECALLS.tolist())

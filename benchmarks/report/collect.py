@@ -29,7 +29,7 @@ def collect_report(runner: TaskRunner, rows: Sequence[Row], compared: Sequence[C
         compared: figures of A beside B.
     """
     exports = {model.label: model.folder for model in runner.models if model.folder is not None}
-    charts = [*training_charts(exports), *(chart for one in runner.report_inputs for chart in one.charts)]
+    charts = [*make_training_charts(exports), *(chart for one in runner.report_inputs for chart in one.charts)]
     return Report(tuple(model.label for model in runner.models), rows, compared, charts, make_sections(runner))
 
 
@@ -49,7 +49,7 @@ def make_sections(runner: TaskRunner) -> list[Section]:
     return [section for section in sections if section.figures]
 
 
-def training_charts(exports: Mapping[str, Path]) -> list[Chart]:
+def make_training_charts(exports: Mapping[str, Path]) -> list[Chart]:
     """One chart a metric, one line a model.
 
     Args:

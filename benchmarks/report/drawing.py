@@ -90,16 +90,16 @@ def _heated(canvas: Image.Image, heat: NDArray[np.float64]) -> Image.Image:
     return Image.fromarray((grey * (1 - share) + warm * share).round().astype(np.uint8))
 
 
-def similarity_map(predictor: Predictor, image: Image.Image, phrase: str) -> NDArray[np.float64]:
+def make_similarity_map(predictor: Predictor, image: Image.Image, phrase: str) -> NDArray[np.float64]:
     """(GRID, GRID) in [0, 1]: rows are the image's rows."""
-    cells = np.concatenate([windows(share) for share in SHARES])
+    cells = np.concatenate([make_windows(share) for share in SHARES])
     boxes_xyxy = cells / GRID * np.tile([image.width, image.height], 2)
     regions = predictor.encode_regions([image], [boxes_xyxy])[0]
     cosine = regions @ predictor.encode_texts([phrase])[0]
-    return spread(cells, cosine)
+    return average_windows(cells, cosine)
 
 
-def windows(share: float) -> NDArray[np.int64]:
+def make_windows(share: float) -> NDArray[np.int64]:
     """(N, 4) xyxy windows in whole cells of the grid, one third of their side apart, the last ones at the border."""
     side = max(1, round(GRID * share))
     starts = np.unique(np.append(np.arange(0, GRID - side, max(1, side // 3)), GRID - side))
@@ -107,7 +107,7 @@ def windows(share: float) -> NDArray[np.int64]:
     return np.stack([x, y, x + side, y + side], axis=1)
 
 
-def spread(cells_xyxy: NDArray[np.int64], values: NDArray[np.floating]) -> NDArray[np.float64]:
+def average_windows(cells_xyxy: NDArray[np.int64], values: NDArray[np.floating]) -> NDArray[np.float64]:
     """Mean of the windows over each cell, stretched to [0, 1]; zeros where all are equal."""
     total, count = np.zeros((GRID, GRID)), np.zeros((GRID, GRID))
     for (x0, y0, x1, y1), value in zip(cells_xyxy, values, strict=True):

@@ -67,7 +67,7 @@ def make_section(title: str, readouts: Sequence[Readout], each: int = 2) -> Sect
     """The chosen examples of one readout, or of A beside B; one whose image is gone by now is left out."""
     a, b = readouts[0], readouts[1] if len(readouts) > 1 else None
     figures, maps = [], []
-    for chosen in choose(a.examples, b.examples if b else None, each):
+    for chosen in choose_examples(a.examples, b.examples if b else None, each):
         rows = [chosen.row_a] if b is None else [chosen.row_a, chosen.row_b]
         shown = [readout.examples.show(row) for readout, row in zip(readouts, rows, strict=True)]
         image = open_image(shown[0])
@@ -105,11 +105,11 @@ def _picture(image: Image.Image, shown: Example, name: str, right: bool) -> Pict
 
 
 def _maps(image: Image.Image, shown: Example, readouts: Sequence[Readout]) -> Figure:
-    from benchmarks.report.drawing import draw_example, similarity_map
+    from benchmarks.report.drawing import draw_example, make_similarity_map
 
     pictures = []
     for readout in readouts:
-        heat = similarity_map(readout.predictor, image, shown.phrase)
+        heat = make_similarity_map(readout.predictor, image, shown.phrase)
         truth = shown.truth_xyxy or shown.asked_xyxy
         words = f"map of the similarity to '{shown.phrase}' over {shown.image.name}, as {readout.name} sees it"
         pictures.append(Picture(draw_example(image, truth=truth, heat=heat), words, readout.name))
@@ -131,7 +131,7 @@ class Chosen:
     row_b: int | None = None
 
 
-def choose(a: ExampleSet, b: ExampleSet | None, each: int = 2) -> list[Chosen]:
+def choose_examples(a: ExampleSet, b: ExampleSet | None, each: int = 2) -> list[Chosen]:
     """Up to `each` examples of every kind; of equal confidence the lower key.
 
     With one reading: its surest mistakes and its least sure hits. With two, on the examples that both answered: those

@@ -57,7 +57,7 @@ def render_page(report: Report) -> str:
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"figure": table.number, "interval": table.interval_text}
+    environment.filters |= {"figure": table.format_number, "interval": table.format_interval}
     return environment.get_template(REPORT).render(
         report=report,
         title=" beside ".join(report.names) or "Scored predictions",
@@ -68,7 +68,11 @@ def render_page(report: Report) -> str:
         several=len({(row.model, row.predictor) for row in report.rows}) > 1,
         mark_difference=mark_difference,
         describe_readout=describe_readout,
-        list_notes=lambda rows: [*table.speeds(rows), *table.reasons(rows), *table.without_constant(rows)],
+        list_notes=lambda rows: [
+            *table.list_speeds(rows),
+            *table.list_reasons(rows),
+            *table.list_without_constant(rows),
+        ],
         draw_chart=lambda chart: Markup(charts.draw_svg(chart)),
         below=table.BELOW,
         rendered=table.RENDERED,

@@ -14,19 +14,19 @@ import numpy as np
 
 from benchmarks.examples import Chart
 from benchmarks.metrics import coco_ap, lvis_ap
-from benchmarks.metrics.ap_resamples import ap_tallies
+from benchmarks.metrics.ap_resamples import make_ap_tallies
 from benchmarks.metrics.detection import EMPTY
-from benchmarks.metrics.grounding import answer_iou, constant_box, constant_ious, hits_at
-from benchmarks.metrics.intervals import Interval, Tally, interval
-from benchmarks.metrics.proposals import NO_CHANCE, constant_detections
-from benchmarks.provenance import checkout, digest, machine, versions
-from benchmarks.report.charts import by_frequency, precision_chart
+from benchmarks.metrics.grounding import answer_iou, score_constants, score_hits, summarize_constants
+from benchmarks.metrics.intervals import Interval, Tally, find_interval
+from benchmarks.metrics.proposals import NO_CHANCE, make_constant_detections
+from benchmarks.provenance import describe_checkout, describe_processor, hash_file, list_versions
+from benchmarks.report.charts import group_by_frequency, make_precision_chart
 from benchmarks.rows import Row
 from benchmarks.scoring.detections import is_lvis, read_detections, read_truth
-from benchmarks.scoring.expressions import read_grounding, refer_folder, refer_lines
-from benchmarks.scoring.official import official_lvis_ap
-from benchmarks.scoring.reading import entries_of, parts_of, read_any, repeated
-from benchmarks.scoring.words import FERRET, kind_of, score_words
+from benchmarks.scoring.expressions import find_refer_folder, read_grounding, read_refer_lines
+from benchmarks.scoring.official import score_officially
+from benchmarks.scoring.reading import count_repeated, list_entries, read_any, read_parts
+from benchmarks.scoring.words import FERRET, find_kind, score_words
 from benchmarks.tasks.contract import Score
 
 GROUNDING, PLUS_ONE = "phrase-box/xyxy", "phrase-box/xyxy-plus-one"
@@ -88,18 +88,20 @@ def score_with_charts(asked: ScoringRequest) -> tuple[list[Row], list[Chart]]:
         ValueError: a file is missing, of no known layout or wrong, or an option does not fit the annotation file.
     """
     start = time.perf_counter()
-    folder = refer_folder(asked.annotations)
-    annotations = read_any(asked.annotations, "--annotations") if folder is None else refer_lines(folder, asked.split)
+    folder = find_refer_folder(asked.annotations)
+    annotations = (
+        read_any(asked.annotations, "--annotations") if folder is None else read_refer_lines(folder, asked.split)
+    )
     kind = _kind(annotations, asked.annotations)
     _check_options(asked, kind)
-    read = parts_of if kind in ("lvis", "coco") else read_any
+    read = read_parts if kind in ("lvis", "coco") else read_any
     predictions = read(asked.predictions, "--predictions")
     how = {"grounding": _grounding, "lvis": _detection, "coco": _detection}.get(kind, _words)
     scored = how(annotations, predictions, asked, kind)
     seconds = round(time.perf_counter() - start, 3)
     told = _describe_counts("skipped", scored.skipped) + _describe_counts("noted", scored.notes)
-    shared = {"commit": checkout(), "versions": versions(), "machine": machine()}
-    sha256 = digest(asked.predictions)
+    shared = {"commit": describe_checkout(), "versions": list_versions(), "machine": describe_processor()}
+    sha256 = hash_file(asked.predictions)
     rows = [
         Row(
             task=scored.task,
@@ -138,7 +140,7 @@ def _kind(content: Any, path: Path) -> str:
     first = content[0] if isinstance(content, list) and content else content
     if isinstance(first, dict) and "sent_id" in first and "bbox" in first:
         return "grounding"
-    if isinstance(first, dict) and (found := kind_of(first)) is not None:
+    if isinstance(first, dict) and (found := find_kind(first)) is not None:
         return found
     raise ValueError(
         f"--annotations: no known layout in {path}; expected COCO's or LVIS's JSON (images, annotations, categories) "
@@ -161,7 +163,7 @@ def _check_options(asked: ScoringRequest, kind: str) -> None:
         raise ValueError(f"--intervals: belongs to AP by our evaluator or pycocotools; {whose}")
     if asked.judge and kind != FERRET:
         raise ValueError(f"--judge: belongs to reviews of Ferret-Bench; {asked.annotations} is a {kind} file")
-    if asked.split and refer_folder(asked.annotations) is None:
+    if asked.split and find_refer_folder(asked.annotations) is None:
         raise ValueError("--split: belongs to a folder with refs(*).p; a file holds its own split")
     if asked.plus_one and kind != "grounding":
         raise ValueError(f"--plus-one: belongs to grounding; {asked.annotations} is a {kind} annotation file")
@@ -170,26 +172,26 @@ def _check_options(asked: ScoringRequest, kind: str) -> None:
 def _detection(annotations: Any, predictions: Any, asked: ScoringRequest, kind: str) -> _Scored:
     truth = read_truth(annotations)
     detections, skipped, notes = read_detections(predictions, truth)
-    twice = repeated(truth.images, truth.categories, truth.boxes_xywh)
+    twice = count_repeated(truth.images, truth.categories, truth.boxes_xywh)
     fixed_k = lvis_ap.FIXED_K if asked.fixed_k is None else asked.fixed_k
     scores, charts = list[Score](), list[Chart]()
     judge = lvis_ap.LvisJudge(truth, detections) if kind == "lvis" and not asked.official else None
-    blind = constant_detections(truth)
+    blind = make_constant_detections(truth)
     constant_judge = lvis_ap.LvisJudge(truth, blind) if kind == "lvis" else None
     every = np.ones(len(truth.category_ids), dtype=bool)
     for protocol in dict.fromkeys(asked.protocols or PROTOCOLS[kind]):
         spreads: dict[str, Interval | None] = {}
         if asked.official:
-            values = official_lvis_ap(asked.annotations, truth, detections, protocol, fixed_k)
+            values = score_officially(asked.annotations, truth, detections, protocol, fixed_k)
         else:
             curves = coco_ap.CocoCurves(truth, detections) if judge is None else judge.curves(protocol, fixed_k)
             values = curves.figures(every)
             if asked.intervals:
-                tallies = ap_tallies(values, curves.resamples(), every, truth.frequencies)
-                spreads = {metric: interval(tally, SEED) for metric, tally in tallies.items()}
+                tallies = make_ap_tallies(values, curves.resamples(), every, truth.frequencies)
+                spreads = {metric: find_interval(tally, SEED) for metric, tally in tallies.items()}
             if judge is not None:
-                groups = {"all": every, **by_frequency(truth.frequencies)}
-                charts.append(precision_chart(f"{protocol}: precision over recall, IoU 0.5", curves, groups))
+                groups = {"all": every, **group_by_frequency(truth.frequencies)}
+                charts.append(make_precision_chart(f"{protocol}: precision over recall, IoU 0.5", curves, groups))
         named = f"{protocol}-k{fixed_k}" if protocol == lvis_ap.FIXED and fixed_k != lvis_ap.FIXED_K else protocol
         always = coco_ap.CocoCurves(truth, blind) if kind == "coco" else constant_judge.curves(protocol, fixed_k)
         constants = always.figures(every)
@@ -227,10 +229,10 @@ def _grounding(annotations: Any, predictions: Any, asked: ScoringRequest, kind: 
     values = {"acc@0.5": (ious >= 0.5) * 1.0, "acc@0.75": (ious >= 0.75) * 1.0, "mean_iou": ious}
     tallies = {metric: Tally.of(read.image_ids, each) for metric, each in values.items()}
     protocol = PLUS_ONE if asked.plus_one else GROUNDING
-    ious_of = {"acc@0.5": partial(hits_at, threshold=0.5), "acc@0.75": partial(hits_at, threshold=0.75)}
+    ious_of = {"acc@0.5": partial(score_hits, threshold=0.5), "acc@0.75": partial(score_hits, threshold=0.75)}
     extents = None if read.sizes is None else np.concatenate([np.zeros_like(read.sizes), read.sizes], axis=1)
-    always = constant_ious(read.references_xyxy, extents)
-    blind = {metric: constant_box(ious_of.get(metric, np.asarray)(always), read.image_ids) for metric in values}
+    always = score_constants(read.references_xyxy, extents)
+    blind = {metric: summarize_constants(ious_of.get(metric, np.asarray)(always), read.image_ids) for metric in values}
     return _Scored(
         task=kind,
         rendered=read.rendered,
@@ -243,7 +245,7 @@ def _grounding(annotations: Any, predictions: Any, asked: ScoringRequest, kind: 
                 protocol,
                 metric,
                 value=float(values[metric].mean()),
-                ci95=interval(tally, SEED),
+                ci95=find_interval(tally, SEED),
                 chance=blind[metric].drawn,
                 constant=blind[metric].best,
                 no_constant=blind[metric].why_none,
@@ -254,10 +256,10 @@ def _grounding(annotations: Any, predictions: Any, asked: ScoringRequest, kind: 
 
 
 def _words(annotations: Any, predictions: Any, asked: ScoringRequest, kind: str) -> _Scored:
-    answers = entries_of(predictions, "predictions") if predictions else []
-    found = score_words(kind, entries_of(annotations, "annotations"), answers, asked.judge)
+    answers = list_entries(predictions, "predictions") if predictions else []
+    found = score_words(kind, list_entries(annotations, "annotations"), answers, asked.judge)
     means = [
-        Score("all", found.protocol, name, value=tally.value(), ci95=interval(tally, SEED), **found.blind[name])
+        Score("all", found.protocol, name, value=tally.value(), ci95=find_interval(tally, SEED), **found.blind[name])
         for name, tally in found.tallies.items()
     ]
     return _Scored(

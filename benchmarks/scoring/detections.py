@@ -12,10 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.metrics.detection import Detections, DetectionTruth, places_within
+from benchmarks.metrics.detection import Detections, DetectionTruth, number_within
 from benchmarks.metrics.grounding import answer_iou
-from benchmarks.scoring.frames import XYWH, check_beside_truth, check_frame, evenly, note_beyond
-from benchmarks.scoring.reading import Entry, boxes, different, entries_of, flags, integers, numbers, repeated
+from benchmarks.scoring.frames import XYWH, check_beside_truth, check_frame, choose_evenly, note_beyond
+from benchmarks.scoring.reading import (
+    Entry,
+    count_repeated,
+    list_entries,
+    read_boxes,
+    read_flags,
+    read_integers,
+    read_numbers,
+    require_different,
+)
 from cloc.boxes import xywh_to_xyxy
 
 TRUTH, ANSWERS = "annotations", "predictions"
@@ -39,19 +48,19 @@ def read_truth(content: dict[str, Any]) -> DetectionTruth:
         ValueError: a field is missing or wrong, an id occurs twice, an annotation is of no image or category of the
             file, or an LVIS image does not say which categories are absent or not exhaustive.
     """
-    images = entries_of(content["images"], "images")
-    categories = entries_of(content["categories"], "categories")
-    annotations = entries_of(content["annotations"], "annotations")
-    image_ids, category_ids = integers(images, "id", "images"), integers(categories, "id", "categories")
+    images = list_entries(content["images"], "images")
+    categories = list_entries(content["categories"], "categories")
+    annotations = list_entries(content["annotations"], "annotations")
+    image_ids, category_ids = read_integers(images, "id", "images"), read_integers(categories, "id", "categories")
     for ids, what in ((image_ids, "images"), (category_ids, "categories")):
         if not len(ids):
             raise ValueError(f"{TRUTH}: expected at least one entry in {what}, got none")
-        different(ids, "id", what)
+        require_different(ids, "id", what)
     frequencies, pairs = _federation(images, categories, is_lvis(content))
     by_image, by_category = np.argsort(image_ids), np.argsort(category_ids)
-    sizes = np.stack([integers(images, side, "images") for side in ("width", "height")], axis=1)
+    sizes = np.stack([read_integers(images, side, "images") for side in ("width", "height")], axis=1)
     image_ids, category_ids = image_ids[by_image], category_ids[by_category]
-    owners, boxes_xywh = _known(annotations, "image_id", image_ids), boxes(annotations, "bbox", "annotations")
+    owners, boxes_xywh = _known(annotations, "image_id", image_ids), read_boxes(annotations, "bbox", "annotations")
     check_frame(boxes_xywh, sizes[by_image][owners], XYWH, TRUTH)
     return DetectionTruth(
         image_ids=image_ids,
@@ -61,9 +70,9 @@ def read_truth(content: dict[str, Any]) -> DetectionTruth:
         images=owners,
         categories=_known(annotations, "category_id", category_ids),
         boxes_xywh=boxes_xywh,
-        areas=numbers(annotations, "area", "annotations"),
-        ignored=flags(annotations, "ignore"),
-        crowd=flags(annotations, "iscrowd"),
+        areas=read_numbers(annotations, "area", "annotations"),
+        ignored=read_flags(annotations, "ignore"),
+        crowd=read_flags(annotations, "iscrowd"),
         negative_pairs=_numbered(pairs[0], image_ids, category_ids),
         open_pairs=_numbered(pairs[1], image_ids, category_ids),
     )
@@ -81,19 +90,21 @@ def read_detections(content: Any, truth: DetectionTruth) -> tuple[Detections, Co
     """
     parts, ids, count = [], [], 0
     for part in content if isinstance(content, Iterator) else (content,):
-        entries = entries_of(part, ANSWERS) if part else []
-        ids.append(integers([entry for entry in entries if "id" in entry], "id", ANSWERS, count))
-        whole = [integers(entries, name, ANSWERS, count) for name in ("image_id", "category_id")]
-        parts.append((*whole, boxes(entries, "bbox", ANSWERS, count), numbers(entries, "score", ANSWERS, count)))
+        entries = list_entries(part, ANSWERS) if part else []
+        ids.append(read_integers([entry for entry in entries if "id" in entry], "id", ANSWERS, count))
+        whole = [read_integers(entries, name, ANSWERS, count) for name in ("image_id", "category_id")]
+        parts.append(
+            (*whole, read_boxes(entries, "bbox", ANSWERS, count), read_numbers(entries, "score", ANSWERS, count))
+        )
         count += len(entries)
-    different(np.concatenate(ids), "id", ANSWERS)
+    require_different(np.concatenate(ids), "id", ANSWERS)
     images, categories, boxes_xywh, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
     del parts, ids
     image, there = _found(images, truth.image_ids)
     category, named_there = _found(categories, truth.category_ids)
     skipped = Counter(unknown_image=int((~there).sum()), unknown_category=int((there & ~named_there).sum()))
     notes = Counter(
-        {"answers that stand there twice, number for number": repeated(image, category, boxes_xywh, scores)}
+        {"answers that stand there twice, number for number": count_repeated(image, category, boxes_xywh, scores)}
     )
     kept = there & named_there
     if count and not kept.any():
@@ -129,7 +140,7 @@ def _check_numbering(found: Detections, truth: DetectionTruth) -> None:
     surest = np.argsort(-found.scores, kind="stable")[:_NUMBERED]
     first, end = (np.searchsorted(truth.images[by_image], found.images[surest], side) for side in ("left", "right"))
     groups = np.repeat(np.arange(len(surest)), end - first)
-    meant = by_image[first[groups] + places_within(groups)]
+    meant = by_image[first[groups] + number_within(groups)]
     overlap = answer_iou(xywh_to_xyxy(found.boxes_xywh[surest][groups]), xywh_to_xyxy(truth.boxes_xywh[meant]))
     by_answer = np.lexsort((overlap, groups))
     best = by_answer[np.flatnonzero(np.diff(groups[by_answer], append=len(surest)))]  # the last of each answer
@@ -155,10 +166,10 @@ def _beside_truth(found: Detections, truth: DetectionTruth) -> Counter[str]:
     first, end = (np.searchsorted(truth.pairs[by_pair], pairs, side) for side in ("left", "right"))
     rows = np.flatnonzero(end > first)
     rows = rows[np.lexsort((-found.scores[rows], pairs[rows]))]
-    counts = places_within(pairs[rows]) < (end - first)[rows]  # as many answers as there are boxes to be found
-    rows = evenly(np.sort(rows[counts]))
+    counts = number_within(pairs[rows]) < (end - first)[rows]  # as many answers as there are boxes to be found
+    rows = choose_evenly(np.sort(rows[counts]))
     groups = np.repeat(np.arange(len(rows)), (end - first)[rows])
-    meant = by_pair[first[rows][groups] + places_within(groups)]
+    meant = by_pair[first[rows][groups] + number_within(groups)]
     there = truth.boxes_xywh[meant]
     corners = np.concatenate([there[:, :2], there[:, :2] + there[:, 2:]], axis=1)
     sizes = truth.sizes[truth.images[meant]].astype(np.float64)
@@ -174,7 +185,7 @@ def _federation(
     for place, one in enumerate(categories):
         if one.get("frequency") not in ("r", "c", "f"):
             raise ValueError(f"categories[{place}]: expected frequency r, c or f, got {one.get('frequency')!r}")
-    ids = integers(images, "id", "images").tolist()
+    ids = read_integers(images, "id", "images").tolist()
     for place, one in enumerate(images):
         for name in _FEDERATED:
             if not isinstance(one.get(name), list):
@@ -190,7 +201,7 @@ def _federation(
 
 
 def _categories(image: Entry, name: str) -> list[int]:
-    return integers([{name: value} for value in image[name]], name, "images").tolist()
+    return read_integers([{name: value} for value in image[name]], name, "images").tolist()
 
 
 def _numbered(
@@ -203,7 +214,7 @@ def _numbered(
 
 
 def _known(annotations: list[Entry], name: str, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    values = integers(annotations, name, "annotations")
+    values = read_integers(annotations, name, "annotations")
     places, there = _found(values, ids)
     if not there.all():
         place = np.flatnonzero(~there)[0]

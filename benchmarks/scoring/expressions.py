@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.metrics.detection import EMPTY
-from benchmarks.scoring.frames import XYXY, check_beside_truth, check_frame, evenly, note_beyond
-from benchmarks.scoring.reading import boxes, different, entries_of, integers, numbers
+from benchmarks.scoring.frames import XYXY, check_beside_truth, check_frame, choose_evenly, note_beyond
+from benchmarks.scoring.reading import list_entries, read_boxes, read_integers, read_numbers, require_different
 from cloc.formats.refcoco import read_refcoco, refcoco_splits
 
 TRUTH, ANSWERS = "annotations", "predictions"
@@ -58,14 +58,14 @@ def read_grounding(annotations: Any, predictions: Any) -> Grounding:
         ValueError: a field is missing or wrong, a sent_id occurs twice, an answer names another image than the
             annotation, boxes are in another frame than corners in pixels, or no answer belongs to any expression.
     """
-    truth = entries_of(annotations, TRUTH)
+    truth = list_entries(annotations, TRUTH)
     if not truth:
         raise ValueError(f"{TRUTH}: expected one expression a line, got an empty file")
-    answers = entries_of(predictions, ANSWERS) if predictions else []
-    sentences, asked = integers(truth, "sent_id", TRUTH), integers(answers, "sent_id", ANSWERS)
-    different(sentences, "sent_id", TRUTH)
-    different(asked, "sent_id", ANSWERS)
-    image_ids, answered_images = integers(truth, "image_id", TRUTH), integers(answers, "image_id", ANSWERS)
+    answers = list_entries(predictions, ANSWERS) if predictions else []
+    sentences, asked = read_integers(truth, "sent_id", TRUTH), read_integers(answers, "sent_id", ANSWERS)
+    require_different(sentences, "sent_id", TRUTH)
+    require_different(asked, "sent_id", ANSWERS)
+    image_ids, answered_images = read_integers(truth, "image_id", TRUTH), read_integers(answers, "image_id", ANSWERS)
     place = {sentence: row for row, sentence in enumerate(sentences.tolist())}
     rows = np.array([place.get(sentence, -1) for sentence in asked.tolist()], dtype=np.int64)
     known = rows >= 0
@@ -82,13 +82,13 @@ def read_grounding(annotations: Any, predictions: Any) -> Grounding:
         )
     with_box = np.array([answer.get(ANSWER) is not None for answer in answers], dtype=bool)
     found = np.full((len(answers), 4), np.nan)
-    found[with_box] = boxes([answer for answer in answers if answer.get(ANSWER) is not None], ANSWER, ANSWERS)
-    references, sizes = boxes(truth, "bbox", TRUTH), _sizes(truth)
+    found[with_box] = read_boxes([answer for answer in answers if answer.get(ANSWER) is not None], ANSWER, ANSWERS)
+    references, sizes = read_boxes(truth, "bbox", TRUTH), _sizes(truth)
     sides = np.full((len(truth), 2), np.inf) if sizes is None else sizes
     check_frame(references, sides, XYXY, TRUTH)
     boxed = np.flatnonzero(known & with_box)
     check_frame(found[boxed], sides[rows[boxed]], XYXY, ANSWERS)
-    some = evenly(boxed)
+    some = choose_evenly(boxed)
     notes = check_beside_truth(found[some], references[rows[some]], np.arange(len(some)), sides[rows[some]], "xyxy")
     notes += note_beyond(references, sides, XYXY, TRUTH) + note_beyond(found[boxed], sides[rows[boxed]], XYXY, ANSWERS)
     backwards = int((found[boxed][:, 2:] < found[boxed][:, :2]).any(axis=1).sum())
@@ -118,17 +118,17 @@ def read_grounding(annotations: Any, predictions: Any) -> Grounding:
 def _sizes(truth: list[dict[str, Any]]) -> NDArray[np.float64] | None:
     if any(entry.get(side) is None for entry in truth for side in ("width", "height")):
         return None
-    sides = np.stack([numbers(truth, side, TRUTH) for side in ("width", "height")], axis=1)
+    sides = np.stack([read_numbers(truth, side, TRUTH) for side in ("width", "height")], axis=1)
     return sides if (sides > 0).all() else None
 
 
-def refer_folder(path: Path) -> Path | None:
+def find_refer_folder(path: Path) -> Path | None:
     """The folder meant by a path: itself, or that of a refs file in it; None where it is no such layout."""
     folder = path.parent if path.name.startswith("refs(") else path
     return folder if folder.is_dir() and (folder / "instances.json").is_file() else None
 
 
-def refer_lines(folder: Path, split: str | None) -> list[dict[str, Any]]:
+def read_refer_lines(folder: Path, split: str | None) -> list[dict[str, Any]]:
     """The expressions of one split as lines of image_id, sent_id, bbox (xyxy pixels), split.
 
     Args:

@@ -58,7 +58,7 @@ def note_beyond(boxes: NDArray[np.float64], sizes: NDArray[np.number], frame: ob
     return Counter({said: round(share * len(boxes))})
 
 
-def evenly(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def choose_evenly(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """`ENOUGH` of some rows at most, evenly spaced."""
     return rows if len(rows) <= ENOUGH else rows[np.linspace(0, len(rows) - 1, ENOUGH).astype(np.int64)]
 

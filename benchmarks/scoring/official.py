@@ -15,13 +15,13 @@ import numpy as np
 
 from benchmarks.metrics.detection import Detections, DetectionTruth
 from benchmarks.metrics.lvis_ap import AP300, FIXED, FIXED_K, PER_IMAGE
-from benchmarks.metrics.lvis_match import best_of_each, ranks_of
+from benchmarks.metrics.lvis_match import choose_best_of_each, rank_scores
 
 NO_LIMIT = -1
 _NONE = -1.0
 
 
-def official_lvis_ap(
+def score_officially(
     annotations: Path, truth: DetectionTruth, detections: Detections, protocol: str, fixed_k: int = FIXED_K
 ) -> dict[str, float | None]:
     """All figures of one protocol by the `lvis` package.
@@ -42,7 +42,7 @@ def official_lvis_ap(
     if not len(detections):
         raise ValueError("--evaluator official: the lvis package cannot score an empty file; leave the option out")
     if protocol == FIXED:
-        kept = best_of_each(ranks_of(detections.scores), detections.categories, fixed_k)
+        kept = choose_best_of_each(rank_scores(detections.scores), detections.categories, fixed_k)
         detections = detections.take(np.flatnonzero(kept))
     limit = PER_IMAGE if protocol == AP300 else NO_LIMIT
     with _old_names():

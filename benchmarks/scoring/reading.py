@@ -44,7 +44,7 @@ def read_any(path: Path, what: str) -> Any:
             raise ValueError(f"{what}: expected JSON or JSON lines, got neither ({no_document}; {error})") from None
 
 
-def parts_of(path: Path, what: str) -> Iterator[Any]:
+def read_parts(path: Path, what: str) -> Iterator[Any]:
     """The list in a JSON file some megabytes at a time: a dict a box would not fit where its arrays do.
 
     The list is cut between objects (`},` and `{` with white space between). Where a piece is no list, because such a
@@ -77,7 +77,7 @@ def parts_of(path: Path, what: str) -> Iterator[Any]:
         start = len(raw) if last else cut.end() - 1
 
 
-def entries_of(content: Any, what: str) -> list[Entry]:
+def list_entries(content: Any, what: str) -> list[Entry]:
     """The content as a list of objects; a file of one line reads as one object.
 
     Raises:
@@ -92,7 +92,7 @@ def entries_of(content: Any, what: str) -> list[Entry]:
     return entries
 
 
-def integers(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> NDArray[np.int64]:
+def read_integers(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> NDArray[np.int64]:
     """(K,) whole numbers of one field; `first` is the place of the first entry in its file, for messages.
 
     Raises:
@@ -106,7 +106,7 @@ def integers(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> 
     return np.array(parsed, dtype=np.int64)
 
 
-def numbers(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> NDArray[np.float64]:
+def read_numbers(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> NDArray[np.float64]:
     """(K,) finite numbers of one field; `first` as above.
 
     Raises:
@@ -127,7 +127,7 @@ def _number(value: object) -> float | None:
     return parse_real(value)
 
 
-def boxes(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> NDArray[np.float64]:
+def read_boxes(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> NDArray[np.float64]:
     """(K, 4) finite numbers of one field; `first` as above.
 
     Raises:
@@ -141,19 +141,19 @@ def boxes(entries: Sequence[Entry], name: str, what: str, first: int = 0) -> NDA
     return _finite(np.array(parsed, dtype=np.float64).reshape(-1, 4), name, what, first)
 
 
-def flags(entries: Sequence[Entry], name: str) -> NDArray[np.bool_]:
+def read_flags(entries: Sequence[Entry], name: str) -> NDArray[np.bool_]:
     """(K,) whether a flag is set: 0, "0", "false" and none are not."""
     return np.array([parse_flag(entry.get(name, 0)) for entry in entries], dtype=bool)
 
 
-def repeated(*columns: NDArray) -> int:
+def count_repeated(*columns: NDArray) -> int:
     """How many rows of some columns of one length stand there again, equal in every number."""
     wide = np.column_stack([np.asarray(column, dtype=np.float64) for column in columns])
     weights = np.random.default_rng(0).uniform(1, 2, wide.shape[1])  # equal rows have equal sums, others hardly ever
     return len(wide) - len(np.unique(wide @ weights))
 
 
-def different(ids: NDArray[np.int64], name: str, what: str) -> None:
+def require_different(ids: NDArray[np.int64], name: str, what: str) -> None:
     """Check that no id occurs twice.
 
     Raises:

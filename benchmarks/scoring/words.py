@@ -16,16 +16,16 @@ import numpy as np
 
 from benchmarks.metrics.answers import (
     as_yes,
-    blind_yes_figures,
-    names_it,
+    is_named,
+    is_yes,
     note_undecided,
-    relative_score,
-    says_yes,
-    told_torn,
-    yes_figures,
+    note_undecided_names,
+    score_blind_yes,
+    score_relative,
+    score_yes,
 )
 from benchmarks.metrics.intervals import Tally
-from benchmarks.scoring.reading import different, integers
+from benchmarks.scoring.reading import read_integers, require_different
 from cloc.formats.reflvis import words_of
 
 POPE, REFLVIS, FERRET = "pope", "reflvis", "ferret_bench"
@@ -70,7 +70,7 @@ class Figures:
     blind: Mapping[str, Mapping[str, float | str | None]]
 
 
-def kind_of(first: Mapping[str, Any]) -> str | None:
+def find_kind(first: Mapping[str, Any]) -> str | None:
     """The kind of annotation file by its first line; None for another."""
     if "question_id" in first and "label" in first:
         return POPE
@@ -83,7 +83,7 @@ def score_words(kind: str, truth: Sequence[Mapping], answers: Sequence[Mapping],
     """Score answers against their questions.
 
     Args:
-        kind: of `kind_of`.
+        kind: of `find_kind`.
         truth: lines of the annotation file.
         answers: lines of the predictions.
         judge: who wrote the reviews; it becomes part of the protocol.
@@ -93,9 +93,9 @@ def score_words(kind: str, truth: Sequence[Mapping], answers: Sequence[Mapping],
     """
     name = "id" if kind == REFLVIS else "question_id"
     numbered = [{**line, name: line.get(name, place)} for place, line in enumerate(truth)]
-    asked, answer_ids = integers(numbered, name, "annotations"), integers(answers, name, "predictions")
-    different(asked, name, "annotations")
-    different(answer_ids, name, "predictions")
+    asked, answer_ids = read_integers(numbered, name, "annotations"), read_integers(answers, name, "predictions")
+    require_different(asked, name, "annotations")
+    require_different(answer_ids, name, "predictions")
     known = set(asked.tolist())
     by_id = {int(number): line for number, line in zip(answer_ids, answers, strict=True) if int(number) in known}
     if len(answers) and not by_id:
@@ -118,16 +118,16 @@ def _pope(rows: Sequence[tuple[Mapping, Mapping | None]]) -> _Read:
     if odd:
         raise ValueError(f"annotations: expected label yes or no, got {odd[0]!r} ({len(odd):,} such)")
     texts = [None if answer is None else _text(answer) for _, answer in rows]
-    said = [not want if text is None else says_yes(text) for text, want in zip(texts, true, strict=True)]
+    said = [not want if text is None else is_yes(text) for text, want in zip(texts, true, strict=True)]
     right = [a == b for a, b in zip(said, true, strict=True)]
     notes = note_undecided([text for text in texts if text is not None])
-    return _Read(right, yes_figures(said, true), "yes-no/first-sentence-rule", blind_yes_figures(true), notes)
+    return _Read(right, score_yes(said, true), "yes-no/first-sentence-rule", score_blind_yes(true), notes)
 
 
 def _reflvis(rows: Sequence[tuple[Mapping, Mapping | None]]) -> _Read:
-    right = [answer is not None and names_it(_text(answer), words_of(line)) for line, answer in rows]
+    right = [answer is not None and is_named(_text(answer), words_of(line)) for line, answer in rows]
     blind = {"accuracy": {"chance": 0.5, "constant": 0.5}}
-    notes = told_torn(
+    notes = note_undecided_names(
         [(_text(answer), words_of(line), str(line.get("neg_class", ""))) for line, answer in rows if answer is not None]
     )
     return _Read(right, {}, "question-in-words/negation-rule", blind, notes)
@@ -143,7 +143,7 @@ def _reviews(
     if silent:
         raise ValueError(f"predictions: {silent} of {len(rows)} questions have no review; have all of them reviewed")
     pairs = [_points(review) for _, review in rows]
-    total = relative_score(pairs)
+    total = score_relative(pairs)
     notes = Counter[str]()
     blind = {"relative_score": {"no_constant": NO_JUDGE_CONSTANT}}
     return Figures(f"relative-score/judge-{judge}", {}, {"relative_score": total}, len(rows), skipped, notes, blind)

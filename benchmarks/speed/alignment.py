@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from itertools import pairwise
 
-from benchmarks.speed.timing import COST, answered, peak_mib, resident_mib
+from benchmarks.speed.timing import COST, call_in_process, read_peak_mib, read_resident_mib
 from benchmarks.tasks.contract import Score
 
 ANCHORS = sum(-(-800 // stride) * -(-1344 // stride) for stride in (8, 16, 32, 64, 128))
@@ -36,7 +36,7 @@ class Cost:
     loss: float
 
 
-def alignment_scores(split: str, repeats: int) -> list[Score]:
+def measure_alignment(split: str, repeats: int) -> list[Score]:
     """Extra peak at each number of names, and its slope; a peak is measured once, whatever `repeats` says.
 
     Raises:
@@ -69,7 +69,7 @@ def _row(split: str, protocol: str, name: str, value: float) -> Score:
 
 
 def _apart(name: str, concepts: int) -> Cost:
-    return answered(f"{name} with {concepts} names", "memory for 3 GiB", measure, name, concepts, ANCHORS)
+    return call_in_process(f"{name} with {concepts} names", "memory for 3 GiB", measure, name, concepts, ANCHORS)
 
 
 def measure(name: str, concepts: int, anchors: int) -> Cost:
@@ -91,8 +91,8 @@ def measure(name: str, concepts: int, anchors: int) -> Cost:
     rows = torch.arange(positives)
     small = [features[:64], texts[:positives], *leaves[2:]]
     torch.autograd.grad(function(*small, rows[:1], rows[:1]), leaves)
-    before, start = resident_mib(), time.perf_counter()
+    before, start = read_resident_mib(), time.perf_counter()
     loss = function(*leaves, rows, rows)
     torch.autograd.grad(loss, leaves)
     seconds = time.perf_counter() - start
-    return Cost(peak_mib() - before, seconds, float(loss.detach()))
+    return Cost(read_peak_mib() - before, seconds, float(loss.detach()))

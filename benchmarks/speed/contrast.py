@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.speed.timing import answered, cost_scores, peak_mib, resident_mib
+from benchmarks.speed.timing import call_in_process, make_cost_scores, read_peak_mib, read_resident_mib
 from benchmarks.tasks.contract import Score
 
 REGIONS = 16_384
@@ -41,7 +41,7 @@ class Cost:
     filtered: float
 
 
-def contrast_scores(split: str) -> list[Score]:
+def measure_contrast(split: str) -> list[Score]:
     """Ratios of the tiles to the whole matrix, `PAIRS` times in turn.
 
     Raises:
@@ -66,11 +66,11 @@ def contrast_scores(split: str) -> list[Score]:
         "whole_matrix_mib": median(b.mib for b in whole),
         "whole_matrix_seconds": median(b.seconds for b in whole),
     }
-    return cost_scores(split, protocol, figures, PAIRS)
+    return make_cost_scores(split, protocol, figures, PAIRS)
 
 
 def _apart(name: str) -> Cost:
-    return answered(name, f"memory for {3 * REGIONS**2 * 8 / 2**30:.0f} GiB", measure, name, REGIONS, WIDTH)
+    return call_in_process(name, f"memory for {3 * REGIONS**2 * 8 / 2**30:.0f} GiB", measure, name, REGIONS, WIDTH)
 
 
 def measure(name: str, regions: int, width: int) -> Cost:
@@ -89,8 +89,8 @@ def measure(name: str, regions: int, width: int) -> Cost:
     leaves = [rows.requires_grad_(), texts.requires_grad_(), torch.tensor(20.0, requires_grad=True)]
     few = min(regions, 128)
     torch.autograd.grad(function(rows[:few], texts[:few], leaves[2], text_ids[:few], THRESHOLD).loss, leaves)
-    before, start = resident_mib(), time.perf_counter()
+    before, start = read_resident_mib(), time.perf_counter()
     found = function(*leaves, text_ids, THRESHOLD)
     torch.autograd.grad(found.loss, leaves)
     seconds = time.perf_counter() - start
-    return Cost(seconds, peak_mib() - before, float(found.loss.detach()), float(found.filtered))
+    return Cost(seconds, read_peak_mib() - before, float(found.loss.detach()), float(found.filtered))

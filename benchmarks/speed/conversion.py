@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.speed.timing import cost_scores, in_turn, ratio_of
+from benchmarks.speed.timing import find_ratio, make_cost_scores, take_in_turn
 from benchmarks.tasks.contract import Score
 from cloc.convert.coco import convert_coco
 from cloc.jobs import count_cores
@@ -51,7 +51,7 @@ class Seconds:
     busy: float
 
 
-def conversion_scores(split: str) -> list[Score]:
+def measure_conversion(split: str) -> list[Score]:
     """The ratio, ours over theirs (their seconds by ours), by the clock and in processor time; and our rates."""
     workers = count_cores()
     with tempfile.TemporaryDirectory(prefix="conversion-") as folder:
@@ -60,15 +60,15 @@ def conversion_scores(split: str) -> list[Score]:
         write_instances(file, IMAGES)
         out, copy = Path(folder) / "out", Path(folder) / "copy"
         works = {
-            "ours": lambda: timed(out, lambda: convert(photos, file, out, workers)),
-            "theirs": lambda: timed(copy, lambda: copy_members(out, copy, workers)),
+            "ours": lambda: time_conversion(out, lambda: convert(photos, file, out, workers)),
+            "theirs": lambda: time_conversion(copy, lambda: copy_members(out, copy, workers)),
         }
-        seconds = in_turn(works, REPEATS)
+        seconds = take_in_turn(works, REPEATS)
     ours, theirs = seconds["ours"], seconds["theirs"]
     wall = median(one.wall for one in ours)
     figures = {
-        "conversion_over_tarfile": ratio_of([one.wall for one in theirs], [one.wall for one in ours]),
-        "conversion_over_tarfile_processor": ratio_of([one.busy for one in theirs], [one.busy for one in ours]),
+        "conversion_over_tarfile": find_ratio([one.wall for one in theirs], [one.wall for one in ours]),
+        "conversion_over_tarfile_processor": find_ratio([one.busy for one in theirs], [one.busy for one in ours]),
         "conversion_images_per_second": IMAGES / wall,
         "conversion_mb_per_second": size / 1e6 / wall,
     }
@@ -76,10 +76,10 @@ def conversion_scores(split: str) -> list[Score]:
         f"{IMAGES}-jpegs-of-{size / IMAGES / 1e3:.0f}-kB/{BOXES}-boxes-an-image/{workers}-processes/"
         f"median-of-{REPEATS}-rounds"
     )
-    return cost_scores(split, protocol, figures, REPEATS)
+    return make_cost_scores(split, protocol, figures, REPEATS)
 
 
-def timed(out: Path, work: Callable[[], object]) -> Seconds:
+def time_conversion(out: Path, work: Callable[[], object]) -> Seconds:
     """One run into a folder that is not there."""
     shutil.rmtree(out, ignore_errors=True)
     wall, busy = time.perf_counter(), _busy()

@@ -19,7 +19,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.speed.conversion import SIDES, write_instances
-from benchmarks.speed.timing import answered, cost_scores, peak_mib
+from benchmarks.speed.timing import call_in_process, make_cost_scores, read_peak_mib
 from benchmarks.tasks.contract import Score
 from cloc.convert.coco import convert_coco
 from cloc.jobs import count_cores
@@ -46,9 +46,9 @@ class Peak:
     mib: float
 
 
-def memory_scores(split: str, megabytes: float = MEGABYTES) -> list[Score]:
+def measure_memory(split: str, megabytes: float = MEGABYTES) -> list[Score]:
     """The growth, and both peaks."""
-    half, whole = peaks(megabytes)
+    half, whole = measure_peaks(megabytes)
     protocol = (
         "/".join(f"{one.megabytes:.0f}-MB-of-json-{one.images}-images" for one in (half, whole))
         + f"/{count_cores()}-workers"
@@ -58,10 +58,10 @@ def memory_scores(split: str, megabytes: float = MEGABYTES) -> list[Score]:
         "conversion_mib_half": half.mib,
         "conversion_mib_whole": whole.mib,
     }
-    return cost_scores(split, protocol, figures, 1)
+    return make_cost_scores(split, protocol, figures, 1)
 
 
-def peaks(megabytes: float, folder: Path | None = None) -> tuple[Peak, Peak]:
+def measure_peaks(megabytes: float, folder: Path | None = None) -> tuple[Peak, Peak]:
     """Of half a file and of a whole one.
 
     Args:
@@ -90,16 +90,16 @@ def _apart(work: Path, images: int) -> Peak:
     Image.new("RGB", SIDES, (90, 120, 60)).save(buffer, "JPEG", quality=50)
     (photos / PHOTO).write_bytes(buffer.getvalue())
     write_instances(file, images, CORNERS, lambda number: PHOTO)
-    extra_mib = answered(f"the conversion of {images} images", "room on the disk", _extra_mib, photos, file, out)
+    extra_mib = call_in_process(f"the conversion of {images} images", "room on the disk", _extra_mib, photos, file, out)
     found = Peak(file.stat().st_size / 1e6, images, extra_mib)
     file.unlink()
     return found
 
 
 def _extra_mib(photos: Path, file: Path, out: Path) -> float:
-    before = peak_mib()
+    before = read_peak_mib()
     convert_coco(photos, file, out, shard_size=SHARD, progress=False)
-    return peak_mib() - before
+    return read_peak_mib() - before
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, help="where to work (default: the system's temporary folder)")
     parser.add_argument("--megabytes", type=float, default=500, help="of the longer file (default: %(default)s)")
     asked = parser.parse_args(arguments)
-    found = peaks(asked.megabytes, asked.folder)
+    found = measure_peaks(asked.megabytes, asked.folder)
     for one in found:
         print(f"{one.megabytes:,.0f} MB, {one.images:,} images: {one.mib:,.0f} MiB")
     print(f"growth {found[1].mib / found[0].mib:.2f} (flat: at most {FLAT})")

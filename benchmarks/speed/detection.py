@@ -13,16 +13,16 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.speed import detection_models as made
-from benchmarks.speed.timing import cost_scores, ratio_of, seconds_of
+from benchmarks.speed.timing import find_ratio, make_cost_scores, time_call
 from benchmarks.tasks.contract import Score, expect
 
 
-def inference_scores(split: str, repeats: int) -> list[Score]:
+def measure_inference(split: str, repeats: int) -> list[Score]:
     """Seconds from the photo to its boxes, and of the names."""
     from benchmarks.predictors.detector import ClocDetector
-    from benchmarks.predictors.hf_detectors import GroundedDetector, OwlDetector, name_chunks
+    from benchmarks.predictors.hf_detectors import GroundedDetector, OwlDetector, split_names
 
-    names, photo = made.made_up_names(), made.made_up_photo()
+    names, photo = made.make_names(), made.make_photo()
     with tempfile.TemporaryDirectory(prefix="detection-speed-") as work:
         folders = {name: Path(work) / name for name in ("ours", "owlv2", "grounding_dino")}
         made.write_cloc(folders["ours"])
@@ -30,39 +30,39 @@ def inference_scores(split: str, repeats: int) -> list[Score]:
         made.write_grounding_dino(folders["grounding_dino"])
         ours, owl = ClocDetector(folders["ours"], "cpu", 1), OwlDetector(str(folders["owlv2"]), "cpu", 1)
         grounded = GroundedDetector(str(folders["grounding_dino"]), "cpu", 1)
-    chunks = name_chunks(names, grounded.processor.tokenizer, grounded.model.config.max_text_len)
+    chunks = split_names(names, grounded.processor.tokenizer, grounded.model.config.max_text_len)
     expect("detection_speed: passes of Grounding DINO", len(chunks), made.NUM_PASSES)
     works = {
         "ours": lambda: ours.detect([photo], names),
         "owlv2": lambda: owl.detect([photo], names),
         "grounding_dino_pass": lambda: grounded.detect([photo], chunks[0]),
     }
-    first = {name: seconds_of(work) for name, work in works.items()}  # names are encoded here, and kept
+    first = {name: time_call(work) for name, work in works.items()}  # names are encoded here, and kept
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats):
         for name, work in works.items():
-            seconds[name].append(seconds_of(work))
+            seconds[name].append(time_call(work))
     text = {name: max(0.0, first[name] - median(seconds[name])) for name in ("ours", "owlv2")}
-    return rows_of(split, seconds, text, repeats)
+    return make_scores(split, seconds, text, repeats)
 
 
-def rows_of(split: str, seconds: dict[str, list[float]], text: dict[str, float], repeats: int) -> list[Score]:
+def make_scores(split: str, seconds: dict[str, list[float]], text: dict[str, float], repeats: int) -> list[Score]:
     """Medians, ratios to ours of the same turn, Grounding DINO's passes together, and the names' own time."""
     protocol = f"photo-to-300-boxes/names-kept/random-weights/fp32/median-of-{repeats}-in-turn"
     medians = {f"{name}_seconds": median(values) for name, values in seconds.items()}
-    ratios = {f"{name}_over_ours": ratio for name, ratio in ratios_to("ours", seconds).items()}
+    ratios = {f"{name}_over_ours": ratio for name, ratio in find_ratios("ours", seconds).items()}
     all_passes = {
         "grounding_dino_seconds": made.NUM_PASSES * medians["grounding_dino_pass_seconds"],
         "grounding_dino_over_ours": made.NUM_PASSES * ratios["grounding_dino_pass_over_ours"],
     }
     texts = {f"{name}_text_seconds": value for name, value in text.items()}
     return [
-        *cost_scores(split, protocol, medians | ratios, repeats),
-        *cost_scores(split, f"{protocol}/{made.NUM_PASSES}-times-one-pass", all_passes, repeats),
-        *cost_scores(split, "names-alone/first-call-minus-later-ones", texts, 1),
+        *make_cost_scores(split, protocol, medians | ratios, repeats),
+        *make_cost_scores(split, f"{protocol}/{made.NUM_PASSES}-times-one-pass", all_passes, repeats),
+        *make_cost_scores(split, "names-alone/first-call-minus-later-ones", texts, 1),
     ]
 
 
-def ratios_to(own: str, seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+def find_ratios(own: str, seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """Median over the repeats of each other's time over `own`'s of the same turn."""
-    return {name: ratio_of(values, seconds[own]) for name, values in seconds.items() if name != own}
+    return {name: find_ratio(values, seconds[own]) for name, values in seconds.items() if name != own}

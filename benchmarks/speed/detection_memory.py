@@ -35,7 +35,7 @@ print("peak", peak_mib())
 """
 
 
-def memory_scores(split: str, repeats: int) -> list[Score]:
+def measure_memory(split: str, repeats: int) -> list[Score]:
     """Peak memory of one photo with ever more names, over that with one name; and the size of all logits at once."""
     with tempfile.TemporaryDirectory(prefix="detection-memory-") as work:
         made.write_cloc(Path(work), **WIDTHS)

@@ -16,7 +16,7 @@ SHORT, LONG = 800, 1333
 NUM_PASSES = 31
 
 
-def made_up_names(count: int = NUM_NAMES) -> list[str]:
+def make_names(count: int = NUM_NAMES) -> list[str]:
     """Different names, five and six words in turn: with the full stops, 39 fill Grounding DINO's 256 tokens."""
     five, six = combinations(WORDS, 5), combinations(WORDS, 6)
     pairs = islice(zip(five, six, strict=False), (count + 1) // 2)
@@ -91,7 +91,7 @@ def write_grounding_dino(folder: Path) -> None:
     GroundingDinoProcessor(GroundingDinoImageProcessor(), tokenizer).save_pretrained(folder)
 
 
-def made_up_photo() -> Any:
+def make_photo() -> Any:
     """A noisy RGB picture of 1333 x 800 pixels."""
     import numpy as np
     from PIL import Image

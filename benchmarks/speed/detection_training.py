@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from benchmarks.speed.timing import COST, describe_threads, ratio_of
+from benchmarks.speed.timing import COST, describe_threads, find_ratio
 from benchmarks.tasks.contract import Score
 from cloc.config import load_config
 from cloc.device import find_device
@@ -39,7 +39,7 @@ class PassSeconds:
     processor: float
 
 
-def training_scores(split: str, repeats: int) -> list[Score]:
+def measure_training(split: str, repeats: int) -> list[Score]:
     """Images a second of each kind, and pairs over detection by both clocks."""
     images, works = make_works()
     works["warm"]()  # one small batch: allocators and kernels, not the minutes of a whole round
@@ -47,17 +47,17 @@ def training_scores(split: str, repeats: int) -> list[Score]:
     for number in range(repeats):
         for kind in sorted(found, reverse=bool(number % 2)):
             found[kind].append(works[kind]())
-    return rows_of(split, found, images, precision_told())
+    return make_scores(split, found, images, describe_precision())
 
 
-def precision_told() -> str:
+def describe_precision() -> str:
     """Device and precision, for the protocol."""
     return "bf16/cuda" if find_device() == "cuda" else "fp32/cpu"
 
 
 def make_works() -> tuple[dict[str, int], dict[str, Callable[[], PassSeconds]]]:
     """Images of a batch of each kind, and what takes its passes; `warm` is a small one of pairs."""
-    precision, device = precision_told().split("/")
+    precision, device = describe_precision().split("/")
     width, height = CANVAS
     shapes = {
         "detection": ConceptShapes("detection", 1, width, height, CONCEPTS, TOKENS, BOXES),
@@ -72,11 +72,11 @@ def make_works() -> tuple[dict[str, int], dict[str, Callable[[], PassSeconds]]]:
         for kind, shape in shapes.items()
     }
     return {kind: shape.images for kind, shape in shapes.items()}, {
-        kind: lambda trial=trial: passes_of(trial) for kind, trial in trials.items()
+        kind: lambda trial=trial: time_passes(trial) for kind, trial in trials.items()
     }
 
 
-def passes_of(trial: Trial) -> PassSeconds:
+def time_passes(trial: Trial) -> PassSeconds:
     """Forward, losses and backward; the weights stay and the gradients go."""
     wall, processor = time.perf_counter(), time.process_time()
     _, share = trial.losses(trial.batch, 0)
@@ -87,7 +87,7 @@ def passes_of(trial: Trial) -> PassSeconds:
     return seconds
 
 
-def rows_of(
+def make_scores(
     split: str, found: Mapping[str, Sequence[PassSeconds]], images: Mapping[str, int], precision: str
 ) -> list[Score]:
     """Medians as images a second, and the median over the rounds of pairs over detection."""
@@ -106,7 +106,7 @@ def rows_of(
             for kind, seconds in each.items()
         }
         both = f"{sizes['pairs']}/{sizes['detection']}/{conditions}"
-        figures[f"pairs_over_detection{ending}"] = (both, ratio_of(each["detection"], each["pairs"]))
+        figures[f"pairs_over_detection{ending}"] = (both, find_ratio(each["detection"], each["pairs"]))
         rows += [
             Score(split, protocol, name, value=value, num_examples=repeats, no_constant=COST)
             for name, (protocol, value) in figures.items()

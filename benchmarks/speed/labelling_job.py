@@ -133,7 +133,7 @@ def _wait_for(signs: Path, workers: int) -> None:
         time.sleep(0.05)
 
 
-def digest(folder: Path) -> dict[str, str]:
+def hash_output(folder: Path) -> dict[str, str]:
     """Every file of a folder with the hash of its bytes."""
     return {path.name: sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks.speed.labelling_job import RUNNERS, Job, digest, write_detector, write_source
+from benchmarks.speed.labelling_job import RUNNERS, Job, hash_output, write_detector, write_source
 
 VICTIMS = ("worker", "job")
 SHARDS, SHARD = 240, 4
@@ -45,7 +45,7 @@ class Disturbed:
     different: tuple[str, ...]
 
 
-def disturbed(
+def run_disturbed(
     folder: Path, victim: str, runner: str, kills: int, workers: int = 2, shards: int = SHARDS, seed: int = 0
 ) -> Disturbed:
     """Label made-up shards twice, once undisturbed, once with kills.
@@ -68,7 +68,7 @@ def disturbed(
     job = replace(plain, out=folder / "killed", signs=folder / "killed-signs", runner=runner, waits=True)
     with tqdm(total=kills, desc="kills", unit="kill") as bar:
         done = (_kill_workers if victim == "worker" else _kill_jobs)(job, kills, random.Random(seed), bar)
-    one, two = digest(plain.out), digest(job.out)
+    one, two = hash_output(plain.out), hash_output(job.out)
     different = tuple(sorted(name for name in {*one, *two} if one.get(name) != two.get(name)))
     return Disturbed(done, shards * SHARD, different)
 
@@ -147,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise ValueError(f"--{name}: expected at least 1, got {getattr(asked, name)}")
         with tempfile.TemporaryDirectory(prefix="labelling-kills-", dir=asked.folder) as work:
             words = (asked.victim, asked.runner, asked.kills, asked.workers, asked.shards, asked.seed)
-            found = disturbed(Path(work), *words)
+            found = run_disturbed(Path(work), *words)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

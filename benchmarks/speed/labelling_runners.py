@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks.speed.labelling_job import RUNNERS, Job, digest, write_detector, write_source
-from benchmarks.speed.timing import Family, ratio_of
+from benchmarks.speed.labelling_job import RUNNERS, Job, hash_output, write_detector, write_source
+from benchmarks.speed.timing import Family, find_ratio
 
 BAR = 1.15
 """Ray's seconds over the plain runner's, at most, on a job of ten minutes or more."""
@@ -46,7 +46,7 @@ class Took:
     output: dict[str, str]
 
 
-def took(job: Job) -> Took:
+def time_job(job: Job) -> Took:
     """Run a job to its end.
 
     Raises:
@@ -60,10 +60,10 @@ def took(job: Job) -> Took:
     if process.exitcode or began is None or not finished.is_file():
         raise RuntimeError(f"the job on {job.runner} ended with code {process.exitcode}; its own words are above")
     end = finished.stat().st_mtime
-    return Took(began - start, end - began, family.until(end) - family.until(began), digest(job.out))
+    return Took(began - start, end - began, family.until(end) - family.until(began), hash_output(job.out))
 
 
-def compared(folder: Path, minutes: float, workers: int, rounds: int) -> dict[str, list[Took]]:
+def compare_runners(folder: Path, minutes: float, workers: int, rounds: int) -> dict[str, list[Took]]:
     """Both runners in turn, on a job that takes the plain one about so many minutes.
 
     Args:
@@ -74,7 +74,7 @@ def compared(folder: Path, minutes: float, workers: int, rounds: int) -> dict[st
     """
     detector = write_detector(folder / "detector")
     probe = write_source(folder / "probe", PROBE, PROBE // (2 * workers))
-    rate = PROBE / took(_job(folder, probe, detector, RUNNERS[0], workers, "probe")).seconds
+    rate = PROBE / time_job(_job(folder, probe, detector, RUNNERS[0], workers, "probe")).seconds
     shards = workers * SHARDS_A_WORKER
     photos = shards * max(1, round(MARGIN * rate * 60 * minutes / shards))
     source = write_source(folder / "in", photos, photos // shards)
@@ -82,7 +82,7 @@ def compared(folder: Path, minutes: float, workers: int, rounds: int) -> dict[st
     found: dict[str, list[Took]] = {runner: [] for runner in RUNNERS}
     for number in range(rounds):
         for runner in RUNNERS if number % 2 == 0 else RUNNERS[::-1]:
-            found[runner].append(took(_job(folder, source, detector, runner, workers, f"{runner}-{number}")))
+            found[runner].append(time_job(_job(folder, source, detector, runner, workers, f"{runner}-{number}")))
             print(describe_work(runner, found[runner][-1]), flush=True)
     return found
 
@@ -115,25 +115,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if getattr(asked, name) <= 0:
                 raise ValueError(f"--{name}: expected more than 0, got {getattr(asked, name)}")
         with tempfile.TemporaryDirectory(prefix="labelling-runners-", dir=asked.folder) as work:
-            found = compared(Path(work), asked.minutes, asked.workers, asked.rounds)
+            found = compare_runners(Path(work), asked.minutes, asked.workers, asked.rounds)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(verdict(found))
+    print(judge_runners(found))
     return int(not _holds(found))
 
 
-def verdict(found: Mapping[str, Sequence[Took]]) -> str:
+def judge_runners(found: Mapping[str, Sequence[Took]]) -> str:
     """The plain job's length, both ratios, and whether the outputs are equal, as a line."""
     minutes = median(one.seconds for one in found["processes"]) / 60
     same = "the same bytes" if _same(found) else "OTHER BYTES"
-    busy = ratio_of([one.busy for one in found["ray"]], [one.busy for one in found["processes"]])
+    busy = find_ratio([one.busy for one in found["ray"]], [one.busy for one in found["processes"]])
     ratios = f"{_ratio(found):.3f} by the clock (bar {BAR}), {busy:.3f} in processor time"
     return f"a job of {minutes:.1f} minutes; Ray over plain: {ratios}; {same}"
 
 
 def _ratio(found: Mapping[str, Sequence[Took]]) -> float:
-    return ratio_of([one.seconds for one in found["ray"]], [one.seconds for one in found["processes"]])
+    return find_ratio([one.seconds for one in found["ray"]], [one.seconds for one in found["processes"]])
 
 
 def _same(found: Mapping[str, Sequence[Took]]) -> bool:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from benchmarks.speed.timing import cost_scores, in_turn, ratio_of, seconds_of
+from benchmarks.speed.timing import find_ratio, make_cost_scores, take_in_turn, time_call
 from benchmarks.tasks.contract import Score
 from cloc.config import load_config
 from cloc.data.dataloader import one_thread
@@ -30,7 +30,7 @@ BATCH = 32
 REPEATS = 3
 
 
-def loader_scores(split: str) -> list[Score]:
+def measure_loader(split: str) -> list[Score]:
     """The ratio, ours over theirs, and both rates.
 
     Raises:
@@ -39,17 +39,17 @@ def loader_scores(split: str) -> list[Score]:
     with tempfile.TemporaryDirectory(prefix="loader-") as folder, one_thread():
         shards = write_scenes(Path(folder) / "train")
         works = {
-            "ours": lambda: epoch_seconds("our", ours(shards)),
-            "theirs": lambda: epoch_seconds("open_clip's", theirs(shards)),
+            "ours": lambda: time_epoch("our", iterate_ours(shards)),
+            "theirs": lambda: time_epoch("open_clip's", iterate_theirs(shards)),
         }
-        seconds = in_turn(works, REPEATS)
+        seconds = take_in_turn(works, REPEATS)
     figures = {
-        "loader_over_open_clip": ratio_of(seconds["theirs"], seconds["ours"]),
+        "loader_over_open_clip": find_ratio(seconds["theirs"], seconds["ours"]),
         "loader_images_per_second_per_core": SCENES / median(seconds["ours"]),
         "open_clip_images_per_second_per_core": SCENES / median(seconds["theirs"]),
     }
     protocol = f"{SCENES}-jpegs-of-{SCENE}px/to-{SIZE}px/M-4/one-epoch/one-process/median-of-{REPEATS}-rounds"
-    return cost_scores(split, protocol, figures, REPEATS)
+    return make_cost_scores(split, protocol, figures, REPEATS)
 
 
 def write_scenes(out: Path) -> Path:
@@ -61,23 +61,23 @@ def write_scenes(out: Path) -> Path:
     return out
 
 
-def epoch_seconds(whose: str, sizes: Iterator[int]) -> float:
+def time_epoch(whose: str, sizes: Iterator[int]) -> float:
     """Read to the end; that tokenizers were made before does not count."""
     seen: list[int] = []
-    seconds = seconds_of(lambda: seen.extend(sizes))
+    seconds = time_call(lambda: seen.extend(sizes))
     if sum(seen) != SCENES:
         raise RuntimeError(f"speed: {whose} loader gave {sum(seen)} images, the shards hold {SCENES}")
     return seconds
 
 
-def ours(shards: Path) -> Iterator[int]:
+def iterate_ours(shards: Path) -> Iterator[int]:
     """Images of each batch of one epoch, with M = 4 regions."""
     fields = [f"data.0.path={shards}", f"data.0.batch_size={BATCH}", f"train.steps={SCENES // BATCH}"]
     sizes = [f"model.vision.image_size={SIZE}", "train.checkpoint_every=1", "optim.warmup_steps=0"]
     return (len(batch.pixel_values) for batch in loaded_batches(load_config(RECIPE, [*fields, *sizes])))
 
 
-def theirs(shards: Path) -> Iterator[int]:
+def iterate_theirs(shards: Path) -> Iterator[int]:
     """Images of each batch of one epoch of `open_clip_train`'s pipeline, as its training script sets it up."""
     import open_clip
     from open_clip.transform import PreprocessCfg, image_transform_v2

@@ -24,15 +24,15 @@ from PIL import Image
 
 from benchmarks.predictors.contract import Predictor
 from benchmarks.speed import detection_models as made
-from benchmarks.speed.contrast import contrast_scores
-from benchmarks.speed.conversion import conversion_scores
-from benchmarks.speed.conversion_memory import memory_scores
-from benchmarks.speed.detection import inference_scores, ratios_to
-from benchmarks.speed.detection_memory import memory_scores as detection_memory_scores
-from benchmarks.speed.loader import loader_scores
-from benchmarks.speed.regions import region_scores
-from benchmarks.speed.step import step_scores
-from benchmarks.speed.timing import cost_scores, in_turn, ratio_of, seconds_of
+from benchmarks.speed.contrast import measure_contrast
+from benchmarks.speed.conversion import measure_conversion
+from benchmarks.speed.conversion_memory import measure_memory
+from benchmarks.speed.detection import find_ratios, measure_inference
+from benchmarks.speed.detection_memory import measure_memory as measure_detection_memory
+from benchmarks.speed.loader import measure_loader
+from benchmarks.speed.regions import measure_regions
+from benchmarks.speed.step import measure_step
+from benchmarks.speed.timing import find_ratio, make_cost_scores, take_in_turn, time_call
 from benchmarks.tasks.contract import Score, expect
 from cloc.scenes import WorldSpec, render_scene
 
@@ -84,8 +84,8 @@ def render_scenes(predictor: Predictor | None, split: str, limit: int | None) ->
     world = WorldSpec()
     for index in range(WARM_UP_SCENES):
         render_scene(world, index, "val", SCENE_SIZE)
-    seconds = seconds_of(lambda: [render_scene(world, index, "val", SCENE_SIZE) for index in range(SCENES)])
-    return cost_scores(split, "one-process/no-jpeg", {"scenes_per_second": SCENES / seconds}, SCENES)
+    seconds = time_call(lambda: [render_scene(world, index, "val", SCENE_SIZE) for index in range(SCENES)])
+    return make_cost_scores(split, "one-process/no-jpeg", {"scenes_per_second": SCENES / seconds}, SCENES)
 
 
 def encode_boxes(predictor: Predictor | None, split: str, limit: int | None) -> list[Score]:
@@ -95,67 +95,67 @@ def encode_boxes(predictor: Predictor | None, split: str, limit: int | None) -> 
     corners = np.random.default_rng(0).uniform(0, SCENE_SIZE / 2, (BOXES, 2))
     boxes = np.concatenate([corners, corners + SCENE_SIZE / 4], axis=1)
     works = {
-        "alone": lambda: seconds_of(lambda: predictor.encode_images([image])),
-        "many": lambda: seconds_of(lambda: predictor.encode_regions([image], [boxes])),
+        "alone": lambda: time_call(lambda: predictor.encode_images([image])),
+        "many": lambda: time_call(lambda: predictor.encode_regions([image], [boxes])),
     }
-    seconds = in_turn(works, REPEATS)
+    seconds = take_in_turn(works, REPEATS)
     protocol = f"{BOXES}-boxes/median-of-{REPEATS}-pairs/with-preprocessing"
     figures = {
         "regions_per_second": BOXES / float(np.median(seconds["many"])),
-        "seconds_over_image_alone": ratio_of(seconds["many"], seconds["alone"]),
+        "seconds_over_image_alone": find_ratio(seconds["many"], seconds["alone"]),
     }
-    return cost_scores(split, protocol, figures, REPEATS)
+    return make_cost_scores(split, protocol, figures, REPEATS)
 
 
-def measure_alignment(predictor: Predictor | None, split: str, limit: int | None) -> list[Score]:
+def load_and_measure_alignment(predictor: Predictor | None, split: str, limit: int | None) -> list[Score]:
     """Memory and seconds of the alignment loss, which is loaded for it."""
-    from benchmarks.speed.alignment import alignment_scores
+    from benchmarks.speed.alignment import measure_alignment
 
-    return alignment_scores(split, limit or DETECTION_REPEATS)
+    return measure_alignment(split, limit or DETECTION_REPEATS)
 
 
-def measure_training(predictor: Predictor | None, split: str, limit: int | None) -> list[Score]:
+def load_and_measure_training(predictor: Predictor | None, split: str, limit: int | None) -> list[Score]:
     """Training images a second, by the planner and the engine, which are loaded for it."""
-    from benchmarks.speed.detection_training import training_scores
+    from benchmarks.speed.detection_training import measure_training
 
-    return training_scores(split, limit or DETECTION_REPEATS)
+    return measure_training(split, limit or DETECTION_REPEATS)
 
 
 PARTS = (
     Part("rendering", f"{SCENE_SIZE}px", "scenes", render_scenes),
     Part("encoding", f"{SCENE_SIZE}px-scene", "scenes", encode_boxes, needs_model=True),
-    Part("regions", "vit-b16", "made-up-images", lambda predictor, split, limit: region_scores(split)),
-    Part("step", "vit-b16", "made-up-samples", lambda predictor, split, limit: step_scores(split)),
-    Part("loader", f"{SCENE_SIZE}px", "scenes", lambda predictor, split, limit: loader_scores(split)),
-    Part("conversion", "coco-layout", "made-up-photos", lambda predictor, split, limit: conversion_scores(split)),
-    Part("conversion_memory", "coco-layout", "made-up-photos", lambda predictor, split, limit: memory_scores(split)),
-    Part("contrast", "made-up-regions", "made-up-regions", lambda predictor, split, limit: contrast_scores(split)),
+    Part("regions", "vit-b16", "made-up-images", lambda predictor, split, limit: measure_regions(split)),
+    Part("step", "vit-b16", "made-up-samples", lambda predictor, split, limit: measure_step(split)),
+    Part("loader", f"{SCENE_SIZE}px", "scenes", lambda predictor, split, limit: measure_loader(split)),
+    Part("conversion", "coco-layout", "made-up-photos", lambda predictor, split, limit: measure_conversion(split)),
+    Part("conversion_memory", "coco-layout", "made-up-photos", lambda predictor, split, limit: measure_memory(split)),
+    Part("contrast", "made-up-regions", "made-up-regions", lambda predictor, split, limit: measure_contrast(split)),
 )
 DETECTION_PARTS = (
     Part(
         "inference",
         f"swin-t/{made.SHORT}x{made.LONG}/{made.NUM_NAMES}-names",
         "made-up-photos",
-        lambda predictor, split, limit: inference_scores(split, limit or DETECTION_REPEATS),
+        lambda predictor, split, limit: measure_inference(split, limit or DETECTION_REPEATS),
     ),
     Part(
         "memory",
         f"{made.SHORT}x{made.LONG}",
         "made-up-photos",
-        lambda predictor, split, limit: detection_memory_scores(split, limit or DETECTION_REPEATS),
+        lambda predictor, split, limit: measure_detection_memory(split, limit or DETECTION_REPEATS),
     ),
-    Part("alignment", "focal-alignment", "made-up-photos", measure_alignment),
-    Part("training", "swin-t", "made-up-photos", measure_training),
+    Part("alignment", "focal-alignment", "made-up-photos", load_and_measure_alignment),
+    Part("training", "swin-t", "made-up-photos", load_and_measure_training),
 )
 
 
 def _check_ratio() -> None:
-    expect("speed: ratio", ratio_of([2.0, 4.0, 6.0], [1.0, 2.0, 3.0]), 2.0)
+    expect("speed: ratio", find_ratio([2.0, 4.0, 6.0], [1.0, 2.0, 3.0]), 2.0)
 
 
 def _check_detection() -> None:
-    expect("detection_speed: different names", len(set(made.made_up_names())), made.NUM_NAMES)
-    expect("detection_speed: ratios", ratios_to("b", {"a": [2.0, 4.0], "b": [1.0, 2.0]}), {"a": 2.0})
+    expect("detection_speed: different names", len(set(made.make_names())), made.NUM_NAMES)
+    expect("detection_speed: ratios", find_ratios("b", {"a": [2.0, 4.0], "b": [1.0, 2.0]}), {"a": 2.0})
 
 
 def _with_parts(

@@ -13,7 +13,7 @@ from PIL import Image
 from transformers import CLIPVisionConfig, LlavaImageProcessor
 
 import cloc
-from benchmarks.speed.timing import COST, describe_threads, in_turn, ratio_of, seconds_of
+from benchmarks.speed.timing import COST, describe_threads, find_ratio, take_in_turn, time_call
 from benchmarks.tasks.contract import Score
 from cloc.device import find_device
 from cloc.scenes import WorldSpec, render_scene
@@ -37,17 +37,17 @@ EMBED = 512
 
 
 @torch.inference_mode()
-def region_scores(split: str) -> list[Score]:
+def measure_regions(split: str) -> list[Score]:
     """Ratios, the model alone and with preprocessing of a scene of `SCENE` pixels."""
     device = find_device()
     torch.manual_seed(0)
     tower = CLIPVisionConfig(**TOWER).to_dict()
     model = cloc.ClocVisionModel(cloc.ClocVisionConfig(tower=tower, projection_dim=EMBED)).eval().to(device)
     model_only = measure(model, device)
-    ready = with_preprocessing(model, device)
+    ready = measure_with_preprocessing(model, device)
     figures = {
-        "regions_over_image_alone": (ratio_of(model_only["regions"], model_only["alone"]), REPEATS),
-        "regions_over_image_alone_with_preprocessing": (ratio_of(ready["regions"], ready["alone"]), REPEATS),
+        "regions_over_image_alone": (find_ratio(model_only["regions"], model_only["alone"]), REPEATS),
+        "regions_over_image_alone_with_preprocessing": (find_ratio(ready["regions"], ready["alone"]), REPEATS),
         "encode_a_box_over_regions": (encode_ratio(model, device), ENCODE_REPEATS),
     }
     protocol = f"{BOXES}-boxes/{TOWER['image_size']}px/fp32/{device}/median-of-rounds/{describe_threads()}"
@@ -57,7 +57,7 @@ def region_scores(split: str) -> list[Score]:
     ]
 
 
-def made_up(device: str) -> tuple[torch.Tensor, torch.Tensor]:
+def make_inputs(device: str) -> tuple[torch.Tensor, torch.Tensor]:
     """(1, 3, S, S) pixels and (1, 100, 4) boxes, xyxy in [0, 1] of the canvas."""
     corners = torch.rand(1, BOXES, 2) / 2
     pixels = torch.randn(1, 3, TOWER["image_size"], TOWER["image_size"])
@@ -66,15 +66,15 @@ def made_up(device: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 def measure(model: cloc.ClocVisionModel, device: str) -> dict[str, list[float]]:
     """Seconds of the model alone: the image with its boxes, and the image."""
-    pixels, boxes = made_up(device)
+    pixels, boxes = make_inputs(device)
     works = {
-        "alone": lambda: seconds_of(lambda: model(pixels).image_embeds.cpu()),
-        "regions": lambda: seconds_of(lambda: model.get_region_features(pixels, boxes).cpu()),
+        "alone": lambda: time_call(lambda: model(pixels).image_embeds.cpu()),
+        "regions": lambda: time_call(lambda: model.get_region_features(pixels, boxes).cpu()),
     }
-    return in_turn(works, REPEATS)
+    return take_in_turn(works, REPEATS)
 
 
-def with_preprocessing(model: cloc.ClocVisionModel, device: str) -> dict[str, list[float]]:
+def measure_with_preprocessing(model: cloc.ClocVisionModel, device: str) -> dict[str, list[float]]:
     """The same from an image in memory on."""
     side = TOWER["image_size"]
     images = LlavaImageProcessor(
@@ -92,16 +92,16 @@ def with_preprocessing(model: cloc.ClocVisionModel, device: str) -> dict[str, li
         inputs = processor(images=[image], boxes=[boxes_xyxy], return_tensors="pt").to(device)
         model.get_region_features(inputs["pixel_values"], inputs["boxes"], inputs["boxes_mask"]).cpu()
 
-    return in_turn({"alone": lambda: seconds_of(alone), "regions": lambda: seconds_of(regions)}, REPEATS)
+    return take_in_turn({"alone": lambda: time_call(alone), "regions": lambda: time_call(regions)}, REPEATS)
 
 
 def encode_ratio(model: cloc.ClocVisionModel, device: str) -> float:
     """Seconds of one encoding for each of the boxes, over those of one encoding for all."""
-    pixels, boxes = made_up(device)
+    pixels, boxes = make_inputs(device)
     blocks = pixels.expand(BOXES, -1, -1, -1).contiguous().split(ENCODE_AT_ONCE)
     many, one = [], []
     for _ in range(ENCODE_REPEATS):
-        one.append(seconds_of(lambda: model.get_region_features(pixels, boxes).cpu()))
-        many.append(seconds_of(lambda: [model(block).image_embeds.cpu() for block in blocks]))
-        one[-1] = (one[-1] + seconds_of(lambda: model.get_region_features(pixels, boxes).cpu())) / 2
-    return ratio_of(many, one)
+        one.append(time_call(lambda: model.get_region_features(pixels, boxes).cpu()))
+        many.append(time_call(lambda: [model(block).image_embeds.cpu() for block in blocks]))
+        one[-1] = (one[-1] + time_call(lambda: model.get_region_features(pixels, boxes).cpu())) / 2
+    return find_ratio(many, one)

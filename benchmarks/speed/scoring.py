@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.metrics.ap_resamples import ap_tallies
-from benchmarks.metrics.intervals import interval
+from benchmarks.metrics.ap_resamples import make_ap_tallies
+from benchmarks.metrics.intervals import find_interval
 from benchmarks.metrics.lvis_ap import PROTOCOLS, LvisJudge
 from benchmarks.scoring.detections import read_detections, read_truth
-from benchmarks.speed.timing import Used, measured
+from benchmarks.speed.timing import Used, measure_command
 from cloc.files import read_json
 
 IMAGES, PER_IMAGE, CATEGORIES = 4809, 300, 1203
@@ -94,7 +94,7 @@ def _answers(
     return [{"image_id": i + 1, "category_id": k + 1, "bbox": b, "score": s} for i, k, b, s in rows]
 
 
-def arrays_seconds(truth_file: Path, answers_file: Path) -> tuple[float, float]:
+def time_arrays(truth_file: Path, answers_file: Path) -> tuple[float, float]:
     """From arrays to the figures of all protocols, and from there to their intervals."""
     truth = read_truth(read_json(truth_file))
     detections, *_ = read_detections(read_json(answers_file), truth)
@@ -104,12 +104,12 @@ def arrays_seconds(truth_file: Path, answers_file: Path) -> tuple[float, float]:
     figures = [curves.figures(every) for curves in found]
     between = time.perf_counter()
     for curves, own in zip(found, figures, strict=True):
-        for tally in ap_tallies(own, curves.resamples(), every, truth.frequencies).values():
-            interval(tally)
+        for tally in make_ap_tallies(own, curves.resamples(), every, truth.frequencies).values():
+            find_interval(tally)
     return between - start, time.perf_counter() - between
 
 
-def lines(images: int, per_image: int, arrays: float, intervals: float, command: Used) -> list[str]:
+def format_lines(images: int, per_image: int, arrays: float, intervals: float, command: Used) -> list[str]:
     """The cost for the screen, each figure beside minival's bar."""
     return [
         f"set               {images:,} images, {images * per_image:,} boxes, {CATEGORIES:,} categories, made up",
@@ -134,9 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="scoring-speed-") as work:
         truth, answers = write_files(Path(work), asked.images, asked.boxes)
         words = ["--predictions", str(answers), "--annotations", str(truth), "--out", str(Path(work) / "out")]
-        command = measured(["-m", "benchmarks.run", *words])
-        arrays, intervals = arrays_seconds(truth, answers)
-    print("\n".join(lines(asked.images, asked.boxes, arrays, intervals, command)))
+        command = measure_command(["-m", "benchmarks.run", *words])
+        arrays, intervals = time_arrays(truth, answers)
+    print("\n".join(format_lines(asked.images, asked.boxes, arrays, intervals, command)))
     minival = (asked.images, asked.boxes) == (IMAGES, PER_IMAGE)
     missed = arrays > SECONDS or command.seconds > COMMAND_SECONDS or command.peak_bytes > GIGABYTES * 1e9
     return int(minival and missed)

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 import numpy as np
 import torch
 
-from benchmarks.speed.timing import cost_scores, describe_threads, in_turn, ratio_of
+from benchmarks.speed.timing import describe_threads, find_ratio, make_cost_scores, take_in_turn
 from benchmarks.tasks.contract import Score
 from cloc.config import Config, load_config
 from cloc.device import find_device
@@ -33,7 +33,7 @@ CAPTION, PHRASE = 40, (2, 8)
 ENDS = 2
 
 
-def step_scores(split: str) -> list[Score]:
+def measure_step(split: str) -> list[Score]:
     """Ratios of the step with regions to both others, and its own seconds.
 
     Returns:
@@ -41,43 +41,43 @@ def step_scores(split: str) -> list[Score]:
     """
     device = find_device()
     repeats = REPEATS[device]
-    found = in_turn(works(device), repeats)
+    found = take_in_turn(make_works(device), repeats)
     whole = {name: [one.whole for one in seconds] for name, seconds in found.items()}
     passes = {name: [one.passes for one in seconds] for name, seconds in found.items()}
     figures = {
-        "step_over_no_regions": ratio_of(whole["cloc"], whole["clip"]),
-        "step_over_no_regions_passes": ratio_of(passes["cloc"], passes["clip"]),
-        "step_over_open_clip": ratio_of(whole["cloc"], whole["open_clip"]),
-        "step_over_open_clip_passes": ratio_of(passes["cloc"], passes["open_clip"]),
+        "step_over_no_regions": find_ratio(whole["cloc"], whole["clip"]),
+        "step_over_no_regions_passes": find_ratio(passes["cloc"], passes["clip"]),
+        "step_over_open_clip": find_ratio(whole["cloc"], whole["open_clip"]),
+        "step_over_open_clip_passes": find_ratio(passes["cloc"], passes["open_clip"]),
         "step_images_per_second": IMAGES[device] / float(np.median(whole["cloc"])),
     }
     protocol = (
         f"batch-{IMAGES[device]}/M-{REGIONS}/captions-{CAPTION}/phrases-{PHRASE[0]}-to-{PHRASE[1]}/filter/grounding/"
-        f"open_clip-77-tokens/{precision(device)}/{device}/median-of-{repeats}-rounds/{describe_threads()}"
+        f"open_clip-77-tokens/{find_precision(device)}/{device}/median-of-{repeats}-rounds/{describe_threads()}"
     )
-    return cost_scores(split, protocol, figures, repeats)
+    return make_cost_scores(split, protocol, figures, repeats)
 
 
-def precision(device: str) -> str:
+def find_precision(device: str) -> str:
     """In which all three compute."""
     return "bf16" if device == "cuda" else "fp32"
 
 
-def recipe(objective: str, device: str) -> Config:
+def make_recipe(objective: str, device: str) -> Config:
     """The recipe with a batch of one device."""
-    fields = [f"objective={objective}", f"run.device={device}", f"run.precision={precision(device)}"]
+    fields = [f"objective={objective}", f"run.device={device}", f"run.precision={find_precision(device)}"]
     return load_config(RECIPE, [*fields, f"data.0.batch_size={IMAGES[device]}", *OVERRIDES])
 
 
-def works(device: str) -> dict[str, Callable[[], StepSeconds]]:
+def make_works(device: str) -> dict[str, Callable[[], StepSeconds]]:
     """One step of each: `cloc`, `clip` (the same model without region terms, texts alike) and `open_clip`."""
     images, longest = IMAGES[device], PHRASE[1] + ENDS
     phrases = np.random.default_rng(0).integers(PHRASE[0] + ENDS, longest + 1, images * REGIONS)
     phrases[:2] = PHRASE[0] + ENDS, longest
     shapes = Shapes(images, CAPTION + ENDS, REGIONS, images * REGIONS, longest)
-    ours = Trial.start(recipe("cloc", device), shapes, phrases.tolist())
-    plain = Trial.start(recipe("clip", device), Shapes(images, CAPTION + ENDS, 0, 0, longest))
-    theirs = open_clip_step(ours.batch.pixel_values, plain.batch.caption_ids, precision(device) == "bf16")
+    ours = Trial.start(make_recipe("cloc", device), shapes, phrases.tolist())
+    plain = Trial.start(make_recipe("clip", device), Shapes(images, CAPTION + ENDS, 0, 0, longest))
+    theirs = open_clip_step(ours.batch.pixel_values, plain.batch.caption_ids, find_precision(device) == "bf16")
     return {"cloc": ours.step, "clip": plain.step, "open_clip": theirs}
 
 

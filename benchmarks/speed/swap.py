@@ -27,7 +27,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, LlavaImageProcessor,
 
 from transformers import LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, PreTrainedTokenizerFast  # isort: skip
 
-from benchmarks.speed.timing import measured
+from benchmarks.speed.timing import measure_command
 from cloc.files import read_object
 from cloc.tokenizer import clip_tokenizer
 
@@ -141,13 +141,13 @@ def measure(work: Path, layers: int) -> SwapCost:
     shutil.rmtree(work / "copy")
     out = work / "out"
     words = ["-m", "mllm_bridge.swap", "--mllm", str(host), "--encoder", str(tower), "--out", str(out)]
-    used = measured(words)
+    used = measure_command(words)
     files: dict[str, Any] = read_object(out / "swap_report.json")["files"]
     linked = sum(what == "linked" for what in files.values())
     return SwapCost(parameters, size, copied, used.seconds, used.busy_seconds, used.peak_bytes, linked)
 
 
-def lines(cost: SwapCost) -> list[str]:
+def format_lines(cost: SwapCost) -> list[str]:
     """The cost for the screen, each figure beside its bar."""
     limit = 1.2 * cost.copy_seconds + 20
     return [
@@ -172,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(dir=asked.folder, prefix="swap-speed-") as work:
         cost = measure(Path(work), asked.layers)
-    print("\n".join(lines(cost)))
+    print("\n".join(format_lines(cost)))
     return int(cost.peak_bytes > 2e9 or cost.seconds > 1.2 * cost.copy_seconds + 20)
 
 

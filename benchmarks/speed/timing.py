@@ -31,7 +31,7 @@ COST = "a cost: there is nothing to guess"
 """Why seconds and memory have neither chance nor constant."""
 
 
-def in_turn(works: Mapping[str, Callable[[], T]], repeats: int) -> dict[str, list[T]]:
+def take_in_turn(works: Mapping[str, Callable[[], T]], repeats: int) -> dict[str, list[T]]:
     """What each work answered, `repeats` times; one round before is thrown away, since it warms up.
 
     The order changes from round to round, so that no work always follows the same other one.
@@ -47,19 +47,19 @@ def in_turn(works: Mapping[str, Callable[[], T]], repeats: int) -> dict[str, lis
     return answers
 
 
-def seconds_of(work: Callable[[], object]) -> float:
+def time_call(work: Callable[[], object]) -> float:
     """Wall clock of one call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
-def ratio_of(slow: Sequence[float], quick: Sequence[float]) -> float:
+def find_ratio(slow: Sequence[float], quick: Sequence[float]) -> float:
     """Median of the ratios of pairs."""
     return median(a / b for a, b in zip(slow, quick, strict=True))
 
 
-def cost_scores(split: str, protocol: str, figures: Mapping[str, float], num_examples: int) -> list[Score]:
+def make_cost_scores(split: str, protocol: str, figures: Mapping[str, float], num_examples: int) -> list[Score]:
     """Seconds, rates or sizes by metric as scores."""
     return [
         Score(split, protocol, metric, value=value, num_examples=num_examples, no_constant=COST)
@@ -100,7 +100,7 @@ class Used:
     peak_bytes: int
 
 
-def measured(words: Sequence[str]) -> Used:
+def measure_command(words: Sequence[str]) -> Used:
     """Run `python WORDS...` to its end.
 
     Raises:
@@ -114,7 +114,7 @@ def measured(words: Sequence[str]) -> Used:
     return Used(seconds, busy, int(peak * 1024))
 
 
-def answered(what: str, needs: str, function: Callable[..., T], *arguments: Any) -> T:
+def call_in_process(what: str, needs: str, function: Callable[..., T], *arguments: Any) -> T:
     """What a function of a module answers in a fresh process.
 
     Args:
@@ -145,13 +145,13 @@ def _answer(pipe: Connection, function: Callable[..., Any], arguments: Sequence[
     pipe.send(function(*arguments))
 
 
-def peak_mib() -> float:
+def read_peak_mib() -> float:
     """Of this process since it was started: `ru_maxrss` would begin with the peak of the one that started it."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10
 
 
-def resident_mib() -> float:
+def read_resident_mib() -> float:
     """Of this process now."""
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize() / 2**20
 

@@ -72,7 +72,7 @@ class ClassSet:
     dropped: dict[str, int]
 
 
-def class_splits(folder: Path) -> list[str]:
+def find_class_splits(folder: Path) -> list[str]:
     """Splits that lie in the folder of a set, `train` left out."""
     there = sorted(part for part in folder.iterdir() if part.is_dir() and part.name != "train")
     return [part.name for part in there if any(part.glob("*.tar")) or any(sub.is_dir() for sub in part.iterdir())]

@@ -6,11 +6,18 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.data_roots import FoundSet, coco_files
+from benchmarks.data_roots import FoundSet, list_coco_files
 from benchmarks.metrics import coco_ap
 from benchmarks.predictors.detector import DetectorPredictor
-from benchmarks.tasks.contract import Options, Task, TaskOutput, name_of
-from benchmarks.tasks.detection import check_detection, coco_scores, detect_all, detection_examples, groups_of, nothing
+from benchmarks.tasks.contract import Options, Task, TaskOutput, name_dataset
+from benchmarks.tasks.detection import (
+    check_detection,
+    detect_all,
+    group_categories,
+    make_examples,
+    report_nothing,
+    score_coco_protocols,
+)
 from cloc.formats.annotated import AnnotatedSet
 from cloc.formats.coco import read_coco
 
@@ -31,13 +38,13 @@ class Coco(Task):
 
     def list_locations(self, roots: Sequence[Path]) -> list[Path]:
         """See `Task.list_locations`."""
-        return [file for file, _ in coco_files(roots, self.files)]
+        return [file for file, _ in list_coco_files(roots, self.files)]
 
     def find(self, roots: Sequence[Path]) -> list[FoundSet]:
         """See `Task.find`."""
         return [
             FoundSet("coco", self.split, file, partial(read_coco, file, images))
-            for file, images in coco_files(roots, self.files)
+            for file, images in list_coco_files(roots, self.files)
             if file.is_file()
         ]
 
@@ -61,9 +68,9 @@ class CocoFit(Coco):
 def measure_coco(predictor: DetectorPredictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> TaskOutput:
     """Detect and score any set in COCO's layout."""
     detected = detect_all(predictor, dataset, options)
-    name = name_of(found.dataset, dataset.rendered)
+    name = name_dataset(found.dataset, dataset.rendered)
     if not detected.images:
-        scores = nothing({coco_ap.AP100: coco_ap.METRICS}, found.split, detected)
+        scores = report_nothing({coco_ap.AP100: coco_ap.METRICS}, found.split, detected)
         return TaskOutput(name, dataset.rendered, scores)
-    scores = coco_scores(detected, groups_of(detected, found.split), options)
-    return TaskOutput(name, dataset.rendered, scores, detected.results, detection_examples(detected), as_list=True)
+    scores = score_coco_protocols(detected, group_categories(detected, found.split), options)
+    return TaskOutput(name, dataset.rendered, scores, detected.results, make_examples(detected), as_list=True)

@@ -19,7 +19,7 @@ BLOCK = 4096
 """Entries that exist at a time."""
 
 
-def rounded(found: Found) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+def round_found(found: Found) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """(N, 4) xywh boxes, (N,) scores and (N,) labels of one image as they are written: boxes to a hundredth of a pixel,
     scores to a millionth. A box without area is no answer.
     """
@@ -28,7 +28,7 @@ def rounded(found: Found) -> tuple[NDArray[np.float64], NDArray[np.float64], NDA
     return boxes_xywh[real], np.round(found.scores[real], 6), found.labels[real]
 
 
-def together(
+def join_found(
     image_ids: Sequence[int],
     parts: Sequence[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]],
     category_ids: Sequence[int],
@@ -38,7 +38,7 @@ def together(
 
     Args:
         image_ids: of the images that were asked about; all of them are in `truth`.
-        parts: what `rounded` gave for each.
+        parts: what `round_found` gave for each.
         category_ids: of what was asked for, in the order of the labels; all of them are in `truth`.
         truth: the annotations of these images.
     """

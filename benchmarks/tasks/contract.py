@@ -135,12 +135,12 @@ class Task(ABC):
         return []
 
 
-def name_of(dataset: str, rendered: bool) -> str:
+def name_dataset(dataset: str, rendered: bool) -> str:
     """A rendered set never carries the bare name of a real one."""
     return f"scenes-{dataset}" if rendered else dataset
 
 
-def with_limit(protocol: str, options: Options) -> str:
+def add_limit(protocol: str, options: Options) -> str:
     """The protocol, saying so where only the first images were scored."""
     return protocol if options.limit is None else f"{protocol}/first-{options.limit}-images"
 

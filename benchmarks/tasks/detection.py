@@ -21,18 +21,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.examples import Example, ExampleSet, boxes_of
+from benchmarks.examples import Example, ExampleSet, list_boxes
 from benchmarks.metrics import coco_ap, lvis_ap
-from benchmarks.metrics.ap_resamples import ApTally, ap_tallies
+from benchmarks.metrics.ap_resamples import ApTally, make_ap_tallies
 from benchmarks.metrics.detection import EMPTY, Detections, DetectionTruth
 from benchmarks.metrics.proposals import METRICS as RECALLS
-from benchmarks.metrics.proposals import NO_CHANCE, agnostic_recall, constant_detections, constant_recall
+from benchmarks.metrics.proposals import (
+    NO_CHANCE,
+    make_constant_detections,
+    score_agnostic_recall,
+    score_constant_recall,
+)
 from benchmarks.metrics.proposals import PROTOCOL as AGNOSTIC
 from benchmarks.predictors.detector import A_LEVEL, DEFINED, NAME, DetectorPredictor
 from benchmarks.scoring.detections import read_truth
-from benchmarks.tasks.coco_results import CocoResults, rounded, together
-from benchmarks.tasks.contract import Options, Score, expect, with_limit
-from benchmarks.tasks.photos import limited, photo_batches
+from benchmarks.tasks.coco_results import CocoResults, join_found, round_found
+from benchmarks.tasks.contract import Options, Score, add_limit, expect
+from benchmarks.tasks.photos import iterate_photos, limit_images
 from cloc.boxes import iou, xywh_to_xyxy
 from cloc.files import read_json
 from cloc.formats.annotated import AnnotatedImage, AnnotatedSet, Category
@@ -76,31 +81,31 @@ def detect_all(predictor: DetectorPredictor, dataset: AnnotatedSet, options: Opt
         ValueError: the set's file cannot be scored, which is said before anything is asked.
     """
     categories = tuple(sorted(dataset.categories.values(), key=lambda category: category.id))
-    ids, definitions = [category.id for category in categories], asked_definitions(predictor, categories)
+    ids, definitions = [category.id for category in categories], choose_definitions(predictor, categories)
     form = DEFINED if any(definitions) else NAME
     names = [concept_sentence(one.name, text) for one, text in zip(categories, definitions, strict=True)]
-    images, skipped = limited(dataset.images, options), dict[int, str]()
-    truth = truth_of(dataset, images)
+    images, skipped = limit_images(dataset.images, options), dict[int, str]()
+    truth = read_truth_of(dataset, images)
     parts, opened = [], []
-    for kept, photos in photo_batches(images, options, f"{predictor.name} on {dataset.name}", skipped):
+    for kept, photos in iterate_photos(images, options, f"{predictor.name} on {dataset.name}", skipped):
         for image, found in zip(kept, predictor.detect(photos, names, options.boxes_an_image), strict=True):
-            parts.append(rounded(found))
+            parts.append(round_found(found))
             opened.append(image)
-    truth = truth if len(opened) == len(images) else truth_of(dataset, opened)
+    truth = truth if len(opened) == len(images) else read_truth_of(dataset, opened)
     asked = [image.image_id for image in opened]
-    detections = together(asked, parts, ids, truth) if truth is not None else None
+    detections = join_found(asked, parts, ids, truth) if truth is not None else None
     return Detected(opened, categories, form, truth, detections, Counter(skipped.values()))
 
 
-def truth_of(dataset: AnnotatedSet, images: Sequence[AnnotatedImage]) -> DetectionTruth | None:
+def read_truth_of(dataset: AnnotatedSet, images: Sequence[AnnotatedImage]) -> DetectionTruth | None:
     """The annotations of these images, None where there is no image; for the errors see `read_truth`."""
     if not images:
         return None
     content = read_json(Path(dataset.file), "an annotation file")
-    return read_truth(only_images(content, {image.image_id for image in images}))
+    return read_truth(select_images(content, {image.image_id for image in images}))
 
 
-def asked_definitions(predictor: DetectorPredictor, categories: Sequence[Category]) -> list[str]:
+def choose_definitions(predictor: DetectorPredictor, categories: Sequence[Category]) -> list[str]:
     """The definition that each category is asked with; empty for a predictor that was trained on bare names, and where
     neither its own dictionary nor the set has one.
     """
@@ -116,7 +121,7 @@ def asked_definitions(predictor: DetectorPredictor, categories: Sequence[Categor
     ]
 
 
-def only_images(content: dict[str, Any], kept: set[int]) -> dict[str, Any]:
+def select_images(content: dict[str, Any], kept: set[int]) -> dict[str, Any]:
     """An annotation file's content with only these images. COCO's files have no `area` in some exports: the box's."""
     annotations = [one for one in content["annotations"] if parse_whole(one.get("image_id")) in kept]
     for one in annotations:
@@ -126,7 +131,7 @@ def only_images(content: dict[str, Any], kept: set[int]) -> dict[str, Any]:
     return {**content, "images": images, "annotations": annotations}
 
 
-def groups_of(detected: Detected, split: str) -> dict[str, NDArray[np.bool_]]:
+def group_categories(detected: Detected, split: str) -> dict[str, NDArray[np.bool_]]:
     """Split name to a mask of its categories: all, and where the file tells, with and without boxes in training."""
     only = np.array([category.caption_only for category in detected.categories], dtype=bool)
     if not only.any():
@@ -134,41 +139,46 @@ def groups_of(detected: Detected, split: str) -> dict[str, NDArray[np.bool_]]:
     return {f"{split}/all": np.ones_like(only), f"{split}/boxed": ~only, f"{split}/caption-only": only}
 
 
-def lvis_scores(detected: Detected, groups: Groups, options: Options) -> tuple[list[Score], lvis_ap.LvisCurves]:
+def score_lvis_protocols(
+    detected: Detected, groups: Groups, options: Options
+) -> tuple[list[Score], lvis_ap.LvisCurves]:
     """All three LVIS protocols on each group of categories; and the curves of the first."""
     judge = lvis_ap.LvisJudge(detected.truth, detected.detections)
     curves = {name: judge.curves(name) for name in lvis_ap.PROTOCOLS}
     resamples = {name: curve.resamples() for name, curve in curves.items()}
-    blind, scores = lvis_ap.LvisJudge(detected.truth, constant_detections(detected.truth)), []
+    blind, scores = lvis_ap.LvisJudge(detected.truth, make_constant_detections(detected.truth)), []
     constants = {name: blind.curves(name) for name in lvis_ap.PROTOCOLS}
     for split, chosen in groups.items():
         for protocol, curve in curves.items():
             figures = curve.figures(chosen)
-            tallies = ap_tallies(figures, resamples[protocol], chosen, detected.truth.frequencies)
+            tallies = make_ap_tallies(figures, resamples[protocol], chosen, detected.truth.frequencies)
             constant = constants[protocol].figures(chosen)
             scores += _scores(figures, split, protocol, detected, options, tallies, constant)
-    return [*scores, *agnostic_scores(detected, next(iter(groups)), options)], curves[lvis_ap.AP300]
+    return [*scores, *score_agnostic(detected, next(iter(groups)), options)], curves[lvis_ap.AP300]
 
 
-def coco_scores(detected: Detected, groups: Groups, options: Options) -> list[Score]:
+def score_coco_protocols(detected: Detected, groups: Groups, options: Options) -> list[Score]:
     """COCO's twelve figures on each group of categories."""
     curves = coco_ap.CocoCurves(detected.truth, detected.detections)
     resamples, scores = curves.resamples(), []
-    blind = coco_ap.CocoCurves(detected.truth, constant_detections(detected.truth))
+    blind = coco_ap.CocoCurves(detected.truth, make_constant_detections(detected.truth))
     for split, chosen in groups.items():
         figures = curves.figures(chosen)
-        tallies = ap_tallies(figures, resamples, chosen)
+        tallies = make_ap_tallies(figures, resamples, chosen)
         scores += _scores(figures, split, coco_ap.AP100, detected, options, tallies, blind.figures(chosen))
-    return [*scores, *agnostic_scores(detected, next(iter(groups)), options)]
+    return [*scores, *score_agnostic(detected, next(iter(groups)), options)]
 
 
-def agnostic_scores(detected: Detected, split: str, options: Options) -> list[Score]:
+def score_agnostic(detected: Detected, split: str, options: Options) -> list[Score]:
     """Class-agnostic recall by size."""
-    figures, constant = agnostic_recall(detected.truth, detected.detections), constant_recall(detected.truth)
+    figures, constant = (
+        score_agnostic_recall(detected.truth, detected.detections),
+        score_constant_recall(detected.truth),
+    )
     return _scores(figures, split, AGNOSTIC, detected, options, {}, constant)
 
 
-def nothing(protocols: Mapping[str, Sequence[str]], split: str, detected: Detected) -> list[Score]:
+def report_nothing(protocols: Mapping[str, Sequence[str]], split: str, detected: Detected) -> list[Score]:
     """A row without value for every figure, where not one image could be opened."""
     reason = f"none of the {detected.skipped.total():,} photos can be used" if detected.skipped else "the set is empty"
     return [
@@ -191,7 +201,7 @@ def _scores(
     unlimited = protocol in (lvis_ap.UNLIMITED, lvis_ap.FIXED)
     asked = f"/{options.boxes_an_image}-boxes-an-image" if unlimited else ""
     asked += f"/{options.boxes_a_level}-a-level" if unlimited or options.boxes_a_level != A_LEVEL else ""
-    named = with_limit(f"{protocol}/{detected.form}{asked}", options)
+    named = add_limit(f"{protocol}/{detected.form}{asked}", options)
     return [
         Score(
             split,
@@ -211,7 +221,7 @@ def _scores(
     ]
 
 
-def detection_examples(detected: Detected) -> ExampleSet:
+def make_examples(detected: Detected) -> ExampleSet:
     """Every annotated box: right where the surest box on it (IoU 0.5) carries its name; confidence is that box's score.
 
     A box that nothing was found on is a mistake of confidence 0.
@@ -235,9 +245,9 @@ def detection_examples(detected: Detected) -> ExampleSet:
         boxes, labels, scores = by_image[image.image_id]
         truth = named[int(image.category_ids[k])]
         answer = "nothing found here" if best < 0 else f"{named[int(ids[labels[best]])]} {scores[best]:.2f}"
-        boxed = boxes_of(boxes[best : best + 1]) if best >= 0 else ()
+        boxed = list_boxes(boxes[best : best + 1]) if best >= 0 else ()
         question = "is it found, and by its name?"
-        return Example(image.path, question, truth, answer, (), boxes_of(image.boxes_xyxy[k]), boxed, truth)
+        return Example(image.path, question, truth, answer, (), list_boxes(image.boxes_xyxy[k]), boxed, truth)
 
     return ExampleSet(np.array(keys, dtype=np.int64), np.array(right, dtype=bool), np.array(sure), show)
 
@@ -281,4 +291,6 @@ def check_detection(what: str) -> None:
         figures = coco_ap.CocoCurves(truth, detections).figures(np.ones(2, dtype=bool))
         expect(f"{what}: coco AP of {case}", round(figures["AP"], 9), value)
         for protocol in lvis_ap.PROTOCOLS:
-            expect(f"{what}: {protocol} of {case}", round(lvis_ap.lvis_ap(truth, detections, protocol)["AP"], 9), value)
+            expect(
+                f"{what}: {protocol} of {case}", round(lvis_ap.score_lvis(truth, detections, protocol)["AP"], 9), value
+            )

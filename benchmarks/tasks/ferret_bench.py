@@ -18,10 +18,10 @@ from typing import Any
 from PIL import Image
 
 from benchmarks.data_roots import FoundSet
-from benchmarks.metrics.answers import relative_score
+from benchmarks.metrics.answers import score_relative
 from benchmarks.predictors.mllm import MllmPredictor
-from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of
-from benchmarks.tasks.photos import open_sized, opened
+from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_dataset
+from benchmarks.tasks.photos import open_batches, open_sized
 from cloc.formats.rows import read_lines
 from cloc.formats.sources import PhotoFolders
 
@@ -63,7 +63,7 @@ class FerretBench(Task):
 
     def self_check(self) -> None:
         """See `Task.self_check`."""
-        expect("ferret_bench: a relative score", relative_score([[8, 4], [8, 8]]), 75.0)
+        expect("ferret_bench: a relative score", score_relative([[8, 4], [8, 8]]), 75.0)
 
     def run(self, predictor: MllmPredictor, dataset: Asked, found: FoundSet, options: Options) -> TaskOutput:
         """See `Task.run`."""
@@ -72,7 +72,7 @@ class FerretBench(Task):
         def open_one(question: dict[str, Any]) -> Image.Image | str:
             return open_sized(dataset.photos[question["image"]], None)
 
-        for rows, photos in opened(questions, open_one, options, f"{predictor.name} on ferret_bench", skipped):
+        for rows, photos in open_batches(questions, open_one, options, f"{predictor.name} on ferret_bench", skipped):
             answers = predictor.answer(photos, [questions[row]["text"] for row in rows])
             for row, answer in zip(rows, answers, strict=True):
                 number = questions[row]["question_id"]
@@ -80,7 +80,7 @@ class FerretBench(Task):
                 answered.append({**questions[row], "answer": answer, **more})
         protocol = f"answers-only/{predictor.box_format.name}"
         score = Score(found.split, protocol, "relative_score", skipped=Counter(skipped.values()), reason=NO_JUDGE)
-        return TaskOutput(name_of("ferret_bench", found.rendered), found.rendered, [score], answered)
+        return TaskOutput(name_dataset("ferret_bench", found.rendered), found.rendered, [score], answered)
 
 
 def _read(folder: Path, part: str, photos: Path) -> Asked:

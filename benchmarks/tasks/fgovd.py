@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.data_roots import FoundSet
-from benchmarks.examples import Example, ExampleSet, boxes_of
+from benchmarks.examples import Example, ExampleSet, list_boxes
 from benchmarks.metrics.intervals import Tally
-from benchmarks.metrics.recall import single_hits
+from benchmarks.metrics.recall import score_single
 from benchmarks.predictors.contract import Predictor
-from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
-from benchmarks.tasks.photos import open_sized, opened
+from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, add_limit, expect, name_dataset
+from benchmarks.tasks.photos import open_batches, open_sized
 from cloc.formats.fgovd import Choice, ChoiceSet, read_fgovd
 
 SPLITS = {"h_attributes": "hard", "m_attributes": "medium", "e_attributes": "easy", "shuffle_negatives": "trivial"}
@@ -51,7 +51,7 @@ class FgOvd(Task):
 
     def self_check(self) -> None:
         """See `Task.self_check`."""
-        expect("fgovd: hits", single_hits(np.array([[0.9, 0.1], [0.1, 0.9]]), [0, 0], 1).tolist(), [1.0, 0.0])
+        expect("fgovd: hits", score_single(np.array([[0.9, 0.1], [0.1, 0.9]]), [0, 0], 1).tolist(), [1.0, 0.0])
 
     def run(self, predictor: Predictor, dataset: ChoiceSet, found: FoundSet, options: Options) -> TaskOutput:
         """See `Task.run`."""
@@ -64,7 +64,7 @@ class FgOvd(Task):
         def open_one(path: Path) -> Image.Image | str:
             return open_sized(path, by_image[path][0].size)
 
-        for rows, photos in opened(paths, open_one, options, f"{predictor.name} on fgovd", skipped):
+        for rows, photos in open_batches(paths, open_one, options, f"{predictor.name} on fgovd", skipped):
             some = [by_image[paths[row]] for row in rows]
             regions = predictor.encode_regions(photos, [np.array([c.box_xyxy for c in own]) for own in some])
             texts = predictor.encode_texts([text for own in some for choice in own for text in choice.captions])
@@ -76,7 +76,7 @@ class FgOvd(Task):
                     order = np.argsort(-similarity, kind="stable")
                     asked.append(choice)
                     chosen.append(int(order[0]))
-                    value.append(float(single_hits(similarity[None], [0], 1)[0]))
+                    value.append(float(score_single(similarity[None], [0], 1)[0]))
                     lead.append(float(similarity[order[0]] - similarity[order[1]]))
         reasons = dataset.dropped.copy()
         for row, reason in skipped.items():
@@ -87,7 +87,7 @@ class FgOvd(Task):
             for c, k, v in zip(asked, chosen, value, strict=True)
         ]
         return TaskOutput(
-            name_of("fgovd", found.rendered),
+            name_dataset("fgovd", found.rendered),
             found.rendered,
             [score],
             lines,
@@ -96,7 +96,7 @@ class FgOvd(Task):
 
 
 def _score(asked: Sequence[Choice], value: NDArray, split: str, skipped, options: Options) -> Score:
-    protocol = with_limit(PROTOCOL, options)
+    protocol = add_limit(PROTOCOL, options)
     if not asked:
         return Score(split, protocol, "top1", skipped=skipped, reason="no photo could be used")
     tally = Tally.of([choice.image_id for choice in asked], value)
@@ -107,7 +107,7 @@ def _score(asked: Sequence[Choice], value: NDArray, split: str, skipped, options
 def _make_examples(asked: Sequence[Choice], chosen: Sequence[int], value: NDArray, lead: NDArray) -> ExampleSet:
     def show(row: int) -> Example:
         one = asked[row]
-        truth, box = one.captions[0], boxes_of(one.box_xyxy)
+        truth, box = one.captions[0], list_boxes(one.box_xyxy)
         return Example(one.path, "which caption fits?", truth, one.captions[chosen[row]], box, phrase=truth)
 
     keys = np.array([choice.sent_id for choice in asked], dtype=np.int64)

@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.data_roots import FoundSet
-from benchmarks.examples import Example, ExampleSet, boxes_of
-from benchmarks.metrics.grounding import constant_box, constant_ious, hits_at
+from benchmarks.examples import Example, ExampleSet, list_boxes
+from benchmarks.metrics.grounding import score_constants, score_hits, summarize_constants
 from benchmarks.metrics.intervals import Tally
-from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
-from benchmarks.tasks.photos import open_sized, opened
+from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, add_limit, expect, name_dataset
+from benchmarks.tasks.photos import open_batches, open_sized
 from benchmarks.tasks.phrase_boxes import (
     GROUNDERS,
     AnyPredictor,
     PhraseBox,
-    box_protocol,
-    cannot_box,
+    ask_boxes,
     describe_failures,
-    phrase_boxes,
+    explain_no_boxes,
+    name_protocol,
 )
 from cloc.boxes import iou
 from cloc.formats.flickr30k_grounding import Entity, EntityImage, EntitySet, read_entities
@@ -62,7 +62,7 @@ class Flickr30kGrounding(Task):
     def self_check(self) -> None:
         """See `Task.self_check`. An answer that is one of two boxes, not the box around both."""
         two_boxes = Entity(0, "two", ((0.0, 0.0, 10.0, 10.0), (30.0, 0.0, 40.0, 10.0)))
-        got = overlaps(two_boxes, np.array([0.0, 0.0, 10.0, 10.0]))
+        got = score_overlaps(two_boxes, np.array([0.0, 0.0, 10.0, 10.0]))
         expect("flickr30k_grounding: two boxes", [bool(value >= 0.5) for value in got], [False, True])
 
     def run(self, predictor: AnyPredictor, dataset: EntitySet, found: FoundSet, options: Options) -> TaskOutput:
@@ -70,17 +70,17 @@ class Flickr30kGrounding(Task):
         images, skipped = dataset.images[: options.limit], dict[int, str]()
         rows: list[tuple[EntityImage, Entity]] = []
         answers, values = list[PhraseBox](), []
-        cannot = cannot_box(predictor)
-        parts = () if cannot else opened(images, _open, options, f"{predictor.name} on {found.split}", skipped)
+        cannot = explain_no_boxes(predictor)
+        parts = () if cannot else open_batches(images, _open, options, f"{predictor.name} on {found.split}", skipped)
         for some, photos in parts:
             asked = [(images[row], photo) for row, photo in zip(some, photos, strict=True) if images[row].entities]
             phrases = [[entity.text for entity in image.entities] for image, _ in asked]
-            boxes = phrase_boxes(predictor, [photo for _, photo in asked], phrases) if asked else []
+            boxes = ask_boxes(predictor, [photo for _, photo in asked], phrases) if asked else []
             for (image, _), own in zip(asked, boxes, strict=True):
                 for entity, box in zip(image.entities, own, strict=True):
                     rows.append((image, entity))
                     answers.append(box)
-                    values.append((0.0, 0.0) if box.failure else overlaps(entity, box.box_xyxy))
+                    values.append((0.0, 0.0) if box.failure else score_overlaps(entity, box.box_xyxy))
         reasons = dataset.dropped.copy()
         for row, reason in skipped.items():
             reasons[reason] += len(images[row].entities)
@@ -88,12 +88,12 @@ class Flickr30kGrounding(Task):
         reason, ids = why or describe_failures(answers), [image.image_id for image, _ in rows]
         scores = []
         for place, count in enumerate(COUNTS):
-            protocol = with_limit(box_protocol(predictor, count), options)
+            protocol = add_limit(name_protocol(predictor, count), options)
             facts = {"skipped": reasons, "reason": reason}
             if not why:
-                blind = constant_box(hits_at(constant_overlaps(rows, count), 0.5), ids)
+                blind = summarize_constants(score_hits(score_constant_overlaps(rows, count), 0.5), ids)
                 facts |= {"chance": blind.drawn, "constant": blind.best, "no_constant": blind.why_none}
-                facts["tally"] = Tally.of(ids, hits_at([value[place] for value in values], 0.5))
+                facts["tally"] = Tally.of(ids, score_hits([value[place] for value in values], 0.5))
             scores.append(Score(found.split, protocol, "acc@0.5", **facts))
         lines = [
             {"image_id": image.image_id, "sent_id": entity.number, "phrase": entity.text}
@@ -102,7 +102,7 @@ class Flickr30kGrounding(Task):
             for (image, entity), answer, value in zip(rows, answers, values, strict=True)
         ]
         return TaskOutput(
-            name_of("flickr30k_grounding", found.rendered),
+            name_dataset("flickr30k_grounding", found.rendered),
             found.rendered,
             scores,
             lines,
@@ -110,27 +110,27 @@ class Flickr30kGrounding(Task):
         )
 
 
-def merged_box(boxes_xyxy: object) -> NDArray[np.float64]:
+def merge_boxes(boxes_xyxy: object) -> NDArray[np.float64]:
     """(4,) the box around all of (N, 4)."""
     boxes = np.asarray(boxes_xyxy, dtype=np.float64)
     return np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
 
 
-def overlaps(entity: Entity, box_xyxy: NDArray[np.float64]) -> tuple[float, float]:
+def score_overlaps(entity: Entity, box_xyxy: NDArray[np.float64]) -> tuple[float, float]:
     """IoU with the merged box, and the best with any of the boxes."""
-    merged = iou([box_xyxy], [merged_box(entity.boxes_xyxy)])[0, 0]
+    merged = iou([box_xyxy], [merge_boxes(entity.boxes_xyxy)])[0, 0]
     return float(merged), float(iou([box_xyxy], entity.boxes_xyxy).max())
 
 
-def constant_overlaps(rows: Sequence[tuple[EntityImage, Entity]], count: str) -> NDArray[np.float64]:
+def score_constant_overlaps(rows: Sequence[tuple[EntityImage, Entity]], count: str) -> NDArray[np.float64]:
     """(T + 1, X) IoU of constant boxes on the padded square with every phrase's boxes, by one of `COUNTS`; see
-    `constant_ious`. The constants are merged boxes.
+    `score_constants`. The constants are merged boxes.
     """
     places = [Placement(*image.size) for image, _ in rows]
     canvas = [place.to_canvas(entity.boxes_xyxy) for place, (_, entity) in zip(places, rows, strict=True)]
     extents = [place.to_canvas([[0, 0, place.width, place.height]])[0] for place in places]
-    merged = [merged_box(boxes) for boxes in canvas]
-    return constant_ious(merged, extents, canvas if count == "any-box" else None)
+    merged = [merge_boxes(boxes) for boxes in canvas]
+    return score_constants(merged, extents, canvas if count == "any-box" else None)
 
 
 def _open(image: EntityImage) -> Image.Image | str:
@@ -142,8 +142,8 @@ def _make_examples(
 ) -> ExampleSet:
     def show(row: int) -> Example:
         image, entity = rows[row]
-        truth, answer = boxes_of(entity.boxes_xyxy), answers[row]
-        box = () if answer.failure else boxes_of(answer.box_xyxy)
+        truth, answer = list_boxes(entity.boxes_xyxy), answers[row]
+        box = () if answer.failure else list_boxes(answer.box_xyxy)
         asked, said = f"where is '{entity.text}'?", answer.answer_text or answer.failure
         return Example(image.path, asked, answer=said, truth_xyxy=truth, answer_xyxy=box, phrase=entity.text)
 

@@ -17,11 +17,18 @@ from benchmarks.data_roots import FoundSet
 from benchmarks.metrics import lvis_ap
 from benchmarks.predictors.contract import Predictor
 from benchmarks.predictors.detector import DetectorPredictor
-from benchmarks.report.charts import FREQUENCIES, by_frequency, precision_chart
-from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, name_of
-from benchmarks.tasks.detection import check_detection, detect_all, detection_examples, groups_of, lvis_scores, nothing
+from benchmarks.report.charts import FREQUENCIES, group_by_frequency, make_precision_chart
+from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, name_dataset
+from benchmarks.tasks.detection import (
+    check_detection,
+    detect_all,
+    group_categories,
+    make_examples,
+    report_nothing,
+    score_lvis_protocols,
+)
 from benchmarks.tasks.region_recognition import check_recognition
-from benchmarks.tasks.regions import recognise, recognition_examples, recognition_scores
+from benchmarks.tasks.regions import make_recognition_examples, recognise, score_recognition
 from cloc.formats.annotated import AnnotatedSet, Category
 from cloc.formats.lvis import read_lvis
 
@@ -73,35 +80,39 @@ class Lvis(Task):
     ) -> TaskOutput:
         """See `Task.run`."""
         if getattr(predictor, "kind", "encoder") == "detector":
-            return detection(predictor, dataset, found, options)
-        answers = recognise(predictor, dataset, spoken_name, options)
+            return measure_detection(predictor, dataset, found, options)
+        answers = recognise(predictor, dataset, speak_name, options)
         frequency = np.array([category.frequency or "" for category in answers.categories])
         groups = {f"{found.split}/all": None, **{f"{found.split}/{kind}": frequency == kind for kind in FREQUENCIES}}
-        scores = recognition_scores(answers, groups, PROTOCOL, options)
+        scores = score_recognition(answers, groups, PROTOCOL, options)
         scores.append(
             Score(found.split, "lvis-ap300", "AP", reason="no detection heads: region recognition is reported instead")
         )
-        name, examples = name_of(found.dataset, dataset.rendered), recognition_examples(answers)
+        name, examples = name_dataset(found.dataset, dataset.rendered), make_recognition_examples(answers)
         return TaskOutput(name, dataset.rendered, scores, answers.lines(), examples)
 
 
-def detection(predictor: DetectorPredictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> TaskOutput:
+def measure_detection(
+    predictor: DetectorPredictor, dataset: AnnotatedSet, found: FoundSet, options: Options
+) -> TaskOutput:
     """AP under the three protocols, and class-agnostic recall by size."""
     detected = detect_all(predictor, dataset, options)
-    name = name_of(found.dataset, dataset.rendered)
+    name = name_dataset(found.dataset, dataset.rendered)
     if not detected.images:
-        scores = nothing(dict.fromkeys(lvis_ap.PROTOCOLS, ("AP",)), found.split, detected)
+        scores = report_nothing(dict.fromkeys(lvis_ap.PROTOCOLS, ("AP",)), found.split, detected)
         return TaskOutput(name, dataset.rendered, scores)
-    groups = groups_of(detected, found.split)
-    scores, curves = lvis_scores(detected, groups, options)
+    groups = group_categories(detected, found.split)
+    scores, curves = score_lvis_protocols(detected, groups, options)
     frequency = np.array([category.frequency or "" for category in detected.categories])
-    lines = by_frequency(frequency)
+    lines = group_by_frequency(frequency)
     lines |= {split.partition("/")[2] or "all": chosen for split, chosen in groups.items()}
-    chart = precision_chart(f"{name} {found.split}, {predictor.name}: precision over recall, IoU 0.5", curves, lines)
-    examples = detection_examples(detected)
+    chart = make_precision_chart(
+        f"{name} {found.split}, {predictor.name}: precision over recall, IoU 0.5", curves, lines
+    )
+    examples = make_examples(detected)
     return TaskOutput(name, dataset.rendered, scores, detected.results, examples, (chart,), as_list=True)
 
 
-def spoken_name(category: Category) -> str:
+def speak_name(category: Category) -> str:
     """`fire_extinguisher` as one would write it."""
     return category.name.replace("_", " ")

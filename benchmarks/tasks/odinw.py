@@ -46,7 +46,7 @@ class Odinw(Task):
         found = []
         for root in roots:
             for name in SETS:
-                chosen = annotation_file(root / "odinw" / name)
+                chosen = find_annotation_file(root / "odinw" / name)
                 if chosen is not None:
                     split, file = chosen
                     load = partial(read_coco, file, file.parent, name=f"odinw-{name}")
@@ -62,11 +62,11 @@ class Odinw(Task):
         return measure_coco(predictor, dataset, found, options)
 
     def averages(self, rows: Sequence[Row]) -> list[Row]:
-        """See `averages`."""
-        return averages(rows)
+        """See `average_rows`."""
+        return average_rows(rows)
 
 
-def averages(rows: Sequence[Row]) -> list[Row]:
+def average_rows(rows: Sequence[Row]) -> list[Row]:
     """One row a protocol, metric and reading: the mean over all 13 sets; without value where one has none.
 
     Args:
@@ -104,7 +104,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return None if None in values else sum(values) / len(values)
 
 
-def annotation_file(folder: Path) -> tuple[str, Path] | None:
+def find_annotation_file(folder: Path) -> tuple[str, Path] | None:
     """(split, file) of a set: first split, first file name, first folder by name; None where there is none."""
     for split in SPLITS:
         for name in FILES:

@@ -47,12 +47,12 @@ def open_sized(path: Path, size: tuple[int, int] | None) -> Image.Image | str:
     return STRIP if is_strip(photo.size) else photo
 
 
-def limited(images: Sequence[AnnotatedImage], options: Options) -> list[AnnotatedImage]:
+def limit_images(images: Sequence[AnnotatedImage], options: Options) -> list[AnnotatedImage]:
     """All images by ascending id, or the first so many."""
     return sorted(images, key=lambda image: image.image_id)[: options.limit]
 
 
-def photo_batches(
+def iterate_photos(
     images: Sequence[AnnotatedImage], options: Options, title: str, skipped: dict[int, str]
 ) -> Iterator[tuple[list[AnnotatedImage], Sequence[Image.Image]]]:
     """Photos and what is annotated on them, `options.photos_at_once` at a time.
@@ -64,12 +64,12 @@ def photo_batches(
         skipped: filled with the reason for each image id that cannot be used.
     """
     reasons: dict[int, str] = {}
-    for rows, photos in opened(images, open_photo, options, title, reasons):
+    for rows, photos in open_batches(images, open_photo, options, title, reasons):
         yield [images[row] for row in rows], photos
     skipped.update({images[row].image_id: reason for row, reason in reasons.items()})
 
 
-def opened(
+def open_batches(
     items: Sequence[T],
     open_one: Callable[[T], Image.Image | str],
     options: Options,
@@ -96,7 +96,7 @@ def opened(
             bar.update(len(window))
 
 
-def why_none(skipped: dict[int, str], images: Sequence[AnnotatedImage]) -> str:
+def explain_none(skipped: dict[int, str], images: Sequence[AnnotatedImage]) -> str:
     """The reason of a row for which no photo could be used."""
     if not images:
         return "the set holds no image"

@@ -52,29 +52,29 @@ class PhraseBox:
         return {**found, "pred_bbox_xyxy": [round(float(value), 3) for value in self.box_xyxy]}
 
 
-def kind_of(predictor: AnyPredictor) -> str:
+def find_kind(predictor: AnyPredictor) -> str:
     """`encoder`, `detector` or `mllm`."""
     return getattr(predictor, "kind", "encoder")
 
 
-def cannot_box(predictor: AnyPredictor) -> str | None:
+def explain_no_boxes(predictor: AnyPredictor) -> str | None:
     """Why a model gives no box for a phrase, None where it does."""
-    return predictor.cannot_ground if kind_of(predictor) == "encoder" else None
+    return predictor.cannot_ground if find_kind(predictor) == "encoder" else None
 
 
-def box_protocol(predictor: AnyPredictor, *more: str) -> str:
+def name_protocol(predictor: AnyPredictor, *more: str) -> str:
     """`phrase-box/.../xyxy-pixels`, and for an MLLM how it is asked and how its answer is read."""
     words = [PHRASE_BOX, *more, "xyxy-pixels"]
-    if kind_of(predictor) == "mllm":
+    if find_kind(predictor) == "mllm":
         words += [f"asked '{predictor.question}'", f"first-box-{predictor.box_format.name}"]
     return "/".join(words)
 
 
-def phrase_boxes(
+def ask_boxes(
     predictor: AnyPredictor, images: Sequence[Image.Image], phrases: Sequence[Sequence[str]]
 ) -> list[list[PhraseBox]]:
-    """The answers for each image's phrases; the predictor can box, see `cannot_box`."""
-    if kind_of(predictor) == "mllm":
+    """The answers for each image's phrases; the predictor can box, see `explain_no_boxes`."""
+    if find_kind(predictor) == "mllm":
         return _in_words(predictor, images, phrases)
     found = predictor.ground(images, phrases)
     return [[PhraseBox(box, "" if np.isfinite(box).all() else NO_BOX) for box in boxes] for boxes in found]

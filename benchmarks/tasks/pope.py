@@ -16,11 +16,11 @@ from typing import Any
 from PIL import Image
 
 from benchmarks.data_roots import FoundSet
-from benchmarks.metrics.answers import as_yes, blind_yes_figures, note_undecided, says_yes, yes_figures
+from benchmarks.metrics.answers import as_yes, is_yes, note_undecided, score_blind_yes, score_yes
 from benchmarks.metrics.intervals import Tally
 from benchmarks.predictors.mllm import MllmPredictor
-from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
-from benchmarks.tasks.photos import open_sized, opened
+from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, add_limit, expect, name_dataset
+from benchmarks.tasks.photos import open_batches, open_sized
 from cloc.formats.rows import read_lines
 from cloc.formats.sources import PhotoFolders
 
@@ -62,7 +62,7 @@ class Pope(Task):
     def self_check(self) -> None:
         """See `Task.self_check`."""
         answered = ["Yes, it is.", "No.", "There is not, sadly", "I know it is. No doubt."]
-        expect("pope: the rule", [says_yes(text) for text in answered], [True, False, False, True])
+        expect("pope: the rule", [is_yes(text) for text in answered], [True, False, False, True])
 
     def run(self, predictor: MllmPredictor, dataset: Questions, found: FoundSet, options: Options) -> TaskOutput:
         """See `Task.run`."""
@@ -74,31 +74,31 @@ class Pope(Task):
         def open_one(line: dict[str, Any]) -> Image.Image | str:
             return open_sized(dataset.photos[line["image"]], None)
 
-        for rows, photos in opened(lines, open_one, options, f"{predictor.name} on pope", skipped):
+        for rows, photos in open_batches(lines, open_one, options, f"{predictor.name} on pope", skipped):
             answers = predictor.answer(photos, [lines[row]["text"] for row in rows])
             answered += [{**lines[row], "answer": answer} for row, answer in zip(rows, answers, strict=True)]
-        protocol = with_limit(PROTOCOL, options)
-        scores = pope_scores(
+        protocol = add_limit(PROTOCOL, options)
+        scores = score_answers(
             answered, [place[one["image"]] for one in answered], found.split, protocol, Counter(skipped.values())
         )
-        return TaskOutput(name_of("pope", found.rendered), found.rendered, scores, answered)
+        return TaskOutput(name_dataset("pope", found.rendered), found.rendered, scores, answered)
 
 
-def pope_scores(
+def score_answers(
     answered: Sequence[dict[str, Any]], images: Sequence[int], split: str, protocol: str, skipped: Counter[str]
 ) -> list[Score]:
     """Accuracy with its interval, and POPE's other figures."""
     if not answered:
         return [Score(split, protocol, "accuracy", skipped=skipped, reason="no question could be asked")]
-    said, true = [says_yes(one["answer"]) for one in answered], [as_yes(one["label"]) for one in answered]
+    said, true = [is_yes(one["answer"]) for one in answered], [as_yes(one["label"]) for one in answered]
     tally = Tally.of(images, [a == b for a, b in zip(said, true, strict=True)])
-    blind, odd = blind_yes_figures(true), note_undecided([one["answer"] for one in answered])
+    blind, odd = score_blind_yes(true), note_undecided([one["answer"] for one in answered])
     facts = {"skipped": skipped, "reason": "; ".join(f"{count:,} {why}" for why, count in odd.items()) or None}
     rest = [
         Score(split, protocol, metric, value=value, num_examples=len(answered), **facts, **blind[metric])
         if value is not None
         else Score(split, protocol, metric, skipped=skipped, reason="never yes")
-        for metric, value in yes_figures(said, true).items()
+        for metric, value in score_yes(said, true).items()
     ]
     return [Score(split, protocol, "accuracy", tally, **facts, **blind["accuracy"]), *rest]
 

@@ -22,17 +22,17 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.data_roots import FoundSet
-from benchmarks.metrics.grounding import constant_box, constant_ious, hits_at
+from benchmarks.metrics.grounding import score_constants, score_hits, summarize_constants
 from benchmarks.metrics.intervals import Tally
-from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
-from benchmarks.tasks.photos import why_none
+from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, add_limit, expect, name_dataset
+from benchmarks.tasks.photos import explain_none
 from benchmarks.tasks.phrase_boxes import (
     GROUNDERS,
     AnyPredictor,
-    box_protocol,
-    cannot_box,
     describe_failures,
-    kind_of,
+    explain_no_boxes,
+    find_kind,
+    name_protocol,
 )
 from benchmarks.tasks.referring import Referred, refer
 from cloc.formats.refcoco import ReferringSet, read_refcoco, refcoco_name, refcoco_splits
@@ -40,8 +40,8 @@ from cloc.images import Placement
 
 CANDIDATES = "candidates/nearest-region"
 METRICS = {
-    "acc@0.5": partial(hits_at, threshold=0.5),
-    "acc@0.75": partial(hits_at, threshold=0.75),
+    "acc@0.5": partial(score_hits, threshold=0.5),
+    "acc@0.75": partial(score_hits, threshold=0.75),
     "mean_iou": np.asarray,
 }
 NO_OBJECTS = "no annotated object on the image"
@@ -83,23 +83,25 @@ class RefCoco(Task):
         expect(f"{self.name}: acc@0.5", Tally.of([1, 2, 3], METRICS["acc@0.5"](ious)).value(), 2 / 3)
         expect(f"{self.name}: acc@0.75", Tally.of([1, 2, 3], METRICS["acc@0.75"](ious)).value(), 1 / 3)
         boxes = np.array([[0.0, 0.0, 0.5, 0.5]] * 3)
-        blind = constant_ious(boxes, np.array([[0.0, 0.0, 1.0, 1.0]] * 3))
-        constant = constant_box(METRICS["acc@0.5"](blind), [1, 2, 3])
+        blind = score_constants(boxes, np.array([[0.0, 0.0, 1.0, 1.0]] * 3))
+        constant = summarize_constants(METRICS["acc@0.5"](blind), [1, 2, 3])
         expect(f"{self.name}: constant box of equal referents", (constant.best, constant.drawn), (1.0, 1.0))
 
     def run(self, predictor: AnyPredictor, dataset: ReferringSet, found: FoundSet, options: Options) -> TaskOutput:
         """See `Task.run`."""
         answers = refer(predictor, dataset, options)
         scores = []
-        for split, inside in groups_of(answers, found.split).items():
+        for split, inside in group_expressions(answers, found.split).items():
             dropped = Counter(dataset.dropped) if inside.all() else Counter()
-            scores += candidate_scores(answers, split, inside, dropped, options, NO_EMBEDDINGS.get(kind_of(predictor)))
-            scores += box_scores(answers, split, inside, dropped, options, predictor)
-        name, examples = name_of(found.dataset, dataset.rendered), answers.examples()
+            scores += score_candidates(
+                answers, split, inside, dropped, options, NO_EMBEDDINGS.get(find_kind(predictor))
+            )
+            scores += score_boxes(answers, split, inside, dropped, options, predictor)
+        name, examples = name_dataset(found.dataset, dataset.rendered), answers.examples()
         return TaskOutput(name, dataset.rendered, scores, answers.lines(), examples)
 
 
-def groups_of(answers: Referred, split: str) -> dict[str, np.ndarray]:
+def group_expressions(answers: Referred, split: str) -> dict[str, np.ndarray]:
     """Split name to a mask of its expressions: one for each kind that the file names, and all."""
     kinds = np.array([expression.kind or "" for expression in answers.expressions], dtype=np.str_)
     everything = np.ones(len(kinds), dtype=bool)
@@ -109,11 +111,11 @@ def groups_of(answers: Referred, split: str) -> dict[str, np.ndarray]:
     return {**{f"{split}/{kind}": kinds == kind for kind in named}, f"{split}/all": everything}
 
 
-def candidate_scores(
+def score_candidates(
     answers: Referred, split: str, inside: np.ndarray, dropped: Counter[str], options: Options, cannot: str | None
 ) -> list[Score]:
     """acc@0.5 of the nearest annotated object; one row with the reason where the model cannot."""
-    protocol, usable = with_limit(CANDIDATES, options), answers.skips == ""
+    protocol, usable = add_limit(CANDIDATES, options), answers.skips == ""
     if cannot:
         return [Score(split, protocol, "acc@0.5", reason=cannot)]
     scored = inside & usable & answers.has_candidates
@@ -121,14 +123,14 @@ def candidate_scores(
     without = int((inside & usable & ~answers.has_candidates).sum())
     skipped += Counter({NO_OBJECTS: without})
     if not scored.any():
-        why = NO_OBJECTS if without else why_none(answers.photos_skipped, answers.images)
+        why = NO_OBJECTS if without else explain_none(answers.photos_skipped, answers.images)
         return [Score(split, protocol, "acc@0.5", skipped=skipped, reason=why)]
-    tally = Tally.of(answers.image_ids[scored], hits_at(answers.chosen_iou[scored], 0.5))
+    tally = Tally.of(answers.image_ids[scored], score_hits(answers.chosen_iou[scored], 0.5))
     chance, constant = float(answers.right_share[scored].mean()), float(answers.largest_is_right[scored].mean())
     return [Score(split, protocol, "acc@0.5", tally, skipped=skipped, chance=chance, constant=constant)]
 
 
-def box_scores(
+def score_boxes(
     answers: Referred,
     split: str,
     inside: np.ndarray,
@@ -137,11 +139,11 @@ def box_scores(
     predictor: AnyPredictor,
 ) -> list[Score]:
     """acc@0.5, acc@0.75 and mean IoU of the phrase's box; a phrase without a box counts as an IoU of 0."""
-    protocol, scored = with_limit(box_protocol(predictor), options), inside & (answers.skips == "")
-    cannot = cannot_box(predictor)
+    protocol, scored = add_limit(name_protocol(predictor), options), inside & (answers.skips == "")
+    cannot = explain_no_boxes(predictor)
     skipped = dropped + Counter(answers.skips[inside & ~scored].tolist())
     if cannot or not scored.any():
-        why = cannot or why_none(answers.photos_skipped, answers.images)
+        why = cannot or explain_none(answers.photos_skipped, answers.images)
         return [Score(split, protocol, metric, skipped=skipped, reason=why) for metric in METRICS]
     rows = np.flatnonzero(scored)
     known = {image.image_id: Placement(image.width, image.height) for image in answers.images}
@@ -149,10 +151,10 @@ def box_scores(
     meant = [answers.expressions[row].box_xyxy for row in rows]
     referents = [place.to_canvas([box])[0] for place, box in zip(places, meant, strict=True)]
     extents = [place.to_canvas([[0, 0, place.width, place.height]])[0] for place in places]
-    blind = constant_ious(referents, extents)
+    blind = score_constants(referents, extents)
     reason, scores = describe_failures([answers.boxes[row] for row in rows]), []
     for metric, value_of in METRICS.items():
-        constant = constant_box(value_of(blind), answers.image_ids[rows])
+        constant = summarize_constants(value_of(blind), answers.image_ids[rows])
         tally = Tally.of(answers.image_ids[rows], value_of(answers.box_iou[rows]))
         facts = {"skipped": skipped, "chance": constant.drawn, "constant": constant.best, "reason": reason}
         facts["no_constant"] = constant.why_none

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.examples import Example, ExampleSet, boxes_of
+from benchmarks.examples import Example, ExampleSet, list_boxes
 from benchmarks.tasks.contract import Options
-from benchmarks.tasks.photos import limited, photo_batches
-from benchmarks.tasks.phrase_boxes import AnyPredictor, PhraseBox, cannot_box, kind_of, phrase_boxes
+from benchmarks.tasks.photos import iterate_photos, limit_images
+from benchmarks.tasks.phrase_boxes import AnyPredictor, PhraseBox, ask_boxes, explain_no_boxes, find_kind
 from cloc.boxes import area, iou, paired_iou
 from cloc.formats.annotated import AnnotatedImage
 from cloc.formats.refcoco import Expression, ReferringSet
@@ -95,8 +95,8 @@ class Referred:
                 image.path,
                 f"which object is meant by '{asked.text}'?",
                 answer=(box.answer_text or box.failure) if by_box and box is not None else "",
-                truth_xyxy=boxes_of(asked.box_xyxy),
-                answer_xyxy=boxes_of(chosen),
+                truth_xyxy=list_boxes(asked.box_xyxy),
+                answer_xyxy=list_boxes(chosen),
                 phrase=asked.text,
             )
 
@@ -111,20 +111,20 @@ def refer(predictor: AnyPredictor, dataset: ReferringSet, options: Options) -> R
     by_image: dict[int, list[Expression]] = defaultdict(list)
     for expression in dataset.expressions:
         by_image[expression.image_id].append(expression)
-    images = limited([dataset.images[image_id] for image_id in by_image], options)
+    images = limit_images([dataset.images[image_id] for image_id in by_image], options)
     asked = [expression for image in images for expression in by_image[image.image_id]]
     counts = [len(by_image[image.image_id]) for image in images]
     first = dict(zip([image.image_id for image in images], np.cumsum(counts) - counts, strict=True))
-    encodes, boxes_too = kind_of(predictor) == "encoder", cannot_box(predictor) is None
+    encodes, boxes_too = find_kind(predictor) == "encoder", explain_no_boxes(predictor) is None
     distinct = sorted({expression.text for expression in asked}) if encodes else []
     texts = dict(zip(distinct, predictor.encode_texts(distinct), strict=True)) if encodes else {}
     skipped: dict[int, str] = {}
     answers = _blank(asked, images, skipped)
-    for kept, photos in photo_batches(images, options, f"{predictor.name} on {dataset.name}", skipped):
+    for kept, photos in iterate_photos(images, options, f"{predictor.name} on {dataset.name}", skipped):
         objects = [image.boxes_xyxy[~image.crowd] for image in kept]
         regions = predictor.encode_regions(photos, objects) if encodes else [None] * len(kept)
         phrases = [[expression.text for expression in by_image[image.image_id]] for image in kept]
-        boxes = phrase_boxes(predictor, photos, phrases) if boxes_too else [None] * len(kept)
+        boxes = ask_boxes(predictor, photos, phrases) if boxes_too else [None] * len(kept)
         for image, candidates, embeds, found in zip(kept, objects, regions, boxes, strict=True):
             rows = first[image.image_id] + np.arange(len(by_image[image.image_id]))
             referents = np.array([expression.box_xyxy for expression in by_image[image.image_id]])

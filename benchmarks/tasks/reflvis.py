@@ -16,13 +16,13 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.data_roots import FoundSet
-from benchmarks.examples import Example, ExampleSet, boxes_of
-from benchmarks.metrics.answers import TORN, names_it, told_torn
+from benchmarks.examples import Example, ExampleSet, list_boxes
+from benchmarks.metrics.answers import TORN, is_named, note_undecided_names
 from benchmarks.metrics.intervals import Tally
 from benchmarks.predictors.contract import Predictor
 from benchmarks.predictors.mllm import MllmPredictor
-from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
-from benchmarks.tasks.photos import open_sized, opened
+from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, add_limit, expect, name_dataset
+from benchmarks.tasks.photos import open_batches, open_sized
 from cloc.formats.reflvis import FORMS, Either, EitherSet, read_reflvis
 
 FILE = "reflvis/lvis_eval.jsonl"
@@ -52,8 +52,8 @@ class RefLvis(Task):
 
     def self_check(self) -> None:
         """See `Task.self_check`."""
-        expect("reflvis: a denied name", names_it("It is not a cat, but a dog.", ["cat"]), False)
-        expect("reflvis: a named one", names_it("It is a dog, not a cat.", ["dog"]), True)
+        expect("reflvis: a denied name", is_named("It is not a cat, but a dog.", ["cat"]), False)
+        expect("reflvis: a named one", is_named("It is a dog, not a cat.", ["dog"]), True)
 
     def run(
         self, predictor: Predictor | MllmPredictor, dataset: EitherSet, found: FoundSet, options: Options
@@ -69,12 +69,12 @@ class RefLvis(Task):
         def open_one(path: Path) -> Image.Image | str:
             return open_sized(path, by_image[path][0].size)
 
-        for rows, photos in opened(paths, open_one, options, f"{predictor.name} on reflvis", skipped):
+        for rows, photos in open_batches(paths, open_one, options, f"{predictor.name} on reflvis", skipped):
             some = [by_image[paths[row]] for row in rows]
             pairs = [(own, form) for own in some for form in FORMS]
             asked = [[q for q in own if form in q.boxes_xyxy] for own, form in pairs]
             pictures = [photo for photo in photos for _ in FORMS]
-            answer = asked_in_words if in_words else asked_by_region
+            answer = ask_in_words if in_words else ask_by_region
             for (_, form), questions, answers in zip(
                 pairs, asked, answer(predictor, pictures, asked, pairs), strict=True
             ):
@@ -86,12 +86,12 @@ class RefLvis(Task):
         for row, reason in skipped.items():
             reasons[reason] += len(by_image[paths[row]])
         protocol = f"{WORDS}/{predictor.box_format.name}" if in_words else NEAREST
-        scores = [_score(lines, form, found.split, with_limit(protocol, options), reasons) for form in FORMS]
+        scores = [_score(lines, form, found.split, add_limit(protocol, options), reasons) for form in FORMS]
         examples = _make_examples([line for line in lines if line["form"] == "box"], dataset.questions)
-        return TaskOutput(name_of("reflvis", found.rendered), found.rendered, scores, lines, examples)
+        return TaskOutput(name_dataset("reflvis", found.rendered), found.rendered, scores, lines, examples)
 
 
-def asked_by_region(predictor: Predictor, photos: Sequence[Image.Image], asked, pairs) -> list[list[dict]]:
+def ask_by_region(predictor: Predictor, photos: Sequence[Image.Image], asked, pairs) -> list[list[dict]]:
     """The nearer name for each question; equal ones count half."""
     boxes = [
         np.array([q.boxes_xyxy[form] for q in questions]).reshape(-1, 4)
@@ -111,7 +111,7 @@ def asked_by_region(predictor: Predictor, photos: Sequence[Image.Image], asked, 
     return found
 
 
-def asked_in_words(predictor: MllmPredictor, photos: Sequence[Image.Image], asked, pairs) -> list[list[dict]]:
+def ask_in_words(predictor: MllmPredictor, photos: Sequence[Image.Image], asked, pairs) -> list[list[dict]]:
     """The answer in words to each question."""
     found = []
     for photo, questions, (_, form) in zip(photos, asked, pairs, strict=True):
@@ -126,9 +126,9 @@ def asked_in_words(predictor: MllmPredictor, photos: Sequence[Image.Image], aske
                 {
                     "question": text,
                     "text": answer,
-                    "value": float(names_it(answer, q.words)),
+                    "value": float(is_named(answer, q.words)),
                     "lead": 0.0,
-                    "torn": bool(told_torn([(answer, q.words, q.other)])),
+                    "torn": bool(note_undecided_names([(answer, q.words, q.other)])),
                 }
                 for q, text, answer in zip(questions, prompts, answers, strict=True)
             ]
@@ -152,7 +152,7 @@ def _make_examples(lines: Sequence[dict], questions: Sequence[Either]) -> Exampl
     def show(row: int) -> Example:
         one, line = questions[lines[row]["id"]], lines[row]
         question = f"a {one.name} or a {one.other}?"
-        return Example(one.path, question, one.name, line["text"], boxes_of(one.boxes_xyxy["box"]), phrase=one.name)
+        return Example(one.path, question, one.name, line["text"], list_boxes(one.boxes_xyxy["box"]), phrase=one.name)
 
     keys = np.array([line["id"] for line in lines], dtype=np.int64)
     right = np.array([line["value"] == 1.0 for line in lines], dtype=bool)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.data_roots import FoundSet, coco_files
-from benchmarks.metrics.accuracy import top1, top1_hits
-from benchmarks.metrics.intervals import Tally, interval
+from benchmarks.data_roots import FoundSet, list_coco_files
+from benchmarks.metrics.accuracy import find_nearest, score_top1
+from benchmarks.metrics.intervals import Tally, find_interval
 from benchmarks.predictors.contract import Predictor
-from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of
-from benchmarks.tasks.regions import recognise, recognise_in_words, recognition_examples, recognition_scores
+from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_dataset
+from benchmarks.tasks.regions import make_recognition_examples, recognise, recognise_in_words, score_recognition
 from cloc.formats.annotated import AnnotatedSet, Category
 from cloc.formats.coco import read_coco
 
@@ -45,13 +45,13 @@ class RegionRecognition(Task):
 
     def list_locations(self, roots: Sequence[Path]) -> list[Path]:
         """See `Task.list_locations`."""
-        return [file for file, _ in coco_files(roots, self.files)]
+        return [file for file, _ in list_coco_files(roots, self.files)]
 
     def find(self, roots: Sequence[Path]) -> list[FoundSet]:
         """See `Task.find`."""
         return [
             FoundSet("coco", self.split, file, partial(read_coco, file, images))
-            for file, images in coco_files(roots, self.files)
+            for file, images in list_coco_files(roots, self.files)
             if file.is_file()
         ]
 
@@ -61,7 +61,7 @@ class RegionRecognition(Task):
 
     def run(self, predictor: Predictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> TaskOutput:
         """See `Task.run`. Categories that never have a box in training get rows of their own."""
-        name, protocol = name_of(found.dataset, dataset.rendered), PROTOCOL
+        name, protocol = name_dataset(found.dataset, dataset.rendered), PROTOCOL
         if getattr(predictor, "kind", "encoder") == "mllm":
             if not getattr(predictor, "answers_regions", False):
                 scores = [Score(found.split, f"{REGION_PROTOCOL}/{n}", n, reason=NO_REGIONS) for n in METRICS]
@@ -69,7 +69,7 @@ class RegionRecognition(Task):
             answers = recognise_in_words(predictor, dataset, options)
             protocol = f"{REGION_PROTOCOL}/asked '{predictor.region_question}'"
         else:
-            answers = recognise(predictor, dataset, class_name, options)
+            answers = recognise(predictor, dataset, name_class, options)
         only = np.array([category.caption_only for category in answers.categories], dtype=bool)
         groups = {found.split: None}
         if only.any():
@@ -78,8 +78,8 @@ class RegionRecognition(Task):
                 f"{found.split}/caption-only": only,
                 f"{found.split}/all": None,
             }
-        scores = recognition_scores(answers, groups, protocol, options)
-        return TaskOutput(name, dataset.rendered, scores, answers.lines(), recognition_examples(answers))
+        scores = score_recognition(answers, groups, protocol, options)
+        return TaskOutput(name, dataset.rendered, scores, answers.lines(), make_recognition_examples(answers))
 
 
 class RegionFit(RegionRecognition):
@@ -91,7 +91,7 @@ class RegionFit(RegionRecognition):
     runs_by_default = False
 
 
-def class_name(category: Category) -> str:
+def name_class(category: Category) -> str:
     """The bare name: no template is put around it."""
     return category.name
 
@@ -99,10 +99,10 @@ def class_name(category: Category) -> str:
 def check_recognition(what: str) -> None:
     """Three boxes of two classes on three images, of which the last is wrong."""
     classes = np.array([0, 0, 1])
-    hits = top1_hits(top1(np.array([[0.9, 0.1], [0.8, 0.3], [0.6, 0.5]])), classes)
+    hits = score_top1(find_nearest(np.array([[0.9, 0.1], [0.8, 0.3], [0.6, 0.5]])), classes)
     plain, by_class = Tally.of([1, 2, 3], hits), Tally.of([1, 2, 3], hits, classes)
     expect(f"{what}: top1", plain.value(), 2 / 3)
     expect(f"{what}: class_mean", by_class.value(), 0.5)
     expect(f"{what}: perfect answers", Tally.of([1, 2, 3], np.ones(3), classes).value(), 1.0)
-    spread = interval(Tally.of(np.arange(12), np.tile([0.0, 1.0], 6), np.arange(12) % 3))
+    spread = find_interval(Tally.of(np.arange(12), np.tile([0.0, 1.0], 6), np.arange(12) % 3))
     expect(f"{what}: interval", spread is not None and spread[0] < 0.5 < spread[1], True)

@@ -19,17 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.data_roots import FoundSet, coco_files
+from benchmarks.data_roots import FoundSet, list_coco_files
 from benchmarks.metrics.intervals import Tally
-from benchmarks.metrics.recall import merged_chance, merged_hits, single_hits
+from benchmarks.metrics.recall import find_merged_chance, score_merged, score_single
 from benchmarks.predictors.contract import Predictor
-from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
-from benchmarks.tasks.photos import limited, opened, why_none
+from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, add_limit, expect, name_dataset
+from benchmarks.tasks.photos import explain_none, limit_images, open_batches
 from benchmarks.tasks.region_texts import (
     TextedImage,
     TextedSet,
-    from_annotated,
-    grit_files,
+    convert_annotated,
+    find_grit_files,
     read_grit_texts,
     read_region_shards,
 )
@@ -76,18 +76,18 @@ class RegionRetrieval(Task):
 
     def list_locations(self, roots: Sequence[Path]) -> list[Path]:
         """See `Task.list_locations`."""
-        return [*(file for file, _ in coco_files(roots)), *(root / "region_text" for root in roots)]
+        return [*(file for file, _ in list_coco_files(roots)), *(root / "region_text" for root in roots)]
 
     def find(self, roots: Sequence[Path]) -> list[FoundSet]:
         """See `Task.find`."""
         found = [
             FoundSet("coco", "val", file, partial(_read_coco, file, images))
-            for file, images in coco_files(roots)
+            for file, images in list_coco_files(roots)
             if file.is_file()
         ]
         for place in self.list_locations(roots)[-len(roots) :]:
             for folder in sorted(part for part in place.iterdir() if part.is_dir()) if place.is_dir() else ():
-                if folder.name.startswith("grit") and grit_files(folder):
+                if folder.name.startswith("grit") and find_grit_files(folder):
                     found += [FoundSet(folder.name, s, folder, partial(read_grit_texts, folder, s)) for s in PHRASES]
                 elif (folder / CARD).is_file() and any(folder.glob("*.tar")):
                     found.append(FoundSet(folder.name, "all", folder, partial(read_region_shards, folder)))
@@ -97,14 +97,14 @@ class RegionRetrieval(Task):
         """See `Task.self_check`. Two regions carry one text, a third another one."""
         texts, regions = np.eye(2), np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
         pool = Pool(np.arange(3), np.arange(3), ["a", "b"], np.array([0, 0, 1]), regions, texts)
-        expect("region_retrieval: merged", recalls(pool, "region-to-text", "merged", 1).tolist(), [1.0, 1.0, 1.0])
-        expect("region_retrieval: plain", recalls(pool, "region-to-text", "plain", 1).tolist(), [0.5, 0.5, 1.0])
-        expect("region_retrieval: back", recalls(pool, "text-to-region", "merged", 1).tolist(), [1.0, 1.0, 1.0])
-        expect("region_retrieval: chance", chance(pool, "text-to-region", "plain", 1), 1 / 3)
+        expect("region_retrieval: merged", score_recalls(pool, "region-to-text", "merged", 1).tolist(), [1.0, 1.0, 1.0])
+        expect("region_retrieval: plain", score_recalls(pool, "region-to-text", "plain", 1).tolist(), [0.5, 0.5, 1.0])
+        expect("region_retrieval: back", score_recalls(pool, "text-to-region", "merged", 1).tolist(), [1.0, 1.0, 1.0])
+        expect("region_retrieval: chance", find_chance(pool, "text-to-region", "plain", 1), 1 / 3)
 
     def run(self, predictor: Predictor, dataset: TextedSet, found: FoundSet, options: Options) -> TaskOutput:
         """See `Task.run`."""
-        images, photos_skipped = limited(dataset.images, options), {}
+        images, photos_skipped = limit_images(dataset.images, options), {}
         pool, skipped = build_pool(predictor, dataset, images, options, photos_skipped)
         scores, lines = [], []
         if len(pool.regions):
@@ -114,28 +114,28 @@ class RegionRetrieval(Task):
             ]
         for direction in DIRECTIONS:
             for counting in COUNTINGS:
-                protocol = with_limit(f"one-per-text-and-image/{counting}/{direction}", options)
+                protocol = add_limit(f"one-per-text-and-image/{counting}/{direction}", options)
                 for k in KS:
                     metric = f"recall@{k}"
                     if not len(pool.regions):
-                        why = why_none(photos_skipped, images)
+                        why = explain_none(photos_skipped, images)
                         scores.append(Score(found.split, protocol, metric, skipped=skipped, reason=why))
                         continue
-                    hits = recalls(pool, direction, counting, k)
+                    hits = score_recalls(pool, direction, counting, k)
                     for line, hit in zip(lines, hits, strict=True):
                         line[f"{direction}/{counting}/{metric}"] = round(float(hit), 5)
-                    guess = chance(pool, direction, counting, k)
-                    tally, always = Tally.of(pool.image_ids, hits), constant(pool, counting, k)
+                    guess = find_chance(pool, direction, counting, k)
+                    tally, always = Tally.of(pool.image_ids, hits), find_constant(pool, counting, k)
                     facts = {"skipped": skipped, "chance": guess, "constant": always}
                     scores.append(Score(found.split, protocol, metric, tally, **facts))
-        return TaskOutput(name_of(found.dataset, dataset.rendered), dataset.rendered, scores, lines)
+        return TaskOutput(name_dataset(found.dataset, dataset.rendered), dataset.rendered, scores, lines)
 
 
 def _read_coco(file: Path, images: Path) -> TextedSet:
-    return from_annotated(read_coco(file, images))
+    return convert_annotated(read_coco(file, images))
 
 
-def chosen_regions(image: TextedImage) -> list[int]:
+def choose_regions(image: TextedImage) -> list[int]:
     """Rows of an image's boxes that enter the pool: for each text the one of lowest annotation id."""
     first: dict[str, int] = {}
     for row in np.argsort(image.ids, kind="stable").tolist():
@@ -151,10 +151,10 @@ def build_pool(
     photos_skipped: dict[int, str],
 ) -> tuple[Pool, Counter[str]]:
     """Encode the pool; what could not enter it is counted by reason."""
-    rows = {image.image_id: chosen_regions(image) for image in images}
+    rows = {image.image_id: choose_regions(image) for image in images}
     reasons = dict[int, str]()
     image_ids, annotation_ids, phrases, regions = [], [], [], []
-    for some, photos in opened(images, _photo_of, options, f"{predictor.name} on {dataset.name}", reasons):
+    for some, photos in open_batches(images, _photo_of, options, f"{predictor.name} on {dataset.name}", reasons):
         kept = [images[place] for place in some]
         boxes = [image.pixels(rows[image.image_id], photo) for image, photo in zip(kept, photos, strict=True)]
         regions += predictor.encode_regions(photos, boxes)
@@ -187,7 +187,7 @@ def _photo_of(image: TextedImage) -> Image.Image | str:
     return image.open_photo()
 
 
-def recalls(pool: Pool, direction: str, counting: str, k: int) -> NDArray[np.float64]:
+def score_recalls(pool: Pool, direction: str, counting: str, k: int) -> NDArray[np.float64]:
     """(N,) the value of every pool entry as a query, in blocks so that memory stays flat."""
     parts = []
     by_text = pool.embeds[pool.text_of]
@@ -197,30 +197,30 @@ def recalls(pool: Pool, direction: str, counting: str, k: int) -> NDArray[np.flo
         queries = pool.regions[asked] if direction == "region-to-text" else by_text[asked]
         if counting == "merged" and direction == "region-to-text":
             right = own[:, None] == np.arange(len(pool.texts))[None]
-            parts.append(merged_hits(queries @ pool.embeds.T, right, k))
+            parts.append(score_merged(queries @ pool.embeds.T, right, k))
         elif counting == "merged":
-            parts.append(merged_hits(queries @ pool.regions.T, own[:, None] == pool.text_of[None], k))
+            parts.append(score_merged(queries @ pool.regions.T, own[:, None] == pool.text_of[None], k))
         elif direction == "region-to-text":
             # One product for each different text, spread out afterwards: equal texts must tie to the last bit.
             similarity = (queries @ pool.embeds.T)[:, pool.text_of]
-            parts.append(single_hits(similarity, np.arange(start, start + len(own)), k))
+            parts.append(score_single(similarity, np.arange(start, start + len(own)), k))
         else:
-            parts.append(single_hits(queries @ pool.regions.T, np.arange(start, start + len(own)), k))
+            parts.append(score_single(queries @ pool.regions.T, np.arange(start, start + len(own)), k))
     return np.concatenate(parts)
 
 
-def constant(pool: Pool, counting: str, k: int) -> float:
+def find_constant(pool: Pool, counting: str, k: int) -> float:
     """What the same k entries for every query reach at best: with merged texts those of the most frequent texts."""
     if counting == "plain":
         return min(k / len(pool.text_of), 1.0)
     return float(np.sort(np.bincount(pool.text_of))[::-1][:k].sum() / len(pool.text_of))
 
 
-def chance(pool: Pool, direction: str, counting: str, k: int) -> float:
+def find_chance(pool: Pool, direction: str, counting: str, k: int) -> float:
     """Mean over the queries of the chance that k entries drawn at random hold a right one."""
     if counting == "plain":
         return min(k / len(pool.text_of), 1.0)
     if direction == "region-to-text":
-        return merged_chance(1, len(pool.texts), k)
+        return find_merged_chance(1, len(pool.texts), k)
     occurs = np.bincount(pool.text_of)
-    return float(np.mean([merged_chance(int(occurs[text]), len(pool.text_of), k) for text in pool.text_of]))
+    return float(np.mean([find_merged_chance(int(occurs[text]), len(pool.text_of), k) for text in pool.text_of]))

@@ -72,7 +72,7 @@ class TextedSet:
     dropped: Counter[str] = field(default_factory=Counter)
 
 
-def from_annotated(dataset: AnnotatedSet) -> TextedSet:
+def convert_annotated(dataset: AnnotatedSet) -> TextedSet:
     """The class names of an annotated set; crowds left out."""
     names = {category.id: canonical(category.name) for category in dataset.categories.values()}
     images = tuple(_annotated(image, names) for image in dataset.images)
@@ -98,7 +98,7 @@ def read_grit_texts(folder: Path, phrases: str) -> TextedSet:
         ValueError: a file is no table of GRIT, or no row has a region.
     """
     images, dropped, first = [], Counter[str](), 0
-    for number, row in enumerate(read_grit(grit_files(folder), (phrases,), dropped)):
+    for number, row in enumerate(read_grit(find_grit_files(folder), (phrases,), dropped)):
         regions = row.unit_regions(dropped)
         if not regions:
             dropped["row_without_region"] += 1
@@ -113,7 +113,7 @@ def read_grit_texts(folder: Path, phrases: str) -> TextedSet:
     return TextedSet(folder.name, tuple(images), dropped=dropped)
 
 
-def grit_files(folder: Path) -> list[Path]:
+def find_grit_files(folder: Path) -> list[Path]:
     """The tables of a GRIT folder."""
     return sorted([*folder.glob("*.parquet"), *folder.glob("*.jsonl")])
 

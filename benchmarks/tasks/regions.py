@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.examples import Example, ExampleSet, boxes_of
-from benchmarks.metrics.accuracy import blind, top1, top1_hits
+from benchmarks.examples import Example, ExampleSet, list_boxes
+from benchmarks.metrics.accuracy import find_nearest, score_blind, score_top1
 from benchmarks.metrics.intervals import Tally
 from benchmarks.predictors.contract import Predictor
 from benchmarks.predictors.mllm import MllmPredictor
-from benchmarks.tasks.contract import Options, Score, with_limit
-from benchmarks.tasks.photos import NO_EXAMPLE, limited, photo_batches, why_none
+from benchmarks.tasks.contract import Options, Score, add_limit
+from benchmarks.tasks.photos import NO_EXAMPLE, explain_none, iterate_photos, limit_images
 from cloc.formats.annotated import AnnotatedImage, AnnotatedSet, Category
 from cloc.text import canonical, concept_name
 
@@ -82,7 +82,7 @@ class RegionAnswers:
         return lines
 
 
-def recognition_examples(found: RegionAnswers) -> ExampleSet:
+def make_recognition_examples(found: RegionAnswers) -> ExampleSet:
     """Every answered box; confidence is the lead of the nearest class over the second."""
     rows = np.flatnonzero(found.skips == "")
     lead = found.cosine[rows, 0] - found.cosine[rows, min(1, found.cosine.shape[1] - 1)]
@@ -94,7 +94,7 @@ def recognition_examples(found: RegionAnswers) -> ExampleSet:
         box = image.boxes_xyxy[image.annotation_ids == found.annotation_ids[row]]
         truth = found.categories[found.classes[row]].name
         answer = found.texts[row] if found.texts is not None else found.categories[found.predicted[row]].name
-        return Example(image.path, "what is in the box?", truth, answer, asked_xyxy=boxes_of(box), phrase=truth)
+        return Example(image.path, "what is in the box?", truth, answer, asked_xyxy=list_boxes(box), phrase=truth)
 
     right = found.predicted[rows] == found.classes[rows]
     return ExampleSet(found.annotation_ids[rows], right, lead.astype(np.float64), show)
@@ -103,12 +103,12 @@ def recognition_examples(found: RegionAnswers) -> ExampleSet:
 def recognise_in_words(predictor: MllmPredictor, dataset: AnnotatedSet, options: Options) -> RegionAnswers:
     """Ask an MLLM with region tokens what each box of the set is; its answer is the class that it names first."""
     categories = tuple(sorted(dataset.categories.values(), key=lambda category: category.id))
-    find = class_finder([category.name for category in categories])
+    find = make_class_finder([category.name for category in categories])
     blank = _unanswered(dataset, categories, options)
     first = dict(zip([image.image_id for image in blank.images], _starts(blank.images), strict=True))
     texts, predicted = [""] * len(blank.classes), blank.predicted
     skipped, title = dict[int, str](), f"{predictor.name} on {dataset.name}"
-    for kept, photos in photo_batches(blank.images, options, title, skipped):
+    for kept, photos in iterate_photos(blank.images, options, title, skipped):
         free = [~image.crowd for image in kept]
         boxes = [image.boxes_xyxy[f] for image, f in zip(kept, free, strict=True)]
         answers = predictor.answer_regions(photos, boxes, [predictor.region_question] * len(kept))
@@ -118,7 +118,7 @@ def recognise_in_words(predictor: MllmPredictor, dataset: AnnotatedSet, options:
     return replace(blank, texts=texts, skips=_skips(blank.images, skipped), photos_skipped=skipped)
 
 
-def class_finder(names: Sequence[str]) -> Callable[[str], int]:
+def make_class_finder(names: Sequence[str]) -> Callable[[str], int]:
     """A function from an answer in words to the place of the class that it names first, -1 where it names none.
 
     Names are compared as canonical words; where one name begins another (`fire` and `fire hydrant`), the longer counts.
@@ -148,14 +148,14 @@ def recognise(
     images, nearest, cosine, predicted = blank.images, blank.nearest, blank.cosine, blank.predicted
     skipped, top = dict[int, str](), nearest.shape[1]
     first = dict(zip([image.image_id for image in images], _starts(images), strict=True))
-    for kept, photos in photo_batches(images, options, f"{predictor.name} on {dataset.name}", skipped):
+    for kept, photos in iterate_photos(images, options, f"{predictor.name} on {dataset.name}", skipped):
         free = [~image.crowd for image in kept]
         embeds = predictor.encode_regions(photos, [i.boxes_xyxy[f] for i, f in zip(kept, free, strict=True)])
         for image, is_free, rows in zip(kept, free, embeds, strict=True):
             at = first[image.image_id] + np.flatnonzero(is_free)
             if len(at):
                 similarity = rows @ texts.T
-                predicted[at] = top1(similarity)
+                predicted[at] = find_nearest(similarity)
                 nearest[at] = np.argsort(-similarity, axis=1, kind="stable")[:, :top]
                 cosine[at] = np.take_along_axis(similarity, nearest[at], axis=1)
     return replace(blank, skips=_skips(images, skipped), photos_skipped=skipped)
@@ -164,7 +164,7 @@ def recognise(
 def _unanswered(dataset: AnnotatedSet, categories: tuple[Category, ...], options: Options) -> RegionAnswers:
     """Every box that is asked for, without an answer yet."""
     column = {category.id: index for index, category in enumerate(categories)}
-    images = limited(dataset.images, options)
+    images = limit_images(dataset.images, options)
     total, top = sum(len(image.category_ids) for image in images), min(TOP, len(categories))
     return RegionAnswers(
         categories=categories,
@@ -199,7 +199,7 @@ def _skip(crowd: bool, photo: str | None) -> str:
     return CROWD if crowd else photo or ""
 
 
-def recognition_scores(
+def score_recognition(
     found: RegionAnswers, groups: Mapping[str, NDArray[np.bool_] | None], protocol: str, options: Options
 ) -> list[Score]:
     """Top-1 and class mean of each group of boxes.
@@ -218,14 +218,14 @@ def recognition_scores(
         if chosen is None:
             skipped.update(found.dropped)
         classes = found.classes[scored]
-        hits = top1_hits(found.predicted[scored], classes)
-        top1_name, mean_name = (with_limit(f"{protocol}/{kind}", options) for kind in ("top1", "class-mean"))
+        hits = score_top1(found.predicted[scored], classes)
+        top1_name, mean_name = (add_limit(f"{protocol}/{kind}", options) for kind in ("top1", "class-mean"))
         if not len(classes):
-            why = why_none(found.photos_skipped, found.images) if inside.any() else NO_EXAMPLE
+            why = explain_none(found.photos_skipped, found.images) if inside.any() else NO_EXAMPLE
             scores.append(Score(split, top1_name, "top1", skipped=skipped, reason=why))
             scores.append(Score(split, mean_name, "class_mean", skipped=skipped, reason=why))
             continue
-        images, unseen = found.image_ids[scored], blind(classes, len(found.categories))
+        images, unseen = found.image_ids[scored], score_blind(classes, len(found.categories))
         plain, by_class = Tally.of(images, hits), Tally.of(images, hits, classes)
         unnamed = int((found.predicted[scored] < 0).sum())
         why = f"answers that name no class, counted as wrong: {unnamed:,} of {len(classes):,}" if unnamed else None

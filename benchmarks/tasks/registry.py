@@ -42,7 +42,7 @@ TASKS: tuple[Task, ...] = (
 )
 
 
-def tasks_named(names: Sequence[str]) -> list[Task | SpeedMeasurement]:
+def find_tasks(names: Sequence[str]) -> list[Task | SpeedMeasurement]:
     """The tasks and measurements asked for, each once, in the order asked; without names the tasks that run by default.
 
     Raises:

@@ -18,10 +18,10 @@ from PIL import Image
 
 from benchmarks.data_roots import FoundSet
 from benchmarks.metrics.intervals import Tally
-from benchmarks.metrics.recall import constant_recalls, merged_chance, merged_hits, single_hits
+from benchmarks.metrics.recall import find_merged_chance, score_constant_recalls, score_merged, score_single
 from benchmarks.predictors.contract import Predictor
-from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
-from benchmarks.tasks.photos import open_sized, opened
+from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, add_limit, expect, name_dataset
+from benchmarks.tasks.photos import open_batches, open_sized
 from cloc.formats.coco import read_coco
 from cloc.formats.karpathy import Captioned, CaptionedSet, from_annotated, read_karpathy
 
@@ -69,14 +69,22 @@ class Retrieval(Task):
     def self_check(self) -> None:
         """See `Task.self_check`. Two images; the second one's caption is nearer to the first."""
         similarity, owner = np.array([[0.9, 0.8], [0.1, 0.2]]), np.array([0, 1])
-        expect("retrieval: image to text", hits(similarity, owner, owner, "image-to-text", "plain", 1).tolist(), [1, 1])
-        expect("retrieval: text to image", hits(similarity, owner, owner, "text-to-image", "plain", 1).tolist(), [1, 0])
+        expect(
+            "retrieval: image to text",
+            score_hits(similarity, owner, owner, "image-to-text", "plain", 1).tolist(),
+            [1, 1],
+        )
+        expect(
+            "retrieval: text to image",
+            score_hits(similarity, owner, owner, "text-to-image", "plain", 1).tolist(),
+            [1, 0],
+        )
 
     def run(self, predictor: Predictor, dataset: CaptionedSet, found: FoundSet, options: Options) -> TaskOutput:
         """See `Task.run`."""
         images, skipped = dataset.images[: options.limit], dict[int, str]()
         parts, rows = [predictor.encode_images([])], list[int]()
-        for some, photos in opened(images, _open, options, f"{predictor.name} on {dataset.name}", skipped):
+        for some, photos in open_batches(images, _open, options, f"{predictor.name} on {dataset.name}", skipped):
             parts.append(predictor.encode_images(photos))
             rows += some
         kept = [images[row] for row in rows]
@@ -84,7 +92,7 @@ class Retrieval(Task):
         owner = np.repeat(np.arange(len(kept)), [len(image.captions[:CAPTIONS]) for image in kept])
         reasons = dataset.dropped.copy()
         reasons.update(skipped.values())
-        name = name_of(dataset.name, dataset.rendered)
+        name = name_dataset(dataset.name, dataset.rendered)
         if not kept:
             scores = [
                 Score(found.split, "first-5", f"recall@{k}", skipped=reasons, reason="no image opened") for k in KS
@@ -98,18 +106,18 @@ class Retrieval(Task):
         for direction in ("image-to-text", "text-to-image"):
             queries = ids if direction == "image-to-text" else ids[owner]
             for counting in COUNTINGS:
-                protocol = with_limit(f"first-5/{counting}/{direction}", options)
-                right = right_of(owner, kind, counting)
-                always = constant_recalls(right if direction == "image-to-text" else right.T, KS)
+                protocol = add_limit(f"first-5/{counting}/{direction}", options)
+                right = find_right(owner, kind, counting)
+                always = score_constant_recalls(right if direction == "image-to-text" else right.T, KS)
                 for k, constant in zip(KS, always, strict=True):
-                    tally = Tally.of(queries, hits(similarity, owner, kind, direction, counting, k))
-                    guess = chance(owner, kind, direction, counting, k)
+                    tally = Tally.of(queries, score_hits(similarity, owner, kind, direction, counting, k))
+                    guess = find_chance(owner, kind, direction, counting, k)
                     facts = {"skipped": reasons, "chance": guess, "constant": constant}
                     scores.append(Score(found.split, protocol, f"recall@{k}", tally, **facts))
         return TaskOutput(name, dataset.rendered, scores, _lines(kept, captions, owner, similarity))
 
 
-def right_of(owner: NDArray[np.int64], kind: NDArray[np.int64], counting: str) -> NDArray[np.bool_]:
+def find_right(owner: NDArray[np.int64], kind: NDArray[np.int64], counting: str) -> NDArray[np.bool_]:
     """(I, T) whether caption t counts as one of image i.
 
     Args:
@@ -125,7 +133,7 @@ def right_of(owner: NDArray[np.int64], kind: NDArray[np.int64], counting: str) -
     return has[:, kind]
 
 
-def hits(
+def score_hits(
     similarity: NDArray, owner: NDArray[np.int64], kind: NDArray[np.int64], direction: str, counting: str, k: int
 ) -> NDArray[np.float64]:
     """Value of every query: of I images, or of T captions.
@@ -138,25 +146,25 @@ def hits(
         counting: `plain` or `merged`.
         k: how many entries are looked at.
     """
-    right = right_of(owner, kind, counting)
+    right = find_right(owner, kind, counting)
     if direction == "text-to-image":
         similarity, right = similarity.T, right.T
     parts = []
     for start in range(0, len(similarity), _BLOCK):
         part = slice(start, start + _BLOCK)
         if counting == "plain" and direction == "text-to-image":
-            parts.append(single_hits(similarity[part], owner[part], k))
+            parts.append(score_single(similarity[part], owner[part], k))
         else:
-            parts.append(merged_hits(similarity[part], right[part], k))
+            parts.append(score_merged(similarity[part], right[part], k))
     return np.concatenate(parts)
 
 
-def chance(owner: NDArray[np.int64], kind: NDArray[np.int64], direction: str, counting: str, k: int) -> float:
+def find_chance(owner: NDArray[np.int64], kind: NDArray[np.int64], direction: str, counting: str, k: int) -> float:
     """Mean over the queries of the chance that k entries drawn at random hold a right one."""
-    right = right_of(owner, kind, counting)
+    right = find_right(owner, kind, counting)
     right = right if direction == "image-to-text" else right.T
     counts, times = np.unique(right.sum(axis=1), return_counts=True)
-    chances = [merged_chance(int(count), right.shape[1], k) for count in counts]
+    chances = [find_merged_chance(int(count), right.shape[1], k) for count in counts]
     return float(np.average(chances, weights=times))
 
 

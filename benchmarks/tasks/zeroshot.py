@@ -17,12 +17,12 @@ from PIL import Image
 
 from benchmarks.data_roots import FoundSet
 from benchmarks.examples import Example, ExampleSet
-from benchmarks.metrics.accuracy import blind
+from benchmarks.metrics.accuracy import score_blind
 from benchmarks.metrics.intervals import Tally
 from benchmarks.predictors.contract import Embeddings, Predictor
-from benchmarks.tasks.class_images import ClassImage, ClassSet, class_splits, read_classes
-from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_of, with_limit
-from benchmarks.tasks.photos import UNREADABLE, opened
+from benchmarks.tasks.class_images import ClassImage, ClassSet, find_class_splits, read_classes
+from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, add_limit, expect, name_dataset
+from benchmarks.tasks.photos import UNREADABLE, open_batches
 from cloc.images import decode
 
 TOP = 5
@@ -46,27 +46,27 @@ class ZeroShot(Task):
         found = []
         for place, root in zip(self.list_locations(roots), roots, strict=True):
             for folder in sorted(part for part in place.iterdir() if part.is_dir()) if place.is_dir() else ():
-                for split in class_splits(folder):
+                for split in find_class_splits(folder):
                     load = partial(read_classes, folder, split, root / "categories")
                     found.append(FoundSet(folder.name, split, folder / split, load))
         return found
 
     def self_check(self) -> None:
         """See `Task.self_check`. Three images of two classes, the last one wrong."""
-        order = ranked(np.array([[0.9, 0.1], [0.2, 0.3], [0.8, 0.1]]), 1)
+        order = rank_classes(np.array([[0.9, 0.1], [0.2, 0.3], [0.8, 0.1]]), 1)
         hits = (order[:, 0] == np.array([0, 1, 1])).astype(float)
         expect("zeroshot: top1", Tally.of([1, 2, 3], hits).value(), 2 / 3)
         expect("zeroshot: class_mean", Tally.of([1, 2, 3], hits, [0, 1, 1]).value(), 0.75)
 
     def run(self, predictor: Predictor, dataset: ClassSet, found: FoundSet, options: Options) -> TaskOutput:
         """See `Task.run`."""
-        classes = class_vectors(predictor, dataset)
+        classes = encode_classes(predictor, dataset)
         images, skipped = _limited(dataset.images, options), dict[int, str]()
         best = np.full((len(images), min(TOP, len(classes))), -1, dtype=np.int64)
         lead = np.zeros(len(images))
-        for rows, photos in opened(images, open_image, options, f"{predictor.name} on {dataset.name}", skipped):
+        for rows, photos in open_batches(images, open_image, options, f"{predictor.name} on {dataset.name}", skipped):
             similarity = predictor.encode_images(photos) @ classes.T
-            best[rows] = ranked(similarity, best.shape[1])
+            best[rows] = rank_classes(similarity, best.shape[1])
             two = -np.sort(-similarity, axis=1)[:, : min(2, len(classes))]
             lead[rows] = two[:, 0] - two[:, -1]
         kept = best[:, 0] >= 0
@@ -79,10 +79,10 @@ class ZeroShot(Task):
             for place, (image, row) in enumerate(zip(images, best, strict=True))
         ]
         examples = _make_examples(images, dataset.names, best, lead)
-        return TaskOutput(name_of(dataset.name, dataset.rendered), dataset.rendered, scores, lines, examples)
+        return TaskOutput(name_dataset(dataset.name, dataset.rendered), dataset.rendered, scores, lines, examples)
 
 
-def class_vectors(predictor: Predictor, dataset: ClassSet) -> Embeddings:
+def encode_classes(predictor: Predictor, dataset: ClassSet) -> Embeddings:
     """(C, E) unit norm, some classes at a time so that templates times classes do not fill the memory."""
     parts = []
     for start in range(0, len(dataset.names), _CLASSES_AT_ONCE):
@@ -93,7 +93,7 @@ def class_vectors(predictor: Predictor, dataset: ClassSet) -> Embeddings:
     return np.concatenate(parts)
 
 
-def ranked(similarity: NDArray[np.floating], count: int) -> NDArray[np.int64]:
+def rank_classes(similarity: NDArray[np.floating], count: int) -> NDArray[np.int64]:
     """(B, count) the nearest classes, nearest first; of equal ones the first."""
     return np.argsort(-similarity, axis=1, kind="stable")[:, :count]
 
@@ -122,13 +122,13 @@ def _scores(
     skipped: Counter[str],
     options: Options,
 ) -> list[Score]:
-    named = [with_limit(f"{dataset.source}/{kind}", options) for kind in ("top1", "top5", "class-mean")]
+    named = [add_limit(f"{dataset.source}/{kind}", options) for kind in ("top1", "top5", "class-mean")]
     metrics = ("top1", "top5", "class_mean")
     if not len(labels):
         why = "no image could be opened"
         return [Score(split, p, m, skipped=skipped, reason=why) for p, m in zip(named, metrics, strict=True)]
     first, any_of = (best[:, 0] == labels).astype(float), (best == labels[:, None]).any(axis=1).astype(float)
-    guess = blind(labels, len(dataset.names))
+    guess = score_blind(labels, len(dataset.names))
     tallies = (Tally.of(ids, first), Tally.of(ids, any_of), Tally.of(ids, first, labels))
     chances = (guess.chance, min(1.0, TOP * guess.chance), guess.chance)
     most = float(np.sort(np.bincount(labels))[::-1][:TOP].sum() / len(labels))  # always the most frequent classes

@@ -2,7 +2,15 @@
 
 import pytest
 
-from benchmarks.experiments.claims import AGREES, DISAGREES, UNCLEAR, UNMEASURED, parse_claim, spread, verdict
+from benchmarks.experiments.claims import (
+    AGREES,
+    DISAGREES,
+    UNCLEAR,
+    UNMEASURED,
+    judge_claim,
+    measure_spread,
+    parse_claim,
+)
 
 
 def test_a_claim_is_taken_apart():
@@ -29,13 +37,13 @@ def test_what_is_no_claim_is_refused(text, message):
 
 
 def test_spread_of_three_seeds_by_hand():
-    found = spread([0.1, 0.2, 0.3])
+    found = measure_spread([0.1, 0.2, 0.3])
     assert found.mean == pytest.approx(0.2)
     assert found.deviation == pytest.approx(0.1)
     half = 4.302653 * 0.1 / 3**0.5  # t of two degrees of freedom at 97.5 %
     assert found.ci95 == pytest.approx((0.2 - half, 0.2 + half), abs=1e-6)
-    assert spread([0.4]).ci95 is None
-    assert spread([]).mean is None
+    assert measure_spread([0.4]).ci95 is None
+    assert measure_spread([]).mean is None
 
 
 @pytest.mark.parametrize(
@@ -57,4 +65,4 @@ def test_spread_of_three_seeds_by_hand():
     ],
 )
 def test_verdicts(claim, values, expected):
-    assert verdict(parse_claim(claim), spread(values)) == expected
+    assert judge_claim(parse_claim(claim), measure_spread(values)) == expected

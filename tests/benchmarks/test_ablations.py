@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from benchmarks.experiments import command
-from benchmarks.experiments.plan import PLANS, read_plan, scaled
-from benchmarks.experiments.record import Record, pick
-from benchmarks.experiments.running import Launcher, Stopped, last_words
-from benchmarks.experiments.table import markdown
-from benchmarks.experiments.units import make_units, steps_with
+from benchmarks.experiments.plan import PLANS, read_plan, scale_plan
+from benchmarks.experiments.record import Record, pick_metrics
+from benchmarks.experiments.running import Launcher, Stopped, find_last_words
+from benchmarks.experiments.table import write_markdown
+from benchmarks.experiments.units import count_steps_with, make_units
 from cloc.config import dump_config, load_config, parse_config
 from cloc.data.alternation import make_schedule
 from cloc.scenes import WorldSpec
@@ -265,7 +265,7 @@ def test_a_base_config_that_changed_is_refused(write, spine_raw, tmp_path, capsy
 
 
 def test_a_smaller_plan(write):
-    plan = scaled(read_plan(write()), 0.5, {"optim.warmup_steps": 9, "train.checkpoint_every": 3})
+    plan = scale_plan(read_plan(write()), 0.5, {"optim.warmup_steps": 9, "train.checkpoint_every": 3})
     assert plan.world.folder == "world-x0.5"
     usual = WorldSpec()
     assert (plan.world.options["train"], plan.world.options["val"]) == (64, usual.val // 2)
@@ -278,27 +278,27 @@ def test_steps_that_hold_a_number_of_detection_steps(spine_raw):
     raw = spine_raw(objective="detclip")
     raw["data"] = [{"path": p, "kind": k, "weight": w} for p, k, w in (("a", "detection", 1), ("b", "pairs", 2))]
     config = parse_config(raw)
-    steps = steps_with(config, "detection", 20)
+    steps = count_steps_with(config, "detection", 20)
     order = make_schedule({"detection": 1, "pairs": 2}, steps, config.run.seed)
     assert (order == 0).sum() == 20
     assert order[-1] == 0
     assert steps > 40
     raw["data"][1]["from_step"] = 15  # boxes first
-    later = steps_with(parse_config(raw | {"train": {"steps": 99}}), "detection", 20)
+    later = count_steps_with(parse_config(raw | {"train": {"steps": 99}}), "detection", 20)
     assert 20 < later < steps
     raw["data"][1] |= {"from_step": 0, "weight": 0}
-    assert steps_with(parse_config(raw), "detection", 20) == 20
+    assert count_steps_with(parse_config(raw), "detection", 20) == 20
     with pytest.raises(ValueError, match=r"objective detclip trains on .*, never a step of it"):
-        steps_with(parse_config(raw), "pairs", 20)
+        count_steps_with(parse_config(raw), "pairs", 20)
     del raw["data"][1]["weight"]
     with pytest.raises(ValueError, match=r"expected data\.N\.weight for every source, b has none"):
-        steps_with(parse_config(raw), "detection", 20)
+        count_steps_with(parse_config(raw), "detection", 20)
 
 
 def test_a_figure_that_is_not_there_is_named(write, tmp_path):
     plan = read_plan(write())
     with pytest.raises(ValueError, match=r"metric mean: expected one row .*found 0; rows of t: none"):
-        pick([], plan.metrics)
+        pick_metrics([], plan.metrics)
     assert Record(tmp_path, plan, 1.0).values("m4", "mean") == {}
 
 
@@ -320,8 +320,8 @@ def test_a_process_is_watched_stopped_and_its_last_words_are_read(tmp_path):
     assert launcher.run([sys.executable, "-c", told], log, lambda: seen.append(1)) == 1
     assert seen
     assert log.read_text().startswith("3\n")
-    assert last_words(log) == "error: no such thing"
-    assert last_words(tmp_path / "none") == "no output"
+    assert find_last_words(log) == "error: no such thing"
+    assert find_last_words(tmp_path / "none") == "no output"
     assert not log.with_suffix(".pid").exists()
     with pytest.raises(Stopped):
         launcher.run([sys.executable, "-c", "import time; time.sleep(60)"], log, launcher.stop)
@@ -371,7 +371,7 @@ def test_the_table_names_the_commit_of_each_arm(write, tmp_path):
     record = Record(tmp_path / "out", plan, 1)
     for key in (("m4", 1), ("more", 0), ("more", 1), ("more", 2)):
         record.done[key] = replace(record.done[key], commit="later", taken_from="arm less of plan abc")
-    page = markdown(record, make_units(plan, list(plan.arms), tmp_path / "out/runs"))
+    page = write_markdown(record, make_units(plan, list(plan.arms), tmp_path / "out/runs"))
     line = next(one for one in page.splitlines() if one.startswith("Commit "))
     assert "m4 seed 0 and 2" in line
     assert "; later (" in line

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from benchmarks.metrics import coco_ap, lvis_ap
-from benchmarks.metrics.ap_resamples import ApTally, ap_tallies
+from benchmarks.metrics.ap_resamples import ApTally, make_ap_tallies
 from benchmarks.metrics.detection import Detections, DetectionTruth
-from benchmarks.metrics.intervals import interval, paired_difference
+from benchmarks.metrics.intervals import compare_paired, find_interval
 
 IMAGES, CATEGORIES = 9, 4
 EVERY = np.ones(CATEGORIES, dtype=bool)
@@ -89,7 +89,7 @@ def test_a_draw_is_the_official_figure_of_a_file_with_copies(curves, seed):
     for row, draw in enumerate(drawn.astype(np.int64)):
         for chosen in (EVERY, np.array([True, False, True, True])):
             expected = curves(*again(truth, answers, draw)).figures(chosen)
-            found = ap_tallies(curves(truth, answers).figures(chosen), resamples, chosen, truth.frequencies)
+            found = make_ap_tallies(curves(truth, answers).figures(chosen), resamples, chosen, truth.frequencies)
             assert set(found) <= {"AP", "AP50", "AP75", "APr", "APc", "APf"}
             for name, tally in found.items():
                 value = tally.draws(drawn)[row]
@@ -115,14 +115,14 @@ def test_the_interval_holds_the_figure_and_a_paired_one_is_narrower():
     worse = Detections(better.images, made(1, missing=0.6)[1].categories, better.boxes_xywh, better.scores)
     one, other = (ApTally(found.figures()["AP"], found.resamples(), EVERY, "AP") for found in
                   (lvis(truth, better), lvis(truth, worse)))  # fmt: skip
-    low, high = interval(one)
+    low, high = find_interval(one)
     assert low < one.value() < high
-    found = paired_difference(one, other)
+    found = compare_paired(one, other)
     assert found.value == one.value() - other.value() > 0
     assert found.clear_of_zero
-    alone = (high - low) + np.subtract(*interval(other)[::-1])
+    alone = (high - low) + np.subtract(*find_interval(other)[::-1])
     assert found.ci95[1] - found.ci95[0] < alone
-    assert paired_difference(one, one).ci95 == (0.0, 0.0)
+    assert compare_paired(one, one).ci95 == (0.0, 0.0)
 
 
 def test_a_figure_that_most_draws_do_not_have_has_no_interval():
@@ -130,8 +130,8 @@ def test_a_figure_that_most_draws_do_not_have_has_no_interval():
     truth, answers = made(2)
     curves = lvis(truth, answers)
     nowhere = ApTally(0.5, curves.resamples(), np.array([False, False, False, True]), "AP")
-    assert interval(nowhere) is None
-    assert interval(ApTally(0.5, curves.resamples(), EVERY, "AP")) is not None
+    assert find_interval(nowhere) is None
+    assert find_interval(ApTally(0.5, curves.resamples(), EVERY, "AP")) is not None
 
 
 def rare(rng, images=60, kinds=40):
@@ -160,7 +160,7 @@ def test_intervals_hold_the_figure_of_the_world_that_sets_are_drawn_from():
     figures, inside = [], {"centred": [], "percentiles": []}
     for _ in range(40):
         curves = lvis(*rare(rng))
-        tally = ap_tallies(curves.figures(), curves.resamples(), np.ones(40, dtype=bool))["AP"]
+        tally = make_ap_tallies(curves.figures(), curves.resamples(), np.ones(40, dtype=bool))["AP"]
         figures.append(tally.figure)
         inside["centred"].append(np.nanpercentile(tally.resampled(drawn), [2.5, 97.5]))
         inside["percentiles"].append(np.nanpercentile(tally.draws(drawn), [2.5, 97.5]))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cli import main
-from benchmarks.provenance import tokenizer_sha256
+from benchmarks.provenance import hash_tokenizer
 from benchmarks.rows import read_rows
 from benchmarks.speed import measurements as speed
 
@@ -47,7 +47,7 @@ def test_two_tasks_from_another_folder(tmp_path, root, exports, monkeypatch, cap
     assert {row.task for row in rows} == {"refcoco", "lvis"}
     assert {row.predictor for row in rows} == {"prompter"}
     assert {row.model_sha256 for row in rows} == {"cloc0"}
-    assert {row.tokenizer_sha256 for row in rows} == {tokenizer_sha256(exports["cloc"])}
+    assert {row.tokenizer_sha256 for row in rows} == {hash_tokenizer(exports["cloc"])}
     texts = {(row.task, row.texts_sha256) for row in rows if row.value is not None}
     assert [len(sha) for _, sha in texts] == [64, 64]  # one for each task
     assert all(row.images_per_second > 0 for row in rows if row.value is not None)
@@ -159,8 +159,8 @@ def test_speed_needs_no_export_for_the_renderer(tmp_path, monkeypatch, capsys):
     (tmp_path / "runs").mkdir()
     monkeypatch.setattr(speed, "SCENES", 5)
     monkeypatch.setattr(speed, "WARM_UP_SCENES", 1)
-    for part in ("region", "step", "loader", "contrast", "conversion", "memory"):
-        monkeypatch.setattr(speed, f"{part}_scores", lambda split: [])
+    for part in ("regions", "step", "loader", "contrast", "conversion", "memory"):
+        monkeypatch.setattr(speed, f"measure_{part}", lambda split: [])
     assert main(["speed", "--out", str(tmp_path / "out")]) == 0
     rows = {row.metric: row for row in read_rows(tmp_path / "out" / "results.json")}
     assert rows["scenes_per_second"].value > 0
@@ -171,8 +171,8 @@ def test_speed_needs_no_export_for_the_renderer(tmp_path, monkeypatch, capsys):
 def test_speed_of_regions_beside_the_image(tmp_path, exports, monkeypatch):
     monkeypatch.setattr(speed, "SCENES", 2)
     monkeypatch.setattr(speed, "REPEATS", 3)
-    for part in ("region", "step", "loader", "contrast", "conversion", "memory"):
-        monkeypatch.setattr(speed, f"{part}_scores", lambda split: [])
+    for part in ("regions", "step", "loader", "contrast", "conversion", "memory"):
+        monkeypatch.setattr(speed, f"measure_{part}", lambda split: [])
     assert main(["speed", "--model", str(exports["cloc"]), "--out", str(tmp_path)]) == 0
     rows = {row.metric: row for row in read_rows(tmp_path / "results.json")}
     assert rows["seconds_over_image_alone"].value > 0

@@ -8,15 +8,15 @@ import yaml
 
 from benchmarks.experiments.closed_loop import command
 from benchmarks.experiments.closed_loop.loop import CLIP, LOOP, PSEUDO, TRUE, read_loop
-from benchmarks.experiments.closed_loop.page import value
+from benchmarks.experiments.closed_loop.page import find_value
 from benchmarks.experiments.closed_loop.pseudo_boxes import (
     BOXED,
     CAPTION_ONLY,
     Thing,
+    count_right_boxes,
     groups_of,
     measure,
-    quality,
-    right_boxes,
+    measure_quality,
     spec_of,
 )
 from benchmarks.experiments.units import make_units
@@ -44,8 +44,8 @@ def test_each_object_is_found_once_by_the_most_confident_box_of_its_name():
         region((0, 20, 10, 30), "red ring", 0.8),  # there is a star
         region((0, 26, 10, 36), "the star", 0.8),  # IoU 4/16
     ]
-    assert right_boxes(regions, things) == {1: 0, 2: 1}
-    assert right_boxes([], things) == right_boxes(regions, []) == {}
+    assert count_right_boxes(regions, things) == {1: 0, 2: 1}
+    assert count_right_boxes([], things) == count_right_boxes(regions, []) == {}
 
 
 def test_precision_counts_junk_and_recall_what_the_caption_named():
@@ -62,12 +62,16 @@ def test_precision_counts_junk_and_recall_what_the_caption_named():
         ([region((5, 5, 15, 15), "star")], [thing((5, 5, 15, 15), "star", True, True)]),
         ([], [thing((5, 5, 15, 15), "star", True, False)]),
     ]
-    found = quality(scenes, groups).to_json()
+    found = measure_quality(scenes, groups).to_json()
     assert found["counts"]["junk"] == 1
     assert found["shares"]["all"] == {"precision": 2 / 4, "recall": 2 / 4, "recall_named": 2 / 2}
     assert found["shares"][BOXED] == {"precision": 1.0, "recall": 1 / 2, "recall_named": 1.0}
     assert found["shares"][CAPTION_ONLY] == {"precision": 1 / 2, "recall": 1 / 2, "recall_named": 1.0}
-    assert quality([], groups).to_json()["shares"]["all"] == {"precision": None, "recall": None, "recall_named": None}
+    assert measure_quality([], groups).to_json()["shares"]["all"] == {
+        "precision": None,
+        "recall": None,
+        "recall_named": None,
+    }
     json.dumps(found)
 
 
@@ -152,7 +156,7 @@ def test_steps_follow_each_other_and_stop_at_a_failure(tmp_path, monkeypatch, ca
 
     shares = {"precision": 0.5, "recall": 0.25, "recall_named": 0.75}
     monkeypatch.setattr(command.ablations, "main", ablate)
-    monkeypatch.setattr(command, "last_words", lambda log: "no detector")
+    monkeypatch.setattr(command, "find_last_words", lambda log: "no detector")
     monkeypatch.setattr(command.Runs, "compare", lambda self: {name: shares for name in ("all", BOXED, CAPTION_ONLY)})
     out = ["--out", str(tmp_path / "out")]
     assert command.main(out, Played(["detector"])) == 1
@@ -178,5 +182,5 @@ def test_of_several_readings_the_best_mean_counts():
         def values(self, arm, metric):
             return {"boxed-a": {0: 0.1, 1: 0.3}, "boxed-b": {0: 0.5, 1: 0.0}}.get(metric, {})
 
-    assert value(Some(), CLIP, "boxed", ["a", "b", "c"]) == pytest.approx(0.25)
-    assert value(Some(), CLIP, "caption-only", ["a"]) is None
+    assert find_value(Some(), CLIP, "boxed", ["a", "b", "c"]) == pytest.approx(0.25)
+    assert find_value(Some(), CLIP, "caption-only", ["a"]) is None

@@ -6,7 +6,7 @@ import pytest
 from benchmarks.metrics.detection import DetectionTruth
 from benchmarks.predictors.detector import Found
 from benchmarks.tasks import coco_results
-from benchmarks.tasks.coco_results import CocoResults, rounded, together
+from benchmarks.tasks.coco_results import CocoResults, join_found, round_found
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def truth():
 def found(*rows):
     """x0, y0, x1, y1, score, label each."""
     table = np.array(rows, dtype=float).reshape(-1, 6)
-    return rounded(Found(table[:, :4], table[:, 4], table[:, 5].astype(np.int64)))
+    return round_found(Found(table[:, :4], table[:, 4], table[:, 5].astype(np.int64)))
 
 
 @pytest.mark.parametrize("block", [1, 2, 4096])
@@ -29,7 +29,7 @@ def test_entries_are_those_of_the_arrays_in_the_order_asked(truth, block, monkey
     monkeypatch.setattr(coco_results, "BLOCK", block)
     flat = (4, 5, 4.001, 9, 0.9, 0)  # no area when rounded: no answer
     parts = [found((1, 2, 11.006, 4, 1 / 3, 1), flat), found(), found((0, 0, 1, 1, 0.5, 0), (2, 2, 3, 4, 0.25, 1))]
-    detections = together([11, 3, 8], parts, [5, 7], truth)
+    detections = join_found([11, 3, 8], parts, [5, 7], truth)
     results = CocoResults(detections, truth)
     assert list(results) == [
         {"image_id": 11, "category_id": 7, "bbox": [1.0, 2.0, 10.01, 2.0], "score": 0.333333},
@@ -43,6 +43,6 @@ def test_entries_are_those_of_the_arrays_in_the_order_asked(truth, block, monkey
 
 
 def test_nothing_found_is_no_entry(truth):
-    results = CocoResults(together([3, 8, 11], [found()] * 3, [5, 7], truth), truth)
+    results = CocoResults(join_found([3, 8, 11], [found()] * 3, [5, 7], truth), truth)
     assert not results
     assert list(results) == []

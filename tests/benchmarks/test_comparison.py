@@ -8,7 +8,7 @@ from benchmarks.predictors.contract import LoadedModel
 from benchmarks.provenance import Provenance
 from benchmarks.rows import Row
 from benchmarks.runner import TaskRunner
-from benchmarks.table import comparison_table, single_table
+from benchmarks.table import format_comparison, format_rows
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.lvis import Lvis
 from benchmarks.tasks.refcoco import RefCoco
@@ -24,8 +24,8 @@ def named(predictor, name):
 
 
 def test_without_a_comparison_there_is_no_table():
-    assert comparison_table([]) == ""
-    assert single_table([]) == ""
+    assert format_comparison([]) == ""
+    assert format_rows([]) == ""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_the_best_reading_of_the_other_side_is_compared(tmp_path, root, sides):
 
 
 def test_the_table_shows_both_sides_chance_and_the_mark(tmp_path, root, sides):
-    text = comparison_table(compare(run(tmp_path, root, sides, [RegionRecognition()])))
+    text = format_comparison(compare(run(tmp_path, root, sides, [RegionRecognition()])))
     assert "A = a (prompter)   B = b" in text
     line = next(line for line in text.splitlines() if " top1 " in line)
     for part in ("0.667", "0.333", "weak (best of 3)", "+0.333", "[+0.333, +0.333]  *", "0.250", "36"):
@@ -78,7 +78,7 @@ def test_what_one_side_cannot_do_is_a_row_with_the_reason(tmp_path, root, colour
     assert rows["candidates/nearest-regionval/allacc@0.5_difference"].value == 0.0
     alone = list_one_sided(compare(results))
     assert {(r.protocol, r.model, r.value) for r in alone} == {("phrase-box/xyxy-pixels", "a", 1.0)}
-    assert single_table(alone).splitlines()[-1] == "  b: no box head"  # it holds for all lines, so none is named
+    assert format_rows(alone).splitlines()[-1] == "  b: no box head"  # it holds for all lines, so none is named
 
 
 def test_rendered_figures_say_what_they_are(tmp_path, colours):
@@ -86,7 +86,7 @@ def test_rendered_figures_say_what_they_are(tmp_path, colours):
     sides = [LoadedModel("a", "aa", [colours.Reader()])]
     results = run(tmp_path, root.parent, sides, [RegionRecognition()], [root])
     assert {(r.row.dataset, r.row.data) for r in results} == {("scenes-coco", "rendered")}
-    assert f"region_recognition on scenes-coco, rendered ({RENDERED})" in single_table([r.row for r in results])
+    assert f"region_recognition on scenes-coco, rendered ({RENDERED})" in format_rows([r.row for r in results])
 
 
 def test_real_data_comes_first_and_both_are_measured(tmp_path, root, colours):
@@ -111,11 +111,11 @@ def test_a_task_without_data_gives_a_row_with_the_places(tmp_path, sides):
     assert isinstance(result.row, Row)
     assert (result.row.value, result.row.data) == (None, None)
     assert f"looked for {tmp_path / 'refcoco' / 'refcoco+'}" in result.row.reason
-    assert "refcoco+: no data" in single_table([result.row])
+    assert "refcoco+: no data" in format_rows([result.row])
 
 
 def test_a_reason_that_holds_for_some_lines_names_them(tmp_path, root, sides):
-    text = single_table([r.row for r in run(tmp_path, root, sides[:1], [Lvis()])])
+    text = format_rows([r.row for r in run(tmp_path, root, sides[:1], [Lvis()])])
     assert "  val/r top1, val/r class_mean: no example in this group" in text
     assert "  val AP: no detection heads" in text
 
@@ -126,7 +126,7 @@ def test_skips_are_counted_and_told(tmp_path, colours):
     results = run(tmp_path, root, [LoadedModel("a", "aa", [colours.Reader()])], [RegionRecognition()])
     row = results[0].row
     assert (row.num_examples, row.num_skipped, row.reason) == (33, 3, "skipped: 3 photo missing")
-    assert "  skipped: 3 photo missing" in single_table([row])
+    assert "  skipped: 3 photo missing" in format_rows([row])
 
 
 def test_a_box_cut_at_the_border_is_no_skip(tmp_path, colours):

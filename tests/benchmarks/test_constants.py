@@ -10,20 +10,20 @@ import pytest
 from PIL import Image
 
 from benchmarks.comparison import compare
-from benchmarks.metrics.answers import as_yes, blind_yes_figures, note_undecided, says_yes, undecided, yes_figures
-from benchmarks.metrics.grounding import constant_box, constant_ious, hits_at
+from benchmarks.metrics.answers import as_yes, is_undecided, is_yes, note_undecided, score_blind_yes, score_yes
+from benchmarks.metrics.grounding import score_constants, score_hits, summarize_constants
 from benchmarks.metrics.intervals import Tally
-from benchmarks.metrics.lvis_ap import AP300, lvis_ap
-from benchmarks.metrics.proposals import constant_detections, constant_recall
-from benchmarks.metrics.recall import constant_recalls
+from benchmarks.metrics.lvis_ap import AP300, score_lvis
+from benchmarks.metrics.proposals import make_constant_detections, score_constant_recall
+from benchmarks.metrics.recall import score_constant_recalls
 from benchmarks.report.page import Report, render_page
 from benchmarks.rows import Row, ScoredRow
 from benchmarks.scoring.command import ScoringRequest, score_files
 from benchmarks.scoring.detections import read_truth
-from benchmarks.table import comparison_table, single_table, summarize
+from benchmarks.table import format_comparison, format_rows, summarize
 from benchmarks.tasks.contract import Options, Score
 from benchmarks.tasks.fgovd import FgOvd
-from benchmarks.tasks.flickr30k_grounding import Flickr30kGrounding, constant_overlaps
+from benchmarks.tasks.flickr30k_grounding import Flickr30kGrounding, score_constant_overlaps
 from benchmarks.tasks.registry import TASKS
 from cloc.boxes import iou
 from cloc.formats.flickr30k_grounding import Entity, EntityImage
@@ -62,8 +62,8 @@ def test_a_label_in_any_spelling(spelled, right):
     ],
 )
 def test_an_answer_is_read_in_any_spelling_and_an_open_one_is_counted(answer, yes, open_):
-    assert says_yes(answer) is yes
-    assert undecided(answer) is open_
+    assert is_yes(answer) is yes
+    assert is_undecided(answer) is open_
     assert note_undecided([answer, "yes"]).total() == open_
 
 
@@ -91,8 +91,8 @@ def test_open_answers_and_odd_labels_are_told(files):
 
 def test_a_coin_and_the_better_constant_of_popes_figures():
     true = [True] * 6 + [False] * 2
-    blind = blind_yes_figures(true)
-    always = yes_figures([True] * 8, true)
+    blind = score_blind_yes(true)
+    always = score_yes([True] * 8, true)
     assert {name: blind[name]["constant"] for name in ("precision", "recall", "f1")} == {
         name: pytest.approx(always[name]) for name in ("precision", "recall", "f1")
     }
@@ -124,24 +124,24 @@ def test_a_detector_that_never_looks_finds_what_always_lies_in_one_place(files):
     sizes = [(100, 80), (60, 90), (200, 40), (64, 64)] * 3
     there = detections_of([(0.25, 0.25, 0.5, 0.5)] * 12, sizes)
     truth = read_truth(there)
-    blind = constant_detections(truth)
+    blind = make_constant_detections(truth)
     assert len(blind) == 12
-    assert lvis_ap(replace(truth, frequencies=np.array(["f"])), blind, AP300)["AP"] == pytest.approx(1.0)
-    assert constant_recall(truth)["AR"] == 1.0
+    assert score_lvis(replace(truth, frequencies=np.array(["f"])), blind, AP300)["AP"] == pytest.approx(1.0)
+    assert score_constant_recall(truth)["AR"] == 1.0
     rows = {row.metric: row for row in score_files(ScoringRequest(*files(there, [])))}
     assert (rows["AP"].value, rows["AP"].constant, rows["AP"].below_constant) == (0.0, pytest.approx(1.0), True)
     assert "below constant" in summarize(list(rows.values()))
     elsewhere = np.random.default_rng(0).uniform(0, 0.9, (12, 2))
     spread = read_truth(detections_of([(x, y, 0.05, 0.05) for x, y in elsewhere], sizes))
-    assert constant_recall(spread)["AR"] < 0.2
+    assert score_constant_recall(spread)["AR"] < 0.2
 
 
 def test_the_constant_of_a_set_without_boxes_is_no_answer():
     empty = read_truth(
         {"images": [{"id": 1, "width": 9, "height": 9}], "categories": [{"id": 1, "name": "c"}], "annotations": []}
     )
-    assert len(constant_detections(empty)) == 0
-    assert constant_recall(empty)["AR"] is None
+    assert len(make_constant_detections(empty)) == 0
+    assert score_constant_recall(empty)["AR"] is None
 
 
 def test_boxes_without_height_are_named(files):
@@ -171,20 +171,20 @@ def test_any_of_several_boxes_counts_for_a_constant_box():
     one = Entity(0, "a man", ((0.0, 0.0, 20.0, 20.0),))
     two = Entity(1, "two men", ((0.0, 0.0, 20.0, 20.0), (80.0, 80.0, 100.0, 100.0)))
     rows = [(images[0], one), (images[1], two), (images[2], one), (images[3], two)]
-    merged, any_box = (constant_overlaps(rows, count) for count in ("merged-box", "any-box"))
+    merged, any_box = (score_constant_overlaps(rows, count) for count in ("merged-box", "any-box"))
     assert merged.shape == any_box.shape == (5, 4)
     assert merged[0].tolist() == [1.0, pytest.approx(0.04), 1.0, pytest.approx(0.04)]
     assert any_box[0].tolist() == [1.0, 1.0, 1.0, 1.0]
-    assert constant_box(hits_at(any_box, 0.5), [0, 1, 2, 3]).best == 1.0
+    assert summarize_constants(score_hits(any_box, 0.5), [0, 1, 2, 3]).best == 1.0
     canvas = Placement(100, 50).to_canvas([[0.0, 0.0, 50.0, 25.0]])
     plain = iou(canvas, canvas)
-    assert constant_ious(canvas, None)[0].tolist() == plain[0].tolist()
+    assert score_constants(canvas, None)[0].tolist() == plain[0].tolist()
 
 
 def test_the_best_constant_ranking_covers_the_most_queries():
     right = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=bool)
-    assert constant_recalls(right, (1, 2, 5)) == [0.5, 0.75, 1.0]
-    assert constant_recalls(right.T, (1,)) == [pytest.approx(1 / 3)]
+    assert score_constant_recalls(right, (1, 2, 5)) == [0.5, 0.75, 1.0]
+    assert score_constant_recalls(right.T, (1,)) == [pytest.approx(1 / 3)]
 
 
 def flickr(root):
@@ -276,13 +276,13 @@ def test_the_report_shows_the_constant_and_no_green_below_it():
 
 
 def test_the_printed_table_shows_the_constant_beside_both():
-    lines = comparison_table(compare(results(0.15, 0.05, 0.252))).splitlines()
+    lines = format_comparison(compare(results(0.15, 0.05, 0.252))).splitlines()
     head = next(line for line in lines if "A - B" in line).split()
     assert head[3:6] == ["A", "B", "constant"]
     assert any("0.252" in line and "A below constant, B below constant" in line for line in lines)
-    alone = single_table([row(0.072, 0.252)])
+    alone = format_rows([row(0.072, 0.252)])
     assert "below constant" in alone
-    assert "no chance: x" in single_table([row(0.3, 0.252, no_constant="no chance: x")])
+    assert "no chance: x" in format_rows([row(0.3, 0.252, no_constant="no chance: x")])
     assert json.loads(json.dumps(row(0.3, 0.2).no_constant)) is None
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from benchmarks.speed import conversion as conversion_cost
 from benchmarks.speed import conversion_memory
 from benchmarks.speed.conversion import convert, copy_members, write_instances, write_photos
-from benchmarks.speed.conversion_memory import Peak, memory_scores
+from benchmarks.speed.conversion_memory import Peak, measure_memory
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_conversion_that_loses_something_is_no_measurement(small, tmp_path, mo
 
 def test_rows(small, monkeypatch):
     monkeypatch.setattr(conversion_cost, "SIDES", (640, 480))
-    scores = {score.metric: score for score in conversion_cost.conversion_scores("s")}
+    scores = {score.metric: score for score in conversion_cost.measure_conversion("s")}
     assert set(scores) == {
         "conversion_over_tarfile", "conversion_over_tarfile_processor", "conversion_images_per_second",
         "conversion_mb_per_second",
@@ -71,7 +71,7 @@ def test_memory_rows_compare_a_whole_file_with_half_of_it(monkeypatch):
         return Peak(images / 50, images, 10.0 + images / 100)
 
     monkeypatch.setattr(conversion_memory, "_apart", apart)
-    scores = {score.metric: score.value for score in memory_scores("s", 1.0)}
+    scores = {score.metric: score.value for score in measure_memory("s", 1.0)}
     assert asked[0] == asked[1] // 2
     assert 30 < asked[1] < 80  # about 18 kB an image
     assert scores["conversion_memory_growth"] == pytest.approx(

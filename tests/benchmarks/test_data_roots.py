@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.data_roots import list_roots
-from benchmarks.provenance import provenance
+from benchmarks.provenance import find_provenance
 from cloc import data_root
 
 
@@ -38,7 +38,7 @@ def test_the_data_option_goes_before_the_environment(tmp_path, monkeypatch):
 
 
 def test_provenance_names_what_changes_numbers():
-    found = provenance("cpu", seed=3)
+    found = find_provenance("cpu", seed=3)
     assert {"python", "mllm-vision-kit", "torch", "transformers", "numpy"} <= set(found.versions)
     assert "not installed" not in found.versions.values()
     assert found.machine.endswith("threads, CPU")

@@ -21,7 +21,7 @@ def test_rows_by_hand():
         "detection": [PassSeconds(12.0, 6.0), PassSeconds(10.0, 5.0), PassSeconds(30.0, 5.0)],
         "pairs": [PassSeconds(8.0, 4.0), PassSeconds(4.0, 4.0), PassSeconds(8.0, 4.0)],
     }
-    rows = {row.metric: row for row in training.rows_of("s", found, {"detection": 1, "pairs": 8}, "fp32/cpu")}
+    rows = {row.metric: row for row in training.make_scores("s", found, {"detection": 1, "pairs": 8}, "fp32/cpu")}
     assert rows["detection_images_per_second"].value == pytest.approx(1 / 12)
     assert rows["pairs_images_per_second"].value == 1.0
     assert rows["pairs_over_detection"].value == 20.0  # the median of 12/1, 10/0.5 and 30/1
@@ -45,7 +45,7 @@ def test_a_small_copy_of_the_recipe_is_measured_and_stays_as_it_was(monkeypatch)
 
     begin = training.Trial.start
     monkeypatch.setattr(training.Trial, "start", start)
-    rows = training.training_scores("s", 2)
+    rows = training.measure_training("s", 2)
     assert len(rows) == 6
     assert all(math.isfinite(row.value) and row.value > 0 for row in rows)
     assert {row.num_examples for row in rows} == {2}
@@ -66,7 +66,7 @@ def test_alignment_rows_by_hand(monkeypatch):
         return alignment.Cost(50 + concepts / 100 if name == "focal_alignment" else 2000.0, 1.5, 7.0)
 
     monkeypatch.setattr(alignment, "_apart", made)
-    rows = {(row.metric, row.protocol.split("/")[0]): row.value for row in alignment.alignment_scores("s", 1)}
+    rows = {(row.metric, row.protocol.split("/")[0]): row.value for row in alignment.measure_alignment("s", 1)}
     assert rows["alignment_extra_mib", "20000-names"] == 250
     assert rows["alignment_mib_per_thousand_names", "1203-to-5000-names"] == pytest.approx(10)
     assert rows["alignment_mib_per_thousand_names", "5000-to-20000-names"] == pytest.approx(10)
@@ -77,7 +77,7 @@ def test_alignment_rows_by_hand(monkeypatch):
 def test_ways_that_disagree_are_refused(monkeypatch):
     monkeypatch.setattr(alignment, "_apart", lambda name, concepts: alignment.Cost(1.0, 1.0, float(len(name))))
     with pytest.raises(RuntimeError, match=r"the alignment in chunks is 15\.0, of the whole matrix 21\.0"):
-        alignment.alignment_scores("s", 1)
+        alignment.measure_alignment("s", 1)
 
 
 def test_a_process_that_dies_is_named(monkeypatch):

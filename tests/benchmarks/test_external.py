@@ -10,9 +10,9 @@ import webdataset
 import yaml
 
 from benchmarks.external import answers, clip_scores, environment
-from benchmarks.external.rendered import SPLIT, TEMPLATES, world, write_captions, write_classes
-from benchmarks.external.side_by_side import compared, tell, their_versions, theirs
-from benchmarks.metrics.answers import says_yes
+from benchmarks.external.rendered import SPLIT, TEMPLATES, render_world, write_captions, write_classes
+from benchmarks.external.side_by_side import compare_figures, read_versions, run_other, write_comparison
+from benchmarks.metrics.answers import is_yes
 from benchmarks.tasks.class_images import read_classes
 from benchmarks.tasks.pope import FIELDS
 from cloc.formats.rows import read_lines
@@ -22,7 +22,7 @@ TASK = Path(answers.__file__).with_name("lmms_eval_task")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return world(tmp_path_factory.mktemp("neighbours") / "world", 12, conversations=1)
+    return render_world(tmp_path_factory.mktemp("neighbours") / "world", 12, conversations=1)
 
 
 def read_as_clip_benchmark(folder, ending):
@@ -66,21 +66,21 @@ def test_captions_that_occur_twice_are_left_out(made, tmp_path):
 
 def test_figures_are_equal_or_named(tmp_path, capsys):
     mine = {("zeroshot", "top1"): 0.25, ("zeroshot", "top5"): 0.5, ("pope", "f1"): None}
-    rows = compared(mine, {("zeroshot", "top1"): 0.2500001, ("zeroshot", "top5"): 0.51})
+    rows = compare_figures(mine, {("zeroshot", "top1"): 0.2500001, ("zeroshot", "top5"): 0.51})
     assert [row["equal"] for row in rows] == [True, False]
-    assert not tell(rows, {"clip-benchmark": "1"}, tmp_path)
+    assert not write_comparison(rows, {"clip-benchmark": "1"}, tmp_path)
     assert capsys.readouterr().out.count("DIFFERENT") == 1
     with pytest.raises(ValueError, match=r"no figure of ours for \[\('pope', 'f1'\)\]"):
-        compared(mine, {("pope", "f1"): 0.1})
+        compare_figures(mine, {("pope", "f1"): 0.1})
 
 
 def test_a_missing_environment_is_said(tmp_path, capsys):
     with pytest.raises(ValueError, match="make one with `python -m benchmarks"):
-        their_versions(tmp_path / "python", ("torch",))
+        read_versions(tmp_path / "python", ("torch",))
     with pytest.raises(ValueError, match=r"lacks one of no-such-package \(.*No package metadata"):
-        their_versions(Path(sys.executable), ("no-such-package",))
+        read_versions(Path(sys.executable), ("no-such-package",))
     with pytest.raises(ValueError, match=r"-c raise SystemExit\('why'\) ended with 1; see .*\n  why"):
-        theirs([sys.executable, "-c", "raise SystemExit('why')"], tmp_path / "log")
+        run_other([sys.executable, "-c", "raise SystemExit('why')"], tmp_path / "log")
     for program in (answers, clip_scores):
         assert program.main(["--python", str(tmp_path / "python")]) == 2
         assert "found none at" in capsys.readouterr().err
@@ -104,7 +104,7 @@ def test_the_questions_are_popes_and_the_tasks(made, tmp_path):
     assert functions.images_of(placed[0])[0].mode == "RGB"
     for said in ("Yes, it is.", "No.", "There is not, sadly", "I know it is. No doubt.", ""):
         for label in ("yes", "no"):
-            right = ("yes" if says_yes(said) else "no") == label
+            right = ("yes" if is_yes(said) else "no") == label
             assert functions.verdict({"label": label}, [said]) == {"accuracy": float(right)}
 
 

@@ -22,7 +22,7 @@ from transformers import (
 
 from benchmarks import cli, evaluate
 from benchmarks.cli import main
-from benchmarks.out_folder import held, out_folder
+from benchmarks.out_folder import lock_results, open_out_folder
 from benchmarks.predictors.loaded_models import load_model
 from cloc.tokenizer import load_tokenizer
 
@@ -130,12 +130,12 @@ def test_two_runs_into_one_folder_are_kept_apart(root, exports, tmp_path, monkey
     out = tmp_path / "out"
     out.mkdir()
     given = ["region_recognition", "--data", str(root), "--model", str(exports["cloc"]), "--device", "cpu"]
-    with held(out):
+    with lock_results(out):
         assert main([*given, "--out", str(out), "--limit", "2"]) == 2
         assert f"another run is writing into {out}" in capsys.readouterr().err
     assert main([*given, "--out", str(out), "--limit", "2"]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["predictions", "report.html", "results.json"]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
-    with out_folder(None) as one, out_folder(None) as two:
+    with open_out_folder(None) as one, open_out_folder(None) as two:
         assert (one.name, two.name) == ("bench-1", "bench-2")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.metrics.intervals import interval
+from benchmarks.metrics.intervals import find_interval
 from benchmarks.tasks.class_images import read_classes
 from benchmarks.tasks.contract import Options
-from benchmarks.tasks.retrieval import Retrieval, chance, hits, right_of
+from benchmarks.tasks.retrieval import Retrieval, find_chance, find_right, score_hits
 from benchmarks.tasks.zeroshot import ZeroShot
 from cloc.formats.karpathy import read_karpathy
 
@@ -178,20 +178,24 @@ def test_retrieval_by_hand():
     """Three images; the first two share the text of kind 0, the third has a text of its own."""
     owner, kind = np.array([0, 1, 2]), np.array([0, 0, 1])
     similarity = np.array([[0.9, 0.9, 0.1], [0.8, 0.8, 0.2], [0.95, 0.95, 0.3]])
-    assert right_of(owner, kind, "merged").tolist() == [[True, True, False], [True, True, False], [False, False, True]]
-    assert hits(similarity, owner, kind, "image-to-text", "merged", 1).tolist() == [1, 1, 0]
-    assert hits(similarity, owner, kind, "image-to-text", "plain", 1).tolist() == [0, 0, 0]  # ties count against
-    assert hits(similarity, owner, kind, "text-to-image", "plain", 2).tolist() == [1, 0, 1]
-    assert hits(similarity, owner, kind, "text-to-image", "merged", 2).tolist() == [1, 1, 1]
-    assert chance(owner, kind, "image-to-text", "plain", 1) == pytest.approx(1 / 3)
-    assert chance(owner, kind, "text-to-image", "merged", 1) == pytest.approx((2 / 3 + 2 / 3 + 1 / 3) / 3)
+    assert find_right(owner, kind, "merged").tolist() == [
+        [True, True, False],
+        [True, True, False],
+        [False, False, True],
+    ]
+    assert score_hits(similarity, owner, kind, "image-to-text", "merged", 1).tolist() == [1, 1, 0]
+    assert score_hits(similarity, owner, kind, "image-to-text", "plain", 1).tolist() == [0, 0, 0]  # ties count against
+    assert score_hits(similarity, owner, kind, "text-to-image", "plain", 2).tolist() == [1, 0, 1]
+    assert score_hits(similarity, owner, kind, "text-to-image", "merged", 2).tolist() == [1, 1, 1]
+    assert find_chance(owner, kind, "image-to-text", "plain", 1) == pytest.approx(1 / 3)
+    assert find_chance(owner, kind, "text-to-image", "merged", 1) == pytest.approx((2 / 3 + 2 / 3 + 1 / 3) / 3)
 
 
 def test_guessing_lies_within_the_interval_of_chance(tmp_path, colours):
     root = coco_captions(tmp_path, colours, np.random.default_rng(0).integers(0, 4, 60).tolist())
     measured = run(Retrieval(), root, colours.Guesser())
     for score in measured.scores:
-        low, high = interval(score.tally)
+        low, high = find_interval(score.tally)
         assert low <= score.chance <= high, score.protocol
 
 

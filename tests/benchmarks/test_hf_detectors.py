@@ -29,11 +29,11 @@ from benchmarks.cli import main
 from benchmarks.predictors.hf_detectors import (
     GroundedDetector,
     OwlDetector,
-    best_pairs,
-    joined,
-    merged,
-    name_chunks,
-    token_weights,
+    choose_best_pairs,
+    join_names,
+    merge_found,
+    split_names,
+    weigh_tokens,
 )
 from cloc.tokenizer import load_tokenizer
 
@@ -41,12 +41,12 @@ from cloc.tokenizer import load_tokenizer
 def test_best_pairs_and_merging():
     scores = torch.tensor([[0.1, 0.9], [0.8, 0.2]])
     boxes = torch.arange(8.0).view(2, 4)
-    one = best_pairs(scores, boxes, first=5, limit=2)
+    one = choose_best_pairs(scores, boxes, first=5, limit=2)
     assert one.labels.tolist() == [6, 5]
     assert one.boxes_xyxy.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
-    both = merged([one, best_pairs(scores * 0.95, boxes, first=0, limit=2)], limit=3)
+    both = merge_found([one, choose_best_pairs(scores * 0.95, boxes, first=0, limit=2)], limit=3)
     assert both.labels.tolist() == [6, 1, 5]
-    assert best_pairs(torch.zeros(0, 3), torch.zeros(0, 4)).scores.shape == (0,)
+    assert choose_best_pairs(torch.zeros(0, 3), torch.zeros(0, 4)).scores.shape == (0,)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_grounding_dino_asks_in_passes_and_averages_a_names_tokens(grounded, spi
     detector = GroundedDetector(str(grounded), "cpu", 2)
     images = [spine_picture(40, 24), Image.new("RGB", (24, 40), (200, 0, 0))]
     names = ["red", "Fire Opal", "green rings", "blue", "red ring"]
-    chunks = name_chunks(names, detector.processor.tokenizer, 12)
+    chunks = split_names(names, detector.processor.tokenizer, 12)
     assert chunks == [["red", "Fire Opal", "green rings"], ["blue", "red ring"]]
     found = detector.detect(images, names)
     assert set(found[0].labels.tolist()) == {0, 1, 2, 3, 4}
@@ -142,7 +142,7 @@ def test_grounding_dino_asks_in_passes_and_averages_a_names_tokens(grounded, spi
     for one, image in zip(found, images, strict=True):
         assert (one.boxes_xyxy >= 0).all()
         assert (one.boxes_xyxy <= [image.width, image.height] * 2).all()
-    text, _ = joined(chunks[1])
+    text, _ = join_names(chunks[1])
     assert text == "blue. red ring."
     inputs = detector.processor(text=[text] * 2, images=images, return_tensors="pt")
     with torch.inference_mode():
@@ -154,11 +154,11 @@ def test_grounding_dino_asks_in_passes_and_averages_a_names_tokens(grounded, spi
 
 def test_token_weights_and_names_that_do_not_fit(tmp_path):
     tokenizer = bert_words(tmp_path)
-    text, spans = joined(["fire opal", "rings"])
-    weights = token_weights(text, spans, tokenizer)  # [CLS] fire opal . ring ##s . [SEP]
+    text, spans = join_names(["fire opal", "rings"])
+    weights = weigh_tokens(text, spans, tokenizer)  # [CLS] fire opal . ring ##s . [SEP]
     assert weights.tolist() == [[0, 0.5, 0.5, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0.5, 0.5, 0, 0]]
     with pytest.raises(ValueError, match="has 4 tokens, the model reads 5; shorten it"):
-        name_chunks(["red red red"], tokenizer, 5)
+        split_names(["red red red"], tokenizer, 5)
 
 
 def test_a_rival_runs_from_the_command_line(owl, root, tmp_path, capsys):

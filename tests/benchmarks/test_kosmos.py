@@ -14,7 +14,7 @@ from transformers import (
 
 from benchmarks.predictors.kosmos import GROUNDED, Cells
 from benchmarks.predictors.loaded_models import load_model
-from benchmarks.tasks.phrase_boxes import phrase_boxes
+from benchmarks.tasks.phrase_boxes import ask_boxes
 
 WORDS = ("▁a", "▁the", "▁dog", "▁red", "▁ring", "▁Question", ":", "▁Answer", "▁", "?", "▁Is", "▁it")
 NUM_RESERVED = 80  # ids after the unknown token that stand for the image's 64 embeddings
@@ -84,7 +84,7 @@ def test_cells_are_read_as_the_processor_does_and_written_back(reading):
 def test_phrases_without_cells_are_wrong_and_said(reading, monkeypatch):
     monkeypatch.setattr("benchmarks.predictors.kosmos.MAX_NEW_TOKENS", 4)
     images = [Image.new("RGB", (30, 20)), Image.new("RGB", (20, 20))]
-    boxes, none = phrase_boxes(reading, images, [["a dog", "it"], []])
+    boxes, none = ask_boxes(reading, images, [["a dog", "it"], []])
     assert len(boxes) == 2
     assert none == []
     for one in boxes:

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.speed import labelling_kills, labelling_runners
 from benchmarks.speed.labelling_job import Job, load_together
-from benchmarks.speed.labelling_runners import Took, verdict
+from benchmarks.speed.labelling_runners import Took, judge_runners
 from benchmarks.speed.timing import Family
 from cloc.data.shards import ShardSet
 
@@ -118,8 +118,8 @@ def runs(plain, ray, output="x"):
     ],
 )
 def test_the_verdict_is_the_work_alone_and_the_bytes(found, told, code, monkeypatch, capsys):
-    assert told in verdict(found)
-    monkeypatch.setattr(labelling_runners, "compared", lambda *given: found)
+    assert told in judge_runners(found)
+    monkeypatch.setattr(labelling_runners, "compare_runners", lambda *given: found)
     assert labelling_runners.main([]) == code
     assert told in capsys.readouterr().out
 
@@ -216,5 +216,5 @@ def test_a_file_that_differs_is_named(tmp_path, monkeypatch):
         return SimpleNamespace(join=lambda: None, exitcode=0, is_alive=lambda: False)
 
     monkeypatch.setattr(Job, "start", written)
-    found = labelling_kills.disturbed(tmp_path, "worker", "processes", 3)
+    found = labelling_kills.run_disturbed(tmp_path, "worker", "processes", 3)
     assert (found.kills, found.different) == (0, ("000000.tar",))

@@ -17,7 +17,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.metrics.intervals import interval
+from benchmarks.metrics.intervals import find_interval
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.lvis import Lvis
 from benchmarks.tasks.refcoco import RefCoco
@@ -67,7 +67,7 @@ def scores(task, root, predictor):
 def test_accuracies_lie_at_chance(permuted, colours, task, wanted):
     for score in scores(task, permuted, colours.Reader()):
         if score.metric in wanted and score.tally is not None and score.split in ("val", "val/all"):
-            low, high = interval(score.tally)
+            low, high = find_interval(score.tally)
             assert low <= score.chance <= high, (score.protocol, score.metric)
             assert score.tally.num_examples >= 3 * IMAGES
 
@@ -119,5 +119,5 @@ def test_retrieval_lies_at_chance(permuted, colours):
     """Of the way back there are but four different questions, and vectors without noise tie: it is left out."""
     by_protocol = {(s.protocol, s.metric): s for s in scores(RegionRetrieval(), permuted, colours.Reader())}
     score = by_protocol["one-per-text-and-image/merged/region-to-text", "recall@1"]
-    low, high = interval(score.tally)
+    low, high = find_interval(score.tally)
     assert low <= score.chance <= high

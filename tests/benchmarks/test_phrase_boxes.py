@@ -18,7 +18,7 @@ from benchmarks.predictors.mllm import CONVENTIONS
 from benchmarks.provenance import Provenance
 from benchmarks.runner import TaskRunner
 from benchmarks.tasks.contract import Options
-from benchmarks.tasks.phrase_boxes import PhraseBox, box_protocol, describe_failures, phrase_boxes
+from benchmarks.tasks.phrase_boxes import PhraseBox, ask_boxes, describe_failures, name_protocol
 from benchmarks.tasks.refcoco import RefCoco
 from cloc import ClocConfig, ClocForObjectDetection, ClocProcessor, ClocVisionConfig
 from cloc.models.detection_processing import make_detection_image_processor
@@ -174,10 +174,10 @@ def test_the_first_box_of_an_answer_counts_and_no_phrase_asks_nothing(colours):
         def answer(self, images, questions):
             return ["a [1] thing at [0, 0, 500, 1000] or [500, 0, 1000, 1000]"] * len(questions)
 
-    (boxes, none) = phrase_boxes(Chatty(colours), [image, image], [["x"], []])
+    (boxes, none) = ask_boxes(Chatty(colours), [image, image], [["x"], []])
     assert boxes[0].box_xyxy.tolist() == [0, 0, 50, 50]
     assert none == []
-    assert phrase_boxes(Pointer(colours), [image], [[]]) == [[]]
+    assert ask_boxes(Pointer(colours), [image], [[]]) == [[]]
     assert describe_failures([PhraseBox(np.zeros(4))] * 2) is None
 
 
@@ -194,7 +194,7 @@ def test_another_convention_is_named_and_never_used(declared, written, named):
         def answer(self, images, questions):
             return [CONVENTIONS[written].write(box, image.size)] * len(questions)
 
-    (answers,) = phrase_boxes(Writes(), [image], [["x", "y", "z"]])
+    (answers,) = ask_boxes(Writes(), [image], [["x", "y", "z"]])
     assert all(bool(answer.failure) == (named is not None) for answer in answers)
     hint = f"; read as {named}, 3 hold one: is the host's way of writing a box declared right?"
     line = f"without a box, counted as wrong: 3 of 3 (3 out_of_range){hint}"
@@ -202,5 +202,7 @@ def test_another_convention_is_named_and_never_used(declared, written, named):
 
 
 def test_the_protocol_names_what_changes_the_number(colours):
-    assert box_protocol(ColourFinder(colours), "any-box") == "phrase-box/any-box/xyxy-pixels"
-    assert box_protocol(Pointer(colours, CONVENTIONS["pixels"])).endswith("asked 'Where is {}?'/first-box-pixels-image")
+    assert name_protocol(ColourFinder(colours), "any-box") == "phrase-box/any-box/xyxy-pixels"
+    assert name_protocol(Pointer(colours, CONVENTIONS["pixels"])).endswith(
+        "asked 'Where is {}?'/first-box-pixels-image"
+    )

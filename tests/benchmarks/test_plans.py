@@ -7,13 +7,13 @@ import pytest
 
 from benchmarks.data_roots import list_roots
 from benchmarks.experiments.plan import PLANS, read_plan
-from benchmarks.experiments.record import pick
+from benchmarks.experiments.record import pick_metrics
 from benchmarks.predictors.contract import LoadedModel
 from benchmarks.predictors.detector import Found
 from benchmarks.provenance import Provenance
 from benchmarks.runner import TaskRunner
 from benchmarks.tasks.contract import Options
-from benchmarks.tasks.registry import tasks_named
+from benchmarks.tasks.registry import find_tasks
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_every_figure_of_a_plan_has_one_row(file, colours, readings, tmp_path):
     root = colours.write(tmp_path / "scenes", rendered=True, caption_only=("blue",)).parent
     caption(root / "scenes")
     rows = []
-    for task in tasks_named([metric.task for metric in plan.metrics.values()]):
+    for task in find_tasks([metric.task for metric in plan.metrics.values()]):
         reading = readings[task.kinds[0]]
         session = TaskRunner(
             list_roots(root),
@@ -59,4 +59,4 @@ def test_every_figure_of_a_plan_has_one_row(file, colours, readings, tmp_path):
             tmp_path,
         )
         rows += [result.row for result in session.run([task])]
-    assert all(isinstance(value, float) for value in pick(rows, plan.metrics).values())
+    assert all(isinstance(value, float) for value in pick_metrics(rows, plan.metrics).values())

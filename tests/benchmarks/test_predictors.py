@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from transformers import BatchFeature, CLIPConfig, Kosmos2Config, LlavaConfig, Owlv2Config
 
-from benchmarks.predictors.clip_regions import cut_out
+from benchmarks.predictors.clip_regions import crop_box
 from benchmarks.predictors.detector import ClocDetector
-from benchmarks.predictors.encoder import label_of, load_export
+from benchmarks.predictors.encoder import load_export, name_export
 from benchmarks.predictors.hf_detectors import OwlDetector
 from benchmarks.predictors.hf_encoders import HfCrop
 from benchmarks.predictors.kosmos import Kosmos
@@ -161,13 +161,13 @@ def test_crop_reading_encodes_the_cut_out_image(readings, images):
     ],
 )
 def test_cut_out(images, box, size):
-    assert cut_out(images[0], np.array(box)).size == size
+    assert crop_box(images[0], np.array(box)).size == size
 
 
 def test_a_run_may_be_named_instead_of_its_export(exports):
     loaded = load_export(exports["clip"].parent)
     assert (loaded.label, loaded.sha256, loaded.objective) == ("clip", "clip0", "clip")
-    assert label_of(exports["clip"]) == "clip"
+    assert name_export(exports["clip"]) == "clip"
 
 
 def test_no_export(tmp_path):

@@ -1,6 +1,6 @@
 """Where a figure comes from."""
 
-from benchmarks.provenance import tokenizer_sha256
+from benchmarks.provenance import hash_tokenizer
 
 
 def test_a_tokenizer_is_known_by_its_files(tmp_path):
@@ -11,7 +11,7 @@ def test_a_tokenizer_is_known_by_its_files(tmp_path):
     for folder, text in zip(folders, ("a", "a", "b"), strict=False):
         (folder / "tokenizer.json").write_text(text)
     (folders[3] / "vocab.json").write_text("a")
-    one, same, other, moved, none = map(tokenizer_sha256, folders)
+    one, same, other, moved, none = map(hash_tokenizer, folders)
     assert one == same
     assert len({one, other, moved}) == 3
-    assert none is tokenizer_sha256(None) is None
+    assert none is hash_tokenizer(None) is None

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.metrics.intervals import interval
+from benchmarks.metrics.intervals import find_interval
 from benchmarks.tasks import region_recognition
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.lvis import Lvis
@@ -47,7 +47,7 @@ def test_partly_right_answers_by_hand(root, colours):
 def test_guessing_reaches_chance(tmp_path, colours):
     measured = measure(colours.write(tmp_path, images=80), colours.Guesser(seed=1))
     for score in measured.scores:
-        low, high = interval(score.tally)
+        low, high = find_interval(score.tally)
         assert low <= score.chance <= high
 
 
@@ -175,7 +175,7 @@ def test_sample_files_never_carry_the_name_of_lvis(tmp_path, colours):
 
 def test_self_check_catches_a_broken_metric(monkeypatch):
     TASK.self_check()
-    monkeypatch.setattr(region_recognition, "top1_hits", lambda predicted, classes: np.ones(len(classes)))
+    monkeypatch.setattr(region_recognition, "score_top1", lambda predicted, classes: np.ones(len(classes)))
     with pytest.raises(RuntimeError, match=r"self-check of region_recognition: top1: made-up rows gave 1\.0"):
         TASK.self_check()
 

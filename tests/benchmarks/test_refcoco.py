@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.metrics.intervals import interval
+from benchmarks.metrics.intervals import find_interval
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.refcoco import RefCoco
 
@@ -69,7 +69,7 @@ def test_guessing_reaches_chance(tmp_path, colours):
     measured = measure(colours.write(tmp_path, images=60), colours.Guesser(seed=4))
     for score in measured.scores:
         if score.metric != "mean_iou" and score.split == "val/all":
-            low, high = interval(score.tally)
+            low, high = find_interval(score.tally)
             assert low <= score.chance <= high, score.protocol
 
 

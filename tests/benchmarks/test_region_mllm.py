@@ -14,7 +14,7 @@ from benchmarks.predictors.mllm import CONVENTIONS, TransformersMllm
 from benchmarks.predictors.region_mllm import RegionMllm
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.region_recognition import NO_REGIONS, RegionRecognition
-from benchmarks.tasks.regions import class_finder
+from benchmarks.tasks.regions import make_class_finder
 from cloc import factory
 from cloc.config import parse_config
 from cloc.export import write_export
@@ -38,7 +38,7 @@ QUIET = Options(progress=False, photos_at_once=5)
     ],
 )
 def test_the_class_that_an_answer_names_first(answer, place):
-    assert class_finder(["fire", "fire_hydrant", "Dog"])(answer) == place
+    assert make_class_finder(["fire", "fire_hydrant", "Dog"])(answer) == place
 
 
 class Namer:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.data_roots import list_roots
-from benchmarks.metrics.intervals import interval
+from benchmarks.metrics.intervals import find_interval
 from benchmarks.predictors.contract import LoadedModel
 from benchmarks.predictors.detector import Found
 from benchmarks.predictors.mllm import CONVENTIONS
@@ -19,7 +19,7 @@ from benchmarks.runner import TaskRunner
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.fgovd import FgOvd
 from benchmarks.tasks.flickr30k_grounding import Flickr30kGrounding
-from benchmarks.tasks.odinw import SETS, Odinw, averages
+from benchmarks.tasks.odinw import SETS, Odinw, average_rows
 from benchmarks.tasks.reflvis import RefLvis
 from cloc.formats.flickr30k_grounding import read_entities
 from cloc.formats.reflvis import read_reflvis, split_synonym
@@ -82,7 +82,7 @@ def test_fgovd_right_wrong_and_guessed(painted, colours):
     assert wrong.predictions[0]["chosen"] != wrong.predictions[0]["right"]
     guesses = [score(run(FgOvd(), painted, colours.Guesser(seed))[0]).tally for seed in range(10)]
     assert np.mean([tally.value() for tally in guesses]) == pytest.approx(0.25, abs=0.07)  # three deviations
-    inside = [low <= 0.25 <= high for low, high in map(interval, guesses)]
+    inside = [low <= 0.25 <= high for low, high in map(find_interval, guesses)]
     assert sum(inside) >= 7  # of ten intervals of 95 %, on twelve images each
 
 
@@ -156,7 +156,7 @@ def test_reflvis_by_region(painted, colours):
     (wrong,) = run(RefLvis(), painted, colours.Reader(shift=1))
     assert score(wrong, "val/box").tally.value() == 0.0
     (guessed,) = run(RefLvis(), painted, colours.Guesser())
-    low, high = interval(score(guessed, "val/box").tally)
+    low, high = find_interval(score(guessed, "val/box").tally)
     assert low <= 0.5 <= high
 
 
@@ -290,13 +290,13 @@ def test_odinws_average_is_over_all_13_sets_or_none():
             metric=metric, value=value, num_examples=2, **facts)  # fmt: skip
 
     rows = [row(name, place / 12) for place, name in enumerate(SETS)]
-    (mean,) = averages(rows)
+    (mean,) = average_rows(rows)
     assert mean.value == pytest.approx(0.5)
     assert (mean.dataset, mean.split, mean.num_examples, mean.seconds) == ("odinw", "mean of 13 sets", 26, 13.0)
-    two = averages([*rows, *(row(name, None if name == "pothole" else 1.0, "APl") for name in SETS)])
+    two = average_rows([*rows, *(row(name, None if name == "pothole" else 1.0, "APl") for name in SETS)])
     assert [one.value for one in two] == [pytest.approx(0.5), None]
     assert two[1].reason == "the average is over all 13 sets; no figure of pothole"
-    assert averages([]) == []
+    assert average_rows([]) == []
 
 
 def test_a_run_of_odinw_ends_with_the_average(painted, colours, tmp_path):

@@ -17,9 +17,18 @@ from PIL import Image
 from benchmarks.cli import main
 from benchmarks.examples import Chart, Curve, Example, ExampleSet
 from benchmarks.report import charts
-from benchmarks.report.collect import training_charts
-from benchmarks.report.drawing import ANSWER, GRID, SIDE, TRUTH, draw_example, similarity_map, spread, windows
-from benchmarks.report.examples import A_ALONE, B_ALONE, BOTH_RIGHT, BOTH_WRONG, RIGHT, WRONG, choose
+from benchmarks.report.collect import make_training_charts
+from benchmarks.report.drawing import (
+    ANSWER,
+    GRID,
+    SIDE,
+    TRUTH,
+    average_windows,
+    draw_example,
+    make_similarity_map,
+    make_windows,
+)
+from benchmarks.report.examples import A_ALONE, B_ALONE, BOTH_RIGHT, BOTH_WRONG, RIGHT, WRONG, choose_examples
 from benchmarks.report.page import Report, render_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -32,14 +41,14 @@ def examples(keys, right, confidence):
 
 
 def test_one_reading_shows_sure_mistakes_and_unsure_hits():
-    chosen = choose(examples([1, 2, 3, 4], [0, 0, 1, 1], [0.1, 0.9, 0.8, 0.2]), None, each=1)
+    chosen = choose_examples(examples([1, 2, 3, 4], [0, 0, 1, 1], [0.1, 0.9, 0.8, 0.2]), None, each=1)
     assert [(one.kind, one.row_a) for one in chosen] == [(WRONG, 1), (RIGHT, 3)]
 
 
 def test_two_readings_meet_by_key_whatever_their_order():
     a = examples([10, 20, 30, 40, 50], [1, 0, 0, 1, 1], [0.5, 0.5, 0.5, 0.5, 0.1])
     b = examples([40, 30, 20, 10, 99], [1, 0, 1, 0, 1], [0.5, 0.5, 0.5, 0.5, 0.5])
-    chosen = {one.kind: (one.row_a, one.row_b) for one in choose(a, b, each=3)}
+    chosen = {one.kind: (one.row_a, one.row_b) for one in choose_examples(a, b, each=3)}
     assert chosen == {A_ALONE: (0, 3), B_ALONE: (1, 2), BOTH_WRONG: (2, 1), BOTH_RIGHT: (3, 0)}
 
 
@@ -70,17 +79,17 @@ def test_a_map_glows_where_the_phrase_is():
             red = [pixels[int(y0) : int(y1), int(x0) : int(x1), 0].mean() for x0, y0, x1, y1 in boxes_xyxy[0]]
             return [np.stack([np.array(red), np.ones(len(red))], axis=1)]
 
-    heat = similarity_map(Redness(), image, "red")
+    heat = make_similarity_map(Redness(), image, "red")
     assert heat.shape == (GRID, GRID)
     assert (heat[-6:, -6:] > 0.7).all()
     assert heat[0, 0] == 0.0
 
 
 def test_windows_cover_the_image_and_a_flat_map_is_zero():
-    cells = windows(0.25)
+    cells = make_windows(0.25)
     assert cells.min() == 0
     assert cells.max() == GRID
-    assert (spread(cells, np.ones(len(cells))) == 0).all()
+    assert (average_windows(cells, np.ones(len(cells))) == 0).all()
 
 
 def test_a_chart_says_its_ends_in_words_and_keeps_inside_its_frame():
@@ -98,7 +107,7 @@ def test_training_curves_are_found_beside_the_export(tmp_path):
     (tmp_path / "run" / "export").mkdir(parents=True)
     lines = '{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo'
     (tmp_path / "run" / "metrics.jsonl").write_text(lines)
-    (chart,) = training_charts({"a": tmp_path / "run" / "export", "b": tmp_path / "other" / "export"})
+    (chart,) = make_training_charts({"a": tmp_path / "run" / "export", "b": tmp_path / "other" / "export"})
     assert chart.curves == (Curve("a", (1.0, 2.0), (2.0, 1.0)),)
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.data_roots import coco_files
-from benchmarks.metrics.intervals import interval
+from benchmarks.data_roots import list_coco_files
+from benchmarks.metrics.intervals import find_interval
 from benchmarks.tasks import region_retrieval
 from benchmarks.tasks.contract import Options
-from benchmarks.tasks.region_retrieval import Pool, RegionRetrieval, chance, chosen_regions, recalls
-from benchmarks.tasks.region_texts import OTHER_SHAPE, from_annotated, read_region_shards
+from benchmarks.tasks.region_retrieval import Pool, RegionRetrieval, choose_regions, find_chance, score_recalls
+from benchmarks.tasks.region_texts import OTHER_SHAPE, convert_annotated, read_region_shards
 from cloc.data.shards import write_shards
 from cloc.formats.coco import read_coco
 from cloc.structures import Region, Sample
@@ -47,11 +47,11 @@ def test_plain_text_to_region_ranks_all_regions(root, colours):
 
 def test_chance_by_hand():
     pool = Pool(np.arange(3), np.arange(3), ["a", "b"], np.array([0, 0, 1]), np.eye(3), np.eye(2, 3))
-    assert chance(pool, "region-to-text", "merged", 1) == 0.5
-    assert chance(pool, "region-to-text", "plain", 1) == pytest.approx(1 / 3)
+    assert find_chance(pool, "region-to-text", "merged", 1) == 0.5
+    assert find_chance(pool, "region-to-text", "plain", 1) == pytest.approx(1 / 3)
     # "a" has two of three regions, "b" one: mean of 2/3, 2/3, 1/3
-    assert chance(pool, "text-to-region", "merged", 1) == pytest.approx(5 / 9)
-    assert chance(pool, "text-to-region", "plain", 10) == 1.0
+    assert find_chance(pool, "text-to-region", "merged", 1) == pytest.approx(5 / 9)
+    assert find_chance(pool, "text-to-region", "plain", 10) == 1.0
 
 
 def test_guessing_reaches_chance(tmp_path, colours):
@@ -60,7 +60,7 @@ def test_guessing_reaches_chance(tmp_path, colours):
         # the four texts have one vector each, so text-to-region guesses are too few to average out
         if "text-to-region" in score.protocol and "merged" in score.protocol:
             continue
-        bounds = interval(score.tally)
+        bounds = find_interval(score.tally)
         assert bounds[0] - 0.02 <= score.chance <= bounds[1] + 0.02, score.protocol + score.metric
 
 
@@ -70,20 +70,20 @@ def test_blocks_agree_with_one_product(monkeypatch):
     regions, texts = rng.normal(size=(50, 8)), rng.normal(size=(6, 8))
     pool = Pool(np.arange(50), np.arange(50), list("abcdef"), text_of, regions, texts)
     ways = [(d, c, k) for d in region_retrieval.DIRECTIONS for c in region_retrieval.COUNTINGS for k in (1, 5)]
-    whole = [recalls(pool, *way) for way in ways]
+    whole = [score_recalls(pool, *way) for way in ways]
     monkeypatch.setattr(region_retrieval, "_BLOCK", 7)
     for way, expected in zip(ways, whole, strict=True):
-        assert recalls(pool, *way) == pytest.approx(expected)
+        assert score_recalls(pool, *way) == pytest.approx(expected)
 
 
 def test_the_pool_takes_one_region_for_each_text_and_no_crowd(root):
-    file, folder = coco_files([root])[0]
+    file, folder = list_coco_files([root])[0]
     dataset = read_coco(file, folder)
     object.__setattr__(dataset.images[0], "crowd", np.array([True, False, False]))
-    image = from_annotated(dataset).images[0]
+    image = convert_annotated(dataset).images[0]
     assert image.crowds == 1
-    assert chosen_regions(image) == [0, 1]
-    assert chosen_regions(replace(image, texts=("thing", "thing"))) == [0]
+    assert choose_regions(image) == [0, 1]
+    assert choose_regions(replace(image, texts=("thing", "thing"))) == [0]
 
 
 def test_missing_photos_are_counted(tmp_path, colours):

@@ -340,7 +340,7 @@ def test_a_large_file_is_read_in_parts_with_the_same_figures(files, monkeypatch)
     monkeypatch.setattr(reading, "LARGE", 10)
     monkeypatch.setattr(reading, "PART", 300)
     paths = files(truth, plainly)
-    assert len(list(reading.parts_of(paths[0], "predictions"))) > 5
+    assert len(list(reading.read_parts(paths[0], "predictions"))) > 5
     assert figures(score_files(ScoringRequest(*paths)), "lvis-ap300") == whole
     with pytest.raises(ValueError, match=rf"predictions\[{len(bad) - 1}\]: expected a number score, got 'high'"):
         score_files(ScoringRequest(*files(truth, bad)))

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks.speed import scoring as scoring_speed
-from benchmarks.speed.timing import measured
+from benchmarks.speed.timing import measure_command
 
 
 def test_a_small_set_is_scored_by_the_command_and_by_arrays(capsys):
@@ -28,9 +28,9 @@ def test_answers_are_partly_right_and_files_are_official(tmp_path):
 
 
 def test_a_child_is_measured_apart_from_its_parent():
-    small = measured(["-c", "pass"])
-    large = measured(["-c", "b = b'x' * 200_000_000"])
+    small = measure_command(["-c", "pass"])
+    large = measure_command(["-c", "b = b'x' * 200_000_000"])
     assert large.peak_bytes - small.peak_bytes > 150e6
     assert min(small.seconds, large.seconds) > 0
     with pytest.raises(RuntimeError, match=r"failed with code 3"):
-        measured(["-c", "import sys; sys.exit(3)"])
+        measure_command(["-c", "import sys; sys.exit(3)"])

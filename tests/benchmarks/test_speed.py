@@ -8,8 +8,8 @@ from benchmarks.speed import loader as loader_cost
 from benchmarks.speed import measurements as speed
 from benchmarks.speed import regions as region_cost
 from benchmarks.speed import step as step_cost
-from benchmarks.speed.timing import in_turn, ratio_of
-from benchmarks.tasks.registry import tasks_named
+from benchmarks.speed.timing import find_ratio, take_in_turn
+from benchmarks.tasks.registry import find_tasks
 
 TINY = (
     "model.embed_dim=16",
@@ -21,10 +21,10 @@ TINY = (
 def test_works_are_taken_in_turn_and_the_first_round_warms_up():
     order = []
     works = {name: lambda name=name: order.append(name) or len(order) for name in ("a", "b")}
-    answers = in_turn(works, 2)
+    answers = take_in_turn(works, 2)
     assert order == ["a", "b", "b", "a", "a", "b"]
     assert answers == {"a": [4, 5], "b": [3, 6]}
-    assert ratio_of([2.0, 9.0, 6.0], [1.0, 3.0, 3.0]) == 2.0
+    assert find_ratio([2.0, 9.0, 6.0], [1.0, 3.0, 3.0]) == 2.0
 
 
 def test_the_step_stands_beside_both_others(monkeypatch):
@@ -36,7 +36,7 @@ def test_the_step_stands_beside_both_others(monkeypatch):
     monkeypatch.setattr(step_cost, "IMAGES", {"cpu": 2, "cuda": 2})
     monkeypatch.setattr(step_cost, "REPEATS", {"cpu": 1, "cuda": 1})
     monkeypatch.setattr(step_cost, "open_clip_model", lambda: CLIP(16, vision, text, output_dict=True))
-    scores = {score.metric: score for score in step_cost.step_scores("s")}
+    scores = {score.metric: score for score in step_cost.measure_step("s")}
     for name in ("step_over_no_regions", "step_over_open_clip"):
         assert scores[name].value > 0
         assert scores[f"{name}_passes"].value > 0
@@ -48,7 +48,7 @@ def test_the_steps_are_what_the_table_asks_for(monkeypatch):
     from cloc.plan.timed_step import Trial
 
     monkeypatch.setattr(step_cost, "OVERRIDES", TINY)
-    config = step_cost.recipe("cloc", "cpu")
+    config = step_cost.make_recipe("cloc", "cpu")
     assert config.loss.filter_threshold == 0.9
     assert config.loss.filter_warmup == 0
     trial = Trial.start(config, Shapes(2, 42, 4, 8, 10), [4, 10, 5, 5, 5, 5, 5, 5])
@@ -57,7 +57,7 @@ def test_the_steps_are_what_the_table_asks_for(monkeypatch):
     assert trial.batch.boxes_mask.all()
     report, _ = trial.losses(trial.batch, 0)
     assert set(report.terms) == {"image_text", "region_text", "grounding"}
-    plain = Trial.start(step_cost.recipe("clip", "cpu"), Shapes(2, 42, 0, 0, 10))
+    plain = Trial.start(step_cost.make_recipe("clip", "cpu"), Shapes(2, 42, 0, 0, 10))
     assert set(plain.losses(plain.batch, 0)[0].terms) == {"image_text"}
     seconds = trial.step()
     assert 0 < seconds.passes < seconds.whole
@@ -69,7 +69,7 @@ def test_regions_beside_the_image_and_one_encoding_a_box(monkeypatch):
     monkeypatch.setattr(region_cost, "EMBED", 8)
     monkeypatch.setattr(region_cost, "SCENE", 48)
     monkeypatch.setattr(region_cost, "REPEATS", 2)
-    scores = {score.metric: score for score in region_cost.region_scores("s")}
+    scores = {score.metric: score for score in region_cost.measure_regions("s")}
     assert set(scores) == {
         "regions_over_image_alone", "regions_over_image_alone_with_preprocessing", "encode_a_box_over_regions",
     }  # fmt: skip
@@ -81,16 +81,16 @@ def test_both_loaders_read_every_scene_once(monkeypatch, tmp_path):
     for name, value in {"SCENES": 12, "SCENE": 32, "SHARD": 6, "BATCH": 4, "SIZE": 16, "REPEATS": 1}.items():
         monkeypatch.setattr(loader_cost, name, value)
     shards = loader_cost.write_scenes(tmp_path / "train")
-    assert list(loader_cost.ours(shards)) == list(loader_cost.theirs(shards)) == [4, 4, 4]
-    scores = {score.metric: score.value for score in loader_cost.loader_scores("s")}
+    assert list(loader_cost.iterate_ours(shards)) == list(loader_cost.iterate_theirs(shards)) == [4, 4, 4]
+    scores = {score.metric: score.value for score in loader_cost.measure_loader("s")}
     assert scores["loader_over_open_clip"] > 0
     with pytest.raises(RuntimeError, match="our loader gave 8 images, the shards hold 12"):
-        loader_cost.epoch_seconds("our", iter([4, 4]))
+        loader_cost.time_epoch("our", iter([4, 4]))
 
 
 def test_a_part_is_asked_for_by_its_name(tmp_path, monkeypatch):
-    assert [task.name for task in tasks_named(["speed_step", "speed"])] == ["speed_step", "speed"]
-    assert tasks_named(["speed"])[0].parts == speed.PARTS
+    assert [task.name for task in find_tasks(["speed_step", "speed"])] == ["speed_step", "speed"]
+    assert find_tasks(["speed"])[0].parts == speed.PARTS
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
     monkeypatch.setattr(speed, "SCENES", 2)

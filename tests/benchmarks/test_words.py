@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.data_roots import MARK
-from benchmarks.metrics.answers import names_it, relative_score, says_yes, without_negations, yes_figures
+from benchmarks.metrics.answers import is_named, is_yes, remove_negations, score_relative, score_yes
 from benchmarks.predictors.mllm import CONVENTIONS, MAX_NEW_TOKENS, TransformersMllm, find_box_format
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.ferret_bench import NO_JUDGE, FerretBench
@@ -32,12 +32,12 @@ QUIET = Options(progress=False, photos_at_once=3)
     ],
 )
 def test_the_negation_rule_to_the_letter(text, left):
-    assert without_negations(text) == left
+    assert remove_negations(text) == left
 
 
 def test_a_name_or_a_synonym_counts():
-    assert names_it("a fire engine", ["truck", "fire engine"])
-    assert not names_it("It is not a truck, it is a car.", ["truck"])
+    assert is_named("a fire engine", ["truck", "fire engine"])
+    assert not is_named("It is not a truck, it is a car.", ["truck"])
 
 
 @pytest.mark.parametrize(
@@ -45,13 +45,13 @@ def test_a_name_or_a_synonym_counts():
     [("Yes", True), ("No, there is none.", False), ("There is not. Yes.", False), ("It is. No.", True), ("Nope", True)],
 )
 def test_popes_rule(text, yes):
-    assert says_yes(text) is yes
+    assert is_yes(text) is yes
 
 
 def test_popes_figures_by_hand():
-    figures = yes_figures([True, True, False, False], [True, False, True, False])
+    figures = score_yes([True, True, False, False], [True, False, True, False])
     assert figures == {"precision": 0.5, "recall": 0.5, "f1": 0.5, "yes_ratio": 0.5}
-    assert yes_figures([False], [True]) == {"precision": None, "recall": 0.0, "f1": 0.0, "yes_ratio": 0.0}
+    assert score_yes([False], [True]) == {"precision": None, "recall": 0.0, "f1": 0.0, "yes_ratio": 0.0}
 
 
 class Sayer:
@@ -131,7 +131,7 @@ def test_ferret_bench_writes_what_a_judge_needs(sample_data):
 
 
 def test_a_relative_score_by_hand():
-    assert relative_score([[10, 5], [5, 5]]) == pytest.approx(100 * 10 / 15)
+    assert score_relative([[10, 5], [5, 5]]) == pytest.approx(100 * 10 / 15)
 
 
 def test_places_in_words(tmp_path):

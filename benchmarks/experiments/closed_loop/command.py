@@ -12,12 +12,12 @@ import yaml
 
 from benchmarks.experiments import command as ablations
 from benchmarks.experiments.closed_loop.loop import LOOP, Loop, read_loop
-from benchmarks.experiments.closed_loop.page import page
+from benchmarks.experiments.closed_loop.page import write_page
 from benchmarks.experiments.closed_loop.pseudo_boxes import measure
-from benchmarks.experiments.plan import Plan, scaled
+from benchmarks.experiments.plan import Plan, scale_plan
 from benchmarks.experiments.record import Record
-from benchmarks.experiments.running import Launcher, Stopped, last_words
-from benchmarks.experiments.units import base_lengths, unit_name
+from benchmarks.experiments.running import Launcher, Stopped, find_last_words
+from benchmarks.experiments.units import find_base_lengths, name_unit
 from cloc.command import printable
 from cloc.data_root import find_near
 from cloc.files import read_object
@@ -31,7 +31,7 @@ class StepError(Exception):
     """A step failed; its own words were printed."""
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """The options."""
     made = argparse.ArgumentParser(
         prog="python -m benchmarks.experiments.closed_loop",
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None, launcher: Launcher | None = None) -> int:
     """Run the command; 0 finished, 1 a step failed, 2 a mistake in what was asked, 143 stopped."""
-    given = parser().parse_args(arguments)
+    given = make_parser().parse_args(arguments)
     try:
         loop = read_loop(given.config)
         suffix = "" if given.scale == 1 else f"-x{given.scale:g}"
@@ -92,11 +92,11 @@ class Runs:
             "clip": loop.clip_plan(),
         }
         for plan in self.plans.values():
-            scaled(plan, scale, {})  # refuses a scale before anything is done
+            scale_plan(plan, scale, {})  # refuses a scale before anything is done
         self.world = Path(self._scaled(self.plans["detector"]).world.folder)
 
     def _scaled(self, plan: Plan) -> Plan:
-        return plan if self.scale == 1 else scaled(plan, self.scale, base_lengths(plan))
+        return plan if self.scale == 1 else scale_plan(plan, self.scale, find_base_lengths(plan))
 
     def all(self) -> str:
         """Every step that is not finished; the page."""
@@ -106,7 +106,7 @@ class Runs:
         self.train("cloc")
         self.train("clip")
         records = [Record(self.out / name, self._scaled(plan), self.scale) for name, plan in self.plans.items()]
-        text = page(self.loop, shares, *records)
+        text = write_page(self.loop, shares, *records)
         (self.out / TABLE).write_text(text, encoding="utf-8")
         return text
 
@@ -123,7 +123,7 @@ class Runs:
 
     def label(self) -> None:
         """Label the image-text part with the detector; the labeller itself goes on after a kill."""
-        export = self.out / "detector" / "runs" / unit_name("detector", self.loop.seeds[0]) / "export"
+        export = self.out / "detector" / "runs" / name_unit("detector", self.loop.seeds[0]) / "export"
         command = [
             sys.executable,
             "-m",
@@ -138,9 +138,9 @@ class Runs:
             command += [f"--{flag.replace('_', '-')}", str(value)]
         log = self.out / "label.log"
         print(f"labelling {self.world / 'train'} (log: {log})")
-        with ablations.stopping(self.launcher):
+        with ablations.stop_on_signals(self.launcher):
             if self.launcher.run(command, log):
-                raise StepError(f"labelling: {last_words(log)} (whole log: {log})")
+                raise StepError(f"labelling: {find_last_words(log)} (whole log: {log})")
 
     def compare(self) -> dict:
         """Precision and recall of the labels; computed once."""

@@ -20,7 +20,7 @@ HEAD = (
 )
 
 
-def page(loop: Loop, shares: dict[str, Any], detector: Record, cloc: Record, clip: Record) -> str:
+def write_page(loop: Loop, shares: dict[str, Any], detector: Record, cloc: Record, clip: Record) -> str:
     """The whole page.
 
     Args:
@@ -33,9 +33,9 @@ def page(loop: Loop, shares: dict[str, Any], detector: Record, cloc: Record, cli
     made = shares["all"]
     quality = [made["precision"], made["recall_named"], made["recall"]]
     rows = [
-        ["CLOC, true labels", *[None] * 3, *(value(cloc, TRUE, split, ["prompter"]) for split in SPLITS)],
-        ["CLOC, pseudo-labels", *quality, *(value(cloc, PSEUDO, split, ["prompter"]) for split in SPLITS)],
-        ["CLIP alone", *[None] * 3, *(value(clip, CLIP, split, READINGS) for split in SPLITS)],
+        ["CLOC, true labels", *[None] * 3, *(find_value(cloc, TRUE, split, ["prompter"]) for split in SPLITS)],
+        ["CLOC, pseudo-labels", *quality, *(find_value(cloc, PSEUDO, split, ["prompter"]) for split in SPLITS)],
+        ["CLIP alone", *[None] * 3, *(find_value(clip, CLIP, split, READINGS) for split in SPLITS)],
     ]
     scale = "" if cloc.scale == 1 else f" **Scale {cloc.scale:g}: a trial run, its figures mean nothing.**"
     seeds = ", ".join(map(str, loop.seeds))
@@ -47,11 +47,11 @@ def page(loop: Loop, shares: dict[str, Any], detector: Record, cloc: Record, cli
             f"recall of its boxes at IoU 0.5; CLIP alone is read in {len(READINGS)} ways, the best counts. Seeds "
             f"{seeds}, mean.{scale} {RENDERED}",
             "",
-            table(HEAD, rows),
+            format_table(HEAD, rows),
             "",
             "The labels by group of categories:",
             "",
-            table(
+            format_table(
                 (
                     "group",
                     "precision",
@@ -65,7 +65,7 @@ def page(loop: Loop, shares: dict[str, Any], detector: Record, cloc: Record, cli
                         shares[name]["precision"],
                         shares[name]["recall_named"],
                         shares[name]["recall"],
-                        value(detector, "detector", name, [""]),
+                        find_value(detector, "detector", name, [""]),
                     ]
                     for name in SPLITS
                 ],
@@ -75,7 +75,7 @@ def page(loop: Loop, shares: dict[str, Any], detector: Record, cloc: Record, cli
     )
 
 
-def value(record: Record, arm: str, split: str, predictors: Sequence[str]) -> float | None:
+def find_value(record: Record, arm: str, split: str, predictors: Sequence[str]) -> float | None:
     """Mean over seeds; of several readings the one with the best mean. None where nothing is there."""
     means = []
     for predictor in predictors:
@@ -84,7 +84,7 @@ def value(record: Record, arm: str, split: str, predictors: Sequence[str]) -> fl
     return max(means, default=None)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def format_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Markdown."""
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for row in rows:

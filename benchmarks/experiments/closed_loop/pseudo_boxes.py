@@ -89,7 +89,7 @@ class Quality:
         return {"schema": 1, "least_iou": LEAST_IOU, "shares": shares, "counts": counts}
 
 
-def right_boxes(regions: Sequence[Region], things: Sequence[Thing]) -> dict[int, int]:
+def count_right_boxes(regions: Sequence[Region], things: Sequence[Thing]) -> dict[int, int]:
     """{pseudo-box: the object that it stands for}, each object once, the most confident box first."""
     if not regions or not things:
         return {}
@@ -105,7 +105,7 @@ def right_boxes(regions: Sequence[Region], things: Sequence[Thing]) -> dict[int,
     return matched
 
 
-def quality(scenes: Iterable[tuple[Sequence[Region], Sequence[Thing]]], groups: dict[str, str]) -> Quality:
+def measure_quality(scenes: Iterable[tuple[Sequence[Region], Sequence[Thing]]], groups: dict[str, str]) -> Quality:
     """Count over scenes.
 
     Args:
@@ -115,7 +115,7 @@ def quality(scenes: Iterable[tuple[Sequence[Region], Sequence[Thing]]], groups: 
     counts = {name: Counter[str]() for name in ("boxes", "right", "things", "named", "found_named")}
     junk = 0
     for regions, things in scenes:
-        matched = right_boxes(regions, things)
+        matched = count_right_boxes(regions, things)
         for region in regions:
             junk += _name(region) not in groups
             counts["boxes"].update([groups[_name(region)]] if _name(region) in groups else [])
@@ -145,7 +145,7 @@ def measure(labelled: Path, world: Path, progress: bool = True) -> Quality:
     """
     spec = spec_of(world)
     scenes = tqdm(_scenes(labelled, spec), desc="comparing boxes", unit="scene", disable=not progress)
-    return quality(scenes, groups_of(spec))
+    return measure_quality(scenes, groups_of(spec))
 
 
 def groups_of(spec: WorldSpec) -> dict[str, str]:
