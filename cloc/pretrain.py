@@ -95,10 +95,9 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     from cloc.data.dataloader import make_loader
     from cloc.train import engine, preflight, runs
     from cloc.train.grad_cache import joined
-    from cloc.train.metric_logger import MetricLogger
+    from cloc.train.metric_logger import MetricLogger, check_trackers
     from cloc.train.optim import learning_rate
     from cloc.train.stepper import read_deepspeed
-    from cloc.train.trackers import check_trackers
 
     # 1. what to do
     config = config_of(options)

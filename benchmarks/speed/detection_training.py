@@ -16,7 +16,7 @@ from benchmarks.speed.timing import COST, describe_threads, find_ratio
 from benchmarks.tasks.contract import Score
 from cloc.config import load_config
 from cloc.device import find_device
-from cloc.plan.shapes import ConceptShapes
+from cloc.plan.batch_shapes import ConceptShapes
 from cloc.plan.synthetic_batch import made_up_concepts
 from cloc.plan.timed_step import Trial, finish
 

@@ -16,7 +16,7 @@ from benchmarks.speed.timing import describe_threads, find_ratio, make_cost_scor
 from benchmarks.tasks.contract import Score
 from cloc.config import Config, load_config
 from cloc.device import find_device
-from cloc.plan.shapes import Shapes
+from cloc.plan.batch_shapes import Shapes
 from cloc.plan.timed_step import StepSeconds, Trial, finish
 
 RECIPE = "configs/cloc_vit_b16.yaml"

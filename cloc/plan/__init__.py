@@ -10,11 +10,10 @@ import torch
 from cloc import comm
 from cloc.config import Config
 from cloc.device import find_device
-from cloc.plan.batch_shapes import Kind, kinds_of
+from cloc.plan.batch_shapes import Kind, Shapes, kinds_of
 from cloc.plan.dry_step import DryStep
 from cloc.plan.known import with_known_shapes
 from cloc.plan.memory import Log, Memory, dry_steps, fewest_devices, free_memory, memory_of, silent, what_helps
-from cloc.plan.shapes import Shapes
 from cloc.plan.timed_step import Trial
 
 MEASURED_FLOPS = 2e12

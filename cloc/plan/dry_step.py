@@ -6,26 +6,82 @@ all of its prompts, since fake masks cannot be read.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from cloc.losses.alignment import focal_alignment
+from cloc.losses.contrastive import contrast
+from cloc.losses.detection import DetectionTerms
 from cloc.losses.objectives import grounding
 from cloc.losses.pairs import Form, contrast_pairs
+from cloc.losses.word_region import score_concepts
 from cloc.models.configuration import ClocConfig
 from cloc.models.modeling import ClocModel
 from cloc.models.packing import can_pack, lay_rows
 from cloc.models.pretraining import ClocDetectorForPreTraining
-from cloc.plan.dry_detection import detector_forward, detector_loss
-from cloc.plan.peak import PeakMemory
-from cloc.plan.shapes import ConceptShapes, Shapes
+from cloc.plan.batch_shapes import ConceptShapes, Shapes
+from cloc.structures import DetectionOutputs
 from cloc.towers.tower import image_side
 from cloc.train import memory_options
+
+
+class PeakMemory(TorchDispatchMode):
+    """Counts the bytes of all storages that are alive inside a `with` block, and the most there were at once.
+
+    What an operator takes and gives back inside itself is not seen.
+
+    Args:
+        known: tensors that exist already, such as the model's parameters.
+    """
+
+    def __init__(self, known: tuple[torch.Tensor, ...] = ()) -> None:
+        super().__init__()
+        self.current = self.peak = 0
+        self._alive: set[int] = set()
+        for tensor in known:
+            self._see(tensor)
+
+    def _see(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._alive:
+            return
+        size = storage.nbytes()
+        self._alive.add(key)
+        self.current += size
+        self.peak = max(self.peak, self.current)
+        weakref.finalize(storage, self._gone, key, size)
+
+    def _gone(self, key: int, size: int) -> None:
+        self._alive.discard(key)
+        self.current -= size
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        """Run the operator and look at what it made."""
+        made = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor):
+                self._see(tensor)
+        return made
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop counting."""
+        super().__exit__(kind, error, trace)
+
 
 ROWS_OF_THE_LOSS = 4096
 """Beyond so many rows the contrast is left out of the dry step: its tiles add little and would take minutes."""
@@ -202,3 +258,65 @@ def _parts(model: ClocModel) -> dict[str, int]:
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items() if part is not None}
     rest = sum(p.numel() for p in model.parameters()) - sum(counts.values())
     return {**counts, "projections and scales": rest}
+
+
+ANCHORS_A_BOX = 8
+"""Positive anchors of a box, about what ATSS gives."""
+
+
+def detector_forward(
+    model: ClocDetectorForPreTraining,
+    shapes: ConceptShapes,
+    pixels: torch.Tensor,
+    captions: torch.Tensor,
+    concepts: torch.Tensor,
+) -> DetectionOutputs:
+    """As in a step of training: no class logits; captions only where the kind reads them."""
+    attention = torch.ones_like(concepts)
+    if not shapes.caption_tokens:
+        return model(pixels, input_ids=concepts, attention_mask=attention, with_logits=False)
+    whole = {"caption_ids": captions, "caption_attention": torch.ones_like(captions)}
+    return model(pixels, input_ids=concepts, attention_mask=attention, with_logits=False, **whole)
+
+
+def detector_loss(outputs: DetectionOutputs, shapes: ConceptShapes, devices: int) -> torch.Tensor:
+    """A scalar with the graph that the kind's terms have."""
+    kept = [outputs.class_features, outputs.text_embeds]
+    if shapes.kind == "pairs":
+        total = _word_region(outputs, devices)
+    else:
+        total = _alignment(outputs, shapes, devices)
+        kept += [outputs.pred_boxes, outputs.centerness] if shapes.kind == "detection" else []
+    captions, scale = outputs.caption_embeds, outputs.image_logit_scale
+    if captions is not None:
+        assert outputs.image_embeds is not None
+        assert scale is not None
+        total = total + contrast(outputs.image_embeds, captions, scale).loss
+    return total + sum(value.sum() * 0.0 for value in kept)
+
+
+def _alignment(outputs: DetectionOutputs, shapes: ConceptShapes, devices: int) -> torch.Tensor:
+    features, texts = outputs.class_features.flatten(0, 1), outputs.text_embeds.float()
+    others = min(devices * shapes.concepts, shapes.categories or devices * shapes.concepts) - shapes.concepts
+    texts = torch.cat([texts, texts.new_zeros(max(others, 0), texts.shape[1])])
+    places = torch.zeros(max(shapes.boxes, 1) * ANCHORS_A_BOX, dtype=torch.int64)
+    scale, bias = outputs.logit_scale, outputs.logit_bias
+    total = focal_alignment(features, texts, scale, bias, places, torch.zeros_like(places))
+    if shapes.kind == "detection":
+        total = total + outputs.pred_boxes.flatten(0, 1)[places].sum() + outputs.centerness.flatten()[places].sum()
+    return total
+
+
+def _word_region(outputs: DetectionOutputs, devices: int) -> torch.Tensor:
+    features, texts = outputs.class_features, outputs.text_embeds.float()
+    images = len(features)
+    most = min(DetectionTerms().num_proposals, features.shape[1])
+    rows = torch.zeros(images, most, 1, dtype=torch.int64).expand(-1, -1, features.shape[2])
+    regions, mask = features.gather(1, rows), torch.ones(images, most, dtype=torch.bool)
+    everyone = texts.repeat(devices, 1)
+    found = score_concepts(everyone, regions, mask, outputs.logit_scale, "max", 1.0)
+    sentences = found.new_zeros(images * devices, images).index_add(
+        0, torch.zeros(len(found), dtype=torch.int64), found
+    )
+    columns = sentences.T.repeat(devices, 1).T[:images]
+    return F.cross_entropy(columns, torch.zeros(images, dtype=torch.int64), reduction="sum", label_smoothing=0.1)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from cloc.plan.shapes import ConceptShapes, Shapes
+from cloc.plan.batch_shapes import ConceptShapes, Shapes
 from cloc.structures import PROMPT_KINDS, Batch, ConceptBatch
 
 

@@ -12,7 +12,7 @@ import torch
 from cloc import factory
 from cloc.config import Config
 from cloc.device import find_device
-from cloc.plan.shapes import ConceptShapes, Shapes
+from cloc.plan.batch_shapes import ConceptShapes, Shapes
 from cloc.plan.synthetic_batch import asked_with, made_up_batch, made_up_concepts
 from cloc.structures import Batch, ConceptBatch
 from cloc.towers.tower import image_side, patch_grid

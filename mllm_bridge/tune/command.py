@@ -67,7 +67,7 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     from cloc.command import printable
     from cloc.device import find_device, make_deterministic
     from cloc.train import runs
-    from cloc.train.trackers import check_trackers
+    from cloc.train.metric_logger import check_trackers
     from mllm_bridge.hosts import family_of
     from mllm_bridge.tune.folders import open_run
     from mllm_bridge.tune.session import Session

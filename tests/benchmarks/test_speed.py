@@ -44,7 +44,7 @@ def test_the_step_stands_beside_both_others(monkeypatch):
 
 
 def test_the_steps_are_what_the_table_asks_for(monkeypatch):
-    from cloc.plan.shapes import Shapes
+    from cloc.plan.batch_shapes import Shapes
     from cloc.plan.timed_step import Trial
 
     monkeypatch.setattr(step_cost, "OVERRIDES", TINY)

@@ -12,12 +12,10 @@ from cloc.config import load_config
 from cloc.data.shards import write_shards
 from cloc.losses.pairs import Form
 from cloc.plan import memory, plan_lines
-from cloc.plan.batch_shapes import kinds_of
-from cloc.plan.dry_step import dry_step
+from cloc.plan.batch_shapes import ConceptShapes, Shapes, kinds_of
+from cloc.plan.dry_step import PeakMemory, dry_step
 from cloc.plan.known import with_known_shapes
 from cloc.plan.memory import BUCKET, memory_of
-from cloc.plan.peak import PeakMemory
-from cloc.plan.shapes import ConceptShapes, Shapes
 from cloc.plan.timed_step import Trial
 from cloc.structures import Region
 from cloc.train import preflight

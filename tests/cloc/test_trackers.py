@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cloc import comm
-from cloc.train import trackers
+from cloc.train import metric_logger
 from cloc.train.metric_logger import MetricLogger
 
 
@@ -29,7 +29,7 @@ def package(request, monkeypatch):
     module.util = types.SimpleNamespace(generate_id=lambda: "abc123")
     module.init = lambda **asked: told["init"].append(asked) or Run()
     monkeypatch.setitem(sys.modules, request.param, module)
-    monkeypatch.setattr(trackers, "find_spec", lambda name: object())
+    monkeypatch.setattr(metric_logger, "find_spec", lambda name: object())
     return request.param, told
 
 
@@ -80,7 +80,7 @@ def test_speed_is_told_for_each_process_and_memory_of_the_device(tmp_path, monke
 
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
 def test_a_missing_package_names_its_install_command(name, monkeypatch):
-    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
+    monkeypatch.setattr(metric_logger, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=rf"run\.trackers: {name} is not installed; pip install {name}"):
-        trackers.check_trackers(["tensorboard", name])
-    trackers.check_trackers(["tensorboard"])
+        metric_logger.check_trackers(["tensorboard", name])
+    metric_logger.check_trackers(["tensorboard"])

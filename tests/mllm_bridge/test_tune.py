@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from cloc.box_text import BoxTextFormat
-from cloc.train import trackers
+from cloc.train import metric_logger
 from mllm_bridge.tune import batches, result
 from mllm_bridge.tune.command import main
 from mllm_bridge.weights.stored import FolderWeights, read_tensors
@@ -190,7 +190,7 @@ def test_half_precision_hosts_stay_half_precision(talks, swapped_once, tmp_path,
 )
 def test_mistakes_are_one_line_and_status_2(talks, swapped_once, tmp_path, capsys, more, message, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
+    monkeypatch.setattr(metric_logger, "find_spec", lambda name: None)
     assert main([*_command(talks, swapped_once, tmp_path), *more]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("*/host"))
