@@ -102,7 +102,7 @@ class ClocForObjectDetection(ClocModel):
         embeds = self.text_projection(pooled)
         return F.normalize(embeds, dim=-1) if self.config.detector_config.normalize else embeds
 
-    def forward(
+    def forward(  # type: ignore[override]  # concepts on another canvas
         self,
         pixel_values: torch.Tensor,
         input_ids: torch.Tensor | None = None,

@@ -30,7 +30,7 @@ class ClocForPreTraining(ClocModel):
         self.config.architectures = [self.saved_as]
         self.config.save_pretrained(save_directory)
 
-    def forward(
+    def forward(  # type: ignore[override]  # a step's arguments and features are others
         self,
         pixel_values: torch.Tensor,
         caption_ids: torch.Tensor,
@@ -62,6 +62,7 @@ class ClocForPreTraining(ClocModel):
         if not self.has_prompter:
             return outputs
         prompter = self.vision.prompter
+        assert prompter is not None
         image = self.vision.to_prompter_tokens(encoded)
         phrases = others[0]
         if prompt_kinds is None:
@@ -86,7 +87,7 @@ class ClocDetectorForPreTraining(ClocForObjectDetection, ClocForPreTraining):
 
     saved_as = "ClocForObjectDetection"
 
-    def forward(
+    def forward(  # type: ignore[override]  # a step's arguments and features are others
         self,
         pixel_values: torch.Tensor,
         input_ids: torch.Tensor | None = None,
