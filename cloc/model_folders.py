@@ -8,8 +8,9 @@ zero, which is its own way of never asking. A program that passes `trust_remote_
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import TracebackType
 
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
@@ -91,3 +92,35 @@ def refuse_links(folder: Path, what: str) -> None:
                 f"{what}: {path} is a link to {target}, outside its folder, and would be copied from there into the "
                 f"result; if that is wanted, copy the folder with what its links mean: cp -rL {folder} NEW"
             )
+
+
+def refusing_unreadable(source: Path | str) -> AbstractContextManager[None]:
+    """Say in one line which model cannot be read where its files are missing, cut short or not what they should be.
+
+    Args:
+        source: the folder or hub name that is loaded inside.
+
+    Raises:
+        ValueError: config, weights or processor of `source` cannot be read, or it wants to run code of its own.
+    """
+    return _RefusingUnreadable(source)
+
+
+class _RefusingUnreadable(AbstractContextManager[None]):
+    def __init__(self, source: Path | str) -> None:
+        self.source, self.refusing = source, refusing_code(source)
+
+    def __enter__(self) -> None:
+        self.refusing.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.refusing.__exit__(kind, error, trace)
+        # `tokenizers` raises a bare `Exception`, which no `except` could name without all others
+        if kind is not None and (kind is Exception or issubclass(kind, UNREADABLE)):
+            reason = (str(error) or kind.__name__).strip().splitlines()[0]
+            raise ValueError(
+                f"{self.source}: weights or processor cannot be read ({reason}); copy the whole folder again, or name "
+                "another model"
+            ) from error

@@ -13,7 +13,7 @@ from cloc.box_text import FILE, BoxTextFormat, Scale
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Declare how the host in a folder writes places; returns the exit status, see `cloc.command`."""
+    """Declare how the host in a folder writes boxes; returns the exit status, see `cloc.command`."""
     parser = argparse.ArgumentParser(
         prog="python -m mllm_bridge.box_text",
         description="Declare how the host in a folder writes boxes in its answers.",

@@ -53,7 +53,7 @@ PLAIN_FOLDERS = ("clip_vision_model", "siglip_vision_model", "swin", TIMM)
 """Where an export of ours keeps its tower as a plain transformers model."""
 NOT_IN_A_HOST = ("transformers_version", "dtype", "torch_dtype", "architectures", "_name_or_path")
 """Fields of a tower's config that have no meaning inside a host, whose own type and version hold."""
-ALWAYS_TOLD = ("hidden_size", "patch_size", "image_size")
+ALWAYS_STATED = ("hidden_size", "patch_size", "image_size")
 """Fields that a host's config names even where they are the default of the tower's class."""
 NOT_THE_TOWER = ("text_model.", "text_projection.", "visual_projection.", "logit_scale", "logit_bias", "classifier.")
 """Keys of a two-tower checkpoint that do not belong to the vision tower; they are left behind on purpose."""
@@ -134,11 +134,11 @@ def load_encoder(asked: str | Path, runs: Path) -> Encoder:
 
 
 def _load(asked: str | Path, folder: Path) -> Encoder:
-    told = read_json(folder / "config.json")
+    config_json = read_json(folder / "config.json")
     refuse_adapters(folder, "encoder")
-    refuse_quantised(told, str(folder))
-    check_sizes(told, str(folder))
-    model_type = told.get("model_type")
+    refuse_quantised(config_json, str(folder))
+    check_sizes(config_json, str(folder))
+    model_type = config_json.get("model_type")
     if not isinstance(model_type, str) or model_type not in TOWERS:
         raise ValueError(
             f"encoder: {folder} is of type {model_type!r}; towers that go in: {', '.join(TOWERS)}, "
@@ -156,7 +156,7 @@ def _load(asked: str | Path, folder: Path) -> Encoder:
     hashes = _hash_tensors(folder, stored, tower)
     facts = probe(tower, image_processor, f"encoder {folder}")
     config = {key: value for key, value in tower.config.to_diff_dict().items() if key not in NOT_IN_A_HOST}
-    config.update(model_type=tower.config.model_type, **{key: getattr(tower.config, key) for key in ALWAYS_TOLD})
+    config.update(model_type=tower.config.model_type, **{key: getattr(tower.config, key) for key in ALWAYS_STATED})
     return Encoder(
         asked=str(asked),
         folder=folder,

@@ -17,7 +17,7 @@ from PIL import Image
 
 from benchmarks.predictors.contract import Boxes
 from cloc.data.concepts import ConceptDictionary
-from cloc.export.loading import weights_of
+from cloc.model_folders import refusing_unreadable
 from cloc.text import concept_sentence
 
 LIMIT = 300
@@ -103,7 +103,7 @@ class ClocDetector:
 
         from cloc import ClocForObjectDetection
 
-        with weights_of(folder):
+        with refusing_unreadable(folder):
             model = ClocForObjectDetection.from_pretrained(folder, trust_remote_code=False, use_safetensors=True)
             self.processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
         self.model: Any = model.to(device).eval()

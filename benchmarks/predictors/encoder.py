@@ -20,8 +20,8 @@ from transformers import AutoModel, AutoProcessor
 import cloc  # noqa: F401  registers the model classes
 from benchmarks.predictors.contract import Boxes, Embeddings
 from cloc.export import read_card
-from cloc.export.loading import weights_of
 from cloc.export.reference import check_reference
+from cloc.model_folders import refusing_unreadable
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def load_export(given: Path, device: str = "cpu", batch_size: int = 64) -> Loade
     card = read_card(folder)
     # Sizes that differ are let through only to be refused below, in one message with the other kinds.
     how = {"output_loading_info": True, "ignore_mismatched_sizes": True}
-    with weights_of(folder):
+    with refusing_unreadable(folder):
         model, info = AutoModel.from_pretrained(
             folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, **how
         )

@@ -12,8 +12,7 @@ from PIL import Image
 from transformers import AutoProcessor
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
-from cloc.export.loading import weights_of
-from cloc.model_folders import UNREADABLE
+from cloc.model_folders import UNREADABLE, refusing_unreadable
 
 _MEND = "copy the whole folder again, or name another model"
 
@@ -31,7 +30,7 @@ def load_hf_model(kind: Any, place: str, device: str, same_processor: bool = Tru
     Raises:
         ValueError: something cannot be read, or is of another model than the rest.
     """
-    with weights_of(place):
+    with refusing_unreadable(place):
         model, info = kind.from_pretrained(
             place,
             trust_remote_code=False,

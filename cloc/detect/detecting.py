@@ -23,11 +23,11 @@ from cloc.config.run import DETECTING
 from cloc.data.concepts import ConceptDictionary
 from cloc.device import find_device
 from cloc.export import newest_export, next_numbered, read_card
-from cloc.export.loading import weights_of
 from cloc.files import LARGEST, read_object
 from cloc.formats.numbers import parse_whole
 from cloc.formats.photos import make_photo_key
 from cloc.images import read_photo
+from cloc.model_folders import refusing_unreadable
 from cloc.models.detection import ClocForObjectDetection
 from cloc.text import canonical, concept_name
 
@@ -292,7 +292,7 @@ def detect_files(
     """
     category_ids = ids.category_ids(names) if ids is not None else list(range(1, len(names) + 1))
     place = find_device(device)
-    with weights_of(folder):
+    with refusing_unreadable(folder):
         model = ClocForObjectDetection.from_pretrained(folder, trust_remote_code=False, use_safetensors=True).eval()
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     model.to(place)

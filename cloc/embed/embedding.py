@@ -20,9 +20,9 @@ from cloc.embed.best_texts import BestTexts, read_texts
 from cloc.embed.prompt_boxes import PromptBoxes, match, read_prompt_boxes
 from cloc.embed.vector_file import VectorFile, check_ending, vector_schema
 from cloc.export import newest_export, read_card
-from cloc.export.loading import weights_of
 from cloc.export.reference import check_reference
 from cloc.images import ImageError, read_photo
+from cloc.model_folders import refusing_unreadable
 from cloc.models.modeling import ClocModel
 from cloc.models.processing import ClocProcessor
 
@@ -137,7 +137,7 @@ def embed(options: argparse.Namespace) -> None:
     folder = newest_export() if options.model is None else options.model
     card = read_card(folder)
     device = find_device(options.device)
-    with weights_of(folder):
+    with refusing_unreadable(folder):
         model = AutoModel.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
         ).eval()

@@ -21,10 +21,9 @@ from transformers.utils.logging import disable_progress_bar
 from cloc import command
 from cloc.disk import atomic_dir, disk_errors
 from cloc.export import read_card
-from cloc.export.loading import weights_of
 from cloc.export.open_clip import write_open_clip
 from cloc.export.timm import write_timm
-from cloc.model_folders import refuse_links
+from cloc.model_folders import refuse_links, refusing_unreadable
 from cloc.models.modeling import ClocModel
 from cloc.towers.tower import encode, image_side
 
@@ -39,7 +38,7 @@ def load_export(folder: Path) -> ClocModel:
         ValueError: the folder is no finished export, or its weights cannot be read.
     """
     read_card(folder)
-    with weights_of(folder):
+    with refusing_unreadable(folder):
         model = AutoModel.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
         )
@@ -79,7 +78,7 @@ def to_clip_vision_model(export: Path, out: Path) -> str:
 def to_open_clip(export: Path, out: Path) -> str:
     """Both towers for open_clip, without the Prompter."""
     model = load_export(export)
-    with weights_of(export):
+    with refusing_unreadable(export):
         tokenizer = AutoTokenizer.from_pretrained(export, trust_remote_code=False, local_files_only=True)
     theirs = write_open_clip(model, tokenizer, out)
     pixels = _pictures(model)

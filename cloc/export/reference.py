@@ -18,7 +18,7 @@ from PIL import Image
 from transformers import LlavaImageProcessor
 from transformers.utils import logging
 
-from cloc.export.loading import weights_of
+from cloc.model_folders import refusing_unreadable
 from cloc.models.modeling import ClocModel
 
 COMPONENTS = 16
@@ -76,13 +76,13 @@ def check_reference(card: Mapping[str, Any], model: ClocModel, images: LlavaImag
     Raises:
         ValueError: the embedding differs by more than `TOLERANCE`.
     """
-    told = card.get("reference")
-    if told is None:
+    stored = card.get("reference")
+    if stored is None:
         return
-    embedding = told.get("image_embedding") if isinstance(told, Mapping) else None
+    embedding = stored.get("image_embedding") if isinstance(stored, Mapping) else None
     if not isinstance(embedding, list) or not all(isinstance(one, (int, float)) for one in embedding):
         raise ValueError(f"{where}: expected numbers in reference.image_embedding of export.json; copy it again")
-    with weights_of(where):  # a tampered processor fails where it is asked, with errors of many kinds
+    with refusing_unreadable(where):  # a tampered processor fails where it is asked, with errors of many kinds
         found = reference_embedding(model, images)
     if len(found) != len(embedding):
         raise ValueError(
@@ -93,7 +93,7 @@ def check_reference(card: Mapping[str, Any], model: ClocModel, images: LlavaImag
         raise ValueError(
             f"{where}: the reference picture's embedding differs by {apart:.2g} from the one in export.json, so images "
             "are prepared in another way than in training, or weights were changed. Written with "
-            f"{told.get('versions')}, read with {_versions()}; use those versions, or copy the whole folder again"
+            f"{stored.get('versions')}, read with {_versions()}; use those versions, or copy the whole folder again"
         )
 
 

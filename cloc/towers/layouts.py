@@ -214,15 +214,15 @@ def timm_swin(ours: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return theirs
 
 
-def _block(place: str, name: str, part: str, ours: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _block(block: str, name: str, part: str, ours: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     if part == _TABLE:
-        return {f"{place}.attn.relative_position_bias_table": ours[name]}
+        return {f"{block}.attn.relative_position_bias_table": ours[name]}
     module, _, kind = part.rpartition(".")
     if module in _PARTS:
-        return {f"{place}.{_PARTS[module]}.{kind}": ours[name]}
+        return {f"{block}.{_PARTS[module]}.{kind}": ours[name]}
     if module == "attention.q_proj":
         parts = [ours[name.replace("q_proj", f"{p}_proj")] for p in "qkv"]
-        return {f"{place}.attn.qkv.{kind}": torch.cat(parts)}
+        return {f"{block}.attn.qkv.{kind}": torch.cat(parts)}
     if module in ("attention.k_proj", "attention.v_proj"):
         return {}
     raise ValueError(f"--format timm: its Swin has no counterpart of {name}; use --format transformers")

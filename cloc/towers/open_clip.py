@@ -149,11 +149,11 @@ def read_state(source: Source) -> dict[str, torch.Tensor]:
 def normalisation(source: Source) -> tuple[Sequence[float], Sequence[float]] | None:
     """Mean and deviation of the images that the weights were trained on, where open_clip says so."""
     if source.weights:
-        told: Mapping[str, Any] = get_pretrained_cfg(source.name, source.weights) or {}
+        config: Mapping[str, Any] = get_pretrained_cfg(source.name, source.weights) or {}
     else:
         file = Path(source.name) / OPEN_CLIP_CONFIG
-        told = read_object(file, "open_clip's config").get("preprocess_cfg") or {}
-    return (told["mean"], told["std"]) if "mean" in told and "std" in told else None
+        config = read_object(file, "open_clip's config").get("preprocess_cfg") or {}
+    return (config["mean"], config["std"]) if "mean" in config and "std" in config else None
 
 
 def vision_weights(source: Source, config: PreTrainedConfig) -> Weights:

@@ -96,8 +96,8 @@ def size_of(image_processor: Any, field: str) -> dict[str, int]:
 
 def pads(image_processor: Any) -> bool:
     """Whether an image processor pads an image to a square and resizes that."""
-    told = size_of(image_processor, "size")
-    return bool(getattr(image_processor, "do_pad", None)) and list(told) == ["shortest_edge"]
+    size = size_of(image_processor, "size")
+    return bool(getattr(image_processor, "do_pad", None)) and list(size) == ["shortest_edge"]
 
 
 def crops(image_processor: Any) -> bool:
@@ -237,14 +237,14 @@ def _prove_order(
     No other way of reading the grid (by columns, mirrored, turned) has these three in the same places.
     """
     side = pixel_values.shape[-1] // patch_size
-    changed, places = pixel_values.clone(), sorted({(0, 0), (0, side - 1), (min(1, side - 1), 0)})
-    for row, column in places:
+    changed, patches = pixel_values.clone(), sorted({(0, 0), (0, side - 1), (min(1, side - 1), 0)})
+    for row, column in patches:
         changed[:, :, row * patch_size : (row + 1) * patch_size, column * patch_size : (column + 1) * patch_size] += 1.0
     moved = (_states(tower, changed, source)[0] != before).any(dim=2)[0].nonzero().flatten().tolist()
-    expected = [extra_tokens + row * side + column for row, column in places]
+    expected = [extra_tokens + row * side + column for row, column in patches]
     if moved != expected:
         raise ValueError(
-            f"{source}: changing the patches (row, column) {places} should change the tokens {expected} and no other, "
+            f"{source}: changing the patches (row, column) {patches} should change the tokens {expected} and no other, "
             f"it changed {moved[:5]}; patch size {patch_size} or the order of the tokens is not what its config says"
         )
 

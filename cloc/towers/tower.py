@@ -157,9 +157,9 @@ def _keep_windows(tower: PreTrainedModel) -> None:
         return
     window = tower.config.window_size
     for stage in tower.encoder.layers:
-        for place, layer in enumerate(stage.blocks):
+        for index, layer in enumerate(stage.blocks):
             # A hook and not a loop before the forward: recomputation under checkpointing must see the same values.
-            layer.register_forward_pre_hook(partial(_set_window, window=window, shift=place % 2 * (window // 2)))
+            layer.register_forward_pre_hook(partial(_set_window, window=window, shift=index % 2 * (window // 2)))
     tower._windows_kept = True
 
 

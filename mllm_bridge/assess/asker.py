@@ -10,13 +10,13 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from cloc.box_text import BoxTextFormat
-from cloc.export.loading import weights_of
 from cloc.images import read_photo
+from cloc.model_folders import refusing_unreadable
 from mllm_bridge.conversations.answers import render
 from mllm_bridge.conversations.reading import Conversation
 from mllm_bridge.hosts.loading import load_processor
 from mllm_bridge.regions.host import RegionHost
-from mllm_bridge.tune.batches import write_places
+from mllm_bridge.tune.batches import write_boxes
 
 NEW_TOKENS = 24
 
@@ -30,12 +30,12 @@ class Asker:
     """
 
     def __init__(self, folder: Path, region_tokens: bool) -> None:
-        self.places, self.region_tokens = BoxTextFormat.load(folder), region_tokens
+        self.box_format, self.region_tokens = BoxTextFormat.load(folder), region_tokens
         if region_tokens:
             self.host = RegionHost.from_pretrained(folder)
             self.processor = self.host.processor
         else:
-            with weights_of(folder):
+            with refusing_unreadable(folder):
                 self.host = AutoModelForImageTextToText.from_pretrained(
                     folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
                 ).eval()
@@ -47,10 +47,10 @@ class Asker:
         texts, images, regions = [], [], []
         for one in conversations:
             opened = [read_photo(file) for file in one.images]
-            turns, kept = write_places(one.turns[:1], one.regions, opened, self.places, self.region_tokens)
+            turns, kept = write_boxes(one.turns[:1], one.regions, opened, self.box_format, self.region_tokens)
             texts.append(render(self.processor, turns, ask=True))
             images.append(opened)
-            regions.append([place.box for place in kept])
+            regions.append([region.box for region in kept])
         if self.region_tokens:
             inputs: dict[str, Any] = self.host.prepare(texts, images, regions)
         else:

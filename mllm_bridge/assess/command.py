@@ -35,10 +35,10 @@ def run(asked: argparse.Namespace) -> Assessment:
         ValueError: host or files cannot be read, hold nothing that can be used, or the host declares no convention.
     """
     folder = locate(asked.host, "host")
-    places = BoxTextFormat.load(folder)
+    box_format = BoxTextFormat.load(folder)
     family = family_of(read_json(folder / "config.json"), str(folder))
     host, processor = load_host(folder, family, "cpu"), load_processor(folder)
-    maker = BatchMaker(processor, places, False, MAX_TOKENS, family)
+    maker = BatchMaker(processor, box_format, False, MAX_TOKENS, family)
     found = captions(host, family, maker, _first(asked.captions, asked.images, asked.count))
     del host
     answered = None

@@ -1,4 +1,4 @@
-"""Three measures of a host whose projector was trained: captions, the projected tokens, places.
+"""Three measures of a host whose projector was trained: captions, the projected tokens, boxes.
 
 Letters: N conversations, W width of the language model.
 """
@@ -19,7 +19,7 @@ from cloc.images import read_photo
 from mllm_bridge.assess.asker import Asker
 from mllm_bridge.conversations.reading import Conversation
 from mllm_bridge.hosts.family import HostFamily
-from mllm_bridge.tune.batches import BatchMaker, ConversationBatch, write_places
+from mllm_bridge.tune.batches import BatchMaker, ConversationBatch, write_boxes
 from mllm_bridge.tune.trainee import Trainee
 
 ASKED = 16
@@ -62,23 +62,23 @@ def captions(
     """
     usable, skipped = _usable(conversations)
     trainee = Trainee(host, None, host.get_submodule(family.tower_path), None)
-    own, other, seen, said, words = [], [], [], [], []
-    for place, one in enumerate(tqdm(usable, desc="captions", unit="image", leave=False)):
+    own, other, pooled, said, words = [], [], [], [], []
+    for index, one in enumerate(tqdm(usable, desc="captions", unit="image", leave=False)):
         batch = maker.make([one])
-        wrong = maker.make([replace(one, images=usable[(place + 1) % len(usable)].images)])
+        wrong = maker.make([replace(one, images=usable[(index + 1) % len(usable)].images)])
         lost = batch.skipped + wrong.skipped
         if lost:
             skipped[next(iter(lost))] += 1
             continue
         own.append(_loss(trainee, batch))
         other.append(_loss(trainee, wrong))
-        seen.append(torch.cat(family.image_features(host, batch.inputs)).float().mean(dim=0))
+        pooled.append(torch.cat(family.image_features(host, batch.inputs)).float().mean(dim=0))
         said.append(host.get_input_embeddings()(batch.labels[batch.labels >= 0]).float().mean(dim=0))
         words.append(one.turns[-1].text.strip())
     if len(own) < 2:
-        told = ", ".join(f"{reason} {count}" for reason, count in skipped.items()) or "the file is too short"
-        raise ValueError(f"captions: expected two usable conversations or more, got {len(own)} ({told})")
-    found, chance = nearest(torch.stack(seen), torch.stack(said), words)
+        reasons = ", ".join(f"{reason} {count}" for reason, count in skipped.items()) or "the file is too short"
+        raise ValueError(f"captions: expected two usable conversations or more, got {len(own)} ({reasons})")
+    found, chance = nearest(torch.stack(pooled), torch.stack(said), words)
     return Captions(np.array(own), np.array(other), found, chance, skipped)
 
 
@@ -93,33 +93,33 @@ def _usable(conversations: Iterable[Conversation]) -> tuple[list[Conversation], 
 
 
 def _loss(trainee: Trainee, batch: ConversationBatch) -> float:
-    told = trainee(batch.labels, region_boxes=batch.region_boxes, region_image=batch.region_image, **batch.inputs)
-    return float(told.nll) / batch.answer_tokens
+    outputs = trainee(batch.labels, region_boxes=batch.region_boxes, region_image=batch.region_image, **batch.inputs)
+    return float(outputs.nll) / batch.answer_tokens
 
 
-def nearest(seen: torch.Tensor, said: torch.Tensor, words: Sequence[str]) -> tuple[np.ndarray, float]:
+def nearest(pooled: torch.Tensor, said: torch.Tensor, words: Sequence[str]) -> tuple[np.ndarray, float]:
     """Whether each image's nearest caption is its own.
 
     Both sides are centred first: token embeddings of a language model share a large common part.
 
     Args:
-        seen: (N, W) mean of an image's projected tokens.
+        pooled: (N, W) mean of an image's projected tokens.
         said: (N, W) mean of the embeddings of a caption's tokens.
         words: N captions; equal ones are one caption.
 
     Returns:
         (N,) booleans, and the share that blind choice finds.
     """
-    images, texts = (torch.nn.functional.normalize(side - side.mean(dim=0), dim=1) for side in (seen, said))
+    images, texts = (torch.nn.functional.normalize(side - side.mean(dim=0), dim=1) for side in (pooled, said))
     best = (images @ texts.T).argmax(dim=1).tolist()
     counts = Counter(words)
     chance = sum(counts[word] for word in words) / len(words) ** 2
-    return np.array([words[place] == word for place, word in zip(best, words, strict=True)]), chance
+    return np.array([words[index] == word for index, word in zip(best, words, strict=True)]), chance
 
 
 @dataclass(frozen=True, slots=True)
 class Grounding:
-    """Answers to questions for a place.
+    """Answers to questions for a box.
 
     Attributes:
         right: (N,) whether the first box of the answer has an IoU of 0.5 or more with the true one.
@@ -135,7 +135,7 @@ class Grounding:
 
 
 def grounding(asker: Asker, conversations: Sequence[Conversation]) -> Grounding:
-    """Ask for places; the true box is the first one of the conversation's own first answer.
+    """Ask for boxes; the true box is the first one of the conversation's own first answer.
 
     Raises:
         ValueError: no conversation has a box in its answer.
@@ -146,9 +146,9 @@ def grounding(asker: Asker, conversations: Sequence[Conversation]) -> Grounding:
         if len(images) != 1:
             skipped["not_one_image"] += 1
             continue
-        turns, _ = write_places(one.turns, one.regions, images, asker.places, keep=False)
+        turns, _ = write_boxes(one.turns, one.regions, images, asker.box_format, keep=False)
         answer = next(turn.text for turn in turns if turn.role == "assistant")
-        boxes = asker.places.read(answer, images[0].size).boxes_xyxy
+        boxes = asker.box_format.read(answer, images[0].size).boxes_xyxy
         if not boxes:
             skipped["no_box_in_answer"] += 1
             continue
@@ -157,14 +157,14 @@ def grounding(asker: Asker, conversations: Sequence[Conversation]) -> Grounding:
         sizes.append(images[0].size * 2)
     if not asked:
         raise ValueError(
-            f"grounding: no conversation has an answer with a box in the host's convention ({asker.places.name}); "
+            f"grounding: no conversation has an answer with a box in the host's convention ({asker.box_format.name}); "
             "expected answers such as [x0, y0, x1, y1], or <region> with regions in pixels"
         )
     right, unread = [], Counter[str]()
     for start in tqdm(range(0, len(asked), ASKED), desc="grounding", unit="batch", leave=False):
         part = slice(start, start + ASKED)
         for answer, truth, size in zip(asker.ask(asked[part]), truths[part], sizes[part], strict=True):
-            read = asker.places.read(answer, size[:2])
+            read = asker.box_format.read(answer, size[:2])
             if not read.boxes_xyxy:
                 unread[next(iter(read.failures))] += 1
             right.append(bool(read.boxes_xyxy) and _overlap(read.boxes_xyxy[0], truth) >= 0.5)

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from mllm_bridge.assess.measures import Captions, Grounding
-from mllm_bridge.conversations.reading import told
+from mllm_bridge.conversations.reading import describe_skips
 
 LEVEL = 0.95
 
@@ -37,7 +37,7 @@ SAID = {
 }
 
 
-def assess(found: Captions, places: Grounding | None) -> Assessment:
+def assess(found: Captions, answered: Grounding | None) -> Assessment:
     """Apply the rule.
 
     Stage 1 has worked if the gain (loss with another image minus loss with the own one) has a 95 % interval (Student's
@@ -61,28 +61,28 @@ def assess(found: Captions, places: Grounding | None) -> Assessment:
     lines = [
         f"caption loss      {found.own.mean():.3f} nats a token with its image, {found.other.mean():.3f} with another: "
         f"gain {gain.mean():+.3f} (95 % {low:+.3f} to {high:+.3f}), {len(gain)} captions; "
-        f"left out: {told(found.skipped)}",
+        f"left out: {describe_skips(found.skipped)}",
         f"projected tokens  nearest caption is its own: {near[0]:.3f} (95 % {near[1]:.3f} to {near[2]:.3f}), chance "
         f"{found.chance:.3f}",
     ]
     verdict = "undecided" if low > 0 else "train_stage_1_longer"
-    if places is not None:
-        score = _share(places.right)
+    if answered is not None:
+        score = _share(answered.right)
         figures |= {
-            "grounding": len(places.right),
-            "grounding_skipped": dict(places.skipped),
+            "grounding": len(answered.right),
+            "grounding_skipped": dict(answered.skipped),
             "grounding_acc_at_50": score[0],
             "grounding_ci95": list(score[1:]),
-            "grounding_mean_box": places.constant,
-            "grounding_unread": dict(places.unread),
+            "grounding_mean_box": answered.constant,
+            "grounding_unread": dict(answered.unread),
         }
         lines.append(
             f"grounding         acc@0.5 {score[0]:.3f} (95 % {score[1]:.3f} to {score[2]:.3f}), mean box "
-            f"{places.constant:.3f}, {len(places.right)} questions; without a box: {told(places.unread)}; left out: "
-            f"{told(places.skipped)}"
+            f"{answered.constant:.3f}, {len(answered.right)} questions; without a box: "
+            f"{describe_skips(answered.unread)}; left out: {describe_skips(answered.skipped)}"
         )
         if low > 0:
-            verdict = "stage_2_not_needed" if score[1] > places.constant else "stage_2_needed"
+            verdict = "stage_2_not_needed" if score[1] > answered.constant else "stage_2_needed"
     return Assessment(figures | {"verdict": verdict}, (*lines, f"verdict           {SAID[verdict]}"), verdict)
 
 

@@ -65,7 +65,7 @@ def make(asked: argparse.Namespace) -> None:
     if asked.seed < 0:
         raise ValueError(f"--seed: expected 0 or more, got {asked.seed}")
     frame = asked.frame or ("image" if asked.scale == "pixels" else "padded")
-    places = BoxTextFormat(asked.scale, frame == "padded", asked.digits, asked.bins)
+    box_format = BoxTextFormat(asked.scale, frame == "padded", asked.digits, asked.bins)
     if not asked.images.is_dir():
         raise ValueError(f"--images {asked.images}: there is no such folder")
     dropped = Counter[str]()
@@ -75,13 +75,13 @@ def make(asked: argparse.Namespace) -> None:
         photos, source = entities_photos(asked.root, asked.split, dropped), f"Flickr30k Entities, {asked.split}"
     with atomic_dir(asked.out) as folder:
         counts = write_talk(
-            photos, asked.images, folder, places, asked.kinds, asked.rounds, asked.held_out, asked.seed, source
+            photos, asked.images, folder, box_format, asked.kinds, asked.rounds, asked.held_out, asked.seed, source
         )
-    told = ", ".join(f"{name} {count:,}" for name, count in sorted((counts + dropped).items()))
-    print(command.printable(f"written: {asked.out} ({told})"))
-    options = [f"places.scale={places.scale}", f"places.padded={str(places.padded).lower()}"]
-    options += [f"places.digits={places.digits}"] * (places.scale == "unit")
-    options += [f"places.bins={places.bins}"] * (places.scale == "bins")
+    counted = ", ".join(f"{name} {count:,}" for name, count in sorted((counts + dropped).items()))
+    print(command.printable(f"written: {asked.out} ({counted})"))
+    options = [f"places.scale={box_format.scale}", f"places.padded={str(box_format.padded).lower()}"]
+    options += [f"places.digits={box_format.digits}"] * (box_format.scale == "unit")
+    options += [f"places.bins={box_format.bins}"] * (box_format.scale == "bins")
     paths = [f"data.0.path={asked.out / 'conversations_regions.json'}", f"data.0.images={asked.images}"]
     again = ["python", "-m", "mllm_bridge.tune", "--config", "configs/bridge/tiny.yaml", "host=HOST", *paths, *options]
     print(command.printable(f"train on it: {shlex.join(again)}"))

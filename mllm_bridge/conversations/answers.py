@@ -42,7 +42,7 @@ class Answers:
 
 def messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
     """Turns in the form that chat templates take, `<image>` split off as a part of its own."""
-    told = []
+    made = []
     for turn in turns:
         parts: list[dict[str, str]] = []
         for number, text in enumerate(turn.text.split(IMAGE)):
@@ -50,8 +50,8 @@ def messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
                 parts.append({"type": "image"})
             if text.strip():
                 parts.append({"type": "text", "text": text.strip()})
-        told.append({"role": turn.role, "content": parts})
-    return told
+        made.append({"role": turn.role, "content": parts})
+    return made
 
 
 def render(processor: ProcessorMixin, turns: Sequence[Turn], ask: bool) -> str:
@@ -82,13 +82,13 @@ def find_answers(processor: ProcessorMixin, turns: Sequence[Turn]) -> Answers:
             continue
         start = _common(render(processor, turns[:number], ask=True), whole)
         answer = turn.text.strip()
-        place = whole.find(answer, start)
-        if place < 0 or whole[start:place].strip():
+        position = whole.find(answer, start)
+        if position < 0 or whole[start:position].strip():
             raise ValueError(
                 f"host: its chat template does not write the answer {answer!r:.60} as it is behind the prompt for it; "
                 "the loss cannot be put on it"
             )
-        end = place + len(answer)
+        end = position + len(answer)
         here = whole if number + 1 == len(turns) else render(processor, turns[: number + 1], ask=False)
         after = whole[end : _common(here, whole)]
         mark = next((token for token in special if after.lstrip().startswith(token)), None)
@@ -104,7 +104,7 @@ def find_answers(processor: ProcessorMixin, turns: Sequence[Turn]) -> Answers:
 def _common(one: str, other: str) -> int:
     """How many characters two texts share at their start."""
     pairs = zip(one, other, strict=False)
-    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+    return next((position for position, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 def encode(
@@ -145,7 +145,7 @@ def encode(
             if inputs["attention_mask"][row, number] and end > start
         ]
         for span, stop in zip(one.spans, one.stops, strict=True):
-            first, last = (_expanded(place, moved[row] if moved else (), inserted) for place in span)
+            first, last = (_expanded(position, moved[row] if moved else (), inserted) for position in span)
             chosen = [number for number, start, end in tokens if start < last and end > first]
             labels[row, chosen] = inputs["input_ids"][row, chosen]
             if stop:
@@ -177,11 +177,11 @@ def _processed(
     return {name: value if name == MOVED else torch.as_tensor(value) for name, value in kept.items()}
 
 
-def _expanded(place: int, moved: Sequence[dict[str, Any]], inserted: int) -> int:
-    """A character's place after the processor has put in its placeholders, and behind the last of them more."""
+def _expanded(position: int, moved: Sequence[dict[str, Any]], inserted: int) -> int:
+    """A character's position after the processor has put in its placeholders, and behind the last of them more."""
     gained = 0
     for one in moved:
-        if one["span"][1] <= place:
+        if one["span"][1] <= position:
             gained = one["new_span"][1] - one["span"][1]
-    behind = bool(moved) and place >= moved[-1]["span"][1]
-    return place + gained + inserted * behind
+    behind = bool(moved) and position >= moved[-1]["span"][1]
+    return position + gained + inserted * behind

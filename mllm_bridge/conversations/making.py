@@ -125,8 +125,8 @@ def rounds_of(photo: Photo, kinds: Sequence[Kind], most: int, seed: int) -> list
             name, box = fitting[number]
             question = str(draw.choice(QUESTIONS[kind]))
             asked = name if name.split()[0] in ("a", "an", "the", "his", "her", "their", "its") else f"the {name}"
-            told = question.replace("{name}", asked)
-            rounds.append(Round(kind, told, PLACE if kind == "grounding" else name, box))
+            text = question.replace("{name}", asked)
+            rounds.append(Round(kind, text, PLACE if kind == "grounding" else name, box))
     return [rounds[number] for number in draw.permutation(len(rounds))]
 
 
@@ -139,11 +139,11 @@ def _digest(name: str) -> list[int]:
     return list(hashlib.sha256(name.encode()).digest()[:8])
 
 
-def entry(key: str, photo: Photo, rounds: Sequence[Round], places: BoxTextFormat, regions: bool) -> dict[str, Any]:
+def entry(key: str, photo: Photo, rounds: Sequence[Round], box_format: BoxTextFormat, regions: bool) -> dict[str, Any]:
     """One entry of a file; with `regions` a box in a question is a `<region>`, answers hold text in any case."""
     turns, boxes = [], []
     for number, one in enumerate(rounds):
-        written = "" if one.box is None else places.write(one.box, photo.size)
+        written = "" if one.box is None else box_format.write(one.box, photo.size)
         marked = regions and PLACE in one.question
         head = f"{IMAGE}\n" if number == 0 else ""
         question = one.question.replace(PLACE, REGION if marked else written)
@@ -158,7 +158,7 @@ def write_talk(
     photos: Iterable[Photo],
     images: Path,
     out: Path,
-    places: BoxTextFormat,
+    box_format: BoxTextFormat,
     kinds: Sequence[Kind] = KINDS,
     most: int = 4,
     share: float = 0.05,
@@ -171,7 +171,7 @@ def write_talk(
         photos: what they are made from.
         images: folder of the photos; one that is not there is counted as missing_image.
         out: an existing folder.
-        places: how boxes are written as text.
+        box_format: how boxes are written as text.
         kinds: what is asked.
         most: rounds of a kind in one conversation.
         share: of the photos, held out.
@@ -198,18 +198,20 @@ def write_talk(
             name = "conversations" + "_regions" * regions + "_val" * aside
             made = files.setdefault(name, [])
             if not aside:
-                made.append(entry(photo.name, photo, rounds, places, regions))
+                made.append(entry(photo.name, photo, rounds, box_format, regions))
                 continue
             for number, one in enumerate(rounds):
                 more = {} if one.box is None else {"box": list(one.box)}
-                made.append({**entry(f"{photo.name}-{number}", photo, [one], places, regions), **more})
+                made.append({**entry(f"{photo.name}-{number}", photo, [one], box_format, regions), **more})
     if not counts["conversations"]:
-        told = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items())) or "no photo"
-        raise ValueError(f"{images}: not one conversation can be made ({told}); give the folder that holds the photos")
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items())) or "no photo"
+        raise ValueError(
+            f"{images}: not one conversation can be made ({reasons}); give the folder that holds the photos"
+        )
     for name, entries in files.items():
         _dump(out / f"{name}.json", entries)
-    tops = {"unit": 1, "thousand": 1000, "bins": places.bins - 1, "pixels": None}
-    convention = {"convention": places.scale, "to": tops[places.scale], "digits": places.digits}
+    tops = {"unit": 1, "thousand": 1000, "bins": box_format.bins - 1, "pixels": None}
+    convention = {"convention": box_format.scale, "to": tops[box_format.scale], "digits": box_format.digits}
     card = {
         "schema": 1,
         "made_from": source,
@@ -217,8 +219,8 @@ def write_talk(
         "kinds": list(kinds),
         "seed": seed,
         "held_out": share,
-        "coordinates": {**convention, "format": "[x0, y0, x1, y1]", "padded": places.padded},
-        "places": asdict(places),
+        "coordinates": {**convention, "format": "[x0, y0, x1, y1]", "padded": box_format.padded},
+        "places": asdict(box_format),
         "regions": "xyxy pixels of the image, one for each <region>, in order",
         "counts": dict(sorted(counts.items())),
     }

@@ -51,7 +51,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ImageRegion:
     """What a `<region>` stands for: a box (xyxy, pixels of the original) on one of the conversation's images."""
 
     box: Box
@@ -73,7 +73,7 @@ class Conversation:
     key: str
     images: tuple[Path, ...]
     turns: tuple[Turn, ...]
-    regions: tuple[Place, ...] = ()
+    regions: tuple[ImageRegion, ...] = ()
     extras: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -103,10 +103,10 @@ class Conversation:
         if markers != len(self.regions):
             more = "more_regions_than_placeholders" if len(self.regions) > markers else "placeholder_without_region"
             raise DataError(more, f"{self.key}: {len(self.regions)} regions, {markers} times {REGION}")
-        for place in self.regions:
-            if not 0 <= place.image < max(len(self.images), 1) or not self.images:
+        for region in self.regions:
+            if not 0 <= region.image < max(len(self.images), 1) or not self.images:
                 raise DataError(
-                    "region_without_image", f"{self.key}: a region of image {place.image}, which is not there"
+                    "region_without_image", f"{self.key}: a region of image {region.image}, which is not there"
                 )
 
     @property
@@ -127,10 +127,10 @@ class Conversation:
         if files and not any(IMAGE in turn.text for turn in turns):
             first = next((n for n, turn in enumerate(turns) if turn.role == "user"), 0)
             turns[first] = Turn(turns[first].role, f"{IMAGE}\n" * len(files) + turns[first].text)
-        told = entry.get("regions") or []
-        if not isinstance(told, list):
-            raise DataError("bad_region", f"{key}: expected a list of regions in 'regions', got {told!r:.80}")
-        regions = tuple(_place(region, key) for region in told)
+        given = entry.get("regions") or []
+        if not isinstance(given, list):
+            raise DataError("bad_region", f"{key}: expected a list of regions in 'regions', got {given!r:.80}")
+        regions = tuple(_parse_region(region, key) for region in given)
         known = ("id", *IMAGE_FIELDS, "conversations", "messages", "regions")
         return cls(key, files, tuple(turns), regions, {k: v for k, v in entry.items() if k not in known})
 
@@ -138,8 +138,10 @@ class Conversation:
 def _files(entry: Mapping[str, Any], folder: Path, key: str) -> tuple[Path, ...]:
     names = find_image_names(entry)
     if isinstance(names, str):
-        told = {name: value for name, value in entry.items() if name not in ("id", "conversations", "messages")}
-        raise DataError(names, f"{key}: expected the name of an image or a list of names in 'image', got {told!r:.200}")
+        others = {name: value for name, value in entry.items() if name not in ("id", "conversations", "messages")}
+        raise DataError(
+            names, f"{key}: expected the name of an image or a list of names in 'image', got {others!r:.200}"
+        )
     names = [name.removeprefix("file://").replace("\\", "/") for name in names]
     for name in names:
         if found := _ELSEWHERE.match(name):
@@ -173,12 +175,12 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _place(region: object, key: str) -> Place:
+def _parse_region(region: object, key: str) -> ImageRegion:
     box, image = (region.get("box"), region.get("image", 0)) if isinstance(region, Mapping) else (region, 0)
     numbers = isinstance(box, (list, tuple)) and len(box) == 4 and all(_is_number(v) for v in box)
     if not numbers or box[2] <= box[0] or box[3] <= box[1] or not isinstance(image, int):
         raise DataError("bad_region", f"{key}: expected a region [x0, y0, x1, y1] in pixels, got {region!r}")
-    return Place(tuple(float(value) for value in box), image)
+    return ImageRegion(tuple(float(value) for value in box), image)
 
 
 @dataclass(frozen=True)
@@ -219,9 +221,9 @@ def read_conversations(file: str | Path, images: str | Path | None = None) -> Co
             skipped[error.reason] += 1
             example.setdefault(error.reason, str(error))
     if not found:
-        told = "; ".join(f"{reason} {count}" for reason, count in sorted(skipped.items())) or "it is empty"
+        reasons = "; ".join(f"{reason} {count}" for reason, count in sorted(skipped.items())) or "it is empty"
         first = next(iter(example.values()), "")
-        raise ValueError(f"{file}: not one conversation that can be used ({told}). {first}".rstrip())
+        raise ValueError(f"{file}: not one conversation that can be used ({reasons}). {first}".rstrip())
     return ConversationSet(tuple(found), skipped, example)
 
 
@@ -242,6 +244,6 @@ def _entries(file: Path, skipped: Counter[str]) -> Iterator[Mapping[str, Any]]:
             skipped["bad_row"] += 1
 
 
-def told(skipped: Mapping[str, int]) -> str:
+def describe_skips(skipped: Mapping[str, int]) -> str:
     """Counts by reason as text."""
     return ", ".join(f"{reason} {count}" for reason, count in sorted(skipped.items())) or "none"

@@ -56,7 +56,7 @@ class HostFamily:
         image_token: what stands for an image in a prompt, by default.
         feature_inputs: what `get_image_features` takes of the processor's output.
         own_image_processor: the encoder's own image processor goes in as it is; else the host's own class stays, cuts
-            tiles by its own rules, and is told size, mean and deviation.
+            tiles by its own rules, and gets size, mean and deviation.
         reads_last: the host reads the last hidden state and no other.
         leading_token: the host drops token 0 always, so a wrapped tower has to bring one.
         wants_map: the host reads (B, C, G, G) instead of (B, N, C), which only a wrapped tower gives.
@@ -176,7 +176,7 @@ class HostFamily:
         return type(current).from_dict({**current.to_dict(), **taken, **settings.image_processor})
 
     def video_fields(self, side: dict[str, int]) -> dict[str, Any]:
-        """What a host's video processor is told, beside mean and deviation; `side` is the tower's size."""
+        """What a host's video processor has to say, beside mean and deviation; `side` is the tower's size."""
         return {"size": side}
 
     def image_token_id(self, config: dict[str, Any]) -> int | None:
@@ -200,8 +200,8 @@ class HostFamily:
         """What the processor announces for an image of this size (pixels) unseen; None where it announces nothing."""
         if not hasattr(processor, "_get_num_multimodal_tokens"):
             return None
-        told = processor._get_num_multimodal_tokens(image_sizes=[(height, width)])
-        return told["num_image_tokens"][0]
+        counts = processor._get_num_multimodal_tokens(image_sizes=[(height, width)])
+        return counts["num_image_tokens"][0]
 
     def image_features(self, model: PreTrainedModel, inputs: Any) -> list[torch.Tensor]:
         """The projected features that enter the prompt, (tokens, width of the language model), tile after tile."""

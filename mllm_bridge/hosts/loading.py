@@ -17,13 +17,13 @@ def load_host(folder: Path, family: HostFamily, device: str) -> PreTrainedModel:
     Raises:
         ValueError: keys are missing, left over, or of another shape.
     """
-    model, wrong = loaded(folder, family, {})
+    model, wrong = load_with_report(folder, family, {})
     if wrong:
         raise ValueError(f"host: {folder} does not hold just its own weights: {wrong}")
     return model.eval().to(device)
 
 
-def loaded(folder: Path, family: HostFamily, how: dict[str, Any]) -> tuple[PreTrainedModel, str]:
+def load_with_report(folder: Path, family: HostFamily, how: dict[str, Any]) -> tuple[PreTrainedModel, str]:
     """A host, and in words what did not find its place; `how` goes to `from_pretrained`.
 
     Raises:

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
 
-from cloc.export.loading import weights_of
+from cloc.model_folders import refusing_unreadable
 from mllm_bridge.conversations.answers import render
 from mllm_bridge.conversations.reading import IMAGE, REGION, Turn
 from mllm_bridge.regions.module import RegionModule
@@ -137,7 +137,7 @@ class RegionHost(nn.Module):
         folder = locate(folder, "host")
         module = RegionModule.load(folder)
         family = family_of(read_json(folder / "config.json"), str(folder))
-        with weights_of(folder):
+        with refusing_unreadable(folder):
             host = AutoModelForImageTextToText.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
             )

@@ -14,9 +14,9 @@ from transformers import AutoModel
 
 import cloc
 from cloc.export import read_card
-from cloc.export.loading import weights_of
 from cloc.files import write_json
 from cloc.model_bounds import check_sizes
+from cloc.model_folders import refusing_unreadable
 from mllm_bridge.weights.folders import read_json
 
 FOLDER, CONFIG, WEIGHTS = "regions", "config.json", "model.safetensors"
@@ -128,13 +128,13 @@ class RegionModule(nn.Module):
                 f"{vision!r:.40}, {width!r:.40} and {rms!r:.40}; copy the folder again"
             )
         check_sizes(content, str(own))
-        with weights_of(own):
+        with refusing_unreadable(own):
             module = cls(cloc.ClocVisionConfig(**vision), width, rms)
             weights = load_file(own / WEIGHTS)
         wrong = sorted(set(weights) ^ set(module.state_dict()))
         if wrong:
             raise ValueError(f"{own / WEIGHTS}: {len(wrong)} weights are missing or left over, the first is {wrong[0]}")
-        with weights_of(own):
+        with refusing_unreadable(own):
             module.load_state_dict(weights)
         return module
 
@@ -146,7 +146,7 @@ def region_module(export: Path, width: int, rms: float, seed: int) -> RegionModu
         ValueError: the folder is no export with a Prompter, or cannot be read.
     """
     read_card(export)
-    with weights_of(export):
+    with refusing_unreadable(export):
         model = AutoModel.from_pretrained(export, local_files_only=True, trust_remote_code=False, use_safetensors=True)
     if not isinstance(model, cloc.ClocModel):
         raise ValueError(f"regions.export: {export}: expected an export of this kit, got {type(model).__name__}")

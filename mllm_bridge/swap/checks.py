@@ -84,9 +84,9 @@ def check_fields(
     """Field by field: type, size, patch, width, and what the family's settings ask for."""
     vision = config.get("vision_config", {})
     wanted = family.settings(config, encoder.facts, layer)
-    told = ("model_type", "hidden_size", "patch_size", "image_size")
+    stated = ("model_type", "hidden_size", "patch_size", "image_size")
     checks = [
-        *(equal(f"config vision_config.{name}", vision.get(name), encoder.config[name]) for name in told),
+        *(equal(f"config vision_config.{name}", vision.get(name), encoder.config[name]) for name in stated),
         *(equal(f"config vision_config.{name}", vision.get(name), value) for name, value in wanted.vision.items()),
         *(equal(f"config {name}", config.get(name), value) for name, value in wanted.config.items()),
         *(

@@ -46,7 +46,7 @@ def swap(
     device: str = "auto",
     seed: int = 0,
     runs: Path = Path("runs"),
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> SwapReport:
     """Put an encoder into a host, verify the result, and write it.
 
@@ -61,7 +61,7 @@ def swap(
         device: where the host runs for the full proof: `auto`, or a torch device.
         seed: of the new projector's random weights.
         runs: folder with the runs.
-        say: takes each line of the progress.
+        log: takes each line of the progress.
 
     Returns:
         What changed and what was verified.
@@ -78,20 +78,20 @@ def swap(
         require_free(target, host.folder)
     chosen = load_encoder(encoder, runs)
     require_free(target, chosen.folder if chosen.card is None else chosen.folder.parent)
-    say(f"encoder: {chosen.folder}{_origin(chosen)}\n{_indented(chosen.facts.describe())}")
+    log(f"encoder: {chosen.folder}{_origin(chosen)}\n{_indented(chosen.facts.describe())}")
     if host is None:
         mllm = make_tiny(runs / f"tiny-{DEFAULT.model_type}")
-        say("host: none was named, so a tiny one with random weights is made here")
+        log("host: none was named, so a tiny one with random weights is made here")
         host = open_host(mllm)
-    say(f"host: {host.folder}, family {host.family.model_type}")
+    log(f"host: {host.folder}, family {host.family.model_type}")
     chosen = fit(chosen, host.family)
     if chosen.form != STOCK:
-        say(f"the tower goes in {FORMS[chosen.form]}")
+        log(f"the tower goes in {FORMS[chosen.form]}")
     plan = make_plan(host, chosen, keep_projector, feature_layer)
     names = (str(mllm), str(encoder))
-    report = _write(target, host, plan, chosen, names, None if keep_projector else seed, full_verify, link, device, say)
+    report = _write(target, host, plan, chosen, names, None if keep_projector else seed, full_verify, link, device, log)
     for line in report.lines():
-        say(line)
+        log(line)
     return report
 
 
@@ -105,11 +105,11 @@ def _write(
     full_verify: bool,
     link: bool,
     device: str,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> SwapReport:
     """Write the new host beside its place and prove it; only then does it appear there."""
     with atomic_dir(target) as folder:
-        say("writing weights, config and processor")
+        log("writing weights, config and processor")
         files = write_host(folder, host, plan, chosen, fresh, link)
         checks = verify(
             folder,
@@ -119,7 +119,7 @@ def _write(
             full=full_verify,
             feature_layer=plan.layer,
             device=device,
-            say=say,
+            log=log,
         )
         report = _report(target, *names, host, plan, chosen, fresh)
         report = replace(report, checks=tuple(checks), files=files)
@@ -234,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             link=not asked.copy,
             device=asked.device,
             seed=asked.seed,
-            say=lambda line: print(command.printable(line), flush=True),
+            log=lambda line: print(command.printable(line), flush=True),
         )
         print(command.printable(f"written: {report.out} (swap_report.json and README.md lie in it)"))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import ProcessorMixin
 
-from cloc.export.loading import weights_of
+from cloc.model_folders import refusing_unreadable
 from mllm_bridge.encoder import Encoder
 from mllm_bridge.hosts import FAMILIES, family_of
 from mllm_bridge.hosts.family import FeatureLayer, HostFamily, Settings
@@ -79,7 +79,7 @@ def open_host(mllm: str | Path) -> Host:
     weights = FolderWeights.open(folder)
     keys = list(weights.tensors)
     refuse_packed_keys(keys, str(folder))
-    with weights_of(folder):
+    with refusing_unreadable(folder):
         shapes = family.projector_shapes(config)
     if sum(math.prod(shape) for shape in shapes.values()) > LARGEST_PROJECTOR:
         raise ValueError(
@@ -116,22 +116,22 @@ def make_plan(host: Host, encoder: Encoder, keep_projector: bool, feature_layer:
         VerifyError: the settings do not agree with the tower.
     """
     family, facts = host.family, encoder.facts
-    with weights_of(host.folder):
+    with refusing_unreadable(host.folder):
         layer = _layer(host, encoder, feature_layer)
     settings = family.settings(host.config, facts, layer)
     config = {**host.config, "vision_config": {**encoder.config, **settings.vision}, **settings.config}
     if keep_projector:
         _same_projector(family, host.config, config)
     before = {**_config_fields(host.config), **_processor_fields(host.processor, list(settings.processor))}
-    processor = _told(host, encoder, settings)
+    processor = _set_processor(host, encoder, settings)
     after = {**_config_fields(config), **_processor_fields(processor, list(settings.processor))}
     require(check_plan(family, config, processor, encoder, layer), "before writing")
     names = sorted(key for key in {**before, **after} if before.get(key) != after.get(key))
     return Plan(layer, config, processor, tuple(Change(*key, before.get(key), after.get(key)) for key in names))
 
 
-def _told(host: Host, encoder: Encoder, settings: Settings) -> ProcessorMixin:
-    """The host's processor, told everything about the tower, as it will be when it is read again."""
+def _set_processor(host: Host, encoder: Encoder, settings: Settings) -> ProcessorMixin:
+    """The host's processor, set to the tower, as it will be when it is read again."""
     processor, facts, own = copy.copy(host.processor), encoder.facts, encoder.image_processor
     processor.image_processor = host.family.image_processor(own, processor.image_processor, facts, settings)
     for name, value in settings.processor.items():

@@ -14,11 +14,10 @@ from transformers.utils.logging import disable_progress_bar
 
 from cloc import command
 from cloc.files import read_object
-from mllm_bridge.trial.guessing import box_of_another, name_in_picture
 from mllm_bridge.trial.host import make_host, texts_of, words_of
 from mllm_bridge.trial.plan import Arm, TrialPlan, load_plan
 from mllm_bridge.trial.questions import CONVERSATIONS, KINDS, Asker, held_out, score, training_file
-from mllm_bridge.trial.table import table
+from mllm_bridge.trial.table import guess_boxes, guess_names, make_table
 from mllm_bridge.tune import command as tune
 
 
@@ -91,8 +90,8 @@ def guessed(world: Path) -> dict[str, float]:
         ValueError: there are none.
     """
     return {
-        "referring": name_in_picture(held_out(world, "referring")),
-        "grounding": box_of_another(held_out(world, "grounding")),
+        "referring": guess_names(held_out(world, "referring")),
+        "grounding": guess_boxes(held_out(world, "grounding")),
     }
 
 
@@ -118,15 +117,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plan = load_plan(asked.plan, asked.budget)
         asked.out.mkdir(parents=True, exist_ok=True)
         fixed = asked.out / "plan.yaml"
-        told = yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False)
-        if fixed.is_file() and fixed.read_text(encoding="utf-8") != told:
+        settled = yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False)
+        if fixed.is_file() and fixed.read_text(encoding="utf-8") != settled:
             raise ValueError(f"trial: {asked.out} was begun with another plan; pass another --out")
-        fixed.write_text(told, encoding="utf-8")
+        fixed.write_text(settled, encoding="utf-8")
         rows, guesses = [], guessed(Path(plan.world))
         for seed in plan.seeds:
             for arm in plan.arms:
                 rows.append(run_one(plan, arm, seed, asked.out))
-                text = table(rows, guesses)
+                text = make_table(rows, guesses)
                 (asked.out / "table.md").write_text(text, encoding="utf-8")
                 print(f"{arm}, seed {seed}: done\n{text}", flush=True)
         result = {"schema": 1, "rendered": True, "guessing": guesses, "rows": rows}

@@ -66,8 +66,8 @@ def training_file(world: Path, kinds: Sequence[str], out: Path) -> Path:
         return out
     entries = []
     for entry in read_json(world / CONVERSATIONS, "conversations"):
-        kept = [place for place, kind in enumerate(entry["kinds"]) if kind in kinds]
-        turns = [turn for place in kept for turn in entry["conversations"][2 * place : 2 * place + 2]]
+        kept = [index for index, kind in enumerate(entry["kinds"]) if kind in kinds]
+        turns = [turn for index in kept for turn in entry["conversations"][2 * index : 2 * index + 2]]
         if not turns:
             continue
         bare = [{**turn, "value": turn["value"].replace(f"{IMAGE}\n", "")} for turn in turns]
@@ -110,7 +110,7 @@ def _judge(asker: Asker, kind: str, question: Conversation, answer: str) -> tupl
     if kind == "referring":
         return answer.lower().split() == wanted.text.lower().split(), ""
     size = read_photo(question.images[0]).size
-    read = asker.places.read(answer, size)
+    read = asker.box_format.read(answer, size)
     if not read.boxes_xyxy:
         return False, next(iter(read.failures))
     return bool(iou([read.boxes_xyxy[0]], [question.extras["box"]])[0, 0] >= 0.5), ""

@@ -20,7 +20,7 @@ from cloc.box_text import BoxTextFormat
 from cloc.images import ImageError, is_strip, read_photo
 from cloc.structures import DataError
 from mllm_bridge.conversations.answers import IGNORED, encode
-from mllm_bridge.conversations.reading import IMAGE, REGION, Conversation, Place, Turn
+from mllm_bridge.conversations.reading import IMAGE, REGION, Conversation, ImageRegion, Turn
 from mllm_bridge.hosts.family import HostFamily
 from mllm_bridge.regions.prompts import canvas_boxes, inside
 
@@ -95,8 +95,8 @@ class LengthOrder:
 
     def locate(self, number: int) -> list[int]:
         """The conversations of one batch (0, 1, 2, ... without end)."""
-        epoch, place = divmod(number, self.num_batches)
-        return self._epoch(epoch)[place].tolist()
+        epoch, index = divmod(number, self.num_batches)
+        return self._epoch(epoch)[index].tolist()
 
 
 class BatchMaker:
@@ -104,20 +104,25 @@ class BatchMaker:
 
     Args:
         processor: the host's.
-        places: how boxes are written.
+        box_format: how boxes are written.
         region_tokens: `<region>` in a question stays a token; otherwise it becomes a box in text.
         max_tokens: longer conversations are left out and counted.
         family: of the host, which may ask for more than its processor gives.
     """
 
     def __init__(
-        self, processor: ProcessorMixin, places: BoxTextFormat, region_tokens: bool, max_tokens: int, family: HostFamily
+        self,
+        processor: ProcessorMixin,
+        box_format: BoxTextFormat,
+        region_tokens: bool,
+        max_tokens: int,
+        family: HostFamily,
     ) -> None:
-        self.processor, self.places, self.family = processor, places, family
+        self.processor, self.box_format, self.family = processor, box_format, family
         self.region_tokens, self.max_tokens = region_tokens, max_tokens
 
     def make(self, conversations: Sequence[Conversation]) -> ConversationBatch:
-        """Decode, write places, tokenise; what cannot be used is left out and counted."""
+        """Decode, write boxes, tokenise; what cannot be used is left out and counted."""
         ready, skipped = list[_Ready](), Counter[str]()
         for conversation in conversations:
             try:
@@ -128,10 +133,10 @@ class BatchMaker:
         boxes, image_of = list[np.ndarray](), list[int]()
         first = 0
         for one in ready:
-            for place in one.regions:
-                size = one.images[place.image].size
-                boxes.append(canvas_boxes(self.processor.image_processor, [place.box], size)[0])
-                image_of.append(first + place.image)
+            for region in one.regions:
+                size = one.images[region.image].size
+                boxes.append(canvas_boxes(self.processor.image_processor, [region.box], size)[0])
+                image_of.append(first + region.image)
             first += len(one.images)
         region_boxes = torch.tensor(np.array(boxes).reshape(-1, 4), dtype=torch.float32)
         keys = tuple(one.key for one in ready[:real])
@@ -165,18 +170,18 @@ class BatchMaker:
                 raise DataError("bad_image", f"{conversation.key}: {file}: {error}") from error
             if is_strip(images[-1].size):  # the host's processor would need memory far beyond the image's
                 raise DataError("image_is_strip", f"{conversation.key}: {file}: {images[-1].size}")
-        places = [
-            replace(place, box=inside(place.box, images[place.image].size, conversation.key))
-            for place in conversation.regions
+        regions = [
+            replace(region, box=inside(region.box, images[region.image].size, conversation.key))
+            for region in conversation.regions
         ]
-        turns, kept = write_places(conversation.turns, places, images, self.places, self.region_tokens)
+        turns, kept = write_boxes(conversation.turns, regions, images, self.box_format, self.region_tokens)
         return _Ready(conversation.key, turns, tuple(images), kept)
 
     def _blank(self) -> _Ready:
         image = Image.new("RGB", (8, 8))
         marker = f" {REGION}" if self.region_tokens else ""
         turns = (Turn("user", f"{IMAGE}\n.{marker}"), Turn("assistant", "."))
-        regions = (Place((0.0, 0.0, 8.0, 8.0)),) if self.region_tokens else ()
+        regions = (ImageRegion((0.0, 0.0, 8.0, 8.0)),) if self.region_tokens else ()
         return _Ready("", turns, (image,), regions)
 
 
@@ -185,27 +190,31 @@ class _Ready:
     key: str
     turns: tuple[Turn, ...]
     images: tuple[Image.Image, ...]
-    regions: tuple[Place, ...]
+    regions: tuple[ImageRegion, ...]
 
 
-def write_places(
-    turns: Sequence[Turn], places: Sequence[Place], images: Sequence[Image.Image], convention: BoxTextFormat, keep: bool
-) -> tuple[tuple[Turn, ...], tuple[Place, ...]]:
+def write_boxes(
+    turns: Sequence[Turn],
+    regions: Sequence[ImageRegion],
+    images: Sequence[Image.Image],
+    convention: BoxTextFormat,
+    keep: bool,
+) -> tuple[tuple[Turn, ...], tuple[ImageRegion, ...]]:
     """Put boxes in text where `<region>` stands; with `keep` those in questions stay as they are.
 
     Returns:
-        The turns, and the places of the markers that stayed.
+        The turns, and the regions of the markers that stayed.
     """
-    written, kept, waiting = [], [], iter(places)
+    written, kept, waiting = [], [], iter(regions)
     for turn in turns:
         first, *rest = turn.text.split(REGION)
         for text in rest:
-            place = next(waiting)
+            region = next(waiting)
             if keep and turn.role != "assistant":
-                kept.append(place)
+                kept.append(region)
                 first += REGION + text
             else:
-                first += convention.write(place.box, images[place.image].size) + text
+                first += convention.write(region.box, images[region.image].size) + text
         written.append(Turn(turn.role, first))
     return tuple(written), tuple(kept)
 
@@ -251,7 +260,7 @@ class TuneBatches(IterableDataset):
 
     def _made(self, number: int) -> ConversationBatch:
         chosen = self.order.locate(number)[self.rank :: self.world]
-        return self.maker.make([self.conversations[place] for place in chosen])
+        return self.maker.make([self.conversations[index] for index in chosen])
 
     def __iter__(self) -> Iterator[ConversationBatch]:
         worker = get_worker_info()

@@ -35,13 +35,13 @@ class CachedTower(nn.Module):
         asked["return_dict"] = True
         layers = repr(asked.get("output_hidden_states"))
         keys = [(hashlib.blake2b(image.cpu().numpy().tobytes()).digest(), layers) for image in pixel_values]
-        missing = [place for place, key in enumerate(keys) if key not in self._known]
+        missing = [index for index, key in enumerate(keys) if key not in self._known]
         if missing:
             self.forwards += len(missing)
             output = self.tower(pixel_values[missing], **asked)
-            for row, place in enumerate(missing):
+            for row, index in enumerate(missing):
                 states = tuple(None if s is None else s[row].clone() for s in output.hidden_states or ())
-                self._known[keys[place]] = (states, output.last_hidden_state[row].clone())
+                self._known[keys[index]] = (states, output.last_hidden_state[row].clone())
         found = [self._known[key] for key in keys]
         states = tuple(
             None if rows[0] is None else torch.stack(rows) for rows in zip(*(one[0] for one in found), strict=True)

@@ -89,9 +89,9 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     host = find_host(config.host, options.runs)
     if Path(options.runs).resolve().is_relative_to(host.resolve()):
         raise ValueError(f"--runs {options.runs} lies in the host {host}, which is read; pass another --runs")
-    places = BoxTextFormat.load(host) if (host / FILE).is_file() else BoxTextFormat(**config.places.model_dump())
+    box_format = BoxTextFormat.load(host) if (host / FILE).is_file() else BoxTextFormat(**config.places.model_dump())
     family = family_of(read_json(host / "config.json"), str(host))
-    conversations, skipped = open_conversations(config.data, places, family.needs_image)
+    conversations, skipped = open_conversations(config.data, box_format, family.needs_image)
     check_batch(config, len(conversations), comm.world_size())
     frozen = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
     built = build(config, host, frozen, config.train.cache_tower)
@@ -102,7 +102,7 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     first = 0 if checkpoint is None else load(stepper, checkpoint)
 
     # 3. train and hand over
-    session = Session(config, host, places, tuple(conversations), skipped, built, folder, first)
+    session = Session(config, host, box_format, tuple(conversations), skipped, built, folder, first)
     if comm.is_main():
         print(printable("\n".join(session.lines(device))), flush=True)
     stopped, left_out = session.train(stepper)

@@ -1,7 +1,7 @@
 """What a tuning run hands over: one folder that stock transformers loads, proven by loading it again.
 
 Adapters are merged into the weights, or lie beside them in the form that transformers picks up by itself. The region
-module and the convention for places lie in files of their own.
+module and the convention for boxes lie in files of their own.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def write_result(
     host: Path,
     weights: Mapping[str, torch.Tensor],
     out: Path,
-    places: BoxTextFormat,
+    box_format: BoxTextFormat,
     batch: ConversationBatch,
     facts: Mapping[str, Any],
 ) -> dict[str, float]:
@@ -48,7 +48,7 @@ def write_result(
         host: the host that was trained.
         weights: the weights that moved, by their name in the `Trainee`.
         out: folder to write; it appears whole or not at all.
-        places: how this host writes boxes.
+        box_format: how this host writes boxes.
         batch: a few conversations, on which logits are compared.
         facts: what the card says of the run.
 
@@ -80,7 +80,7 @@ def write_result(
         write_level(
             folder, vision, [prefix for tower in built.family.towers for prefix in built.family.prefixes(tower)]
         )
-        _write_around(folder, built, host, places)
+        _write_around(folder, built, host, box_format)
         found["reload"] = _difference(expected, _logits(_reloaded(folder, built), batch))
         _require(found, out)
         write_json(folder / CARD, {"schema": 1, **facts, "logits": found})
@@ -94,13 +94,13 @@ def _name_no_base(folder: Path) -> None:
     (folder / "README.md").unlink(missing_ok=True)  # peft's card names that path too
 
 
-def _write_around(folder: Path, built: Built, host: Path, places: BoxTextFormat) -> None:
+def _write_around(folder: Path, built: Built, host: Path, box_format: BoxTextFormat) -> None:
     built.processor.save_pretrained(folder)
     built.processor.image_processor.to_json_file(folder / "preprocessor_config.json")
     if isinstance(built.processor.chat_template, str):
         (folder / "chat_template.jinja").write_text(built.processor.chat_template, encoding="utf-8")
     pass_on(host, folder, ())
-    places.save(folder)
+    box_format.save(folder)
     if built.trainee.regions is not None:
         built.trainee.regions.save(folder)
 

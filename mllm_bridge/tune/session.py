@@ -19,7 +19,7 @@ from cloc.train import engine
 from cloc.train.metric_logger import MetricLogger
 from cloc.train.optim import learning_rate
 from cloc.train.stepper import Stepper
-from mllm_bridge.conversations.reading import Conversation, told
+from mllm_bridge.conversations.reading import Conversation, describe_skips
 from mllm_bridge.tune.batches import BatchMaker, LengthOrder, TuneBatches
 from mllm_bridge.tune.folders import RESULT
 from mllm_bridge.tune.parts import trained_part
@@ -39,7 +39,7 @@ class Session:
     Attributes:
         config: of the run.
         host: folder of the host that is trained.
-        places: how it writes boxes.
+        box_format: how it writes boxes.
         conversations: all that it is trained on.
         skipped: entries of the files left out, by reason.
         built: the model.
@@ -49,7 +49,7 @@ class Session:
 
     config: TuneConfig
     host: Path
-    places: BoxTextFormat
+    box_format: BoxTextFormat
     conversations: tuple[Conversation, ...]
     skipped: Counter[str]
     built: Built
@@ -66,7 +66,7 @@ class Session:
         """Makes batches for this host."""
         built = self.built
         tokens, regions = self.config.train.max_tokens, built.trainee.regions is not None
-        return BatchMaker(built.processor, self.places, regions, tokens, built.family)
+        return BatchMaker(built.processor, self.box_format, regions, tokens, built.family)
 
     def lines(self, device: str) -> list[str]:
         """What is trained, on what, for how long."""
@@ -81,10 +81,10 @@ class Session:
         engine_name = "plain torch" if train.deepspeed == "none" else f"DeepSpeed ({Path(train.deepspeed).name})"
         return [
             f"run      {self.folder}" + (f", continued at step {self.first:,}" if self.first else ""),
-            f"host     {self.host}, family {self.built.family.model_type}{regions}, places {self.places.name}",
+            f"host     {self.host}, family {self.built.family.model_type}{regions}, places {self.box_format.name}",
             f"moves    {moving} of {total / 1e6:.2f} M parameters",
             f"length   {self.steps:,} steps of {batch} conversations, {self.steps * batch / held:.2f} passes over "
-            f"{held:,}; left out of the files: {told(self.skipped)}",
+            f"{held:,}; left out of the files: {describe_skips(self.skipped)}",
             f"machine  {comm.world_size()} process(es) on {device}, {self.config.run.precision}, {engine_name}",
         ]
 
@@ -98,8 +98,8 @@ class Session:
             config.run.seed,
         )
         steps, each = self.steps, train.accumulation
-        place = comm.rank(), comm.world_size(), self.first * each, steps * each
-        batches = TuneBatches(self.conversations, order, self.maker, *place)
+        share = comm.rank(), comm.world_size(), self.first * each, steps * each
+        batches = TuneBatches(self.conversations, order, self.maker, *share)
         workers = config.run.workers
         if workers == "auto":
             workers = min(4, max(1, len(os.sched_getaffinity(0)) // comm.world_size() - 1))
@@ -124,8 +124,8 @@ class Session:
             "config": self.config.model_dump(mode="json"),
         }
         out, probe = self.folder / RESULT, self.maker.make(self.conversations[:PROBE])
-        found = write_result(self.config, self.host, weights, out, self.places, probe, facts)
+        found = write_result(self.config, self.host, weights, out, self.box_format, probe, facts)
         return [
             f"written: {out}; logits after loading it again differ by {found['reload']:.1g}",
-            f"left out while training: {told(left_out)}",
+            f"left out while training: {describe_skips(left_out)}",
         ]

@@ -44,11 +44,11 @@ def _newest(runs: Path) -> Path:
     reports = list(runs.glob("*/swap_report.json"))
     if reports:
         return max(reports, key=lambda path: path.stat().st_mtime).parent
-    return swap(runs=runs, say=lambda line: print(line, flush=True)).out
+    return swap(runs=runs, log=lambda line: print(line, flush=True)).out
 
 
 def open_conversations(
-    data: Sequence[DataSettings], places: BoxTextFormat, pictured: bool = False
+    data: Sequence[DataSettings], box_format: BoxTextFormat, pictured: bool = False
 ) -> tuple[list[Conversation], Counter[str]]:
     """All conversations of a run, and the entries left out, by reason; with `pictured` those without an image too.
 
@@ -58,7 +58,7 @@ def open_conversations(
     conversations, skipped = list[Conversation](), Counter[str]()
     for entry in data:
         file, images = (Path(entry.path), entry.images) if entry.path != SCENES else _scenes()
-        _require_convention(file, places)
+        _require_convention(file, box_format)
         found = read_conversations(file, images)
         conversations += found.conversations
         skipped += found.skipped
@@ -81,7 +81,7 @@ def _scenes() -> tuple[Path, str]:
     return root / CONVERSATIONS, str(root)
 
 
-def _require_convention(file: Path, places: BoxTextFormat) -> None:
+def _require_convention(file: Path, box_format: BoxTextFormat) -> None:
     """What the kit makes (rendered worlds, `mllm_bridge.conversations`) says in its card how boxes are written; the
     host has to keep to the same.
 
@@ -89,18 +89,18 @@ def _require_convention(file: Path, places: BoxTextFormat) -> None:
         ValueError: they differ.
     """
     card = file.parent / "card.json"
-    told = read_json(card).get("coordinates") if card.is_file() else None
-    if told is None:
+    stated = read_json(card).get("coordinates") if card.is_file() else None
+    if stated is None:
         return
-    sizes = {"unit": ("digits", places.digits), "bins": ("to", places.bins - 1), "pixels": ("to", None)}
-    name, value = sizes.get(places.scale, ("to", 1000))
-    if told.get("padded", places.padded) is not places.padded:
+    sizes = {"unit": ("digits", box_format.digits), "bins": ("to", box_format.bins - 1), "pixels": ("to", None)}
+    name, value = sizes.get(box_format.scale, ("to", 1000))
+    if stated.get("padded", box_format.padded) is not box_format.padded:
         raise ValueError(
-            f"places: {file} writes boxes of the image {'padded to a square' if told['padded'] else 'as it is'}, the "
-            f"host as {places.name}; set places.padded={str(told['padded']).lower()}"
+            f"places: {file} writes boxes of the image {'padded to a square' if stated['padded'] else 'as it is'}, the "
+            f"host as {box_format.name}; set places.padded={str(stated['padded']).lower()}"
         )
-    if told.get("convention") != places.scale or told.get(name) != value:
+    if stated.get("convention") != box_format.scale or stated.get(name) != value:
         raise ValueError(
-            f"places: {file} writes boxes as {told.get('convention')} ({name} {told.get(name)}), the host as "
-            f"{places.name}; set places to the file's convention, or make the file again with the host's"
+            f"places: {file} writes boxes as {stated.get('convention')} ({name} {stated.get(name)}), the host as "
+            f"{box_format.name}; set places to the file's convention, or make the file again with the host's"
         )

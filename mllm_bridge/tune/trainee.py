@@ -80,11 +80,11 @@ class Trainee(nn.Module):
         following = labels[:, 1:]
         answers = following != IGNORED
         if self._picks:  # a vocabulary's worth of numbers for each image token is never needed
-            places = answers.any(dim=0).nonzero().flatten()
+            positions = answers.any(dim=0).nonzero().flatten()
             logits, answers, following = (
-                self.logits(**inputs, logits_to_keep=places),
-                answers[:, places],
-                following[:, places],
+                self.logits(**inputs, logits_to_keep=positions),
+                answers[:, positions],
+                following[:, positions],
             )
         else:
             logits = self.logits(**inputs)[:, :-1]
@@ -175,13 +175,13 @@ def make_losses(stepper: Stepper) -> Losses:
     """One forward a batch; the loss is the mean over the answer tokens of all ranks."""
 
     def losses(batch: ConversationBatch, step: int) -> tuple[LossReport, torch.Tensor]:
-        told: Any = stepper.forward(
+        outputs: Any = stepper.forward(
             labels=batch.labels, region_boxes=batch.region_boxes, region_image=batch.region_image, **batch.inputs
         )
         numbers = [batch.answer_tokens, len(batch.keys), len(batch.region_boxes)]
         tokens, conversations, regions = comm.sum_over_ranks(numbers, stepper.device)
-        share = told.nll / max(tokens, 1)
+        share = outputs.nll / max(tokens, 1)
         counts = {"images": conversations, "answer_tokens": tokens, "regions": regions}
-        return LossReport({"answer": share}, counts, {"answer_accuracy": told.correct / max(tokens, 1)}), share
+        return LossReport({"answer": share}, counts, {"answer_accuracy": outputs.correct / max(tokens, 1)}), share
 
     return losses

@@ -10,12 +10,12 @@ QUANTISED = (
     *("quantization_config", "compression_config", "quantization", "quant_config", "quantize_config"),
     *("load_in_8bit", "load_in_4bit", "_load_in_8bit", "_load_in_4bit"),
 )
-"""Fields of a config, at any depth, by which quantised weights are told (`quantization` is MLX's)."""
+"""Fields of a config, at any depth, by which quantised weights are known (`quantization` is MLX's)."""
 DTYPES = ("dtype", "torch_dtype")
 NARROW = ("float8", "fp8", "int8", "int4", "float4", "nf4")
 """How a type of fewer than 16 bits is written in these fields."""
 QUANTISED_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json", "quantization_config.json")
-"""Files beside a config by which older and other quantisers tell the same."""
+"""Files beside a config by which older and other quantisers say the same."""
 QUANTISED_KEYS = (
     *(".qweight", ".qzeros", ".g_idx", ".SCB", ".absmax", ".quant_map", ".W_q"),
     *(".weight_packed", ".weight_scale", ".weight_scale_inv"),
@@ -36,12 +36,12 @@ def refuse_quantised(config: Mapping[str, Any], source: str) -> None:
     Raises:
         ValueError: they are; the message names where it is said, and the way on.
     """
-    told = next(_quantised(config), None)
-    if told is None:
+    sign = next(_quantised(config), None)
+    if sign is None:
         beside = next((name for name in QUANTISED_FILES if (Path(source) / name).is_file()), None)
-        told = None if beside is None else (beside, "there")
-    if told is not None:
-        raise ValueError(_packed(source, f"{told[0]}: {told[1]}"))
+        sign = None if beside is None else (beside, "there")
+    if sign is not None:
+        raise ValueError(_packed(source, f"{sign[0]}: {sign[1]}"))
 
 
 def refuse_packed_keys(keys: Iterable[str], source: str) -> None:

@@ -92,7 +92,7 @@ def test_siglip_tower_without_cls_is_read_in_full(tmp_path, host_folder, siglip_
 
 def test_newest_export_goes_in_and_its_card_is_recorded(tmp_path, runs, host_folder):
     said = []
-    report = swap(host_folder, "cloc", tmp_path / "out", runs=runs, device="cpu", say=said.append)
+    report = swap(host_folder, "cloc", tmp_path / "out", runs=runs, device="cpu", log=said.append)
     assert report.export["objective"] == "cloc"
     assert json.loads((tmp_path / "out" / "swap_report.json").read_text())["export"]["objective"] == "cloc"
     assert any("small/export/clip_vision_model (objective cloc" in line for line in said)

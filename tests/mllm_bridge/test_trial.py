@@ -9,11 +9,10 @@ from mllm_bridge.conversations.answers import IGNORED, encode
 from mllm_bridge.conversations.reading import Conversation, Turn
 from mllm_bridge.trial import __main__ as trial
 from mllm_bridge.trial.__main__ import main, settings
-from mllm_bridge.trial.guessing import box_of_another, name_in_picture
 from mllm_bridge.trial.host import make_host, word_tokenizer, words_of
 from mllm_bridge.trial.plan import ARMS, LanguagePlan, load_plan
 from mllm_bridge.trial.questions import training_file
-from mllm_bridge.trial.table import table, verdict
+from mllm_bridge.trial.table import guess_boxes, guess_names, judge_claim, make_table
 from mllm_bridge.tune.settings import TuneConfig
 
 TEXTS = ["<image>\nWhat is in [3, 17, 30, 31]?", "A red-hot ring.", "Where is it?", "[0, 1, 2, 3]"]
@@ -89,10 +88,10 @@ def test_a_shorter_budget_changes_length_and_nothing_else():
 
 
 def test_verdicts():
-    assert verdict([0.9, 0.91, 0.92], [0.5, 0.52, 0.5])[0] == "shown"
-    assert verdict([0.5, 0.52, 0.5], [0.9, 0.91, 0.92])[0] == "refuted"
-    assert verdict([0.5, 0.9, 0.4], [0.5, 0.52, 0.6])[0] == "not distinguishable"
-    assert verdict([0.9], [0.1]) == ("not distinguishable", pytest.approx(0.8), None)
+    assert judge_claim([0.9, 0.91, 0.92], [0.5, 0.52, 0.5])[0] == "shown"
+    assert judge_claim([0.5, 0.52, 0.5], [0.9, 0.91, 0.92])[0] == "refuted"
+    assert judge_claim([0.5, 0.9, 0.4], [0.5, 0.52, 0.6])[0] == "not distinguishable"
+    assert judge_claim([0.9], [0.1]) == ("not distinguishable", pytest.approx(0.8), None)
 
 
 def test_the_table_names_spread_and_claims():
@@ -101,8 +100,8 @@ def test_the_table_names_spread_and_claims():
         for arm, base in zip(ARMS, (0.3, 0.6, 0.9), strict=True)
         for seed in range(3)
     ]
-    assert "guessing" not in table(rows)
-    text = table(rows, {"referring": 0.25, "grounding": 0.1})
+    assert "guessing" not in make_table(rows)
+    text = make_table(rows, {"referring": 0.25, "grounding": 0.1})
     assert "| guessing | - | 0.250 | 0.100 | - |" in text
     assert "| clip | 3 | 0.310 ± 0.010 | 0.200 ± 0.000 | 60 |" in text
     assert "CLOC above CLIP at referring: shown (difference +0.300" in text
@@ -116,11 +115,11 @@ def asked(image, answer, **extras):
 def test_what_answers_that_do_not_look_get():
     shown = {"a.png": ["ring", "ring", "Star"], "b.png": ["star"]}
     questions = [asked(image, name) for image, names in shown.items() for name in names]
-    assert name_in_picture(questions) == pytest.approx((2 / 3 + 2 / 3 + 1 / 3 + 1) / 4)
+    assert guess_names(questions) == pytest.approx((2 / 3 + 2 / 3 + 1 / 3 + 1) / 4)
     boxes = [[0, 0, 10, 10], [0, 0, 10, 8], [20, 20, 30, 30]]
     places = [asked("a.png", "[0]", box=box) for box in boxes]
-    assert box_of_another(places) == pytest.approx(2 / 6)
-    assert box_of_another(places[:1]) == 0.0
+    assert guess_boxes(places) == pytest.approx(2 / 6)
+    assert guess_boxes(places[:1]) == 0.0
 
 
 def test_missing_parts_are_one_line_and_another_plan_is_refused(tmp_path, capsys):

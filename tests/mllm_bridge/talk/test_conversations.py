@@ -5,7 +5,7 @@ from PIL import Image
 
 from cloc.formats.llava import read_conversation
 from mllm_bridge.conversations.questions import answered, read_captioned_boxes, read_questions
-from mllm_bridge.conversations.reading import Conversation, Place, Turn, read_conversations, told
+from mllm_bridge.conversations.reading import Conversation, ImageRegion, Turn, describe_skips, read_conversations
 
 
 def _human(text="<image>\nWhat is it?"):
@@ -57,7 +57,7 @@ def test_a_conversation_may_have_no_image_and_several(folder):
     }
     first, second = _read(folder, without, both).conversations
     assert first.images == ()
-    assert second.regions == (Place((1.0, 2.0, 3.0, 4.0)), Place((5.0, 6.0, 7.0, 8.0), 1))
+    assert second.regions == (ImageRegion((1.0, 2.0, 3.0, 4.0)), ImageRegion((5.0, 6.0, 7.0, 8.0), 1))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_what_cannot_be_used_is_counted_by_reason(folder, changes, reason):
     found = _read(folder, GOOD, {**GOOD, "id": "bad", **changes})
     assert [one.key for one in found.conversations] == ["good"]
     assert dict(found.skipped) == {reason: 1}
-    assert told(found.skipped) == f"{reason} 1"
+    assert describe_skips(found.skipped) == f"{reason} 1"
     assert found.example[reason]
 
 

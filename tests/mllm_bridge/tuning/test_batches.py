@@ -9,7 +9,7 @@ from transformers import AutoProcessor
 from cloc.box_text import BoxTextFormat
 from cloc.data.dataloader import make_loader
 from mllm_bridge.conversations.answers import IGNORED
-from mllm_bridge.conversations.reading import Conversation, Place, Turn
+from mllm_bridge.conversations.reading import Conversation, ImageRegion, Turn
 from mllm_bridge.hosts import DEFAULT
 from mllm_bridge.tune.batches import BatchMaker, LengthOrder, TuneBatches
 
@@ -35,7 +35,7 @@ def picture(tmp_path) -> Path:
 def _talk(key, picture=None, question="What?", answer="A ring.", regions=()):
     images = (picture,) if picture else ()
     text = f"<image>\n{question}" if picture else question
-    return Conversation(key, images, (Turn("user", text), Turn("assistant", answer)), tuple(map(Place, regions)))
+    return Conversation(key, images, (Turn("user", text), Turn("assistant", answer)), tuple(map(ImageRegion, regions)))
 
 
 def _maker(processor, region_tokens=False, max_tokens=100):
