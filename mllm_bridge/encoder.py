@@ -28,11 +28,11 @@ from cloc.export import newest_export, read_card
 from cloc.model_bounds import check_picture_sizes, check_sizes
 from cloc.model_folders import UNREADABLE, in_one_line, refusing_code
 from cloc.towers.external import is_external, write_external
-from cloc.towers.probe import TowerFacts, pads, probe, size_of
+from cloc.towers.probe import TowerFacts, pads_to_square, probe, read_size
 from cloc.towers.timm import TIMM, TimmTokens
 from mllm_bridge.weights.folders import locate, read_json
 from mllm_bridge.weights.packed import refuse_adapters, refuse_quantised
-from mllm_bridge.weights.stored import LEVEL, FolderWeights, file_hash, read_tensors, tensor_hash
+from mllm_bridge.weights.stored import LEVEL, FolderWeights, file_hash, hash_tensor, read_tensors
 from mllm_bridge.weights.tensorfile import Stored
 
 TOWERS: dict[str, type[PreTrainedModel]] = {
@@ -179,7 +179,7 @@ def _hash_tensors(folder: Path, stored: dict[str, Stored], tower: nn.Module) -> 
     """
     inside, hashes, sought = {key.removeprefix(LEVEL): value for key, value in tower.state_dict().items()}, {}, []
     for name, value in read_tensors(stored):
-        hashes[name] = tensor_hash(value)
+        hashes[name] = hash_tensor(value)
         found = inside.get(name)
         if found is not None and found.dtype == value.dtype and torch.equal(found, value):
             del inside[name]
@@ -187,7 +187,7 @@ def _hash_tensors(folder: Path, stored: dict[str, Stored], tower: nn.Module) -> 
             sought.append(name)
     strange = Counter(hashes[name] for name in sought)
     if sought:
-        strange -= Counter(tensor_hash(value) for value in inside.values())
+        strange -= Counter(hash_tensor(value) for value in inside.values())
     if strange:
         wrong = sorted(name for name in sought if hashes[name] in strange)
         raise ValueError(f"encoder: {folder}: {len(wrong)} tensors are not as in the file, the first is {wrong[0]}")
@@ -219,8 +219,8 @@ def _load_image_processor(folder: Path) -> Any:
             found = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (ValueError, *UNREADABLE) as error:
         raise ValueError(f"encoder: the image processor in {folder} cannot be read: {in_one_line(error)}") from error
-    if pads(found) and not found.do_center_crop:  # as exports had it before, see `cloc.models.processing`
-        side = size_of(found, "size")["shortest_edge"]
+    if pads_to_square(found) and not found.do_center_crop:  # as exports had it before, see `cloc.models.processing`
+        side = read_size(found, "size")["shortest_edge"]
         found.do_center_crop, found.crop_size = True, type(found.size)(height=side, width=side)
     return found
 

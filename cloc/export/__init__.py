@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from cloc.command import printable
 from cloc.data.concepts import DICTIONARY, ConceptDictionary
 from cloc.disk import atomic_dir, disk_errors
-from cloc.export.reference import reference_of
+from cloc.export.reference import make_reference
 from cloc.files import read_object
 from cloc.models.detection_processing import make_detection_image_processor
 from cloc.models.modeling import ClocModel
@@ -244,6 +244,6 @@ def _write_files(
         "tower": model.vision.tower.config.model_type,
         "data": list(data),
     }
-    card |= {"model_sha256": files["model.safetensors"], "files": files, "reference": reference_of(temporary, images)}
+    card |= {"model_sha256": files["model.safetensors"], "files": files, "reference": make_reference(temporary, images)}
     (temporary / "README.md").write_text(model_card(card), encoding="utf-8")
     return card

@@ -69,7 +69,7 @@ def _transformer(config: PreTrainedConfig) -> dict[str, Any]:
     }
 
 
-def open_clip_state(model: ClocModel) -> dict[str, torch.Tensor]:
+def convert_to_open_clip(model: ClocModel) -> dict[str, torch.Tensor]:
     """Both towers, projections and the temperature of the image-text loss, by open_clip's names."""
     state = {k: v.detach() for k, v in model.state_dict().items()}
     vision = {k.removeprefix("vision.tower."): v for k, v in state.items() if k.startswith("vision.tower.")}
@@ -95,7 +95,7 @@ def write_open_clip(model: ClocModel, tokenizer: PreTrainedTokenizerBase, out: P
     config = model_config(model)
     if tokenizer.get_vocab() != clip_tokenizer().get_vocab():
         raise ValueError("--format open_clip: expected CLIP's own tokenizer, this export has another; use transformers")
-    save_file(open_clip_state(model), out / "open_clip_model.safetensors", metadata={"format": "pt"})
+    save_file(convert_to_open_clip(model), out / "open_clip_model.safetensors", metadata={"format": "pt"})
     preprocess = {
         "mean": list(CLIP_MEAN),
         "std": list(CLIP_STD),

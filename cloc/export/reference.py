@@ -30,7 +30,7 @@ PACKAGES = ("torch", "torchvision", "transformers", "pillow")
 
 
 @lru_cache(maxsize=1)
-def reference_picture() -> Image.Image:
+def make_reference_picture() -> Image.Image:
     """90 x 60 RGB pixels in whole numbers: no square, no two channels alike, edges and ramps."""
     down, across = np.mgrid[:60, :90]
     channels = across * 255 // 89, down * 255 // 59, (across * 7 + down * 11) % 256
@@ -38,19 +38,19 @@ def reference_picture() -> Image.Image:
 
 
 @torch.no_grad()
-def reference_embedding(model: ClocModel, images: LlavaImageProcessor) -> list[float]:
+def compute_reference(model: ClocModel, images: LlavaImageProcessor) -> list[float]:
     """The first `COMPONENTS` of the picture's image embedding (unit norm).
 
     Args:
         model: in evaluation mode, fp32.
         images: the export's image processor.
     """
-    pixels = images.preprocess([reference_picture()], return_tensors="pt")["pixel_values"]
+    pixels = images.preprocess([make_reference_picture()], return_tensors="pt")["pixel_values"]
     embedding = model.get_image_features(torch.as_tensor(pixels).to(model.device))[0]
     return [round(float(value), 6) for value in embedding[:COMPONENTS]]
 
 
-def reference_of(folder: Path, images: LlavaImageProcessor) -> dict[str, Any]:
+def make_reference(folder: Path, images: LlavaImageProcessor) -> dict[str, Any]:
     """The `reference` of an export's card, from the files just written.
 
     Args:
@@ -61,7 +61,7 @@ def reference_of(folder: Path, images: LlavaImageProcessor) -> dict[str, Any]:
         model = ClocModel.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
         )  # a detector's own weights are left behind
-    return {"image_embedding": reference_embedding(model.eval(), images), "versions": _versions()}
+    return {"image_embedding": compute_reference(model.eval(), images), "versions": _versions()}
 
 
 def check_reference(card: Mapping[str, Any], model: ClocModel, images: LlavaImageProcessor, where: Path | str) -> None:
@@ -83,7 +83,7 @@ def check_reference(card: Mapping[str, Any], model: ClocModel, images: LlavaImag
     if not isinstance(embedding, list) or not all(isinstance(one, (int, float)) for one in embedding):
         raise ValueError(f"{where}: expected numbers in reference.image_embedding of export.json; copy it again")
     with refusing_unreadable(where):  # a tampered processor fails where it is asked, with errors of many kinds
-        found = reference_embedding(model, images)
+        found = compute_reference(model, images)
     if len(found) != len(embedding):
         raise ValueError(
             f"{where}: expected {len(found)} numbers in reference.image_embedding of export.json, got {len(embedding)}"

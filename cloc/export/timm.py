@@ -13,14 +13,14 @@ from safetensors.torch import save_file
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from cloc.images import CLIP_MEAN, CLIP_STD
-from cloc.towers.layouts import TIMM_CLIP, TIMM_SIGLIP, siglip_pool, timm_swin
+from cloc.towers.layouts import TIMM_CLIP, TIMM_SIGLIP, convert_swin, split_siglip_pool
 from cloc.towers.tower import feature_spec, image_side
 
 CLIP_NAMES = {"gelu": "vit_base_patch16_clip_224", "quick_gelu": "vit_base_patch16_clip_quickgelu_224"}
 SIGLIP_ACTIVATIONS = {"gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
 
 
-def timm_architecture(config: PreTrainedConfig) -> tuple[str, dict[str, Any]]:
+def choose_timm_architecture(config: PreTrainedConfig) -> tuple[str, dict[str, Any]]:
     """Name and arguments of `timm.create_model` that have the tower's shape.
 
     Raises:
@@ -62,15 +62,15 @@ def timm_architecture(config: PreTrainedConfig) -> tuple[str, dict[str, Any]]:
     return "vit_base_patch16_siglip_224", {**shape, "act_layer": SIGLIP_ACTIVATIONS[config.hidden_act]}
 
 
-def timm_state(config: PreTrainedConfig, ours: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def convert_to_timm(config: PreTrainedConfig, ours: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The tower's weights by timm's names."""
     if config.model_type == "timm_wrapper":
         return {k.removeprefix("timm_model."): v for k, v in ours.items()}
     if config.model_type == "swin":
-        return timm_swin(ours)
+        return convert_swin(ours)
     if config.model_type == "clip_vision_model":
         return TIMM_CLIP.outward(ours)
-    return {**TIMM_SIGLIP.outward(ours), **siglip_pool(ours)}
+    return {**TIMM_SIGLIP.outward(ours), **split_siglip_pool(ours)}
 
 
 def write_timm(tower: PreTrainedModel, out: Path) -> torch.nn.Module:
@@ -82,8 +82,8 @@ def write_timm(tower: PreTrainedModel, out: Path) -> torch.nn.Module:
     Raises:
         ValueError: timm has no tower of that shape.
     """
-    name, arguments = timm_architecture(tower.config)
-    state = timm_state(tower.config, {k: v.detach() for k, v in tower.state_dict().items()})
+    name, arguments = choose_timm_architecture(tower.config)
+    state = convert_to_timm(tower.config, {k: v.detach() for k, v in tower.state_dict().items()})
     state = {k: v.contiguous().clone() for k, v in state.items()}
     save_file(state, out / "model.safetensors", metadata={"format": "pt"})
     side = image_side(tower.config)

@@ -22,7 +22,7 @@ from cloc.models import pretrained
 from cloc.models.configuration import LEGACY_END, ClocConfig, ClocVisionConfig
 from cloc.models.pretraining import ClocDetectorForPreTraining, ClocForPreTraining
 from cloc.tokenizer import check_end, load_tokenizer
-from cloc.towers.timm import timm_config
+from cloc.towers.timm import make_timm_config
 
 
 def make_tokenizer(config: Config) -> PreTrainedTokenizerBase:
@@ -48,7 +48,7 @@ def make_tower_config(config: Config) -> PreTrainedConfig:
         return theirs
     if vision.timm is not None:
         paths = {"drop_path_rate": vision.drop_path} if vision.drop_path else {}
-        return timm_config(vision.timm, vision.image_size, {**paths, **vision.timm_args})
+        return make_timm_config(vision.timm, vision.image_size, {**paths, **vision.timm_args})
     side = 224 if vision.image_size is None else vision.image_size
     if vision.depths is not None:
         return SwinConfig(

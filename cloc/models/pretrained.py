@@ -19,7 +19,7 @@ from cloc.models.prompter import encode_points, make_patch_boxes
 from cloc.towers import open_clip, sources
 from cloc.towers.adapt import fit_normalisation, fit_positions
 from cloc.towers.sources import Source, Weights, parse_source
-from cloc.towers.timm import timm_config, timm_weights
+from cloc.towers.timm import make_timm_config, read_timm_weights
 from cloc.towers.tower import PREFIX_TOKENS, TOWERS
 
 OWN = ("cloc", "cloc_vision_model")
@@ -67,7 +67,7 @@ def tower_config(
     Args:
         source: see `sources`.
         image_size: side in pixels; None for the source's own.
-        arguments: for a timm tower, see `timm.timm_config`.
+        arguments: for a timm tower, see `timm.make_timm_config`.
         drop_path: share of dropped paths of a Swin, or of a timm tower.
 
     Raises:
@@ -92,17 +92,17 @@ def _tower_config(source: str, image_size: int | None, arguments: dict[str, Any]
     if drop_path:
         arguments = {"drop_path_rate": drop_path, **arguments}
     if where.kind == "timm":
-        return timm_config(where.name, image_size, arguments)
+        return make_timm_config(where.name, image_size, arguments)
     if where.kind == "open_clip":
-        return open_clip.vision_config(where, image_size, arguments)
-    config = sources.transformers_config(where)
+        return open_clip.make_vision_config(where, image_size, arguments)
+    config = sources.read_transformers_config(where)
     for name in ("vision_config", "tower"):
         config = getattr(config, name, config)
     if config.model_type not in TOWERS:
         raise ValueError(f"model.vision.source {source}: expected one of {sorted(TOWERS)}, got {config.model_type!r}")
     if config.model_type == "timm_wrapper":
         kept = {name: value for name, value in (config.model_args or {}).items() if name not in TIMM_RANDOM}
-        return timm_config(config.architecture, image_size, {**kept, **arguments})
+        return make_timm_config(config.architecture, image_size, {**kept, **arguments})
     if image_size is not None:
         config.image_size = image_size
     return _still(config)
@@ -126,8 +126,8 @@ def text_config(source: str) -> PreTrainedConfig:
     if where.kind == "timm":
         raise ValueError(f"model.text.source {source}: timm has no text towers")
     if where.kind == "open_clip":
-        return open_clip.text_config(where)
-    config = sources.transformers_config(where)
+        return open_clip.make_text_config(where)
+    config = sources.read_transformers_config(where)
     config = getattr(config, "text_config", config)
     if config.model_type != "clip_text_model":
         raise ValueError(f"model.text.source {source}: expected a clip_text_model, got {config.model_type!r}")
@@ -150,7 +150,7 @@ def start_vision(model: ClocModel, source: str) -> list[str]:
     where, tower = parse_source(source), model.vision.tower
     found, normalisation = _vision_weights(where, tower)
     state, wanted = dict(found.state), tower.state_dict()
-    notes = [f"vision tower from {source}", sources.account(found, source, "its keys")]
+    notes = [f"vision tower from {source}", sources.account_for_keys(found, source, "its keys")]
     notes.append(fit_positions(state, wanted))
     if normalisation is not None:
         notes.append(fit_normalisation(state, *normalisation))
@@ -181,7 +181,7 @@ def start_whole(model: ClocModel, source: str) -> list[str]:
     shapes = [(key, tuple(theirs[key].shape), tuple(ours[key].shape)) for key in shared]
     wrong = [(key, there, here) for key, there, here in shapes if there != here]
     if wrong:
-        raise ValueError(sources.misfit(source, wrong))
+        raise ValueError(sources.describe_misfit(source, wrong))
     model.load_state_dict({key: theirs[key] for key in shared}, strict=False)
     told = [f"{len(shared)} weights from {source}"]
     for what, keys in (("new", set(ours) - set(theirs)), ("left over", set(theirs) - set(ours))):
@@ -226,13 +226,13 @@ def start_text(model: ClocModel, source: str) -> list[str]:
     """Copy the text tower of `source` into the model; returns and raises as `start_vision`."""
     where = parse_source(source)
     if where.kind == "open_clip":
-        found = open_clip.text_weights(where)
-    elif sources.transformers_config(where).model_type == "cloc":
-        found = sources.transformers_weights(ClocModel, where, "text.")
+        found = open_clip.read_text_weights(where)
+    elif sources.read_transformers_config(where).model_type == "cloc":
+        found = sources.read_transformers_weights(ClocModel, where, "text.")
     else:
-        found = sources.transformers_weights(CLIPTextModel, where)
+        found = sources.read_transformers_weights(CLIPTextModel, where)
     _copy(model.text, dict(found.state), source)
-    notes = [f"text tower from {source}", sources.account(found, source, "its keys")]
+    notes = [f"text tower from {source}", sources.account_for_keys(found, source, "its keys")]
     return notes + _start_shared(model, found, where, ("text_projection", "logit_scale"))
 
 
@@ -242,19 +242,19 @@ Normalisation = tuple[Sequence[float], Sequence[float]]
 def _vision_weights(where: Source, tower: torch.nn.Module) -> tuple[Weights, Normalisation | None]:
     """The tower's weights and the mean and deviation of the images that they were trained on, where that is known."""
     if where.kind == "timm":
-        return timm_weights(where, tower.config), _told(timm.get_pretrained_cfg(where.name))
+        return read_timm_weights(where, tower.config), _told(timm.get_pretrained_cfg(where.name))
     if where.kind == "open_clip":
-        return open_clip.vision_weights(where, tower.config), open_clip.normalisation(where)
-    config = sources.transformers_config(where)
+        return open_clip.read_vision_weights(where, tower.config), open_clip.read_normalisation(where)
+    config = sources.read_transformers_config(where)
     if config.model_type in OWN:
-        return sources.transformers_weights(ClocVisionModel, where, "tower."), None
+        return sources.read_transformers_weights(ClocVisionModel, where, "tower."), None
     told = get_image_processor_config(where.name, local_files_only=where.local)
     normalisation = (told["image_mean"], told["image_std"]) if "image_mean" in told and "image_std" in told else None
     kind = tower.config.model_type
     if kind == "timm_wrapper":
         told = getattr(config, "pretrained_cfg", {})
         normalisation = (told["mean"], told["std"]) if "mean" in told and "std" in told else normalisation
-    return sources.transformers_weights(type(tower), where), normalisation
+    return sources.read_transformers_weights(type(tower), where), normalisation
 
 
 def _told(config: Any) -> Normalisation | None:
@@ -266,7 +266,7 @@ def _copy(tower: torch.nn.Module, state: dict[str, torch.Tensor], source: str) -
     wrong = [(k, tuple(state[k].shape), tuple(v.shape)) for k, v in wanted.items() if k in state]
     wrong = [entry for entry in wrong if entry[1] != entry[2]]
     if wrong:
-        raise ValueError(sources.misfit(source, wrong))
+        raise ValueError(sources.describe_misfit(source, wrong))
     gone = sorted(set(wanted) - set(state))
     if gone:
         raise ValueError(f"{source}: {len(gone)} weights of {type(tower).__name__} are missing (first: {gone[0]})")
@@ -277,7 +277,7 @@ def _start_shared(model: ClocModel, found: Weights, where: Source, names: tuple[
     """Projections and temperature come along from a whole CLIP (or export) of the same shared width."""
     theirs = dict(found.shared)
     if where.kind == "transformers":
-        kind = sources.transformers_config(where).model_type
+        kind = sources.read_transformers_config(where).model_type
         if kind not in ("clip", "cloc"):
             model.fresh |= {f"{name}.weight" for name in names}
             return [f"{', '.join(names)} new: {where.text} ({kind}) holds none"]

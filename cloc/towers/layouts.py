@@ -162,10 +162,10 @@ TIMM_SIGLIP = Layout(
     fused="attn.qkv.",
     leading={"pos_embed": 1},
 )
-"""timm's `vit_*_siglip_*`, all but query, key and value of its pool: see `siglip_pool`."""
+"""timm's `vit_*_siglip_*`, all but query, key and value of its pool: see `split_siglip_pool`."""
 
 
-def siglip_pool(ours: Mapping[str, torch.Tensor]) -> State:
+def split_siglip_pool(ours: Mapping[str, torch.Tensor]) -> State:
     """The names in timm for query, key and value of a SigLIP's pool, which transformers keeps in one matrix."""
     theirs: State = {}
     for kind in ("weight", "bias"):
@@ -191,7 +191,7 @@ _BLOCK = re.compile(r"encoder\.layers\.(\d+)\.blocks\.(\d+)\.(.+)")
 _MERGE = re.compile(r"encoder\.layers\.(\d+)\.downsample\.(.+)")
 
 
-def timm_swin(ours: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def convert_swin(ours: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The state of a transformers Swin without learned positions, by timm's names.
 
     timm merges patches at the start of a stage, transformers at the end of the one before; timm has query, key and

@@ -16,8 +16,8 @@ from transformers import CLIPTextConfig, CLIPVisionConfig, CLIPVisionModel, PreT
 
 from cloc.files import read_object
 from cloc.towers.layouts import OPEN_CLIP_TEXT, OPEN_CLIP_VISION, Layout
-from cloc.towers.sources import OPEN_CLIP_CONFIG, Source, Weights, misfit
-from cloc.towers.timm import fit_timm, timm_config
+from cloc.towers.sources import OPEN_CLIP_CONFIG, Source, Weights, describe_misfit
+from cloc.towers.timm import fit_timm, make_timm_config
 
 _VISION = {"layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size", "norm_kwargs", "patch_dropout"}
 _TIMM = {"timm_model_name", "timm_model_pretrained", "timm_pool", "timm_proj", "timm_drop", "timm_drop_path"}
@@ -28,7 +28,7 @@ CLOSE = 1e-4
 _FILES = ("open_clip_model.safetensors", "model.safetensors", "open_clip_pytorch_model.bin")
 
 
-def model_config(source: Source) -> dict[str, Any]:
+def read_model_config(source: Source) -> dict[str, Any]:
     """The `model_cfg` of open_clip: embed_dim, vision_cfg, text_cfg, quick_gelu.
 
     Raises:
@@ -53,7 +53,7 @@ def model_config(source: Source) -> dict[str, Any]:
     return {**config, "quick_gelu": config.get("quick_gelu", False) or tag.get("quick_gelu", False)}
 
 
-def vision_config(
+def make_vision_config(
     source: Source, image_size: int | None, arguments: Mapping[str, Any] | None = None
 ) -> PreTrainedConfig:
     """The tower's config: `clip_vision_model`, or `timm_wrapper` where open_clip uses timm, made with `arguments`.
@@ -61,14 +61,14 @@ def vision_config(
     Raises:
         ValueError: it is a tower that neither can hold.
     """
-    whole = model_config(source)
+    whole = read_model_config(source)
     vision = whole["vision_cfg"]
     side = image_size or vision.get("image_size", 224)
     if vision.get("timm_model_name"):
         _refuse_others(source, vision, _TIMM | {"image_size"})
         pool = vision.get("timm_pool")
         pooled = {"global_pool": pool} if pool else {}
-        return timm_config(vision["timm_model_name"], side, {**pooled, **(arguments or {})})
+        return make_timm_config(vision["timm_model_name"], side, {**pooled, **(arguments or {})})
     _refuse_others(source, vision, _VISION)
     width, layers = vision.get("width", 768), vision.get("layers", 12)
     if not isinstance(layers, int):
@@ -85,13 +85,13 @@ def vision_config(
     )
 
 
-def text_config(source: Source) -> PreTrainedConfig:
+def make_text_config(source: Source) -> PreTrainedConfig:
     """The text tower's config.
 
     Raises:
         ValueError: it is no CLIP text transformer.
     """
-    whole = model_config(source)
+    whole = read_model_config(source)
     text = {k: v for k, v in whole["text_cfg"].items() if not (k == "pool_type" and v == "argmax")}
     _refuse_others(source, text, _TEXT | _HARMLESS)
     width, size = text.get("width", 512), text.get("vocab_size", 49408)
@@ -146,7 +146,7 @@ def read_state(source: Source) -> dict[str, torch.Tensor]:
         ) from error
 
 
-def normalisation(source: Source) -> tuple[Sequence[float], Sequence[float]] | None:
+def read_normalisation(source: Source) -> tuple[Sequence[float], Sequence[float]] | None:
     """Mean and deviation of the images that the weights were trained on, where open_clip says so."""
     if source.weights:
         config: Mapping[str, Any] = get_pretrained_cfg(source.name, source.weights) or {}
@@ -156,8 +156,8 @@ def normalisation(source: Source) -> tuple[Sequence[float], Sequence[float]] | N
     return (config["mean"], config["std"]) if "mean" in config and "std" in config else None
 
 
-def vision_weights(source: Source, config: PreTrainedConfig) -> Weights:
-    """The image side in transformers' names; `config` as `vision_config` gives it.
+def read_vision_weights(source: Source, config: PreTrainedConfig) -> Weights:
+    """The image side in transformers' names; `config` as `make_vision_config` gives it.
 
     Raises:
         ValueError: the weights are those of another architecture; the keys are named.
@@ -177,14 +177,14 @@ def vision_weights(source: Source, config: PreTrainedConfig) -> Weights:
     return Weights(found.state, shared, {**found.left_over, "not part of this tower": rest})
 
 
-def text_weights(source: Source) -> Weights:
+def read_text_weights(source: Source) -> Weights:
     """The text side in transformers' names, with temperature and projection.
 
     Raises:
         ValueError: the weights are those of another architecture; the keys are named.
     """
     theirs = {k.removeprefix("text."): v for k, v in read_state(source).items()}
-    layers = model_config(source)["text_cfg"].get("layers", 12)
+    layers = read_model_config(source)["text_cfg"].get("layers", 12)
     state, taken = _inward(OPEN_CLIP_TEXT, theirs, source, layers, "text_projection.weight")
     shared = {"text_projection.weight": state.pop("text_projection.weight"), **_temperature(theirs)}
     rest = sorted(k for k in theirs if k not in taken and k != "logit_scale")
@@ -205,7 +205,7 @@ def _inward(
         raise ValueError(f"{source.text}: {len(gone)} weights are missing (first: {gone[0]})")
     if blocks != set(range(layers)):
         pairs = [(layout.blocks, (len(blocks),), (layers,))]
-        raise ValueError(misfit(source.text, pairs))
+        raise ValueError(describe_misfit(source.text, pairs))
     return state, taken
 
 

@@ -88,30 +88,30 @@ def _short(values: tuple[float, ...]) -> str:
     return "(" + ", ".join(f"{value:.4g}" for value in values) + ")"
 
 
-def size_of(image_processor: Any, field: str) -> dict[str, int]:
+def read_size(image_processor: Any, field: str) -> dict[str, int]:
     """A size field of an image processor as a plain dictionary without empty entries."""
     value = getattr(image_processor, field, None) or {}
     return {key: int(side) for key, side in dict(value).items() if side is not None}
 
 
-def pads(image_processor: Any) -> bool:
+def pads_to_square(image_processor: Any) -> bool:
     """Whether an image processor pads an image to a square and resizes that."""
-    size = size_of(image_processor, "size")
+    size = read_size(image_processor, "size")
     return bool(getattr(image_processor, "do_pad", None)) and list(size) == ["shortest_edge"]
 
 
-def crops(image_processor: Any) -> bool:
+def crops_borders(image_processor: Any) -> bool:
     """Whether an image processor takes something from the borders; from a padded square of its own size it does not."""
     if not getattr(image_processor, "do_center_crop", None):
         return False
-    side = size_of(image_processor, "size").get("shortest_edge")
-    whole = size_of(image_processor, "crop_size") == {"height": side, "width": side}
-    return not (pads(image_processor) and whole)
+    side = read_size(image_processor, "size").get("shortest_edge")
+    whole = read_size(image_processor, "crop_size") == {"height": side, "width": side}
+    return not (pads_to_square(image_processor) and whole)
 
 
-def geometry(image_processor: Any) -> str:
+def describe_geometry(image_processor: Any) -> str:
     """How an image processor brings an image on the canvas, in words."""
-    size = size_of(image_processor, "size")
+    size = read_size(image_processor, "size")
     steps = []
     if getattr(image_processor, "do_pad", None):
         colour = tuple(int(value * 255) for value in image_processor.image_mean)
@@ -123,8 +123,8 @@ def geometry(image_processor: Any) -> str:
             steps.append(f"resized to {size['height']} x {size['width']} px")
         else:
             steps.append(f"resized to {size}")
-    if crops(image_processor):
-        crop = size_of(image_processor, "crop_size")
+    if crops_borders(image_processor):
+        crop = read_size(image_processor, "crop_size")
         steps.append(f"cropped at the centre to {crop.get('height')} x {crop.get('width')} px")
     return ", ".join(steps) or "passed on as it is"
 
@@ -165,7 +165,7 @@ def probe(tower: nn.Module, image_processor: Any, source: str) -> TowerFacts:
         parameters=sum(weight.numel() for weight in tower.parameters()),
         mean=tuple(float(value) for value in image_processor.image_mean),
         std=tuple(float(value) for value in image_processor.image_std),
-        geometry=geometry(image_processor),
+        geometry=describe_geometry(image_processor),
     )
 
 
@@ -203,8 +203,8 @@ def _processed(image_processor: Any, image_size: int, source: str) -> torch.Tens
         if tuple(made.shape) != (1, 3, image_size, image_size):
             raise ValueError(
                 f"{source}: the tower takes {image_size} x {image_size} px, its processor makes "
-                f"{tuple(made.shape[2:])} of the {name} picture ({geometry(image_processor)}); set size, crop_size or "
-                "do_pad in preprocessor_config.json"
+                f"{tuple(made.shape[2:])} of the {name} picture ({describe_geometry(image_processor)}); set size, "
+                "crop_size or do_pad in preprocessor_config.json"
             )
     return _pixels(image_processor, make_probe_images()["1:1"], source)
 

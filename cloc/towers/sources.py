@@ -108,7 +108,7 @@ def _is_path(text: str) -> bool:
     return suffixed or text.startswith((".", "/", "~")) or text.count("/") > 1
 
 
-def transformers_config(source: Source) -> PreTrainedConfig:
+def read_transformers_config(source: Source) -> PreTrainedConfig:
     """The config of a transformers folder or name.
 
     Raises:
@@ -124,7 +124,7 @@ def transformers_config(source: Source) -> PreTrainedConfig:
         ) from error
 
 
-def transformers_weights(cls: type, source: Source, prefix: str = "") -> Weights:
+def read_transformers_weights(cls: type, source: Source, prefix: str = "") -> Weights:
     """A tower of a transformers folder or name, in both of its key layouts (before and after 5.6).
 
     Args:
@@ -148,7 +148,9 @@ def transformers_weights(cls: type, source: Source, prefix: str = "") -> Weights
     except (OSError, SafetensorError) as error:
         raise ValueError(f"starting weights {source.text}: {str(error).splitlines()[0]}") from error
     if report["mismatched_keys"]:
-        raise ValueError(misfit(source.text, [(k, tuple(t), tuple(o)) for k, t, o in report["mismatched_keys"]]))
+        raise ValueError(
+            describe_misfit(source.text, [(k, tuple(t), tuple(o)) for k, t, o in report["mismatched_keys"]])
+        )
     if report["missing_keys"]:
         first = sorted(report["missing_keys"])[0]
         raise ValueError(
@@ -160,7 +162,7 @@ def transformers_weights(cls: type, source: Source, prefix: str = "") -> Weights
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No table of every key on the console: `account` says it in a line."""
+    """No table of every key on the console: `account_for_keys` says it in a line."""
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
@@ -169,7 +171,7 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-def misfit(source: str, pairs: Sequence[tuple[str, tuple[int, ...], tuple[int, ...]]]) -> str:
+def describe_misfit(source: str, pairs: Sequence[tuple[str, tuple[int, ...], tuple[int, ...]]]) -> str:
     """The message about weights whose shapes do not fit, as (key, shape there, shape here)."""
     shown = ", ".join(f"{key} {there} there, {here} here" for key, there, here in sorted(pairs)[:8])
     more = f" and {len(pairs) - 8} more" if len(pairs) > 8 else ""
@@ -179,7 +181,7 @@ def misfit(source: str, pairs: Sequence[tuple[str, tuple[int, ...], tuple[int, .
     )
 
 
-def account(weights: Weights, source: str, what: str) -> str:
+def account_for_keys(weights: Weights, source: str, what: str) -> str:
     """One line on every key: how many were loaded, and which were left over and why."""
     groups = []
     for reason, keys in weights.left_over.items():

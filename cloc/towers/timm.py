@@ -21,7 +21,7 @@ from torch import nn
 from transformers import PreTrainedConfig, TimmWrapperConfig, TimmWrapperModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from cloc.towers.sources import Source, Weights, misfit
+from cloc.towers.sources import Source, Weights, describe_misfit
 
 TIMM = "timm_wrapper"
 """The model type of transformers' wrapper around a timm model."""
@@ -29,7 +29,7 @@ PREFIX = "timm_model."
 """Where transformers' wrapper keeps a timm model."""
 
 
-def timm_config(name: str, image_size: int | None, arguments: Mapping[str, Any] | None = None) -> PreTrainedConfig:
+def make_timm_config(name: str, image_size: int | None, arguments: Mapping[str, Any] | None = None) -> PreTrainedConfig:
     """The config of a timm ViT or Swin that takes images of any size and, unless asked to, drops nothing at random.
 
     Args:
@@ -42,19 +42,19 @@ def timm_config(name: str, image_size: int | None, arguments: Mapping[str, Any] 
     """
     arguments = dict(arguments or {})
     architecture = name.split(".")[0]
-    kind = type(meta_model(architecture, arguments))
+    kind = type(build_on_meta(architecture, arguments))
     pretrained = timm.get_pretrained_cfg(name)
     side = image_size or arguments.get("img_size") or (pretrained.input_size[-1] if pretrained else None)
     if side:
         arguments["img_size"] = side
-    any_size = any_size_argument(kind)
+    any_size = name_any_size_argument(kind)
     arguments.setdefault(any_size, any_size != "strict_img_size")
     if "drop_path_rate" in inspect.signature(kind.__init__).parameters:
         arguments.setdefault("drop_path_rate", 0.0)  # timm's Swins drop a tenth; CLOC Table A: no dropout
     return TimmWrapperConfig(architecture=architecture, model_args=arguments, num_labels=0)
 
 
-def timm_weights(source: Source, config: PreTrainedConfig) -> Weights:
+def read_timm_weights(source: Source, config: PreTrainedConfig) -> Weights:
     """Weights of a timm name (from its cache or the network), or of a safetensors file.
 
     Raises:
@@ -79,14 +79,14 @@ def fit_timm(theirs: Mapping[str, torch.Tensor], config: PreTrainedConfig, sourc
     Raises:
         ValueError: weights are missing or do not fit; the keys are named.
     """
-    model = meta_model(config.architecture, config.model_args or {})
+    model = build_on_meta(config.architecture, config.model_args or {})
     mine = model.state_dict()
     convert = getattr(inspect.getmodule(type(model)), "checkpoint_filter_fn", None)
     fitted = dict(theirs) if convert is None else convert(dict(theirs), model)
     wrong = [(k, tuple(fitted[k].shape), tuple(v.shape)) for k, v in mine.items() if k in fitted]
     wrong = [entry for entry in wrong if entry[1] != entry[2]]
     if wrong:
-        raise ValueError(misfit(source, wrong))
+        raise ValueError(describe_misfit(source, wrong))
     gone = sorted(set(mine) - set(fitted))
     if gone:
         raise ValueError(f"{source}: {len(gone)} weights of {config.architecture} are missing (first: {gone[0]})")
@@ -126,7 +126,7 @@ def find_timm_facts(config: PreTrainedConfig) -> TimmFacts:
 
 @lru_cache(maxsize=32)
 def _facts(architecture: str, arguments: str) -> TimmFacts:
-    model = meta_model(architecture, json.loads(arguments))
+    model = build_on_meta(architecture, json.loads(arguments))
     embed = getattr(model, "patch_embed", None)
     if not hasattr(model, "forward_intermediates") or embed is None or not getattr(embed, "img_size", None):
         raise ValueError(f"vision tower: expected a timm ViT or Swin, got {architecture} ({type(model).__name__})")
@@ -151,11 +151,11 @@ def _facts(architecture: str, arguments: str) -> TimmFacts:
         spec=tuple(stages[i] for i in chosen),
         indices=chosen,
         any_size=not embed.strict_img_size,
-        any_size_argument=any_size_argument(type(model)),
+        any_size_argument=name_any_size_argument(type(model)),
     )
 
 
-def meta_model(architecture: str, arguments: dict[str, Any]) -> nn.Module:
+def build_on_meta(architecture: str, arguments: dict[str, Any]) -> nn.Module:
     """The model on the meta device, without its classifier.
 
     Raises:
@@ -173,7 +173,7 @@ def meta_model(architecture: str, arguments: dict[str, Any]) -> nn.Module:
         raise ValueError(f"timm refuses {architecture} with {arguments}: {said}") from error
 
 
-def any_size_argument(kind: type[nn.Module]) -> str:
+def name_any_size_argument(kind: type[nn.Module]) -> str:
     """`dynamic_img_size` of ViTs, `strict_img_size` of Swins."""
     takes = inspect.signature(kind.__init__).parameters
     return "strict_img_size" if "window_size" in takes and "strict_img_size" in takes else "dynamic_img_size"

@@ -17,10 +17,10 @@ from cloc import command
 from cloc.box_text import BoxTextFormat
 from cloc.files import write_json
 from mllm_bridge.assess.asker import Asker
-from mllm_bridge.assess.measures import captions, grounding
+from mllm_bridge.assess.measures import measure_captions, measure_grounding
 from mllm_bridge.assess.verdict import Assessment, assess
 from mllm_bridge.conversations.reading import Conversation, read_conversations
-from mllm_bridge.hosts import family_of
+from mllm_bridge.hosts import find_family
 from mllm_bridge.hosts.loading import load_host, load_processor
 from mllm_bridge.tune.batches import BatchMaker
 from mllm_bridge.weights.folders import locate, read_json
@@ -36,14 +36,14 @@ def run(asked: argparse.Namespace) -> Assessment:
     """
     folder = locate(asked.host, "host")
     box_format = BoxTextFormat.load(folder)
-    family = family_of(read_json(folder / "config.json"), str(folder))
+    family = find_family(read_json(folder / "config.json"), str(folder))
     host, processor = load_host(folder, family, "cpu"), load_processor(folder)
     maker = BatchMaker(processor, box_format, False, MAX_TOKENS, family)
-    found = captions(host, family, maker, _first(asked.captions, asked.images, asked.count))
+    found = measure_captions(host, family, maker, _first(asked.captions, asked.images, asked.count))
     del host
     answered = None
     if asked.grounding is not None:
-        answered = grounding(Asker(folder, False), _first(asked.grounding, asked.images, asked.count))
+        answered = measure_grounding(Asker(folder, False), _first(asked.grounding, asked.images, asked.count))
     return assess(found, answered)
 
 

@@ -46,7 +46,7 @@ class Captions:
 
 
 @torch.no_grad()
-def captions(
+def measure_captions(
     host: PreTrainedModel, family: HostFamily, maker: BatchMaker, conversations: Sequence[Conversation]
 ) -> Captions:
     """Ask nothing; only look how likely the given answers are.
@@ -78,7 +78,7 @@ def captions(
     if len(own) < 2:
         reasons = ", ".join(f"{reason} {count}" for reason, count in skipped.items()) or "the file is too short"
         raise ValueError(f"captions: expected two usable conversations or more, got {len(own)} ({reasons})")
-    found, chance = nearest(torch.stack(pooled), torch.stack(said), words)
+    found, chance = find_nearest(torch.stack(pooled), torch.stack(said), words)
     return Captions(np.array(own), np.array(other), found, chance, skipped)
 
 
@@ -97,7 +97,7 @@ def _loss(trainee: Trainee, batch: ConversationBatch) -> float:
     return float(outputs.nll) / batch.answer_tokens
 
 
-def nearest(pooled: torch.Tensor, said: torch.Tensor, words: Sequence[str]) -> tuple[np.ndarray, float]:
+def find_nearest(pooled: torch.Tensor, said: torch.Tensor, words: Sequence[str]) -> tuple[np.ndarray, float]:
     """Whether each image's nearest caption is its own.
 
     Both sides are centred first: token embeddings of a language model share a large common part.
@@ -134,7 +134,7 @@ class Grounding:
     skipped: Counter[str]
 
 
-def grounding(asker: Asker, conversations: Sequence[Conversation]) -> Grounding:
+def measure_grounding(asker: Asker, conversations: Sequence[Conversation]) -> Grounding:
     """Ask for boxes; the true box is the first one of the conversation's own first answer.
 
     Raises:

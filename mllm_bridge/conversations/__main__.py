@@ -13,7 +13,7 @@ from typing import get_args
 from cloc import command
 from cloc.box_text import BoxTextFormat, Scale
 from cloc.disk import atomic_dir
-from mllm_bridge.conversations.making import KINDS, coco_photos, entities_photos, write_talk
+from mllm_bridge.conversations.making import KINDS, read_coco_photos, read_entities_photos, write_conversations
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -70,11 +70,11 @@ def make(asked: argparse.Namespace) -> None:
         raise ValueError(f"--images {asked.images}: there is no such folder")
     dropped = Counter[str]()
     if asked.layout == "coco":
-        photos, source = coco_photos(asked.instances, asked.captions, asked.images, dropped), asked.instances.name
+        photos, source = read_coco_photos(asked.instances, asked.captions, asked.images, dropped), asked.instances.name
     else:
-        photos, source = entities_photos(asked.root, asked.split, dropped), f"Flickr30k Entities, {asked.split}"
+        photos, source = read_entities_photos(asked.root, asked.split, dropped), f"Flickr30k Entities, {asked.split}"
     with atomic_dir(asked.out) as folder:
-        counts = write_talk(
+        counts = write_conversations(
             photos, asked.images, folder, box_format, asked.kinds, asked.rounds, asked.held_out, asked.seed, source
         )
     counted = ", ".join(f"{name} {count:,}" for name, count in sorted((counts + dropped).items()))

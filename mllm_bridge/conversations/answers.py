@@ -40,7 +40,7 @@ class Answers:
     stops: tuple[bool, ...]
 
 
-def messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+def make_messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
     """Turns in the form that chat templates take, `<image>` split off as a part of its own."""
     made = []
     for turn in turns:
@@ -65,7 +65,7 @@ def render(processor: ProcessorMixin, turns: Sequence[Turn], ask: bool) -> str:
             "host: its processor has no chat template, so it is not known how it marks a question and an answer; "
             "save one into the folder as chat_template.jinja"
         )
-    return processor.apply_chat_template(messages(turns), tokenize=False, add_generation_prompt=ask)
+    return processor.apply_chat_template(make_messages(turns), tokenize=False, add_generation_prompt=ask)
 
 
 def find_answers(processor: ProcessorMixin, turns: Sequence[Turn]) -> Answers:

@@ -65,7 +65,7 @@ class Round:
     box: Box | None = None
 
 
-def coco_photos(instances: Path, captions: Path | None, images: Path, dropped: Counter[str]) -> Iterator[Photo]:
+def read_coco_photos(instances: Path, captions: Path | None, images: Path, dropped: Counter[str]) -> Iterator[Photo]:
     """The photos of COCO's files, or of any file of that layout; a crowd's box is asked about by nobody.
 
     Raises:
@@ -83,7 +83,7 @@ def coco_photos(instances: Path, captions: Path | None, images: Path, dropped: C
         yield Photo(name, (image.width, image.height), image.captions, named)
 
 
-def entities_photos(root: Path, split: str, dropped: Counter[str]) -> Iterator[Photo]:
+def read_entities_photos(root: Path, split: str, dropped: Counter[str]) -> Iterator[Photo]:
     """The photos of a split of Flickr30k Entities. A phrase goes with the box of its entity, where it has just one.
 
     Raises:
@@ -100,7 +100,7 @@ def entities_photos(root: Path, split: str, dropped: Counter[str]) -> Iterator[P
         yield Photo(f"{photo.number}.jpg", (photo.width, photo.height), captions, tuple(named), synonyms=True)
 
 
-def rounds_of(photo: Photo, kinds: Sequence[Kind], most: int, seed: int) -> list[Round]:
+def make_rounds(photo: Photo, kinds: Sequence[Kind], most: int, seed: int) -> list[Round]:
     """What is asked about a photo: a caption, and of each other kind at most `most`.
 
     A name is asked for its place only where it has one box, and a box for its name only where it has one (or where all
@@ -139,7 +139,9 @@ def _digest(name: str) -> list[int]:
     return list(hashlib.sha256(name.encode()).digest()[:8])
 
 
-def entry(key: str, photo: Photo, rounds: Sequence[Round], box_format: BoxTextFormat, regions: bool) -> dict[str, Any]:
+def make_entry(
+    key: str, photo: Photo, rounds: Sequence[Round], box_format: BoxTextFormat, regions: bool
+) -> dict[str, Any]:
     """One entry of a file; with `regions` a box in a question is a `<region>`, answers hold text in any case."""
     turns, boxes = [], []
     for number, one in enumerate(rounds):
@@ -154,7 +156,7 @@ def entry(key: str, photo: Photo, rounds: Sequence[Round], box_format: BoxTextFo
     return {**made, "regions": boxes} if regions else made
 
 
-def write_talk(
+def write_conversations(
     photos: Iterable[Photo],
     images: Path,
     out: Path,
@@ -187,7 +189,7 @@ def write_talk(
     files: dict[str, list[dict[str, Any]]] = {}
     counts = Counter[str]()
     for photo in photos:
-        rounds = rounds_of(photo, kinds, most, seed)
+        rounds = make_rounds(photo, kinds, most, seed)
         if not rounds or not (images / photo.name).is_file():
             counts["photos_without_a_question" if not rounds else "missing_image"] += 1
             continue
@@ -198,11 +200,11 @@ def write_talk(
             name = "conversations" + "_regions" * regions + "_val" * aside
             made = files.setdefault(name, [])
             if not aside:
-                made.append(entry(photo.name, photo, rounds, box_format, regions))
+                made.append(make_entry(photo.name, photo, rounds, box_format, regions))
                 continue
             for number, one in enumerate(rounds):
                 more = {} if one.box is None else {"box": list(one.box)}
-                made.append({**entry(f"{photo.name}-{number}", photo, [one], box_format, regions), **more})
+                made.append({**make_entry(f"{photo.name}-{number}", photo, [one], box_format, regions), **more})
     if not counts["conversations"]:
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items())) or "no photo"
         raise ValueError(

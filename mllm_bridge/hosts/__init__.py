@@ -48,7 +48,7 @@ DEFAULT = LLAVA
 """The family of which the bare command makes a tiny host."""
 
 
-def family_of(config: dict[str, Any], source: str) -> HostFamily:
+def find_family(config: dict[str, Any], source: str) -> HostFamily:
     """The description of a host's family.
 
     Args:

@@ -10,7 +10,7 @@ from transformers import (
 )
 
 from cloc.towers.probe import TowerFacts
-from mllm_bridge.hosts.counting import ShuffleHost, strategy
+from mllm_bridge.hosts.counting import ShuffleHost, choose_strategy
 from mllm_bridge.hosts.family import STOCK, FeatureLayer, Settings
 
 
@@ -26,7 +26,7 @@ class AyaVision(ShuffleHost):
         """The stored patch size is already patch times factor."""
         tokens = self.tokens_a_side(config, facts)
         return Settings(
-            config={"vision_feature_layer": layer, "vision_feature_select_strategy": strategy(facts)},
+            config={"vision_feature_layer": layer, "vision_feature_select_strategy": choose_strategy(facts)},
             processor={"patch_size": facts.image_size // tokens, "img_size": facts.image_size},
             image_processor={"size": {"height": facts.image_size, "width": facts.image_size}},
         )

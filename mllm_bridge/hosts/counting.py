@@ -12,7 +12,7 @@ from cloc.towers.probe import TowerFacts
 from mllm_bridge.hosts.family import FeatureLayer, HostFamily, Settings
 
 
-def strategy(facts: TowerFacts) -> str:
+def choose_strategy(facts: TowerFacts) -> str:
     """`default` where there is a CLS token to drop."""
     return "default" if facts.extra_tokens else "full"
 
@@ -27,12 +27,12 @@ class StrategyHost(HostFamily):
             config={
                 "image_seq_length": self.image_tokens(config, facts),
                 "vision_feature_layer": layer,
-                "vision_feature_select_strategy": strategy(facts),
+                "vision_feature_select_strategy": choose_strategy(facts),
             },
             processor={
                 "patch_size": facts.patch_size,
                 "num_additional_image_tokens": facts.extra_tokens,
-                "vision_feature_select_strategy": strategy(facts),
+                "vision_feature_select_strategy": choose_strategy(facts),
             },
             # The processor counts by crop_size when it sees no image, so it is set even where nothing is cropped.
             image_processor={"crop_size": side},
@@ -89,9 +89,9 @@ class TileHost(HostFamily):
             config={
                 "image_grid_pinpoints": grids,
                 "vision_feature_layer": layer,
-                "vision_feature_select_strategy": strategy(facts),
+                "vision_feature_select_strategy": choose_strategy(facts),
             },
-            processor={"vision_feature_select_strategy": strategy(facts)},
+            processor={"vision_feature_select_strategy": choose_strategy(facts)},
             image_processor={"image_grid_pinpoints": grids},
         )
 

@@ -54,7 +54,7 @@ def _spelling() -> BPE:
     return BPE(vocab, list(dict.fromkeys(merges)), end_of_word_suffix=WORD_END, unk_token=END)
 
 
-def tiny_tokenizer(
+def make_tiny_tokenizer(
     image_token: str = DEFAULT.image_token, special_tokens: Mapping[str, str] | None = None
 ) -> PreTrainedTokenizerFast:
     """A few hundred entries, cut as CLIP's are, for a causal language model: a start token in front, none behind.
@@ -115,7 +115,7 @@ def make_tiny(
     """
     if (out / "config.json").is_file():
         return out
-    tokenizer = tiny_tokenizer(family.image_token, special_tokens)
+    tokenizer = make_tiny_tokenizer(family.image_token, special_tokens)
     tower = CLIPVisionConfig(
         hidden_size=width,
         intermediate_size=2 * width,

@@ -5,7 +5,7 @@ Its embedding comes from the export's Prompter, from the tower pass that the hos
 """
 
 from mllm_bridge.regions.host import RegionHost, add_region_token
-from mllm_bridge.regions.module import RegionModule, region_module
-from mllm_bridge.regions.prompts import box_of, canvas_boxes
+from mllm_bridge.regions.module import RegionModule, make_region_module
+from mllm_bridge.regions.prompts import find_box, map_to_canvas
 
-__all__ = ["RegionHost", "RegionModule", "add_region_token", "box_of", "canvas_boxes", "region_module"]
+__all__ = ["RegionHost", "RegionModule", "add_region_token", "find_box", "make_region_module", "map_to_canvas"]

@@ -20,7 +20,7 @@ from cloc.model_folders import refusing_unreadable
 from mllm_bridge.conversations.answers import render
 from mllm_bridge.conversations.reading import IMAGE, REGION, Turn
 from mllm_bridge.regions.module import RegionModule
-from mllm_bridge.regions.prompts import box_of, canvas_boxes
+from mllm_bridge.regions.prompts import find_box, map_to_canvas
 
 
 class RegionHooks:
@@ -118,7 +118,7 @@ class RegionHost(nn.Module):
     def __init__(self, host: PreTrainedModel, processor: ProcessorMixin, module: RegionModule, tower_path: str) -> None:
         super().__init__()
         self.host, self.processor, self.regions = host, processor, module
-        token_id = region_token_id(processor)
+        token_id = find_region_token(processor)
         if token_id is None:
             raise ValueError(f"host: its tokenizer does not know {REGION}; attach the region module first")
         self.hooks = RegionHooks(host, host.get_submodule(tower_path), host.get_decoder(), module, token_id)
@@ -130,13 +130,13 @@ class RegionHost(nn.Module):
         Raises:
             ValueError: there is no region module in it.
         """
-        from mllm_bridge.hosts import family_of
+        from mllm_bridge.hosts import find_family
         from mllm_bridge.hosts.loading import load_processor
         from mllm_bridge.weights.folders import locate, read_json
 
         folder = locate(folder, "host")
         module = RegionModule.load(folder)
-        family = family_of(read_json(folder / "config.json"), str(folder))
+        family = find_family(read_json(folder / "config.json"), str(folder))
         with refusing_unreadable(folder):
             host = AutoModelForImageTextToText.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
@@ -155,7 +155,7 @@ class RegionHost(nn.Module):
             texts: prompts as the host's chat template writes them, with `<region>` where a region is meant.
             images: for each prompt its images.
             regions: for each prompt, in the order of its placeholders: a box, point or mask (see
-                `regions.prompts.box_of`), in pixels of the original; `{"image": N, ...}` for another than the first.
+                `regions.prompts.find_box`), in pixels of the original; `{"image": N, ...}` for another than the first.
 
         Returns:
             The host's inputs, padded on the left, with `region_boxes` (R, 4) and `region_image` (R,).
@@ -180,7 +180,7 @@ class RegionHost(nn.Module):
                 if not 0 <= number < len(own):
                     raise ValueError(f"regions: a region of image {number}, the prompt has {len(own)} images")
                 size = own[number].size
-                boxes.append(canvas_boxes(self.processor.image_processor, [box_of(prompt, size)], size)[0])
+                boxes.append(map_to_canvas(self.processor.image_processor, [find_box(prompt, size)], size)[0])
                 image_of.append(first + number)
             first += len(own)
         flat = [image for own in images for image in own]
@@ -256,7 +256,7 @@ class RegionHost(nn.Module):
             self.hooks.clear()
 
 
-def region_token_id(processor: ProcessorMixin) -> int | None:
+def find_region_token(processor: ProcessorMixin) -> int | None:
     """The id of `<region>`, None where the tokenizer does not know it as one token."""
     ids = processor.tokenizer.get_vocab()
     return ids.get(REGION)
@@ -270,7 +270,7 @@ def add_region_token(host: PreTrainedModel, processor: ProcessorMixin) -> bool:
     Returns:
         Whether anything was changed.
     """
-    if region_token_id(processor) is not None:
+    if find_region_token(processor) is not None:
         return False
     processor.tokenizer.add_tokens([REGION], special_tokens=True)
     if len(processor.tokenizer) > host.get_input_embeddings().weight.shape[0]:

@@ -139,7 +139,7 @@ class RegionModule(nn.Module):
         return module
 
 
-def region_module(export: Path, width: int, rms: float, seed: int) -> RegionModule:
+def make_region_module(export: Path, width: int, rms: float, seed: int) -> RegionModule:
     """A region module with an export's trained Prompter and a fresh projector drawn from `seed`.
 
     Raises:

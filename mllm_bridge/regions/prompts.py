@@ -15,13 +15,13 @@ from cloc.boxes import FloatArray, as_boxes, cut_at_border
 from cloc.formats.segmentation import decode_rle
 from cloc.images import Placement
 from cloc.structures import Box, DataError
-from cloc.towers.probe import crops
+from cloc.towers.probe import crops_borders
 
 POINT_WINDOW = 11
 """Side in pixels of the window around a point."""
 
 
-def box_of(prompt: object, size: tuple[int, int]) -> Box:
+def find_box(prompt: object, size: tuple[int, int]) -> Box:
     """The box of a prompt, cut at the image's border.
 
     Args:
@@ -86,7 +86,7 @@ def inside(box_xyxy: Box, size: tuple[int, int], key: str) -> Box:
     return cut
 
 
-def canvas_boxes(image_processor: Any, boxes_xyxy: Sequence[Box], size: tuple[int, int]) -> FloatArray:
+def map_to_canvas(image_processor: Any, boxes_xyxy: Sequence[Box], size: tuple[int, int]) -> FloatArray:
     """(M, 4) xyxy pixels of the original to xyxy in [0, 1] of what the image processor makes of the image.
 
     Args:
@@ -97,7 +97,7 @@ def canvas_boxes(image_processor: Any, boxes_xyxy: Sequence[Box], size: tuple[in
     Raises:
         ValueError: the processor crops, so that parts of the image are not seen.
     """
-    if crops(image_processor):
+    if crops_borders(image_processor):
         raise ValueError(
             "regions: the host's image processor crops its images, so regions at their borders would not be seen; "
             "swap in an encoder that pads (every export of this kit does)"

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from transformers import ProcessorMixin
 
-from cloc.towers.probe import GEOMETRY_FIELDS, SCALE_FIELDS, geometry, make_probe_images, size_of
+from cloc.towers.probe import GEOMETRY_FIELDS, SCALE_FIELDS, describe_geometry, make_probe_images, read_size
 from mllm_bridge.encoder import Encoder
 from mllm_bridge.hosts.family import FeatureLayer, HostFamily
 
@@ -55,7 +55,7 @@ def require(checks: list[Check], what: str) -> None:
         raise VerifyError(f"{what}: {len(failed)} of {len(checks)} checks failed, nothing is declared done:\n{lines}")
 
 
-def equal(name: str, found: Any, expected: Any) -> Check:
+def compare(name: str, found: Any, expected: Any) -> Check:
     """A check that one value is what it has to be."""
     passed = found == expected
     return Check(name, passed, f"{found}" if passed else f"found {found!r}, the tower asks for {expected!r}")
@@ -86,11 +86,11 @@ def check_fields(
     wanted = family.settings(config, encoder.facts, layer)
     stated = ("model_type", "hidden_size", "patch_size", "image_size")
     checks = [
-        *(equal(f"config vision_config.{name}", vision.get(name), encoder.config[name]) for name in stated),
-        *(equal(f"config vision_config.{name}", vision.get(name), value) for name, value in wanted.vision.items()),
-        *(equal(f"config {name}", config.get(name), value) for name, value in wanted.config.items()),
+        *(compare(f"config vision_config.{name}", vision.get(name), encoder.config[name]) for name in stated),
+        *(compare(f"config vision_config.{name}", vision.get(name), value) for name, value in wanted.vision.items()),
+        *(compare(f"config {name}", config.get(name), value) for name, value in wanted.config.items()),
         *(
-            equal(f"processor {name}", getattr(processor, name, None), value)
+            compare(f"processor {name}", getattr(processor, name, None), value)
             for name, value in wanted.processor.items()
         ),
     ]
@@ -108,19 +108,19 @@ def check_image_processor(
     """
     found, own = processor.image_processor, encoder.image_processor
     checks = [
-        equal("mean", list(found.image_mean), list(own.image_mean)),
-        equal("deviation", list(found.image_std), list(own.image_std)),
+        compare("mean", list(found.image_mean), list(own.image_mean)),
+        compare("deviation", list(found.image_std), list(own.image_std)),
     ]
     if family.own_image_processor:
-        checks.append(equal("geometry", geometry(found), geometry(own)))
+        checks.append(compare("geometry", describe_geometry(found), describe_geometry(own)))
     wanted = family.settings(config, encoder.facts, layer).image_processor
-    checks += [equal(f"image processor {name}", _field(found, name), value) for name, value in wanted.items()]
+    checks += [compare(f"image processor {name}", _field(found, name), value) for name, value in wanted.items()]
     for name in (*(GEOMETRY_FIELDS if family.own_image_processor else ()), *SCALE_FIELDS):
-        checks.append(equal(f"image processor {name}", _field(found, name), _field(own, name)))
+        checks.append(compare(f"image processor {name}", _field(found, name), _field(own, name)))
     video = getattr(processor, "video_processor", None)
     if video is not None:
-        checks.append(equal("mean of videos", list(video.image_mean), list(own.image_mean)))
-        checks.append(equal("deviation of videos", list(video.image_std), list(own.image_std)))
+        checks.append(compare("mean of videos", list(video.image_mean), list(own.image_mean)))
+        checks.append(compare("deviation of videos", list(video.image_std), list(own.image_std)))
     return checks
 
 
@@ -128,7 +128,7 @@ def _field(image_processor: Any, name: str) -> Any:
     """A field in a form that can be compared: sizes as plain dictionaries, what is not set as False."""
     value = getattr(image_processor, name, None)
     if name in ("size", "crop_size"):
-        return size_of(image_processor, name)
+        return read_size(image_processor, name)
     return value or False
 
 
@@ -138,7 +138,7 @@ def check_pictures(
     """Pixels and placeholders on pictures of several aspect ratios."""
     checks = []
     for name, picture in make_probe_images().items():
-        inputs = processor(images=[[picture]], text=[prompt(processor)], return_tensors="pt")
+        inputs = processor(images=[[picture]], text=[make_prompt(processor)], return_tensors="pt")
         checks.append(_check_pixels(family, encoder, name, inputs))
         try:
             expected = family.expected_tokens(config, encoder.facts, inputs, picture.height, picture.width)
@@ -146,12 +146,12 @@ def check_pictures(
             checks.append(Check(f"placeholders of the {name} picture", False, str(error)))
             continue
         placeholders = int((inputs["input_ids"] == family.placeholder_id(processor)).sum())
-        checks.append(equal(f"placeholders of the {name} picture", placeholders, expected))
+        checks.append(compare(f"placeholders of the {name} picture", placeholders, expected))
         announced = family.counted(processor, picture.height, picture.width)
         if announced is not None:
             once, each = family.announced_extra
             extra = once + each * family.tiles(inputs, encoder.facts)
-            checks.append(equal(f"placeholders announced for the {name} picture", announced, expected + extra))
+            checks.append(compare(f"placeholders announced for the {name} picture", announced, expected + extra))
     if not family.own_image_processor:
         checks.append(_check_uniform(processor, encoder))
     return checks
@@ -174,14 +174,14 @@ def _check_uniform(processor: ProcessorMixin, encoder: Encoder) -> Check:
     """A square of one colour: however it is cut and resized, both processors have to give the same three numbers."""
     side = encoder.facts.image_size
     square = Image.new("RGB", (side, side), (200, 90, 30))
-    found = processor(images=[[square]], text=[prompt(processor)], return_tensors="pt")["pixel_values"]
+    found = processor(images=[[square]], text=[make_prompt(processor)], return_tensors="pt")["pixel_values"]
     found = found.reshape(-1, 3, side, side)[0].mean(dim=(1, 2))
     own = torch.as_tensor(encoder.image_processor(images=square, return_tensors="pt")["pixel_values"])[0]
     largest = float((found - own.mean(dim=(1, 2))).abs().max())
     return Check("values of one colour", largest < ROUNDING, f"they differ by up to {largest:.2g}")
 
 
-def prompt(processor: ProcessorMixin) -> str:
+def make_prompt(processor: ProcessorMixin) -> str:
     """A prompt with one image, without a chat template."""
     return f"{processor.image_token}\nWhat is in the picture?"
 

@@ -28,7 +28,7 @@ from mllm_bridge.swap.plan import Host, Plan, make_plan, open_host
 from mllm_bridge.swap.report import FORMS, SwapReport
 from mllm_bridge.swap.verify import verify
 from mllm_bridge.swap.writing import write_host
-from mllm_bridge.weights.stored import combined_hash, stored_hash
+from mllm_bridge.weights.stored import combine_hashes, hash_stored
 
 FROM_CARD = ("objective", "time", "commit", "version", "model_sha256", "steps", "samples")
 """What the report takes over from an export's card."""
@@ -146,12 +146,12 @@ def _report(
 
 
 def _hashed(hashes: dict[str, str]) -> dict[str, Any]:
-    return {"tensors": len(hashes), "sha256": combined_hash(hashes)}
+    return {"tensors": len(hashes), "sha256": combine_hashes(hashes)}
 
 
 def _tower_before(host: Host) -> dict[str, Any]:
     tower = host.towers[0]
-    hashes = {tower.name(key): stored_hash(host.weights.tensors[key]) for key in tower.keys}
+    hashes = {tower.name(key): hash_stored(host.weights.tensors[key]) for key in tower.keys}
     return {"model_type": host.config.get("vision_config", {}).get("model_type"), **_hashed(hashes)}
 
 

@@ -13,7 +13,7 @@ from transformers import ProcessorMixin
 
 from cloc.model_folders import refusing_unreadable
 from mllm_bridge.encoder import Encoder
-from mllm_bridge.hosts import FAMILIES, family_of
+from mllm_bridge.hosts import FAMILIES, find_family
 from mllm_bridge.hosts.family import FeatureLayer, HostFamily, Settings
 from mllm_bridge.hosts.loading import load_processor
 from mllm_bridge.swap.checks import check_plan, require
@@ -75,7 +75,7 @@ def open_host(mllm: str | Path) -> Host:
     folder = locate(mllm, "host")
     config = read_json(folder / "config.json")
     refuse_adapters(folder, "host")
-    family = family_of(config, str(folder))
+    family = find_family(config, str(folder))
     weights = FolderWeights.open(folder)
     keys = list(weights.tensors)
     refuse_packed_keys(keys, str(folder))

@@ -15,13 +15,13 @@ from transformers import AutoImageProcessor, PreTrainedModel, ProcessorMixin
 
 from cloc.towers.probe import make_probe_images
 from mllm_bridge.encoder import Encoder
-from mllm_bridge.hosts import family_of
+from mllm_bridge.hosts import find_family
 from mllm_bridge.hosts.family import FeatureLayer, HostFamily
 from mllm_bridge.hosts.loading import load_host, load_processor, load_with_report
-from mllm_bridge.swap.checks import Check, check_plan, equal, prompt, require
+from mllm_bridge.swap.checks import Check, check_plan, compare, make_prompt, require
 from mllm_bridge.weights.folders import read_json
-from mllm_bridge.weights.stored import FolderWeights, find_part, stored_hash
-from mllm_bridge.weights.tensorfile import same_bytes
+from mllm_bridge.weights.stored import FolderWeights, find_part, hash_stored
+from mllm_bridge.weights.tensorfile import have_same_bytes
 
 SHOWN = 2**30
 """Bytes to compare from which on a progress bar is shown."""
@@ -65,7 +65,7 @@ def verify(
         ValueError: the folder cannot be read at all.
     """
     config = read_json(folder / "config.json")
-    family = family_of(config, str(folder))
+    family = find_family(config, str(folder))
     layer = family.feature_layer(config) if feature_layer is None else feature_layer
     processor = load_processor(folder)
     log("verify: config and processor")
@@ -92,11 +92,11 @@ def _same_image_processor_in_both_files(folder: Path, processor: ProcessorMixin)
     ours = _plain(processor.image_processor)
     alone = _plain(AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
     differing = sorted(key for key in ours if alone.get(key) != ours[key])
-    checks = [equal("fields that differ in the image processor on its own", differing, [])]
+    checks = [compare("fields that differ in the image processor on its own", differing, [])]
     if (folder / "preprocessor_config.json").is_file():
         stored = read_json(folder / "preprocessor_config.json")
         differing = sorted(key for key in ours if key in stored and stored[key] != ours[key])
-        checks.append(equal("fields that differ in preprocessor_config.json", differing, []))
+        checks.append(compare("fields that differ in preprocessor_config.json", differing, []))
     return checks
 
 
@@ -110,7 +110,7 @@ def _check_tower_weights(weights: FolderWeights, family: HostFamily, tower: str,
     part = find_part(stored, family.prefixes(tower))
     if part is None:
         return Check(name, False, f"no key starts with {' or '.join(family.prefixes(tower))}")
-    found = {part.name(key): stored_hash(stored[key]) for key in part.keys}
+    found = {part.name(key): hash_stored(stored[key]) for key in part.keys}
     differing = sorted(key for key in found.keys() | encoder.hashes.keys() if found.get(key) != encoder.hashes.get(key))
     detail = f"{len(found)} tensors, sha256 of each equal to the encoder's file"
     if differing:
@@ -137,7 +137,7 @@ def _check_untouched(
     compared = [key for key in sorted(before) if not same[before[key].file, after[key].file]]
     size = sum(before[key].nbytes for key in compared)
     bar = tqdm(compared, desc="comparing weights", unit="tensor", disable=size < SHOWN)
-    changed = [key for key in bar if not same_bytes(before[key], after[key])]
+    changed = [key for key in bar if not have_same_bytes(before[key], after[key])]
     detail = f"{len(changed)} changed, the first is {changed[0]}" if changed else f"{len(before)} tensors unchanged"
     if not changed and len(compared) < len(before):
         detail += f", {len(before) - len(compared)} of them in linked files"
@@ -197,7 +197,7 @@ def _inputs(processor: ProcessorMixin, names: Sequence[str], model: PreTrainedMo
     """What the host is given for these pictures, each in a prompt of its own."""
     inputs = processor(
         images=[[make_probe_images()[name]] for name in names],
-        text=[prompt(processor)] * len(names),
+        text=[make_prompt(processor)] * len(names),
         padding=True,
         padding_side="left",  # what is generated goes on behind the last token
         return_tensors="pt",

@@ -9,7 +9,7 @@ import torch
 from cloc.files import write_json
 from mllm_bridge.encoder import Encoder
 from mllm_bridge.swap.plan import Host, Plan
-from mllm_bridge.weights.folders import pass_on
+from mllm_bridge.weights.folders import copy_small_files
 from mllm_bridge.weights.stored import write_replaced
 from mllm_bridge.weights.tensorfile import NAMES
 
@@ -56,7 +56,7 @@ def write_host(
         new[family.projector] = {host.projector.prefix + name: value.to(dtype) for name, value in fresh.items()}
     done = write_replaced(host.weights, folder, replaced, new, link)
     indexes = [path.name for path in host.folder.glob("*.index.json")]
-    pass_on(host.folder, folder, PASSED_ON, (*REWRITTEN, *indexes))
+    copy_small_files(host.folder, folder, PASSED_ON, (*REWRITTEN, *indexes))
     write_json(folder / "config.json", plan.config)
     # transformers 5 reads processor_config.json, older versions and serving engines preprocessor_config.json.
     plan.processor.to_json_file(folder / "processor_config.json")

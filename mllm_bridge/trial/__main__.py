@@ -14,14 +14,14 @@ from transformers.utils.logging import disable_progress_bar
 
 from cloc import command
 from cloc.files import read_object
-from mllm_bridge.trial.host import make_host, texts_of, words_of
+from mllm_bridge.trial.host import list_texts, list_words, make_host
 from mllm_bridge.trial.plan import Arm, TrialPlan, load_plan
-from mllm_bridge.trial.questions import CONVERSATIONS, KINDS, Asker, held_out, score, training_file
+from mllm_bridge.trial.questions import CONVERSATIONS, KINDS, Asker, read_held_out, score_answers, write_training_file
 from mllm_bridge.trial.table import guess_boxes, guess_names, make_table
 from mllm_bridge.tune import command as tune
 
 
-def settings(plan: TrialPlan, arm: Arm, seed: int, host: Path, talks: Path) -> dict:
+def make_settings(plan: TrialPlan, arm: Arm, seed: int, host: Path, talks: Path) -> dict:
     """The tuning config of one run; between arms only the host, and the Prompter of the third, differ."""
     return {
         "run": {"name": f"{arm}-{seed}", "seed": seed, "device": "cpu", "workers": 1},
@@ -57,12 +57,14 @@ def run_one(plan: TrialPlan, arm: Arm, seed: int, out: Path) -> dict:
     if file.is_file():
         return read_object(file, "the result of a run", "remove it")
     world, started = Path(plan.world), time.monotonic()
-    words = words_of(texts_of(world / CONVERSATIONS) + texts_of(world / "llava" / "conversations_regions_val.json"))
+    words = list_words(
+        list_texts(world / CONVERSATIONS) + list_texts(world / "llava" / "conversations_regions_val.json")
+    )
     export = Path(plan.exports["clip" if arm == "clip" else "cloc"])
     host = make_host(out / "hosts" / f"{arm}-{seed}", export, plan.language, words, plan.bins, seed)
     config = out / f"{arm}-{seed}.yaml"
-    talks = training_file(world, plan.kinds, out / "conversations.json")
-    config.write_text(yaml.safe_dump(settings(plan, arm, seed, host, talks)), encoding="utf-8")
+    talks = write_training_file(world, plan.kinds, out / "conversations.json")
+    config.write_text(yaml.safe_dump(make_settings(plan, arm, seed, host, talks)), encoding="utf-8")
     run = out / "runs" / f"{arm}-{seed}"
     if not (run / "host" / "tune.json").is_file():
         resume = ["--resume", str(run)] if run.is_dir() else []
@@ -75,7 +77,9 @@ def run_one(plan: TrialPlan, arm: Arm, seed: int, out: Path) -> dict:
             raise ValueError(f"trial: the run {run} did not finish; look above, then start the trial again")
     asker, row = Asker(run / "host", arm == "cloc_regions"), {"arm": arm, "seed": seed}
     for kind in KINDS:
-        found = score(asker, kind, held_out(world, kind, plan.questions), out / f"{arm}-{seed}-{kind}.jsonl")
+        found = score_answers(
+            asker, kind, read_held_out(world, kind, plan.questions), out / f"{arm}-{seed}-{kind}.jsonl"
+        )
         row |= {kind: found.accuracy, f"{kind}_asked": found.asked, f"{kind}_unread": found.unread}
     row["seconds"] = time.monotonic() - started
     row["over_budget"] = row["seconds"] > 60 * plan.minutes
@@ -83,15 +87,15 @@ def run_one(plan: TrialPlan, arm: Arm, seed: int, out: Path) -> dict:
     return row
 
 
-def guessed(world: Path) -> dict[str, float]:
+def measure_guessing(world: Path) -> dict[str, float]:
     """What answers that do not look get on the world's held-out questions, by kind.
 
     Raises:
         ValueError: there are none.
     """
     return {
-        "referring": guess_names(held_out(world, "referring")),
-        "grounding": guess_boxes(held_out(world, "grounding")),
+        "referring": guess_names(read_held_out(world, "referring")),
+        "grounding": guess_boxes(read_held_out(world, "grounding")),
     }
 
 
@@ -121,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if fixed.is_file() and fixed.read_text(encoding="utf-8") != settled:
             raise ValueError(f"trial: {asked.out} was begun with another plan; pass another --out")
         fixed.write_text(settled, encoding="utf-8")
-        rows, guesses = [], guessed(Path(plan.world))
+        rows, guesses = [], measure_guessing(Path(plan.world))
         for seed in plan.seeds:
             for arm in plan.arms:
                 rows.append(run_one(plan, arm, seed, asked.out))

@@ -32,12 +32,12 @@ TEMPLATE = (
 )
 
 
-def words_of(texts: Iterable[str]) -> list[str]:
+def list_words(texts: Iterable[str]) -> list[str]:
     """Every word and sign that occurs, lower case, in order."""
     return sorted({word for text in texts for word in re.findall(WORD, text.lower())})
 
 
-def texts_of(file: Path) -> list[str]:
+def list_texts(file: Path) -> list[str]:
     """Everything that is said in a file of conversations.
 
     Raises:
@@ -51,7 +51,7 @@ def texts_of(file: Path) -> list[str]:
     return [turn["value"] for entry in read_json(file, "conversations") for turn in entry["conversations"]]
 
 
-def word_tokenizer(words: Iterable[str], context: int) -> PreTrainedTokenizerFast:
+def make_word_tokenizer(words: Iterable[str], context: int) -> PreTrainedTokenizerFast:
     """A tokenizer with one token for each word."""
     special = [PAD, START, END, UNKNOWN]
     named = [*special, *dict.fromkeys([*words, *ROLES, ":"])]
@@ -88,7 +88,7 @@ def make_host(out: Path, export: Path, language: LanguagePlan, words: list[str],
     """
     if (out / "config.json").is_file():
         return out
-    tokenizer = word_tokenizer([*words, *map(str, range(bins))], language.context)
+    tokenizer = make_word_tokenizer([*words, *map(str, range(bins))], language.context)
     stand_in = CLIPVisionConfig(
         hidden_size=16, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2, image_size=32, patch_size=8
     )

@@ -41,7 +41,7 @@ class Score:
         return self.right / self.asked
 
 
-def held_out(world: Path, kind: str, count: int | None = None) -> list[Conversation]:
+def read_held_out(world: Path, kind: str, count: int | None = None) -> list[Conversation]:
     """The first `count` held-out questions of one kind; all of them without a count.
 
     Raises:
@@ -54,7 +54,7 @@ def held_out(world: Path, kind: str, count: int | None = None) -> list[Conversat
     return chosen
 
 
-def training_file(world: Path, kinds: Sequence[str], out: Path) -> Path:
+def write_training_file(world: Path, kinds: Sequence[str], out: Path) -> Path:
     """Write the world's training conversations with only the turns of some kinds; `out`, left alone if it is there.
 
     What is not asked in the end costs half of a run's tokens.
@@ -83,7 +83,7 @@ def training_file(world: Path, kinds: Sequence[str], out: Path) -> Path:
     return out
 
 
-def score(asker: Asker, kind: str, questions: Sequence[Conversation], predictions: Path) -> Score:
+def score_answers(asker: Asker, kind: str, questions: Sequence[Conversation], predictions: Path) -> Score:
     """Ask, write every answer as a JSON line, and count.
 
     Args:

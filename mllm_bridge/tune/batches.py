@@ -22,7 +22,7 @@ from cloc.structures import DataError
 from mllm_bridge.conversations.answers import IGNORED, encode
 from mllm_bridge.conversations.reading import IMAGE, REGION, Conversation, ImageRegion, Turn
 from mllm_bridge.hosts.family import HostFamily
-from mllm_bridge.regions.prompts import canvas_boxes, inside
+from mllm_bridge.regions.prompts import inside, map_to_canvas
 
 STAND_INS = 100
 """Batches that are tried in place of one that holds nothing usable, before the run ends."""
@@ -135,7 +135,7 @@ class BatchMaker:
         for one in ready:
             for region in one.regions:
                 size = one.images[region.image].size
-                boxes.append(canvas_boxes(self.processor.image_processor, [region.box], size)[0])
+                boxes.append(map_to_canvas(self.processor.image_processor, [region.box], size)[0])
                 image_of.append(first + region.image)
             first += len(one.images)
         region_boxes = torch.tensor(np.array(boxes).reshape(-1, 4), dtype=torch.float32)

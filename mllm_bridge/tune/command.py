@@ -68,19 +68,19 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     from cloc.device import find_device, make_deterministic
     from cloc.train import runs
     from cloc.train.metric_logger import check_trackers
-    from mllm_bridge.hosts import family_of
+    from mllm_bridge.hosts import find_family
     from mllm_bridge.tune.folders import open_run
     from mllm_bridge.tune.session import Session
     from mllm_bridge.tune.settings import load_settings
     from mllm_bridge.tune.sources import find_host, open_conversations
-    from mllm_bridge.tune.steppers import deepspeed_settings, make_stepper
+    from mllm_bridge.tune.steppers import make_stepper, read_deepspeed_settings
     from mllm_bridge.tune.trainee import build
     from mllm_bridge.weights.folders import read_json
 
     # 1. what to do
     config = load_settings(runs.config_of_call(options.config, options.resume, USUAL), options.overrides)
     check_trackers(config.run.trackers)
-    settings = deepspeed_settings(config)
+    settings = read_deepspeed_settings(config)
     device = find_device(config.run.device, "run.device")
     comm.join(device, settings is not None)
     make_deterministic(device)
@@ -90,7 +90,7 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     if Path(options.runs).resolve().is_relative_to(host.resolve()):
         raise ValueError(f"--runs {options.runs} lies in the host {host}, which is read; pass another --runs")
     box_format = BoxTextFormat.load(host) if (host / FILE).is_file() else BoxTextFormat(**config.places.model_dump())
-    family = family_of(read_json(host / "config.json"), str(host))
+    family = find_family(read_json(host / "config.json"), str(host))
     conversations, skipped = open_conversations(config.data, box_format, family.needs_image)
     check_batch(config, len(conversations), comm.world_size())
     frozen = torch.bfloat16 if config.run.precision == "bf16" else torch.float32

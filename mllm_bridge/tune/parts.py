@@ -42,7 +42,7 @@ class Anatomy:
         return "language" if name.startswith(self.language) else "projector"
 
 
-def anatomy(host: PreTrainedModel, family: HostFamily) -> Anatomy:
+def find_anatomy(host: PreTrainedModel, family: HostFamily) -> Anatomy:
     """Find the parts of a host.
 
     Raises:
@@ -87,13 +87,13 @@ def freeze(host: PreTrainedModel, where: Anatomy, config: TuneConfig) -> PreTrai
     kept = [parameter for parameter in host.parameters() if parameter.requires_grad]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.run.seed)
-        wrapped = get_peft_model(host, lora_config(host, where, config.lora))
+        wrapped = get_peft_model(host, make_lora_config(host, where, config.lora))
     for parameter in kept:  # peft froze them with the rest
         parameter.requires_grad_(True)
     return wrapped
 
 
-def lora_config(host: PreTrainedModel, where: Anatomy, lora: LoraSettings) -> LoraConfig:
+def make_lora_config(host: PreTrainedModel, where: Anatomy, lora: LoraSettings) -> LoraConfig:
     """LoRA on every linear layer of the language model but its output layer, and on the tower only if asked."""
     output = host.get_output_embeddings()
     targets = [
@@ -108,7 +108,7 @@ def lora_config(host: PreTrainedModel, where: Anatomy, lora: LoraSettings) -> Lo
     )
 
 
-def learning_scales(names: Iterable[str], where: Anatomy, optim: OptimSettings) -> dict[str, float]:
+def choose_learning_scales(names: Iterable[str], where: Anatomy, optim: OptimSettings) -> dict[str, float]:
     """For each trained parameter of a `Trainee` its rate over the base rate."""
     scales = {
         "projector": optim.projector_lr_scale,
@@ -117,10 +117,10 @@ def learning_scales(names: Iterable[str], where: Anatomy, optim: OptimSettings) 
         "language": 1.0,
         "adapter": 1.0,
     }
-    return {name: scales[trained_part(name, where)] for name in names}
+    return {name: scales[find_trained_part(name, where)] for name in names}
 
 
-def trained_part(name: str, where: Anatomy) -> Part:
+def find_trained_part(name: str, where: Anatomy) -> Part:
     """The part of a parameter of a `Trainee`, where the host lies under `host.` and the region module beside it."""
     if name.startswith("regions."):
         return "region"

@@ -21,7 +21,7 @@ from mllm_bridge.tune.folders import CARD
 from mllm_bridge.tune.settings import TuneConfig
 from mllm_bridge.tune.steppers import Moving
 from mllm_bridge.tune.trainee import Built, Trainee, build, cast
-from mllm_bridge.weights.folders import pass_on, read_json
+from mllm_bridge.weights.folders import copy_small_files, read_json
 from mllm_bridge.weights.stored import write_level
 
 TOLERANCE = 1e-5
@@ -99,7 +99,7 @@ def _write_around(folder: Path, built: Built, host: Path, box_format: BoxTextFor
     built.processor.image_processor.to_json_file(folder / "preprocessor_config.json")
     if isinstance(built.processor.chat_template, str):
         (folder / "chat_template.jinja").write_text(built.processor.chat_template, encoding="utf-8")
-    pass_on(host, folder, ())
+    copy_small_files(host, folder, ())
     box_format.save(folder)
     if built.trainee.regions is not None:
         built.trainee.regions.save(folder)
@@ -107,14 +107,14 @@ def _write_around(folder: Path, built: Built, host: Path, box_format: BoxTextFor
 
 def _reloaded(folder: Path, built: Built) -> Trainee:
     """The folder as any program loads it, with its region module where it has one."""
-    from mllm_bridge.regions.host import region_token_id
+    from mllm_bridge.regions.host import find_region_token
     from mllm_bridge.regions.module import RegionModule
 
     host = AutoModelForImageTextToText.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
     )
     regions = None if built.trainee.regions is None else RegionModule.load(folder)
-    return Trainee(host, regions, host.get_submodule(built.family.tower_path), region_token_id(built.processor))
+    return Trainee(host, regions, host.get_submodule(built.family.tower_path), find_region_token(built.processor))
 
 
 @torch.no_grad()

@@ -22,10 +22,10 @@ from cloc.train.stepper import Stepper
 from mllm_bridge.conversations.reading import Conversation, describe_skips
 from mllm_bridge.tune.batches import BatchMaker, LengthOrder, TuneBatches
 from mllm_bridge.tune.folders import RESULT
-from mllm_bridge.tune.parts import trained_part
+from mllm_bridge.tune.parts import find_trained_part
 from mllm_bridge.tune.result import write_result
 from mllm_bridge.tune.settings import TuneConfig
-from mllm_bridge.tune.steppers import trained
+from mllm_bridge.tune.steppers import list_trained
 from mllm_bridge.tune.trainee import Built, make_losses
 
 PROBE = 4
@@ -71,8 +71,8 @@ class Session:
     def lines(self, device: str) -> list[str]:
         """What is trained, on what, for how long."""
         sizes = Counter[str]()
-        for name, parameter in trained(self.built.trainee).items():
-            sizes[trained_part(name, self.built.where)] += parameter.numel()
+        for name, parameter in list_trained(self.built.trainee).items():
+            sizes[find_trained_part(name, self.built.where)] += parameter.numel()
         moving = ", ".join(f"{part} {count / 1e6:.2f} M" for part, count in sizes.items())
         total = sum(parameter.numel() for parameter in self.built.trainee.parameters())
         train = self.config.train

@@ -13,11 +13,11 @@ from cloc import comm
 from cloc.config import REPOSITORY
 from cloc.train.optim import make_adamw, parameter_groups
 from cloc.train.stepper import DeepSpeedStepper, Stepper, TorchStepper, read_deepspeed
-from mllm_bridge.tune.parts import Anatomy, learning_scales
+from mllm_bridge.tune.parts import Anatomy, choose_learning_scales
 from mllm_bridge.tune.settings import TuneConfig
 
 
-def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+def list_trained(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that move, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
@@ -30,7 +30,7 @@ class Moving:
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Name and parameter."""
-        return iter(trained(self._model).items())
+        return iter(list_trained(self._model).items())
 
     def state_dict(self, *, keep_vars: bool = False) -> dict[str, torch.Tensor]:
         """Name and value, the parameters themselves with `keep_vars`."""
@@ -59,7 +59,7 @@ class TuneDeepSpeedStepper(DeepSpeedStepper):
         return Moving(self.engine.module)
 
 
-def deepspeed_settings(config: TuneConfig) -> dict[str, Any] | None:
+def read_deepspeed_settings(config: TuneConfig) -> dict[str, Any] | None:
     """The DeepSpeed JSON of the run, None for plain torch.
 
     Raises:
@@ -81,7 +81,7 @@ def make_stepper(config: TuneConfig, model: nn.Module, where: Anatomy, deepspeed
         deepspeed: settings of a DeepSpeed JSON, None for plain torch.
     """
     optim, accumulation = config.optim, config.train.accumulation
-    groups = parameter_groups(model, optim.weight_decay, learning_scales(trained(model), where, optim))
+    groups = parameter_groups(model, optim.weight_decay, choose_learning_scales(list_trained(model), where, optim))
     adamw = make_adamw(groups, optim.lr, (optim.beta1, optim.beta2), optim.eps)
     bf16 = config.run.precision == "bf16"
     if deepspeed is None:

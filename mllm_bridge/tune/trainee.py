@@ -21,14 +21,14 @@ from cloc.structures import LossReport
 from cloc.train.engine import Losses
 from cloc.train.stepper import Stepper
 from mllm_bridge.conversations.answers import IGNORED
-from mllm_bridge.hosts import family_of
+from mllm_bridge.hosts import find_family
 from mllm_bridge.hosts.family import HostFamily
 from mllm_bridge.hosts.loading import load_host, load_processor
-from mllm_bridge.regions.host import RegionHooks, add_region_token, region_token_id
-from mllm_bridge.regions.module import FOLDER, RegionModule, region_module
+from mllm_bridge.regions.host import RegionHooks, add_region_token, find_region_token
+from mllm_bridge.regions.module import FOLDER, RegionModule, make_region_module
 from mllm_bridge.tune.batches import ConversationBatch
 from mllm_bridge.tune.cache import CachedTower
-from mllm_bridge.tune.parts import Anatomy, anatomy, freeze
+from mllm_bridge.tune.parts import Anatomy, find_anatomy, freeze
 from mllm_bridge.tune.settings import TuneConfig
 from mllm_bridge.weights.folders import read_json
 
@@ -125,11 +125,11 @@ def build(config: TuneConfig, folder: Path, frozen: torch.dtype = torch.float32,
     Raises:
         ValueError: the host cannot be read, or the export of `regions` does not belong to its tower.
     """
-    family = family_of(read_json(folder / "config.json"), str(folder))
+    family = find_family(read_json(folder / "config.json"), str(folder))
     host, processor = load_host(folder, family, "cpu"), load_processor(folder)
     dtype = host.dtype
     cast(host, frozen)
-    where = anatomy(host, family)
+    where = find_anatomy(host, family)
     tower = host.get_submodule(family.tower_path)
     if cached:
         tower = CachedTower(tower)
@@ -141,7 +141,7 @@ def build(config: TuneConfig, folder: Path, frozen: torch.dtype = torch.float32,
         regions.prompter.requires_grad_(config.regions.train_prompter)
     made = freeze(host, where, config)
     wrapped = made if isinstance(made, PeftModel) else None
-    trainee = Trainee(host, regions, tower, region_token_id(processor))
+    trainee = Trainee(host, regions, tower, find_region_token(processor))
     return Built(trainee, wrapped, where, family, processor, dtype)
 
 
@@ -160,7 +160,7 @@ def _regions(config: TuneConfig, folder: Path, host: PreTrainedModel, tower: nn.
         return None
     export = Path(config.regions.export)
     table = host.get_input_embeddings().weight.detach().float()
-    module = region_module(export, table.shape[1], float(table.square().mean().sqrt()), config.run.seed)
+    module = make_region_module(export, table.shape[1], float(table.square().mean().sqrt()), config.run.seed)
     ours, theirs = module.vision.tower, tower.config
     for name in ("model_type", "hidden_size", "num_hidden_layers", "patch_size", "image_size"):
         if getattr(ours, name, None) != getattr(theirs, name, None):

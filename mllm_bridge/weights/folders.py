@@ -54,7 +54,7 @@ def locate(name: str | Path, what: str) -> Path:
     return found
 
 
-def pass_on(folder: Path, out: Path, endings: tuple[str, ...], without: Collection[str] = ()) -> None:
+def copy_small_files(folder: Path, out: Path, endings: tuple[str, ...], without: Collection[str] = ()) -> None:
     """Copy a model's small files (tokenizer, templates, licences) as they are.
 
     Args:

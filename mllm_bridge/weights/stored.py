@@ -21,7 +21,7 @@ from tqdm import tqdm
 from cloc.disk import atomic_write
 from cloc.files import write_json
 from mllm_bridge.weights.folders import read_json
-from mllm_bridge.weights.tensorfile import NAMES, Stored, chunks, read_header, write_file
+from mllm_bridge.weights.tensorfile import NAMES, Stored, read_chunks, read_header, write_file
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 LEVEL = "vision_model."
@@ -98,23 +98,23 @@ def read_tensors(stored: Mapping[str, Stored]) -> Iterator[tuple[str, torch.Tens
                     yield name, opened.get_tensor(tensor.key)
 
 
-def tensor_hash(tensor: torch.Tensor) -> str:
+def hash_tensor(tensor: torch.Tensor) -> str:
     """sha256 of a tensor's type, shape and bytes."""
     digest = hashlib.sha256(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
     digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def stored_hash(tensor: Stored) -> str:
-    """`tensor_hash` of a tensor in a file, read piece by piece and never held."""
+def hash_stored(tensor: Stored) -> str:
+    """`hash_tensor` of a tensor in a file, read piece by piece and never held."""
     dtype = next((dtype for dtype, name in NAMES.items() if name == tensor.dtype), tensor.dtype)
     digest = hashlib.sha256(f"{dtype}{tensor.shape}".encode())
-    for chunk in chunks(tensor):
+    for chunk in read_chunks(tensor):
         digest.update(chunk)
     return digest.hexdigest()
 
 
-def combined_hash(hashes: Mapping[str, str]) -> str:
+def combine_hashes(hashes: Mapping[str, str]) -> str:
     """One sha256 for a set of named tensor hashes, whatever their order."""
     return hashlib.sha256("".join(f"{key}:{value};" for key, value in sorted(hashes.items())).encode()).hexdigest()
 

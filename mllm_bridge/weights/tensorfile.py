@@ -151,7 +151,7 @@ def write_file(file: Path, tensors: Mapping[str, Stored | torch.Tensor], metadat
         for key in order:
             value = tensors[key]
             if isinstance(value, Stored):
-                for chunk in chunks(value):
+                for chunk in read_chunks(value):
                     out.write(chunk)
             else:
                 flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
@@ -163,7 +163,7 @@ def _dtype(value: Stored | torch.Tensor) -> str:
     return value.dtype if isinstance(value, Stored) else NAMES[value.dtype]
 
 
-def chunks(tensor: Stored) -> Iterator[bytes]:
+def read_chunks(tensor: Stored) -> Iterator[bytes]:
     """A stored tensor's bytes, at most `CHUNK` at a time.
 
     Raises:
@@ -180,7 +180,7 @@ def chunks(tensor: Stored) -> Iterator[bytes]:
             left -= len(chunk)
 
 
-def same_bytes(one: Stored, other: Stored) -> bool:
+def have_same_bytes(one: Stored, other: Stored) -> bool:
     """Whether two stored tensors are equal in type, shape and every byte; read side by side and never held.
 
     Raises:
@@ -188,4 +188,4 @@ def same_bytes(one: Stored, other: Stored) -> bool:
     """
     if (one.dtype, one.shape, one.nbytes) != (other.dtype, other.shape, other.nbytes):
         return False
-    return all(a == b for a, b in zip(chunks(one), chunks(other), strict=True))
+    return all(a == b for a, b in zip(read_chunks(one), read_chunks(other), strict=True))

@@ -20,7 +20,7 @@ from benchmarks.predictors.kosmos import Kosmos
 from benchmarks.predictors.loaded_models import make_readouts
 from benchmarks.predictors.mllm import TransformersMllm
 from cloc import ClocConfig
-from cloc.export.reference import reference_of
+from cloc.export.reference import make_reference
 
 WHOLE = np.array([[0.0, 0.0, 40.0, 40.0]])
 
@@ -201,7 +201,7 @@ def test_weights_that_do_not_fill_the_model_are_refused(tmp_path, exports, name,
 def test_an_export_that_gives_another_embedding_is_refused(tmp_path, exports):
     folder = shutil.copytree(exports["cloc"], tmp_path / "export")
     card = json.loads((folder / "export.json").read_text())
-    card["reference"] = reference_of(folder, load_export(folder).processor.image_processor)
+    card["reference"] = make_reference(folder, load_export(folder).processor.image_processor)
     (folder / "export.json").write_text(json.dumps(card))
     load_export(folder)
     for file in folder.glob("*processor*.json"):  # as where another library prepares the images

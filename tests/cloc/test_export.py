@@ -9,7 +9,7 @@ from transformers import AutoModel, AutoProcessor
 import cloc
 from cloc import export
 from cloc.export import reference
-from cloc.export.reference import reference_picture
+from cloc.export.reference import make_reference_picture
 
 
 def card_at(folder, time, objective="cloc"):
@@ -72,7 +72,7 @@ def test_the_card_holds_the_reference_pictures_embedding(spine_export):
     told = export.read_card(folder)["reference"]
     model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
     with torch.no_grad():
-        pixels = processor(images=[reference_picture()])["pixel_values"]
+        pixels = processor(images=[make_reference_picture()])["pixel_values"]
         found = model.get_image_features(pixels)[0, : reference.COMPONENTS]
     assert told["image_embedding"] == pytest.approx(found.tolist(), abs=1e-5)
     assert told["versions"]["torch"] == torch.__version__.partition("+")[0] or "+" in told["versions"]["torch"]

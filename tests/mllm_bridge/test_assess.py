@@ -9,7 +9,7 @@ from PIL import Image
 
 from cloc.box_text import BoxTextFormat
 from mllm_bridge.assess.command import main
-from mllm_bridge.assess.measures import Captions, Grounding, nearest
+from mllm_bridge.assess.measures import Captions, Grounding, find_nearest
 from mllm_bridge.assess.verdict import assess
 
 
@@ -39,10 +39,10 @@ def test_nearest_caption_is_looked_for_without_what_all_share():
     own = torch.randn(6, 16, generator=draw)
     seen, said = own + 50, 0.1 * own - 20 + 0.001 * torch.randn(6, 16, generator=draw)
     words = ["a", "b", "c", "d", "e", "a"]
-    right, chance = nearest(seen, said, words)
+    right, chance = find_nearest(seen, said, words)
     assert right.all()
     assert chance == pytest.approx((4 * 1 + 2 * 2) / 36)
-    right, _ = nearest(seen, said.roll(1, dims=0), words)
+    right, _ = find_nearest(seen, said.roll(1, dims=0), words)
     assert right.tolist() == [False] * 5 + [True]  # equal words are one caption
 
 

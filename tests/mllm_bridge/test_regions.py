@@ -11,7 +11,7 @@ from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor, 
 from cloc import factory
 from cloc.config import parse_config
 from cloc.export import write_export
-from mllm_bridge.regions import RegionHost, RegionModule, add_region_token, box_of, canvas_boxes, region_module
+from mllm_bridge.regions import RegionHost, RegionModule, add_region_token, find_box, make_region_module, map_to_canvas
 from mllm_bridge.swap.command import swap
 
 BOX = (4.0, 6.0, 30.0, 28.0)
@@ -52,7 +52,7 @@ def with_regions(tmp_path_factory, export, host_folder):
     assert add_region_token(host, processor)
     host.save_pretrained(folder)
     processor.save_pretrained(folder)
-    region_module(export, width, rms=1.0, seed=3).save(folder)
+    make_region_module(export, width, rms=1.0, seed=3).save(folder)
     return folder
 
 
@@ -78,7 +78,7 @@ def test_a_region_is_the_prompters_own_vector_in_the_placeholders_place(host, ex
         found = host(**inputs).logits
         vision = AutoModel.from_pretrained(export).vision
         tokens = vision.to_prompter_tokens(vision(inputs["pixel_values"]))
-        place = torch.tensor(canvas_boxes(host.processor.image_processor, [BOX], image.size)).float()[None]
+        place = torch.tensor(map_to_canvas(host.processor.image_processor, [BOX], image.size)).float()[None]
         vector = host.regions.projector(vision.prompter(vision.prompter.embed_boxes(place), tokens))[0, 0]
         embeds = inner.get_input_embeddings()(inputs["input_ids"])
         features = torch.cat(list(inner.get_image_features(inputs["pixel_values"]).pooler_output))
@@ -180,12 +180,12 @@ def test_wrong_numbers_of_regions_are_refused(host):
 
 def test_boxes_points_and_masks_become_boxes():
     size = (40, 30)
-    assert box_of((-5, 2, 10, 50), size) == (0.0, 2.0, 10.0, 30.0)
-    assert box_of({"point": (20, 15)}, size) == (15.0, 10.0, 26.0, 21.0)
+    assert find_box((-5, 2, 10, 50), size) == (0.0, 2.0, 10.0, 30.0)
+    assert find_box({"point": (20, 15)}, size) == (15.0, 10.0, 26.0, 21.0)
     mask = np.zeros((30, 40), dtype=np.uint8)
     mask[3:9, 12:20] = 1
-    assert box_of({"mask": mask}, size) == (12.0, 3.0, 20.0, 9.0)
-    assert box_of({"mask": coco_mask.encode(np.asfortranarray(mask))}, size) == (12.0, 3.0, 20.0, 9.0)
+    assert find_box({"mask": mask}, size) == (12.0, 3.0, 20.0, 9.0)
+    assert find_box({"mask": coco_mask.encode(np.asfortranarray(mask))}, size) == (12.0, 3.0, 20.0, 9.0)
 
 
 @pytest.mark.parametrize(
@@ -204,16 +204,16 @@ def test_boxes_points_and_masks_become_boxes():
 )
 def test_prompts_that_mean_nothing_are_refused(prompt, message):
     with pytest.raises(ValueError, match=message):
-        box_of(prompt, (40, 30))
+        find_box(prompt, (40, 30))
 
 
 def test_the_canvas_is_the_processors():
     padding = LlavaImageProcessor(do_pad=True, do_center_crop=False)
-    assert canvas_boxes(padding, [(0, 0, 40, 20)], (40, 20)).tolist() == [[0.0, 0.25, 1.0, 0.75]]
+    assert map_to_canvas(padding, [(0, 0, 40, 20)], (40, 20)).tolist() == [[0.0, 0.25, 1.0, 0.75]]
     stretching = LlavaImageProcessor(do_pad=False, do_center_crop=False)
-    assert canvas_boxes(stretching, [(10, 5, 40, 20)], (40, 20)).tolist() == [[0.25, 0.25, 1.0, 1.0]]
+    assert map_to_canvas(stretching, [(10, 5, 40, 20)], (40, 20)).tolist() == [[0.25, 0.25, 1.0, 1.0]]
     with pytest.raises(ValueError, match="crops its images"):
-        canvas_boxes(LlavaImageProcessor(do_center_crop=True), [BOX], (40, 20))
+        map_to_canvas(LlavaImageProcessor(do_center_crop=True), [BOX], (40, 20))
 
 
 def test_a_folder_without_or_with_other_weights_is_refused(with_regions, host_folder, tmp_path):

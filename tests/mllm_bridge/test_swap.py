@@ -16,7 +16,7 @@ from mllm_bridge.hosts.fitting import fit
 from mllm_bridge.swap.checks import VerifyError
 from mllm_bridge.swap.command import swap
 from mllm_bridge.swap.plan import make_plan, open_host
-from mllm_bridge.weights.stored import combined_hash
+from mllm_bridge.weights.stored import combine_hashes
 from mllm_bridge.weights.tensorfile import read_header
 
 
@@ -36,7 +36,7 @@ def test_result_says_what_it_is(swapped_once, encoder):
     assert config["vision_config"]["hidden_size"] == 48
     assert (config["image_seq_length"], config["vision_feature_select_strategy"]) == (36, "default")
     report = json.loads((swapped_once / "swap_report.json").read_text())
-    assert report["tower_after"]["sha256"] == combined_hash(encoder.hashes)
+    assert report["tower_after"]["sha256"] == combine_hashes(encoder.hashes)
     assert report["tower_before"]["sha256"] != report["tower_after"]["sha256"]
     assert report["projector"] == {"kept": False, "width_before": 32, "width_after": 48, "seed": 0}
     changes = {(change["where"], change["name"]): (change["before"], change["after"]) for change in report["changes"]}

@@ -8,19 +8,19 @@ from cloc.config import checked
 from mllm_bridge.conversations.answers import IGNORED, encode
 from mllm_bridge.conversations.reading import Conversation, Turn
 from mllm_bridge.trial import __main__ as trial
-from mllm_bridge.trial.__main__ import main, settings
-from mllm_bridge.trial.host import make_host, word_tokenizer, words_of
+from mllm_bridge.trial.__main__ import main, make_settings
+from mllm_bridge.trial.host import list_words, make_host, make_word_tokenizer
 from mllm_bridge.trial.plan import ARMS, LanguagePlan, load_plan
-from mllm_bridge.trial.questions import training_file
+from mllm_bridge.trial.questions import write_training_file
 from mllm_bridge.trial.table import guess_boxes, guess_names, judge_claim, make_table
 from mllm_bridge.tune.settings import TuneConfig
 
 TEXTS = ["<image>\nWhat is in [3, 17, 30, 31]?", "A red-hot ring.", "Where is it?", "[0, 1, 2, 3]"]
-WORDS = words_of(TEXTS)
+WORDS = list_words(TEXTS)
 
 
 def test_every_word_sign_and_number_is_one_token():
-    tokenizer = word_tokenizer([*WORDS, *map(str, range(32))], 64)
+    tokenizer = make_word_tokenizer([*WORDS, *map(str, range(32))], 64)
     ids = tokenizer(TEXTS[0].replace("<image>", ""))["input_ids"]
     assert tokenizer.unk_token_id not in ids
     assert tokenizer.decode(ids, skip_special_tokens=True) == "what is in [ 3 , 17 , 30 , 31 ] ?"
@@ -45,7 +45,7 @@ def test_the_host_reads_its_conversations_without_an_unknown_word(tmp_path, clip
 def test_arms_differ_in_host_and_prompter_alone(tmp_path):
     plan = load_plan("configs/bridge/trial.yaml")
     assert (plan.arms, plan.seeds, plan.bins) == (ARMS, (0, 1, 2), 32)
-    made = {arm: checked(TuneConfig, settings(plan, arm, 1, tmp_path, tmp_path / "talks.json")) for arm in ARMS}
+    made = {arm: checked(TuneConfig, make_settings(plan, arm, 1, tmp_path, tmp_path / "talks.json")) for arm in ARMS}
     for arm in ARMS:
         same = made[arm].model_copy(update={"run": made["clip"].run, "regions": made["clip"].regions})
         assert same == made["clip"]
@@ -72,11 +72,11 @@ def test_only_the_kinds_of_the_plan_are_trained_on(tmp_path):
         (["referring"], ["<image>\nWhat is <region>?", "ring"], 1),
         (["caption"], ["<image>\nSay.", "a ring"], 0),
     ):
-        (made,) = json.loads(training_file(tmp_path, kinds, tmp_path / f"{kinds[0]}.json").read_text())
+        (made,) = json.loads(write_training_file(tmp_path, kinds, tmp_path / f"{kinds[0]}.json").read_text())
         assert [turn["value"] for turn in made["conversations"]] == said
         assert len(made["regions"]) == regions
     with pytest.raises(ValueError, match="no conversations of the kinds counting"):
-        training_file(tmp_path, ["counting"], tmp_path / "none.json")
+        write_training_file(tmp_path, ["counting"], tmp_path / "none.json")
 
 
 def test_a_shorter_budget_changes_length_and_nothing_else():
@@ -133,9 +133,9 @@ def test_missing_parts_are_one_line_and_another_plan_is_refused(tmp_path, capsys
 
 @pytest.mark.parametrize(("status", "expected"), [(130, KeyboardInterrupt), (143, SystemExit), (2, ValueError)])
 def test_a_training_that_was_asked_to_stop_stops_the_trial(tmp_path, monkeypatch, status, expected):
-    monkeypatch.setattr(trial, "texts_of", lambda file: TEXTS)
+    monkeypatch.setattr(trial, "list_texts", lambda file: TEXTS)
     monkeypatch.setattr(trial, "make_host", lambda folder, *rest: folder)
-    monkeypatch.setattr(trial, "training_file", lambda world, kinds, file: file)
+    monkeypatch.setattr(trial, "write_training_file", lambda world, kinds, file: file)
     monkeypatch.setattr(trial.tune, "main", lambda arguments: status)
     plan = load_plan("configs/bridge/trial.yaml")
     with pytest.raises(expected):

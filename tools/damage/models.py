@@ -155,12 +155,12 @@ def small_weights(world: Path) -> bytes:
 def read_header(state: bytes, random: Random, folder: Path) -> str:
     """The header of weights, and then the weights."""
     from mllm_bridge.weights import tensorfile
-    from mllm_bridge.weights.stored import stored_hash
+    from mllm_bridge.weights.stored import hash_stored
 
     file = folder / "model.safetensors"
     file.write_bytes(damaged_header(state, random) if random.random() < 0.7 else hurt(state, random))
     for tensor in tensorfile.read_header(file)[0].values():
-        stored_hash(tensor)
+        hash_stored(tensor)
     return OK
 
 

@@ -26,7 +26,7 @@ from cloc.models import pretrained
 from cloc.models.modeling import ClocModel
 from cloc.towers import sources
 from cloc.towers.adapt import fit_normalisation
-from cloc.towers.timm import timm_config
+from cloc.towers.timm import make_timm_config
 from cloc.towers.tower import encode
 
 SIDE = 32
@@ -323,6 +323,6 @@ def test_nothing_is_dropped_at_random(name):
     """Timm's Swins drop a tenth of their paths by default: N ranks would not give the gradients of one."""
     swin = {"depths": [1, 1, 1, 1], "num_heads": [1, 2, 2, 4], "window_size": 2}
     small = swin if "swin" in name else {"depth": 2, "num_heads": 2}
-    tower = AutoModel.from_config(timm_config(name, 64, {**small, "embed_dim": 24})).train()
+    tower = AutoModel.from_config(make_timm_config(name, 64, {**small, "embed_dim": 24})).train()
     pixels = torch.randn(8, 3, 64, 64)
     assert torch.equal(encode(tower, pixels)[1], encode(tower, pixels)[1])

@@ -7,8 +7,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from mllm_bridge.weights.stored import stored_hash, tensor_hash
-from mllm_bridge.weights.tensorfile import read_header, same_bytes, write_file
+from mllm_bridge.weights.stored import hash_stored, hash_tensor
+from mllm_bridge.weights.tensorfile import have_same_bytes, read_header, write_file
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_what_lies_where_is_what_the_library_reads(tmp_path, tensors):
     save_file(tensors, tmp_path / "a.safetensors", metadata={"format": "pt"})
     found = read_header(tmp_path / "a.safetensors")[0]
     assert {key: value.shape for key, value in found.items()} == {k: tuple(v.shape) for k, v in tensors.items()}
-    assert {key: stored_hash(value) for key, value in found.items()} == {k: tensor_hash(v) for k, v in tensors.items()}
+    assert {key: hash_stored(value) for key, value in found.items()} == {k: hash_tensor(v) for k, v in tensors.items()}
     assert read_header(tmp_path / "a.safetensors")[1] == {"format": "pt"}
 
 
@@ -89,5 +89,5 @@ def test_bytes_are_compared_with_type_and_shape(tmp_path, tensors, monkeypatch):
     save_file(tensors, tmp_path / "a.safetensors")
     save_file(changed, tmp_path / "b.safetensors")
     one, other = (read_header(tmp_path / f"{name}.safetensors")[0] for name in "ab")
-    assert {key for key in one if not same_bytes(one[key], other[key])} == {"wide", "numbers", "flags"}
-    assert {key for key in one if stored_hash(one[key]) != stored_hash(other[key])} == {"wide", "numbers", "flags"}
+    assert {key for key in one if not have_same_bytes(one[key], other[key])} == {"wide", "numbers", "flags"}
+    assert {key for key in one if hash_stored(one[key]) != hash_stored(other[key])} == {"wide", "numbers", "flags"}

@@ -6,10 +6,10 @@ from safetensors.torch import load_file, save_file
 
 from mllm_bridge.weights.stored import (
     FolderWeights,
-    combined_hash,
+    combine_hashes,
     find_part,
+    hash_tensor,
     read_tensors,
-    tensor_hash,
     write_replaced,
 )
 
@@ -32,17 +32,17 @@ def test_part_that_is_not_there():
 def test_hash_sees_type_shape_and_bytes():
     tensor = torch.arange(6, dtype=torch.float32)
     others = [tensor.reshape(2, 3), tensor.to(torch.bfloat16), tensor + 1]
-    hashes = {tensor_hash(value) for value in [tensor, *others]}
+    hashes = {hash_tensor(value) for value in [tensor, *others]}
     assert len(hashes) == 4
-    assert tensor_hash(tensor.clone()) == tensor_hash(tensor)
-    assert tensor_hash(torch.tensor(1.0)) != tensor_hash(torch.tensor([1.0]))
+    assert hash_tensor(tensor.clone()) == hash_tensor(tensor)
+    assert hash_tensor(torch.tensor(1.0)) != hash_tensor(torch.tensor([1.0]))
 
 
 def test_combined_hash_does_not_depend_on_order():
     assert (
-        combined_hash({"a": "1", "b": "2"})
-        == combined_hash({"b": "2", "a": "1"})
-        != combined_hash({"a": "2", "b": "1"})
+        combine_hashes({"a": "1", "b": "2"})
+        == combine_hashes({"b": "2", "a": "1"})
+        != combine_hashes({"a": "2", "b": "1"})
     )
 
 

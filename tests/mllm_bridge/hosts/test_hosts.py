@@ -166,8 +166,8 @@ def test_families_that_take_no_tower_say_why(tmp_path, clip_folder, name):
 def test_a_package_that_is_not_there_is_named_with_its_extra(monkeypatch):
     monkeypatch.setattr(hosts, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"whose processor needs the package num2words.*pip install -e .\[smol"):
-        hosts.family_of({"model_type": "smolvlm"}, "folder")
-    assert hosts.family_of({"model_type": "llava"}, "folder") is FAMILIES["llava"]
+        hosts.find_family({"model_type": "smolvlm"}, "folder")
+    assert hosts.find_family({"model_type": "llava"}, "folder") is FAMILIES["llava"]
 
 
 def test_grid_that_cannot_be_folded_or_pooled(tmp_path, tiny, save_clip):

@@ -9,11 +9,11 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 import mllm_bridge
 from cloc.towers.probe import SIZES, make_probe_images
 from mllm_bridge.hosts import DEFAULT, FAMILIES, REFUSING
-from mllm_bridge.hosts.tiny import make_tiny, tiny_tokenizer
+from mllm_bridge.hosts.tiny import make_tiny, make_tiny_tokenizer
 
 
 def test_tokenizer_has_the_image_token_last_and_no_end_token_behind():
-    tokenizer = tiny_tokenizer()
+    tokenizer = make_tiny_tokenizer()
     ids = tokenizer("<image>Hello World").input_ids
     assert tokenizer.convert_tokens_to_ids("<image>") == len(tokenizer) - 1 == ids[1]
     assert ids[0] == tokenizer.bos_token_id

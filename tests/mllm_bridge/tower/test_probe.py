@@ -12,7 +12,7 @@ from transformers import (
     SwinModel,
 )
 
-from cloc.towers.probe import geometry, probe
+from cloc.towers.probe import describe_geometry, probe
 
 
 def _tower(**changes) -> CLIPVisionModel:
@@ -116,4 +116,4 @@ def test_facts_of_a_tower_with_registers():
     ],
 )
 def test_geometry_in_words(image_processor, words):
-    assert geometry(image_processor) == words
+    assert describe_geometry(image_processor) == words

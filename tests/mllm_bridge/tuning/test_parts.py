@@ -3,7 +3,7 @@ import torch
 
 from cloc.config import checked
 from mllm_bridge.tune.settings import TuneConfig, load_settings
-from mllm_bridge.tune.steppers import Moving, make_stepper, trained
+from mllm_bridge.tune.steppers import Moving, list_trained, make_stepper
 from mllm_bridge.tune.trainee import build
 
 RAW = {"data": [{"path": "none"}], "train": {"steps": 1, "batch_size": 1}, "lora": {"rank": 2, "alpha": 4}}
@@ -34,22 +34,22 @@ def _inputs(built, seed=0):
 
 
 def test_stage_one_moves_the_projector_alone(parts):
-    names = list(trained(parts().trainee))
+    names = list(list_trained(parts().trainee))
     assert len(names) == 4
     assert all(name.startswith("host.model.multi_modal_projector.") for name in names)
 
 
 def test_adapters_lie_on_the_language_model_and_never_on_the_tower_unless_asked(parts):
     language = {"language": "lora"}
-    names = list(trained(parts(parts=language).trainee))
+    names = list(list_trained(parts(parts=language).trainee))
     adapters = [name for name in names if "lora_" in name]
     assert len(adapters) == 2 * 7 * 2  # A and B of the seven linear layers of two blocks
     assert all(".language_model." in name for name in adapters)
     assert not any("vision_tower" in name or "lm_head" in name for name in names)
     assert sum("multi_modal_projector" in name for name in names) == 4
-    asked = list(trained(parts(parts=language, lora={"rank": 2, "alpha": 4, "tower": True}).trainee))
+    asked = list(list_trained(parts(parts=language, lora={"rank": 2, "alpha": 4, "tower": True}).trainee))
     assert any("vision_tower" in name and "lora_" in name for name in asked)
-    without = list(trained(parts(parts={"language": "lora", "projector": False}).trainee))
+    without = list(list_trained(parts(parts={"language": "lora", "projector": False}).trainee))
     assert sorted(without) == sorted(adapters)
 
 
@@ -68,7 +68,7 @@ def test_frozen_weights_are_not_in_the_optimiser_and_parts_have_their_own_rates(
     built = parts(parts={"language": "lora", "tower": True})
     stepper = make_stepper(config, built.trainee, built.where, None)
     rates = {id(p): group["lr_scale"] for group in stepper.optimizer.param_groups for p in group["params"]}
-    names = trained(built.trainee)
+    names = list_trained(built.trainee)
     assert set(rates) == {id(parameter) for parameter in names.values()}
     for name, parameter in names.items():
         expected = 0.1 if "vision_tower" in name else 0.5 if "multi_modal" in name else 1.0
@@ -159,6 +159,6 @@ def test_a_cached_tower_gives_the_same_and_sees_each_image_once(parts, swapped_o
         with torch.no_grad():
             assert cached.trainee(**inputs).nll.equal(plain.trainee(**inputs).nll)
     assert cached.trainee.host.model.vision_tower.forwards == 2
-    assert list(trained(cached.trainee)) == list(trained(plain.trainee))
+    assert list(list_trained(cached.trainee)) == list(list_trained(plain.trainee))
     with pytest.raises(ValueError, match="the tower moves, so its features cannot be kept"):
         _config(parts={"tower": True}, train={"steps": 1, "cache_tower": True})
