@@ -36,7 +36,7 @@ from benchmarks.tasks.registry import find_tasks
 from cloc import comm
 from cloc.data_root import find_data_root, find_near
 from cloc.device import find_device
-from cloc.export import newest_export
+from cloc.export import find_newest_export
 
 RESERVED = {"cloc": None, "clip": "clip"}
 """Words for the newest export under runs/, with the objective to ask for; None: any but the baseline."""
@@ -162,7 +162,7 @@ def find_export(word: str) -> Path | str:
         ValueError: a reserved word, and there is no such export.
     """
     if word in RESERVED:
-        return newest_export(find_near("runs"), RESERVED[word])
+        return find_newest_export(find_near("runs"), RESERVED[word])
     return word if not Path(word).exists() and HUB_NAME.fullmatch(word) else Path(word)
 
 

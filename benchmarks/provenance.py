@@ -39,9 +39,9 @@ class Provenance:
 
 def find_provenance(device: str, seed: int) -> Provenance:
     """Look around once at the start of a run."""
-    from cloc.export import commit
+    from cloc.export import find_commit
 
-    return Provenance(commit(), list_versions(MODEL_PACKAGES), _describe_machine(device), seed)
+    return Provenance(find_commit(), list_versions(MODEL_PACKAGES), _describe_machine(device), seed)
 
 
 @lru_cache

@@ -24,7 +24,7 @@ from transformers import (
     ViTModel,
 )
 
-from cloc.export import newest_export, read_card
+from cloc.export import find_newest_export, hash_file, read_card
 from cloc.model_bounds import check_picture_sizes, check_sizes
 from cloc.model_folders import UNREADABLE, in_one_line, refusing_code
 from cloc.towers.external import is_external, write_external
@@ -32,7 +32,7 @@ from cloc.towers.probe import TowerFacts, pads_to_square, probe, read_size
 from cloc.towers.timm import TIMM, TimmTokens
 from mllm_bridge.weights.folders import locate, read_json
 from mllm_bridge.weights.packed import refuse_adapters, refuse_quantised
-from mllm_bridge.weights.stored import LEVEL, FolderWeights, file_hash, hash_tensor, read_tensors
+from mllm_bridge.weights.stored import LEVEL, FolderWeights, hash_tensor, read_tensors
 from mllm_bridge.weights.tensorfile import Stored
 
 TOWERS: dict[str, type[PreTrainedModel]] = {
@@ -107,7 +107,7 @@ def find_encoder(asked: str | Path, runs: Path) -> Path:
     Raises:
         ValueError: there is no export, no such folder or name, or the folder holds no config.json.
     """
-    folder = newest_export(runs) if str(asked) == "cloc" else locate(asked, "encoder")
+    folder = find_newest_export(runs) if str(asked) == "cloc" else locate(asked, "encoder")
     if read_json(folder / "config.json").get("model_type") != "cloc":
         return folder
     plain = next((folder / name for name in PLAIN_FOLDERS if (folder / name / "config.json").is_file()), None)
@@ -258,7 +258,7 @@ def _read_card(folder: Path) -> tuple[dict[str, Any], FolderWeights] | tuple[Non
     card, weights = read_card(folder.parent), FolderWeights.open(folder)
     for file in weights.metadata:
         listed = card.get("files", {}).get(f"{folder.name}/{file.name}")
-        if listed is not None and listed != file_hash(file):
+        if listed is not None and listed != hash_file(file):
             raise ValueError(
                 f"encoder: {file} is not the file that export.json lists (sha256 differs); export it again"
             )

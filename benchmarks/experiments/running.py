@@ -23,7 +23,7 @@ from benchmarks.experiments.record import FAILED, FINISHED, Done, Record, pick_m
 from benchmarks.experiments.units import Unit
 from benchmarks.rows import RESULTS, read_rows
 from cloc.data_root import REPOSITORY
-from cloc.export import CARD, commit, read_card
+from cloc.export import CARD, find_commit, read_card
 from cloc.files import read_json_lines
 
 PATIENCE = 120.0
@@ -168,7 +168,7 @@ class Runner:
             Its entry, also in the record; a failure has its reason.
         """
         before = self.record.done.get((unit.arm, unit.seed))
-        done = Done(unit.arm, unit.seed, unit.config_sha256, FAILED, commit=commit(), overrides=unit.overrides)
+        done = Done(unit.arm, unit.seed, unit.config_sha256, FAILED, commit=find_commit(), overrides=unit.overrides)
         if before is not None and before.config_sha256 == unit.config_sha256:
             kept = {"train_seconds": before.train_seconds, "starts": before.starts}
             done = replace(done, **kept)

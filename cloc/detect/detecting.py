@@ -22,7 +22,7 @@ from cloc.command import printable
 from cloc.config.run import DETECTING
 from cloc.data.concepts import ConceptDictionary
 from cloc.device import find_device
-from cloc.export import newest_export, next_numbered, read_card
+from cloc.export import find_newest_export, find_next_numbered, read_card
 from cloc.files import LARGEST, read_object
 from cloc.formats.numbers import parse_whole
 from cloc.formats.photos import make_photo_key
@@ -64,7 +64,7 @@ def newest_detector(runs: Path = Path("runs")) -> Path:
     found = []
     for objective in DETECTING:
         try:
-            found.append(newest_export(runs, objective))
+            found.append(find_newest_export(runs, objective))
         except ValueError:
             continue
     if not found:
@@ -357,7 +357,7 @@ def detect(asked: argparse.Namespace) -> int:
         names = [ids.names[number] for number in ids.categories.values()]
     folder = asked.model or newest_detector()
     check_detector(folder)
-    out = asked.out or next_numbered(Path("runs"), "detect")
+    out = asked.out or find_next_numbered(Path("runs"), "detect")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"--out {out}: is there and not empty; name a new folder, nothing is overwritten")
     paths, more = photo_files(asked.images), (asked.definitions, ids, asked.device, asked.boxes_a_level)

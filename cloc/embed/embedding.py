@@ -19,7 +19,7 @@ from cloc.device import find_device
 from cloc.embed.best_texts import BestTexts, read_texts
 from cloc.embed.prompt_boxes import PromptBoxes, match, read_prompt_boxes
 from cloc.embed.vector_file import VectorFile, check_ending, vector_schema
-from cloc.export import newest_export, read_card
+from cloc.export import find_newest_export, read_card
 from cloc.export.reference import check_reference
 from cloc.images import ImageError, read_photo
 from cloc.model_folders import refusing_unreadable
@@ -134,7 +134,7 @@ def embed(options: argparse.Namespace) -> None:
     if options.boxes is not None:
         read, dropped = read_prompt_boxes(options.boxes)
         boxes = match(read, images, options.boxes)
-    folder = newest_export() if options.model is None else options.model
+    folder = find_newest_export() if options.model is None else options.model
     card = read_card(folder)
     device = find_device(options.device)
     with refusing_unreadable(folder):

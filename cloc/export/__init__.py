@@ -32,13 +32,13 @@ from cloc.version import __version__
 CARD = "export.json"
 
 
-def sha256_of(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """Hex digest of a file, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def commit() -> str:
+def find_commit() -> str:
     """The commit of the kit's own checkout, with `-dirty` where files differ from it; `unknown` without git."""
     folder = Path(__file__).resolve().parent
     try:
@@ -69,7 +69,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
-def newest_export(runs: Path = Path("runs"), objective: str | None = None) -> Path:
+def find_newest_export(runs: Path = Path("runs"), objective: str | None = None) -> Path:
     """The newest complete export below `runs`, by the time in its card.
 
     Args:
@@ -100,7 +100,7 @@ def newest_export(runs: Path = Path("runs"), objective: str | None = None) -> Pa
     return max(fits, key=lambda folder: fits[folder]["time"])
 
 
-def next_free(path: Path) -> Path:
+def find_next_free(path: Path) -> Path:
     """NAME, else NAME-2, NAME-3, ...: the first that does not exist."""
     number, candidate = 2, path
     while candidate.exists():
@@ -109,7 +109,7 @@ def next_free(path: Path) -> Path:
     return candidate
 
 
-def next_numbered(runs: Path, stem: str) -> Path:
+def find_next_numbered(runs: Path, stem: str) -> Path:
     """runs/STEM-1, runs/STEM-2, ...: the first that does not exist."""
     number = 1
     while (Path(runs) / f"{stem}-{number}").exists():
@@ -137,7 +137,7 @@ def save_vision_tower(model: ClocModel, state: Mapping[str, torch.Tensor], folde
     image_processor(image_side(tower.config)).save_pretrained(folder)
 
 
-def model_card(card: Mapping[str, Any]) -> str:
+def make_model_card(card: Mapping[str, Any]) -> str:
     """The README.md of an export."""
     sources = "\n".join(f"- `{s['path']}` ({s['kind']}, {s['samples']:,} samples){s['note']}" for s in card["data"])
     unfinished = card.get("unfinished")
@@ -231,13 +231,13 @@ def _write_files(
     if dictionary is not None:
         dictionary.write(temporary / DICTIONARY)
         concepts["concepts"] |= {"file": DICTIONARY, "entries": len(dictionary), "sha256": dictionary.sha256()}
-    files = {str(p.relative_to(temporary)): sha256_of(p) for p in sorted(temporary.rglob("*")) if p.is_file()}
+    files = {str(p.relative_to(temporary)): hash_file(p) for p in sorted(temporary.rglob("*")) if p.is_file()}
     now = datetime.datetime.now(datetime.UTC).isoformat()
     card = {
         "schema": 1,
         "time": now,
         "version": __version__,
-        "commit": commit(),
+        "commit": find_commit(),
         **facts,
         **concepts,
         "image_size": size,
@@ -245,5 +245,5 @@ def _write_files(
         "data": list(data),
     }
     card |= {"model_sha256": files["model.safetensors"], "files": files, "reference": make_reference(temporary, images)}
-    (temporary / "README.md").write_text(model_card(card), encoding="utf-8")
+    (temporary / "README.md").write_text(make_model_card(card), encoding="utf-8")
     return card

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from cloc import comm
 from cloc.config import dump_config, load_config
 from cloc.disk import locked, write_text
-from cloc.export import CARD, next_free
+from cloc.export import CARD, find_next_free
 from cloc.train.checkpoint import newest, read_state
 
 CONFIG = "config.yaml"
@@ -89,7 +89,7 @@ def read_config(folder: Path, kind: RunKind = PRETRAINING) -> Any:
 def new_run(runs: Path, config: Any) -> Path:
     """Make runs/NAME, or the next free NAME-N, with the resolved config inside."""
     while True:
-        folder = next_free(runs / config.run.name)
+        folder = find_next_free(runs / config.run.name)
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
@@ -219,7 +219,7 @@ def _lengthen(folder: Path, config: Any, kind: RunKind) -> None:
         return
     before = "-".join(f"{name.rpartition('.')[2]}-{old}" for name, (old, _) in sorted(changed.items()) if old)
     if kind.is_finished(folder):
-        kept = next_free(folder / f"{kind.result}-{before}")
+        kept = find_next_free(folder / f"{kind.result}-{before}")
         os.replace(folder / kind.result, kept)
         print(f"the {kind.called} of the shorter run is now {kept}", flush=True)
     (folder / f"config-{before}.yaml").write_text(dump_config(there), encoding="utf-8")

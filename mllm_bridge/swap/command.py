@@ -18,7 +18,7 @@ from transformers.utils.logging import disable_progress_bar
 from cloc import command
 from cloc.device import find_device
 from cloc.disk import atomic_dir, require_free
-from cloc.export import next_numbered
+from cloc.export import find_next_numbered
 from mllm_bridge.encoder import Encoder, load_encoder
 from mllm_bridge.hosts import DEFAULT, FAMILIES
 from mllm_bridge.hosts.family import STOCK, FeatureLayer
@@ -70,7 +70,7 @@ def swap(
         ValueError: host and encoder do not fit, or cannot be read; the message says what to do.
         VerifyError: the result does not agree with itself; nothing is left on disk.
     """
-    target, device = Path(out) if out is not None else next_numbered(runs, "swap"), find_device(device)
+    target, device = Path(out) if out is not None else find_next_numbered(runs, "swap"), find_device(device)
     full_verify = full_verify or mllm is None  # a host made here is tiny
     require_free(target)
     host = None if mllm is None else open_host(mllm)  # without its weights, so what does not fit is soon said

@@ -11,7 +11,7 @@ from mllm_bridge.encoder import Encoder
 from mllm_bridge.swap.plan import Host, Plan
 from mllm_bridge.weights.folders import copy_small_files
 from mllm_bridge.weights.stored import write_replaced
-from mllm_bridge.weights.tensorfile import NAMES
+from mllm_bridge.weights.tensorfile import NAMES, Stored
 
 PASSED_ON = (".json", ".txt", ".model", ".jinja", ".spm")
 """Endings of the host's other files that go into the result (tokenizer, chat template, ...), as do its licences."""
@@ -42,7 +42,8 @@ def write_host(
     Returns:
         What became of each of the host's files of weights (`weights.write_replaced`).
     """
-    replaced, new = {}, {}
+    replaced: dict[str, str] = {}
+    new: dict[str, dict[str, Stored | torch.Tensor]] = {}
     for name, tower in zip(host.family.towers, host.towers, strict=True):
         replaced.update(dict.fromkeys(tower.keys, name))
         prefix = tower.prefix_for(encoder.facts.model_type)

@@ -69,10 +69,9 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     from cloc.train import runs
     from cloc.train.metric_logger import check_trackers
     from mllm_bridge.hosts import find_family
-    from mllm_bridge.tune.folders import open_run
     from mllm_bridge.tune.session import Session
     from mllm_bridge.tune.settings import load_settings
-    from mllm_bridge.tune.sources import find_host, open_conversations
+    from mllm_bridge.tune.sources import find_host, open_conversations, open_run
     from mllm_bridge.tune.steppers import make_stepper, read_deepspeed_settings
     from mllm_bridge.tune.trainee import build
     from mllm_bridge.weights.folders import read_json

@@ -17,8 +17,8 @@ from cloc.box_text import BoxTextFormat
 from cloc.disk import atomic_dir
 from cloc.files import write_json
 from mllm_bridge.tune.batches import ConversationBatch
-from mllm_bridge.tune.folders import CARD
 from mllm_bridge.tune.settings import TuneConfig
+from mllm_bridge.tune.sources import CARD
 from mllm_bridge.tune.steppers import Moving
 from mllm_bridge.tune.trainee import Built, Trainee, build, cast
 from mllm_bridge.weights.folders import copy_small_files, read_json

@@ -21,10 +21,10 @@ from cloc.train.optim import learning_rate
 from cloc.train.stepper import Stepper
 from mllm_bridge.conversations.reading import Conversation, describe_skips
 from mllm_bridge.tune.batches import BatchMaker, LengthOrder, TuneBatches
-from mllm_bridge.tune.folders import RESULT
 from mllm_bridge.tune.parts import find_trained_part
 from mllm_bridge.tune.result import write_result
 from mllm_bridge.tune.settings import TuneConfig
+from mllm_bridge.tune.sources import RESULT
 from mllm_bridge.tune.steppers import list_trained
 from mllm_bridge.tune.trainee import Built, make_losses
 

@@ -1,20 +1,27 @@
-"""Where a tuning run's host and conversations come from: paths, and the two reserved words `newest` and `scenes`."""
+"""Where a tuning run's host and conversations come from (paths, and the reserved words `newest` and `scenes`), and the
+folder that it goes to, which is never overwritten and found again for `--resume`. Its result lies in `host/`.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from cloc import comm
 from cloc.box_text import BoxTextFormat
 from cloc.data_root import find_data_root
+from cloc.train import runs as pretraining
+from cloc.train.runs import RunKind
 from mllm_bridge.conversations.reading import Conversation, read_conversations
-from mllm_bridge.tune.settings import DataSettings
+from mllm_bridge.tune.settings import DataSettings, TuneConfig, load_settings
 from mllm_bridge.weights.folders import locate, read_json
 
 NEWEST, SCENES = "newest", "scenes"
 CONVERSATIONS = "llava/conversations_regions.json"
+RESULT, CARD = "host", "tune.json"
+TUNING = RunKind(load_settings, "result", RESULT, CARD)
 
 
 def find_host(asked: str, runs: Path) -> Path:
@@ -104,3 +111,10 @@ def _require_convention(file: Path, box_format: BoxTextFormat) -> None:
             f"places: {file} writes boxes as {stated.get('convention')} ({name} {stated.get(name)}), the host as "
             f"{box_format.name}; set places to the file's convention, or make the file again with the host's"
         )
+
+
+def open_run(
+    runs: Path, config: TuneConfig, resume: str | None, held: ExitStack | None = None
+) -> tuple[Path, Path | None]:
+    """The run's folder and the checkpoint to continue from (None: from the start); see `cloc.train.runs.open_run`."""
+    return pretraining.open_run(runs, config, resume, TUNING, held)

@@ -5,6 +5,7 @@ Letters: B conversations, L tokens, R regions, V vocabulary.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from peft import PeftModel
 from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel, ProcessorMixin
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from cloc import comm
 from cloc.structures import LossReport
@@ -27,7 +29,6 @@ from mllm_bridge.hosts.loading import load_host, load_processor
 from mllm_bridge.regions.host import RegionHooks, add_region_token, find_region_token
 from mllm_bridge.regions.module import FOLDER, RegionModule, make_region_module
 from mllm_bridge.tune.batches import ConversationBatch
-from mllm_bridge.tune.cache import CachedTower
 from mllm_bridge.tune.parts import Anatomy, find_anatomy, freeze
 from mllm_bridge.tune.settings import TuneConfig
 from mllm_bridge.weights.folders import read_json
@@ -90,6 +91,46 @@ class Trainee(nn.Module):
             logits = self.logits(**inputs)[:, :-1]
         chosen, right = logits[answers].float(), following[answers]
         return Answered(F.cross_entropy(chosen, right, reduction="sum"), (chosen.argmax(dim=-1) == right).sum())
+
+
+class CachedTower(nn.Module):
+    """A frozen tower that looks at each image once: for small hosts and many passes over the same images.
+
+    Keys are the pixels themselves, so nothing about files or batches has to be known, and equal pixels give equal
+    features.
+
+    Args:
+        tower: a frozen transformers vision model.
+
+    Attributes:
+        forwards: images that the tower has really seen.
+    """
+
+    def __init__(self, tower: nn.Module) -> None:
+        super().__init__()
+        self.tower, self.config = tower, tower.config
+        self.forwards = 0
+        self._known: dict[tuple[bytes, str], tuple[tuple[torch.Tensor | None, ...], torch.Tensor]] = {}
+
+    @torch.no_grad()
+    def forward(self, pixel_values: torch.Tensor, **asked: Any) -> BaseModelOutputWithPooling:
+        """(I, 3, H, W) to the tower's hidden states (those that were asked for) and last hidden state."""
+        asked["return_dict"] = True
+        layers = repr(asked.get("output_hidden_states"))
+        keys = [(hashlib.blake2b(image.cpu().numpy().tobytes()).digest(), layers) for image in pixel_values]
+        missing = [index for index, key in enumerate(keys) if key not in self._known]
+        if missing:
+            self.forwards += len(missing)
+            output = self.tower(pixel_values[missing], **asked)
+            for row, index in enumerate(missing):
+                states = tuple(None if s is None else s[row].clone() for s in output.hidden_states or ())
+                self._known[keys[index]] = (states, output.last_hidden_state[row].clone())
+        found = [self._known[key] for key in keys]
+        states = tuple(
+            None if rows[0] is None else torch.stack(rows) for rows in zip(*(one[0] for one in found), strict=True)
+        )
+        last = torch.stack([one[1] for one in found])
+        return BaseModelOutputWithPooling(last_hidden_state=last, hidden_states=states or None)
 
 
 @dataclass

@@ -119,12 +119,6 @@ def combine_hashes(hashes: Mapping[str, str]) -> str:
     return hashlib.sha256("".join(f"{key}:{value};" for key, value in sorted(hashes.items())).encode()).hexdigest()
 
 
-def file_hash(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
 @dataclass(frozen=True, slots=True)
 class Part:
     """The keys of one part (tower, projector) of a host on disk.

@@ -19,7 +19,7 @@ from cloc import factory
 from cloc.config import parse_config
 from cloc.export import write_export
 from mllm_bridge.hosts.tiny import make_tiny
-from mllm_bridge.regions import RegionHost, add_region_token, region_module
+from mllm_bridge.regions import RegionHost, add_region_token, make_region_module
 from mllm_bridge.swap.command import swap
 
 QUIET = Options(progress=False, photos_at_once=5)
@@ -113,7 +113,7 @@ def tuned(tmp_path_factory):
     add_region_token(host, processor)
     host.save_pretrained(folder)
     processor.save_pretrained(folder)
-    region_module(export, width, rms=1.0, seed=3).save(folder)
+    make_region_module(export, width, rms=1.0, seed=3).save(folder)
     return folder
 
 

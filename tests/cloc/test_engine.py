@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from cloc import pretrain
 from cloc.data.shards import write_shards
-from cloc.export import newest_export, read_card
+from cloc.export import find_newest_export, read_card
 from cloc.train import checkpoint, metric_logger
 
 CARD = {"name": "made", "kind": "regions", "licence": "none", "made": {}}
@@ -180,10 +180,10 @@ def test_what_a_stopped_run_tells_to_paste_works_and_it_can_be_made_longer(
     (tmp_path / "my runs/other").mkdir()
     os.rename(tmp_path / "my runs/tiny-unfinished", tmp_path / "my runs/other/export")
     with pytest.raises(ValueError, match="no finished export"):
-        newest_export(folder.parent)
+        find_newest_export(folder.parent)
 
     assert start(on) == 0
-    assert newest_export(folder.parent) == folder / "export"
+    assert find_newest_export(folder.parent) == folder / "export"
     assert start([*on, "train.steps=8"]) == 0
     assert [entry["step"] for entry in metrics(folder.parent)] == list(range(8))
     assert (read_card(folder / "export")["steps"], read_card(folder / "export-steps-6")["steps"]) == (8, 6)

@@ -23,7 +23,7 @@ def test_the_card_accounts_for_every_file(spine_export):
     card = export.read_card(folder)
     there = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - {"export.json", "README.md"}
     assert there == set(card["files"])
-    assert all(export.sha256_of(folder / name) == digest for name, digest in card["files"].items())
+    assert all(export.hash_file(folder / name) == digest for name, digest in card["files"].items())
     assert card["model_sha256"] == card["files"]["model.safetensors"]
     assert (card["schema"], card["objective"], card["version"]) == (1, "cloc", cloc.__version__)
     assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown", card["commit"])
@@ -87,12 +87,12 @@ def test_export_json_comes_last(spine_export, spine_model, monkeypatch, tmp_path
     def fail(*_):
         raise RuntimeError("killed here")
 
-    monkeypatch.setattr(export, "model_card", fail)
+    monkeypatch.setattr(export, "make_model_card", fail)
     with pytest.raises(RuntimeError, match="killed here"):
         spine_export("dies")
     assert not list(tmp_path.rglob("export.json"))
     with pytest.raises(ValueError, match="no finished export"):
-        export.newest_export(tmp_path / "runs")
+        export.find_newest_export(tmp_path / "runs")
 
 
 def test_a_folder_that_is_no_export_is_refused(tmp_path):
@@ -108,18 +108,18 @@ def test_the_newest_export_goes_by_the_time_in_its_card(tmp_path):
     card_at(tmp_path / "b" / "export", "2026-01-01T00:00:00+00:00")
     card_at(tmp_path / "c" / "export", "2026-05-01T00:00:00+00:00", "clip")
     (tmp_path / "d" / "export").mkdir(parents=True)  # unfinished
-    assert export.newest_export(tmp_path) == tmp_path / "a" / "export"
-    assert export.newest_export(tmp_path, "clip") == tmp_path / "c" / "export"
+    assert export.find_newest_export(tmp_path) == tmp_path / "a" / "export"
+    assert export.find_newest_export(tmp_path, "clip") == tmp_path / "c" / "export"
 
 
 def test_without_an_export_the_command_that_makes_one_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"make one with `deepspeed cloc/pretrain\.py objective=cloc`"):
-        export.newest_export(tmp_path)
+        export.find_newest_export(tmp_path)
     card_at(tmp_path / "a" / "export", "2026-03-01T00:00:00+00:00", "clip")
     with pytest.raises(ValueError, match="no finished export with objective=cloc"):
-        export.newest_export(tmp_path)
+        export.find_newest_export(tmp_path)
     with pytest.raises(ValueError, match="objective=detclip`"):
-        export.newest_export(tmp_path, "detclip")
+        export.find_newest_export(tmp_path, "detclip")
 
 
 def test_an_unreadable_card_is_left_out_aloud(tmp_path, capsys):
@@ -127,7 +127,7 @@ def test_an_unreadable_card_is_left_out_aloud(tmp_path, capsys):
     for name, text in (("b", '{"schema": 7}'), ("c", '{"schema": 1, "time')):
         (tmp_path / name / "export").mkdir(parents=True)
         (tmp_path / name / "export" / "export.json").write_text(text)
-    assert export.newest_export(tmp_path) == tmp_path / "a" / "export"
+    assert export.find_newest_export(tmp_path) == tmp_path / "a" / "export"
     told = capsys.readouterr().err
     assert told.count("warning: left out:") == 2
     for name in ("b", "c"):
@@ -135,12 +135,12 @@ def test_an_unreadable_card_is_left_out_aloud(tmp_path, capsys):
 
 
 def test_free_names(tmp_path):
-    assert export.next_free(tmp_path / "run") == tmp_path / "run"
+    assert export.find_next_free(tmp_path / "run") == tmp_path / "run"
     for name in ("run", "run-2", "bench-1", "bench-3"):
         (tmp_path / name).mkdir()
-    assert export.next_free(tmp_path / "run") == tmp_path / "run-3"
-    assert export.next_numbered(tmp_path, "bench") == tmp_path / "bench-2"
-    assert export.next_numbered(tmp_path, "swap") == tmp_path / "swap-1"
+    assert export.find_next_free(tmp_path / "run") == tmp_path / "run-3"
+    assert export.find_next_numbered(tmp_path, "bench") == tmp_path / "bench-2"
+    assert export.find_next_numbered(tmp_path, "swap") == tmp_path / "swap-1"
 
 
 def test_clip_is_exported_without_a_prompter(spine_export):

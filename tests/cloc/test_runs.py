@@ -166,8 +166,8 @@ def test_a_killed_process_keeps_no_run(spine_config, tmp_path):
 
 
 def test_two_that_take_a_name_at_once_get_two_folders(spine_config, tmp_path, monkeypatch):
-    config, free = spine_config(), runs.next_free
-    monkeypatch.setattr(runs, "next_free", lambda path: free(path) if path.exists() else taken(path))
+    config, free = spine_config(), runs.find_next_free
+    monkeypatch.setattr(runs, "find_next_free", lambda path: free(path) if path.exists() else taken(path))
 
     def taken(path):
         path.mkdir(parents=True)  # by the other one, between look and make

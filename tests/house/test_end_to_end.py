@@ -9,7 +9,7 @@ from transformers import AutoModelForImageTextToText, CLIPVisionModel
 
 from benchmarks import cli
 from cloc import pretrain
-from cloc.export import newest_export, read_card
+from cloc.export import find_newest_export, read_card
 from mllm_bridge.swap import command as swap
 
 STEPS = 8
@@ -28,7 +28,7 @@ def trained(spine_raw, spine_ranks, tmp_path, monkeypatch):
 
 @pytest.mark.multiprocess
 def test_render_train_export_swap_score(trained, spine_world, capfd):
-    export = newest_export(trained / "runs")
+    export = find_newest_export(trained / "runs")
     assert export.relative_to(trained).as_posix() == "runs/cloc/export"
     card = read_card(export)
     assert (card["objective"], card["steps"], card["data"][0]["rendered"]) == ("cloc", STEPS, True)

@@ -21,11 +21,11 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
+from cloc.export import hash_file
 from mllm_bridge.encoder import load_encoder
 from mllm_bridge.hosts import FAMILIES
 from mllm_bridge.hosts.tiny import make_tiny
 from mllm_bridge.swap.command import swap
-from mllm_bridge.weights.stored import file_hash
 
 disable_progress_bar()
 SMALL = {"intermediate_size": 64, "num_attention_heads": 2, "image_size": 48, "patch_size": 8}
@@ -125,7 +125,7 @@ def runs(tmp_path_factory, clip_folder) -> Path:
     export = folder / "small" / "export"
     shutil.copytree(clip_folder, export / "clip_vision_model")
     (export / "config.json").write_text(json.dumps({"model_type": "cloc"}))
-    files = {"clip_vision_model/model.safetensors": file_hash(clip_folder / "model.safetensors")}
+    files = {"clip_vision_model/model.safetensors": hash_file(clip_folder / "model.safetensors")}
     card = {"schema": 1, "time": "2026-01-01T00:00:00", "objective": "cloc", "model_sha256": "0" * 64, "files": files}
     (export / "export.json").write_text(json.dumps(card))
     return folder

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mllm_bridge.tune.folders import open_run
 from mllm_bridge.tune.settings import load_settings
+from mllm_bridge.tune.sources import open_run
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["by-name", "auto"])
