@@ -98,8 +98,8 @@ def test_prompts_that_do_not_fit_their_image_are_named(processor, spine_picture)
     images = [spine_picture(40, 30)]
     with pytest.raises(ValueError, match=r"point 1 of image 0, \(41, 5\), lies outside its image of 40 x 30 pixels"):
         processor(images=images, points=[[(1, 1), (41, 5)]])
-    with pytest.raises(ValueError, match=r"points of image 0: expected shape \(M, 2\), got \(2,\)"):
-        processor(images=images, points=[(1, 1)])
+    with pytest.raises(ValueError, match=r"points of image 0: expected shape \(M, 2\), got \(1, 3\)"):
+        processor(images=images, points=[[(1, 1, 1)]])
     with pytest.raises(ValueError, match=r"masks: mask 1 of image 0: expected a mask of its image's 30 x 40 pixels"):
         processor(images=images, masks=[[blob(40, 30), blob(30, 40)]])
     with pytest.raises(ValueError, match="masks: expected one list for each image, got 2 lists and 1 images"):
