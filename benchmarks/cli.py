@@ -228,11 +228,10 @@ def list_tasks(given: argparse.Namespace) -> int:
     from benchmarks.tasks.registry import TASKS, find_tasks
 
     where = list_roots(find_data_root(given.data))
-    for task in find_tasks(given.tasks) if given.tasks else (*TASKS, *MEASUREMENTS):
-        speed = isinstance(task, SpeedMeasurement)
-        by_default = not speed and task.runs_by_default
+    for task in find_tasks(given.tasks) if given.tasks else [*TASKS, *MEASUREMENTS]:
+        by_default = not isinstance(task, SpeedMeasurement) and task.runs_by_default
         print(f"{task.name}{'' if by_default else '  (only when asked for by name)'}\n  needs {task.needs}")
-        if speed:
+        if isinstance(task, SpeedMeasurement):
             print("\n".join(["  layout official", *(f"  found {part.name} {part.split}" for part in task.parts)]))
             continue
         print(f"  layout {task.layout}")

@@ -58,10 +58,10 @@ def list_one_sided(compared: Sequence[Compared]) -> list[Row]:
 
 def choose_best(results: Sequence[ScoredRow]) -> tuple[ScoredRow, int]:
     """The result of highest value, and among how many with a value; the first one where none has a value."""
-    valued = [result for result in results if result.row.value is not None]
+    valued = [(result.row.value, result) for result in results if result.row.value is not None]
     if not valued:
         return results[0], 0
-    return max(valued, key=lambda result: result.row.value), len(valued)
+    return max(valued, key=lambda pair: pair[0])[1], len(valued)
 
 
 def describe_readout(result: ScoredRow, count: int) -> str:

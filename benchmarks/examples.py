@@ -89,4 +89,5 @@ class Chart:
 
 def list_boxes(boxes_xyxy: object) -> tuple[Box, ...]:
     """Rows of a (N, 4) array as plain numbers."""
-    return tuple(tuple(float(v) for v in box) for box in np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4))
+    rows = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4).tolist()
+    return tuple((left, top, right, bottom) for left, top, right, bottom in rows)

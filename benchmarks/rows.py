@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from benchmarks.metrics.intervals import Resampled
 from cloc.disk import write_text
@@ -141,7 +141,7 @@ def _row(entry: object, path: Path) -> Row:
     if not isinstance(entry, dict) or not needed <= set(entry):
         missing = sorted(needed - set(entry)) if isinstance(entry, dict) else list(FIELDS)
         raise ValueError(f"{path}: a row lacks {missing}")
-    known = {name: entry.get(name) for name in FIELDS}  # fields that later versions add are left alone
+    known: dict[str, Any] = {name: entry.get(name) for name in FIELDS}  # fields that later versions add are left alone
     known["ci95"] = tuple(known["ci95"]) if isinstance(known["ci95"], list) else None
     if known["value"] is not None and type(known["value"]) not in (int, float):
         raise ValueError(f"{path}: expected a number or null as value of a row, got {known['value']!r:.80}")

@@ -62,6 +62,7 @@ def format_comparison(compared: Sequence[Compared]) -> str:
             f"{one.a.row.num_examples:,}",
         ]
         for one in compared
+        if one.difference is not None
     ]
     if any(one.readouts_a > 1 for one in compared):
         for cells, one in zip([head, *lines], [None, *compared], strict=True):

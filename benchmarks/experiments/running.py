@@ -170,8 +170,7 @@ class Runner:
         before = self.record.done.get((unit.arm, unit.seed))
         done = Done(unit.arm, unit.seed, unit.config_sha256, FAILED, commit=find_commit(), overrides=unit.overrides)
         if before is not None and before.config_sha256 == unit.config_sha256:
-            kept = {"train_seconds": before.train_seconds, "starts": before.starts}
-            done = replace(done, **kept)
+            done = replace(done, train_seconds=before.train_seconds, starts=before.starts)
         try:
             done = self._train(unit, done, progress)
             if done.reason is None:

@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.data_roots import MARK
 from benchmarks.evaluate import find_export
@@ -44,7 +45,7 @@ def write_questions(made: Path, root: Path) -> int:
     Returns:
         How many questions.
     """
-    photos, lines = root / "pope" / "images", []
+    photos, lines = root / "pope" / "images", list[dict[str, Any]]()
     photos.mkdir(parents=True)
     (root / "pope" / MARK).write_text("Rendered scenes of this kit, no photographs.\n", encoding="utf-8")
     for entry in read_json(made / "llava" / "conversations_val.json"):
@@ -66,7 +67,17 @@ def ask_lmms_eval(python: Path, host: Path, root: Path, out: Path) -> tuple[dict
     Raises:
         ValueError: it failed, or wrote no results.
     """
-    command = [python, "-m", "lmms_eval", "--model", "llava_hf", "--tasks", TASK, "--include_path", TASKS.resolve()]
+    command: list[str | Path] = [
+        python,
+        "-m",
+        "lmms_eval",
+        "--model",
+        "llava_hf",
+        "--tasks",
+        TASK,
+        "--include_path",
+        TASKS.resolve(),
+    ]
     settings = f"pretrained={host.resolve()},device=cpu,device_map=cpu,dtype=float32"
     command += ["--model_args", settings, "--batch_size", "1", "--log_samples"]
     command += ["--output_path", (out / "lmms_eval").resolve()]

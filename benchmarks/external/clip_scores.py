@@ -72,7 +72,16 @@ def measure_theirs(python: Path, model: Path, root: Path, out: Path) -> dict[Key
     found: dict[Key, float] = {}
     for name, place in places.items():
         file = out / f"clip_benchmark-{name}.json"
-        command = [python, "-m", "clip_benchmark.cli", "eval", "--dataset", f"wds/{name}", "--dataset_root", place]
+        command: list[str | Path] = [
+            python,
+            "-m",
+            "clip_benchmark.cli",
+            "eval",
+            "--dataset",
+            f"wds/{name}",
+            "--dataset_root",
+            place,
+        ]
         command += ["--split", SPLIT, "--task", TASKS[name], "--model", f"local-dir:{model.resolve()}"]
         command += ["--pretrained", "none", "--no_amp", "--num_workers", "0", "--recall_k", *KS, "--output", file]
         run_other(command, out / f"clip_benchmark-{name}.log")

@@ -82,7 +82,13 @@ def run_other(command: Sequence[str | Path], log: Path, folder: Path | None = No
             "HF_DATASETS_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false",
         }
-        how = {"stdout": out, "stderr": subprocess.STDOUT, "env": environment, "cwd": folder, "check": False}
+        how: dict[str, Any] = {
+            "stdout": out,
+            "stderr": subprocess.STDOUT,
+            "env": environment,
+            "cwd": folder,
+            "check": False,
+        }
         done = subprocess.run(list(map(str, command)), **how)
     if done.returncode:
         last = "\n  ".join(log.read_text(encoding="utf-8").strip().splitlines()[-8:])
@@ -124,9 +130,10 @@ def compare_figures(mine: Mapping[Key, float | None], other: Mapping[Key, float]
     lacking = sorted(set(other) - {key for key, value in mine.items() if value is not None})
     if lacking:
         raise ValueError(f"no figure of ours for {lacking}; look at the rows above")
+    known = {key: value for key, value in mine.items() if value is not None}
     return [
-        {"task": task, "metric": metric, "ours": mine[task, metric], "theirs": value}
-        | {"equal": abs(mine[task, metric] - value) <= TOLERANCE}
+        {"task": task, "metric": metric, "ours": known[task, metric], "theirs": value}
+        | {"equal": abs(known[task, metric] - value) <= TOLERANCE}
         for (task, metric), value in other.items()
     ]
 

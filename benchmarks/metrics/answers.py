@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 TORN = "answers that name neither of the two, or both, judged by the right name alone"
 _CLAUSES = (re.compile(r"\s+not[^,.]*[,.]"), re.compile(r"\s+no[^,.]*[,.]"))
@@ -88,7 +89,7 @@ def score_yes(said: Sequence[bool], true: Sequence[bool]) -> Mapping[str, float 
 NO_RATIO = "neither chance nor constant: how often it says yes is neither right nor wrong"
 
 
-def score_blind_yes(true: Sequence[bool]) -> Mapping[str, Mapping[str, float | str | None]]:
+def score_blind_yes(true: Sequence[bool]) -> Mapping[str, Mapping[str, Any]]:
     """Chance (a coin) and constant (the better of always yes and always no) of accuracy and of `score_yes`, and where
     there is none, why; by figure, as fields of a row.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +92,7 @@ def _evaluated(truth: DetectionTruth, detections: Detections) -> COCOeval:
 
 def _entries(
     truth: DetectionTruth, images: np.ndarray, categories: np.ndarray, boxes_xywh: np.ndarray
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """Annotations in COCO's layout, numbered from 1: pycocotools takes an id of 0 for "not found"."""
     columns = (truth.image_ids[images].tolist(), truth.category_ids[categories].tolist(), boxes_xywh.tolist())
     return [

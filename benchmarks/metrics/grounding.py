@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,7 @@ def choose_constants(count: int) -> NDArray[np.int64]:
 
 
 def score_constants(
-    boxes_xyxy: object, extents_xyxy: object | None, more_xyxy: Sequence[object] | None = None
+    boxes_xyxy: object, extents_xyxy: object | None, more_xyxy: Sequence[Sequence[Any]] | None = None
 ) -> NDArray[np.float64]:
     """IoU of constant boxes with every referent.
 

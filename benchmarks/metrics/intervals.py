@@ -115,7 +115,9 @@ Interval = tuple[float, float]
 class Resampled(Protocol):
     """A figure that can be worked out again for any draw of its images: a `Tally`, or an AP."""
 
-    binary: bool
+    @property
+    def binary(self) -> bool:
+        """True where every value is 0 or 1."""
 
     @property
     def image_ids(self) -> NDArray[np.int64]:
@@ -203,7 +205,7 @@ def find_interval(tally: Resampled, seed: int = 0) -> Interval | None:
     if tally.num_images < MIN_IMAGES:
         return None
     value = tally.value()
-    if tally.binary and value in (0.0, 1.0):
+    if tally.binary and value is not None and value in (0.0, 1.0):
         return find_wilson_interval(value * tally.num_images, tally.num_images)
     return _percentiles(_resampled(tally, seed))
 
@@ -222,4 +224,7 @@ def compare_paired(a: Resampled, b: Resampled, seed: int = 0) -> Difference:
     ci95 = None
     if a.num_images >= MIN_IMAGES:
         ci95 = _percentiles(_resampled(a, seed) - _resampled(b, seed))
-    return Difference(a.value() - b.value(), ci95)
+    of_a, of_b = a.value(), b.value()
+    assert of_a is not None  # both have images
+    assert of_b is not None
+    return Difference(of_a - of_b, ci95)

@@ -162,7 +162,7 @@ def _curves(truth: DetectionTruth, matched: Matched, kept: NDArray[np.bool_]) ->
 
 def _before(marked: NDArray[np.bool_], categories: IntArray, count: int) -> IntArray:
     """(M,) how many marked ones of its own category stand before each of the M sorted by category."""
-    running = np.cumsum(marked) - marked
+    running: NDArray[np.int64] = np.cumsum(marked) - marked
     starts = np.searchsorted(categories, np.arange(count))
     base = np.append(running, marked.sum())[starts]
     return running - base[categories]

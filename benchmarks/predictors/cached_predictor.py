@@ -116,7 +116,7 @@ def write_record(file: Path, answer: Any) -> None:
             else:
                 arrays[f"{place}/item"] = np.asarray(item)
     with atomic_write(file) as part, part.open("wb") as raw:
-        np.savez(raw, **arrays)
+        np.savez(raw, **arrays)  # type: ignore[arg-type]  # the names are no parameters of it
 
 
 def read_record(file: Path, method: str) -> Any:

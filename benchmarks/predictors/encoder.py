@@ -165,7 +165,7 @@ class PrompterReadout(EncoderReadout):
     name = "prompter"
 
     @property
-    def cannot_ground(self) -> str | None:
+    def cannot_ground(self) -> str | None:  # type: ignore[override]  # it is never set
         """RoI-Align takes no phrase prompts, so such an export has no box head."""
         return None if self.model.vision.box_head is not None else "this export was trained without a box head"
 

@@ -76,7 +76,7 @@ def _load(
     family, classes = str(config.get("model_type")), config.get("architectures")
     source, label = (place, str(place)) if folder is None else (folder, name_export(folder))
     sha256 = _weights(folder)
-    if isinstance(classes, list) and OUR_DETECTOR in classes:
+    if folder is not None and isinstance(classes, list) and OUR_DETECTOR in classes:
         card = read_card(folder)
         readouts = [ClocDetector(folder, device, batch_size, boxes_a_level)]
         return LoadedModel(
@@ -93,15 +93,15 @@ def _load(
     if family == KOSMOS:
         if coordinates is not None:
             raise ValueError(f"--coordinates {coordinates}: Kosmos-2 writes cells of its own; leave the option out")
-        readout = Kosmos(str(source), device, batch_size, None if question == QUESTION else question)
-        return LoadedModel(label, sha256, [readout], folder, f"{family}, mllm, coordinates {readout.box_format.name}")
+        kosmos = Kosmos(str(source), device, batch_size, None if question == QUESTION else question)
+        return LoadedModel(label, sha256, [kosmos], folder, f"{family}, mllm, coordinates {kosmos.box_format.name}")
     if family in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         box_format = find_box_format(folder, coordinates)
         assumed = coordinates is None and not declares_box_format(folder)
         description = f"{family}, mllm, coordinates {box_format.name}{' (assumed: it declares none)' * assumed}"
-        if has_regions(folder):
-            readout = RegionMllm(folder, device, batch_size, box_format, question, region_question)
-            return LoadedModel(label, sha256, [readout], folder, f"{description}, with region tokens")
+        if folder is not None and has_regions(folder):
+            with_regions = RegionMllm(folder, device, batch_size, box_format, question, region_question)
+            return LoadedModel(label, sha256, [with_regions], folder, f"{description}, with region tokens")
         readout = TransformersMllm(str(source), device, batch_size, box_format, question)
         return LoadedModel(label, sha256, [readout], folder, description)
     if folder is None or not ((folder / CARD).is_file() or family == "cloc"):

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 
+from benchmarks.predictors.contract import Boxes
 from benchmarks.predictors.fitting import load_hf_model
 from cloc.box_text import FILE, BoxTextFormat
 
@@ -47,6 +48,21 @@ class MllmPredictor(Protocol):
 
     def answer(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
         """Q answers in words, greedy."""
+
+
+class RegionMllmPredictor(MllmPredictor, Protocol):
+    """One MLLM with region tokens.
+
+    Attributes:
+        region_question: how it is asked what is in a box, with `{}` where the region goes.
+    """
+
+    region_question: str
+
+    def answer_regions(
+        self, images: Sequence[Image.Image], boxes_xyxy: Sequence[Boxes], questions: Sequence[str]
+    ) -> list[list[str]]:
+        """For each of B images with (K, 4) boxes, K answers in words to its question."""
 
 
 class TransformersMllm:

@@ -35,16 +35,16 @@ def collect_report(runner: TaskRunner, rows: Sequence[Row], compared: Sequence[C
 
 def make_sections(runner: TaskRunner) -> list[Section]:
     """One section a task and split: the best readout of each model."""
-    with_examples = [one for one in runner.report_inputs if one.examples is not None and len(one.examples.keys)]
+    with_examples = [(one, one.examples) for one in runner.report_inputs if one.examples and len(one.examples.keys)]
     sections = []
-    for title in dict.fromkeys(one.title for one in with_examples):
+    for title in dict.fromkeys(one.title for one, _ in with_examples):
         readouts = []
         for index, model in enumerate(runner.models):
-            inputs = [one for one in with_examples if (one.title, one.model_index) == (title, index)]
+            inputs = [pair for pair in with_examples if (pair[0].title, pair[0].model_index) == (title, index)]
             if inputs:
-                best = max(inputs, key=lambda one: one.examples.right.mean())
+                best, examples = max(inputs, key=lambda pair: pair[1].right.mean())
                 predictor = best.predictor if hasattr(best.predictor, "encode_regions") else None
-                readouts.append(Readout(f"{model.label} ({best.predictor.name})", best.examples, predictor))
+                readouts.append(Readout(f"{model.label} ({best.predictor.name})", examples, predictor))
         sections.append(make_section(title, readouts))
     return [section for section in sections if section.figures]
 

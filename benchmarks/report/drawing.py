@@ -47,7 +47,7 @@ def draw_example(
         heat: (H, W) in [0, 1] on any grid, laid over the image.
     """
     scale = SIDE / max(image.size)
-    size = tuple(max(1, round(side * scale)) for side in image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
     canvas = image.convert("RGB").resize(size, how)
     if heat is not None:

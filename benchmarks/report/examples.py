@@ -66,9 +66,9 @@ class Readout:
 def make_section(title: str, readouts: Sequence[Readout], each: int = 2) -> Section:
     """The chosen examples of one readout, or of A beside B; one whose image is gone by now is left out."""
     a, b = readouts[0], readouts[1] if len(readouts) > 1 else None
-    figures, maps = [], []
+    figures, maps = list[Figure](), list[Figure]()
     for chosen in choose_examples(a.examples, b.examples if b else None, each):
-        rows = [chosen.row_a] if b is None else [chosen.row_a, chosen.row_b]
+        rows = [chosen.row_a] if chosen.row_b is None else [chosen.row_a, chosen.row_b]
         shown = [readout.examples.show(row) for readout, row in zip(readouts, rows, strict=True)]
         image = open_image(shown[0])
         if image is None:
@@ -109,6 +109,7 @@ def _maps(image: Image.Image, shown: Example, readouts: Sequence[Readout]) -> Fi
 
     pictures = []
     for readout in readouts:
+        assert readout.predictor is not None  # asked by the caller
         heat = make_similarity_map(readout.predictor, image, shown.phrase)
         truth = shown.truth_xyxy or shown.asked_xyxy
         words = f"map of the similarity to '{shown.phrase}' over {shown.image.name}, as {readout.name} sees it"

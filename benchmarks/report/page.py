@@ -87,7 +87,7 @@ def group_by_set(rows: Sequence[Row]) -> list[list[Row]]:
 
 def mark_difference(one: Compared) -> str:
     """Class of a difference: none within noise; a better A below the answer that never looks is no success yet."""
-    if not one.difference.clear_of_zero:
+    if one.difference is None or not one.difference.clear_of_zero:
         return ""
     if one.difference.value < 0:
         return "clear worse"

@@ -100,7 +100,11 @@ def score_with_charts(asked: ScoringRequest) -> tuple[list[Row], list[Chart]]:
     scored = how(annotations, predictions, asked, kind)
     seconds = round(time.perf_counter() - start, 3)
     told = _describe_counts("skipped", scored.skipped) + _describe_counts("noted", scored.notes)
-    shared = {"commit": describe_checkout(), "versions": list_versions(), "machine": describe_processor()}
+    shared: dict[str, Any] = {
+        "commit": describe_checkout(),
+        "versions": list_versions(),
+        "machine": describe_processor(),
+    }
     sha256 = hash_file(asked.predictions)
     rows = [
         Row(
@@ -189,11 +193,14 @@ def _detection(annotations: Any, predictions: Any, asked: ScoringRequest, kind: 
             if asked.intervals:
                 tallies = make_ap_tallies(values, curves.resamples(), every, truth.frequencies)
                 spreads = {metric: find_interval(tally, SEED) for metric, tally in tallies.items()}
-            if judge is not None:
+            if isinstance(curves, lvis_ap.LvisCurves):
                 groups = {"all": every, **group_by_frequency(truth.frequencies)}
                 charts.append(make_precision_chart(f"{protocol}: precision over recall, IoU 0.5", curves, groups))
         named = f"{protocol}-k{fixed_k}" if protocol == lvis_ap.FIXED and fixed_k != lvis_ap.FIXED_K else protocol
-        always = coco_ap.CocoCurves(truth, blind) if kind == "coco" else constant_judge.curves(protocol, fixed_k)
+        if constant_judge is None:
+            always: coco_ap.CocoCurves | lvis_ap.LvisCurves = coco_ap.CocoCurves(truth, blind)
+        else:
+            always = constant_judge.curves(protocol, fixed_k)
         constants = always.figures(every)
         scores += [
             Score(

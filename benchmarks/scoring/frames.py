@@ -25,7 +25,7 @@ SAID, REFUSED = (0.3, 2.0), (0.5, 3.0)
 """Mean IoU in another frame, and how many times that in the promised one, from which it is said and refused."""
 
 
-def check_frame(boxes: object, sizes: object, frame: object, what: str) -> None:
+def check_frame(boxes: NDArray[np.float64], sizes: NDArray[np.number], frame: frames.Frame, what: str) -> None:
     """Judge boxes alone.
 
     Args:
@@ -42,7 +42,7 @@ def check_frame(boxes: object, sizes: object, frame: object, what: str) -> None:
         raise ValueError(f"{what}: {misfit}")
 
 
-def note_beyond(boxes: NDArray[np.float64], sizes: NDArray[np.number], frame: object, what: str) -> Counter[str]:
+def note_beyond(boxes: NDArray[np.float64], sizes: NDArray[np.number], frame: frames.Frame, what: str) -> Counter[str]:
     """A note where more than a tenth of some boxes, and yet too few to refuse the file, do not fit their images.
 
     Args:

@@ -63,7 +63,7 @@ def read_parts(path: Path, what: str) -> Iterator[Any]:
     while not last:
         cut = _BETWEEN.search(raw, start + PART)
         last = cut is None
-        piece = raw[start:-1] if last else raw[start : cut.start() + 1]
+        piece = raw[start:-1] if cut is None else raw[start : cut.start() + 1]
         try:
             part = parse_json(b"[" + piece + b"]", str(path))
         except ValueError:
@@ -74,7 +74,7 @@ def read_parts(path: Path, what: str) -> Iterator[Any]:
             yield read_any(path, what)
             return
         yield part
-        start = len(raw) if last else cut.end() - 1
+        start = len(raw) if cut is None else cut.end() - 1
 
 
 def list_entries(content: Any, what: str) -> list[Entry]:

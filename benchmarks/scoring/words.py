@@ -43,7 +43,7 @@ class _Read:
     right: Sequence[bool]
     values: Mapping[str, float | None]
     protocol: str
-    blind: Mapping[str, Mapping[str, float | str | None]]
+    blind: Mapping[str, Mapping[str, Any]]
     notes: Counter[str]
 
 
@@ -67,7 +67,7 @@ class Figures:
     count: int
     skipped: Counter[str]
     notes: Counter[str]
-    blind: Mapping[str, Mapping[str, float | str | None]]
+    blind: Mapping[str, Mapping[str, Any]]
 
 
 def find_kind(first: Mapping[str, Any]) -> str | None:
@@ -79,7 +79,7 @@ def find_kind(first: Mapping[str, Any]) -> str | None:
     return FERRET if "question_id" in first and "category" in first else None
 
 
-def score_words(kind: str, truth: Sequence[Mapping], answers: Sequence[Mapping], judge: str | None) -> Figures:
+def score_words(kind: str, truth: Sequence[Mapping], answers: Sequence[dict[str, Any]], judge: str | None) -> Figures:
     """Score answers against their questions.
 
     Args:
@@ -113,10 +113,10 @@ def score_words(kind: str, truth: Sequence[Mapping], answers: Sequence[Mapping],
 
 
 def _pope(rows: Sequence[tuple[Mapping, Mapping | None]]) -> _Read:
-    true = [as_yes(line.get("label")) for line, _ in rows]
-    odd = [line.get("label") for (line, _), label in zip(rows, true, strict=True) if label is None]
+    odd = [line.get("label") for line, _ in rows if as_yes(line.get("label")) is None]
     if odd:
         raise ValueError(f"annotations: expected label yes or no, got {odd[0]!r} ({len(odd):,} such)")
+    true = [as_yes(line.get("label")) is True for line, _ in rows]
     texts = [None if answer is None else _text(answer) for _, answer in rows]
     said = [not want if text is None else is_yes(text) for text, want in zip(texts, true, strict=True)]
     right = [a == b for a, b in zip(said, true, strict=True)]
@@ -142,7 +142,7 @@ def _reviews(
         )
     if silent:
         raise ValueError(f"predictions: {silent} of {len(rows)} questions have no review; have all of them reviewed")
-    pairs = [_points(review) for _, review in rows]
+    pairs = [_points(review) for _, review in rows if review is not None]
     total = score_relative(pairs)
     notes = Counter[str]()
     blind = {"relative_score": {"no_constant": NO_JUDGE_CONSTANT}}

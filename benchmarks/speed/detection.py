@@ -40,8 +40,8 @@ def measure_inference(split: str, repeats: int) -> list[Score]:
     first = {name: time_call(work) for name, work in works.items()}  # names are encoded here, and kept
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats):
-        for name, work in works.items():
-            seconds[name].append(time_call(work))
+        for name, call in works.items():
+            seconds[name].append(time_call(call))
     text = {name: max(0.0, first[name] - median(seconds[name])) for name in ("ours", "owlv2")}
     return make_scores(split, seconds, text, repeats)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import combinations, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 NUM_NAMES = 1203
 WORDS = ("red", "blue", "old", "tiny", "round", "wooden", "glass", "paper", "dog", "cup", "tree", "ball", "hat", "box")
@@ -45,7 +45,7 @@ def write_cloc(folder: Path, tower_width: int = 96, text_width: int = 512, text_
     )
     model = ClocForObjectDetection(config)
     model.save_pretrained(folder)
-    images = ClocDetectionImageProcessor(
+    images = ClocDetectionImageProcessor(  # type: ignore[call-arg]  # the library types its own settings only
         do_pad=True, do_center_crop=False, size={"shortest_edge": 224}, crop_size={"height": 224, "width": 224},
         detection_size={"shortest_edge": SHORT, "longest_edge": LONG}, detection_divisor=model.canvas_divisor,
     )  # fmt: skip
@@ -62,7 +62,7 @@ def write_owlv2(folder: Path) -> None:
     config = Owlv2Config(text_config={}, vision_config=vision, projection_dim=512)
     Owlv2ForObjectDetection(config).save_pretrained(folder)
     tokenizer = load_tokenizer("clip")
-    tokenizer.model_max_length = config.text_config.max_position_embeddings
+    tokenizer.model_max_length = cast(Any, config.text_config).max_position_embeddings
     Owlv2Processor(Owlv2ImageProcessor(), tokenizer).save_pretrained(folder)
 
 
@@ -70,7 +70,7 @@ def write_grounding_dino(folder: Path) -> None:
     """Grounding DINO tiny: Swin-T, BERT base, 900 queries."""
     from transformers import (
         BertConfig,
-        BertTokenizerFast,
+        BertTokenizerFast,  # type: ignore[attr-defined]  # imported lazily
         GroundingDinoConfig,
         GroundingDinoForObjectDetection,
         GroundingDinoImageProcessor,
@@ -78,7 +78,7 @@ def write_grounding_dino(folder: Path) -> None:
         SwinConfig,
     )
 
-    backbone = SwinConfig(
+    backbone = SwinConfig(  # type: ignore[call-arg]  # taken by the class above it
         image_size=224, embed_dim=96, depths=[2, 2, 6, 2], num_heads=[3, 6, 12, 24], out_indices=[2, 3, 4]
     )
     config = GroundingDinoConfig(backbone_config=backbone.to_dict(), text_config=BertConfig().to_dict())
@@ -86,7 +86,8 @@ def write_grounding_dino(folder: Path) -> None:
     # The model looks for BERT's ids of [CLS], [SEP], full stop and question mark to tell the names apart.
     fixed = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]", 1012: ".", 1029: "?"}
     words = dict(enumerate(WORDS, start=2000))
-    vocabulary = {{**fixed, **words}.get(row, f"[unused{row}]"): row for row in range(config.text_config.vocab_size)}
+    size = cast(Any, config.text_config).vocab_size
+    vocabulary = {{**fixed, **words}.get(row, f"[unused{row}]"): row for row in range(size)}
     tokenizer = BertTokenizerFast(vocab=vocabulary, do_lower_case=True)
     GroundingDinoProcessor(GroundingDinoImageProcessor(), tokenizer).save_pretrained(folder)
 

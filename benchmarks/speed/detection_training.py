@@ -10,7 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
+from typing import Any, cast
 
 from benchmarks.speed.timing import COST, describe_threads, find_ratio
 from benchmarks.tasks.contract import Score
@@ -19,6 +21,7 @@ from cloc.device import find_device
 from cloc.plan.batch_shapes import ConceptShapes
 from cloc.plan.synthetic_batch import made_up_concepts
 from cloc.plan.timed_step import Trial, finish
+from cloc.structures.batches import ConceptBatch
 
 RECIPE = "configs/detclipv2_swin_t.yaml"
 OVERRIDES: tuple[str, ...] = ("model.vision.source=null", "model.text.source=null")
@@ -66,13 +69,14 @@ def make_works() -> tuple[dict[str, int], dict[str, Callable[[], PassSeconds]]]:
     }
     config = load_config(RECIPE, [f"run.device={device}", f"run.precision={precision}", *OVERRIDES])
     first = Trial.start(config, shapes["warm"])
+    assert isinstance(first.batch, ConceptBatch)
     eos = int(first.batch.concept_ids[0, -1])
     trials = {
         kind: replace(first, batch=made_up_concepts(shape, eos).to(first.stepper.device))
         for kind, shape in shapes.items()
     }
     return {kind: shape.images for kind, shape in shapes.items()}, {
-        kind: lambda trial=trial: time_passes(trial) for kind, trial in trials.items()
+        kind: partial(time_passes, trial) for kind, trial in trials.items()
     }
 
 
@@ -83,7 +87,7 @@ def time_passes(trial: Trial) -> PassSeconds:
     trial.stepper.backward(share)
     finish(trial.stepper.device)
     seconds = PassSeconds(time.perf_counter() - wall, time.process_time() - processor)
-    trial.stepper.model.zero_grad(set_to_none=True)
+    cast(Any, trial.stepper).model.zero_grad(set_to_none=True)
     return seconds
 
 

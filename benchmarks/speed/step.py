@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,7 +100,8 @@ def open_clip_step(pixel_values: torch.Tensor, caption_ids: torch.Tensor, bf16: 
     import open_clip
 
     device = pixel_values.device
-    model, loss = open_clip_model().to(device).train(), open_clip.ClipLoss()
+    model: Any = open_clip_model().to(device).train()
+    loss = open_clip.ClipLoss()
     texts = torch.nn.functional.pad(caption_ids, (0, model.context_length - caption_ids.shape[1]))
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]

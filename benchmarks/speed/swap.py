@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import save_file
@@ -33,7 +33,7 @@ from cloc.tokenizer import clip_tokenizer
 
 SHARD = 2 * 10**9
 """Bytes of a file of the host."""
-TOWER = {
+TOWER: dict[str, Any] = {
     "hidden_size": 768,
     "intermediate_size": 3072,
     "num_hidden_layers": 12,
@@ -84,7 +84,7 @@ def write_host(folder: Path, layers: int) -> int:
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(**TOWER),
         text_config=text,
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_token_index=cast(int, tokenizer.convert_tokens_to_ids("<image>")),
         dtype="bfloat16",
     )
     config.architectures = ["LlavaForConditionalGeneration"]

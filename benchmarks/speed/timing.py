@@ -72,8 +72,6 @@ def describe_threads() -> str:
     return f"{os.environ.get('OMP_NUM_THREADS', 'all')}-threads"
 
 
-T = TypeVar("T")
-
 _BETWEEN = """
 import resource, subprocess, sys, time
 start = time.perf_counter()

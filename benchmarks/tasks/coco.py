@@ -22,19 +22,19 @@ from cloc.formats.annotated import AnnotatedSet
 from cloc.formats.coco import read_coco
 
 
+def describe_needs(files: str) -> str:
+    """What the task needs of COCO's `val2017` or `train2017`."""
+    return f"coco/annotations/instances_{files}.json and the photos in coco/{files}/; a model with detection heads"
+
+
 class Coco(Task):
     """AP under `coco-ap100/name`, and class-agnostic recall by size."""
 
     name = "coco"
     files, split = "val2017", "val"
+    needs = describe_needs(files)
     runs_by_default = True
     kinds = ("detector",)
-
-    @property
-    def needs(self) -> str:
-        """See `Task.needs`."""
-        where = f"coco/annotations/instances_{self.files}.json and the photos in coco/{self.files}/"
-        return f"{where}; a model with detection heads"
 
     def list_locations(self, roots: Sequence[Path]) -> list[Path]:
         """See `Task.list_locations`."""
@@ -62,6 +62,7 @@ class CocoFit(Coco):
 
     name = "coco_fit"
     files, split = "train2017", "train (a fit, no evaluation)"
+    needs = describe_needs(files)
     runs_by_default = False
 
 

@@ -12,7 +12,6 @@ from typing import Any
 from benchmarks.data_roots import FoundSet
 from benchmarks.examples import Chart, ExampleSet
 from benchmarks.metrics.intervals import Resampled
-from benchmarks.predictors.contract import Predictor
 from benchmarks.rows import Row
 
 
@@ -127,8 +126,8 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def run(self, predictor: Predictor, dataset: Any, found: FoundSet, options: Options) -> TaskOutput:
-        """Predict and score; `dataset` is what `found.load` returned."""
+    def run(self, predictor: Any, dataset: Any, found: FoundSet, options: Options) -> TaskOutput:
+        """Predict and score; the predictor is of one of `kinds`, `dataset` is what `found.load` returned."""
 
     def averages(self, rows: Sequence[Row]) -> list[Row]:
         """Rows over all its sets, from one model's rows on each; a task whose sets stand alone has none."""

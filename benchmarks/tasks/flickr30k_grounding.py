@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,11 +86,11 @@ class Flickr30kGrounding(Task):
         for row, reason in skipped.items():
             reasons[reason] += len(images[row].entities)
         why = cannot or (None if rows else "no photo could be used")
-        reason, ids = why or describe_failures(answers), [image.image_id for image, _ in rows]
+        cause, ids = why or describe_failures(answers), [image.image_id for image, _ in rows]
         scores = []
         for place, count in enumerate(COUNTS):
             protocol = add_limit(name_protocol(predictor, count), options)
-            facts = {"skipped": reasons, "reason": reason}
+            facts: dict[str, Any] = {"skipped": reasons, "reason": cause}
             if not why:
                 blind = summarize_constants(score_hits(score_constant_overlaps(rows, count), 0.5), ids)
                 facts |= {"chance": blind.drawn, "constant": blind.best, "no_constant": blind.why_none}

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks.data_roots import FoundSet
 from benchmarks.metrics import lvis_ap
-from benchmarks.predictors.contract import Predictor
 from benchmarks.predictors.detector import DetectorPredictor
 from benchmarks.report.charts import FREQUENCIES, group_by_frequency, make_precision_chart
 from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, name_dataset
@@ -58,7 +58,7 @@ class Lvis(Task):
 
     def find(self, roots: Sequence[Path]) -> list[FoundSet]:
         """See `Task.find`."""
-        found = []
+        found = list[FoundSet]()
         for root in roots:
             photos = [root / "coco" / "val2017", root / "coco" / "train2017"]
             here: dict[tuple[str, str], FoundSet] = {}  # minival is known by two file names
@@ -75,9 +75,7 @@ class Lvis(Task):
         check_recognition(self.name)
         check_detection(self.name)
 
-    def run(
-        self, predictor: Predictor | DetectorPredictor, dataset: AnnotatedSet, found: FoundSet, options: Options
-    ) -> TaskOutput:
+    def run(self, predictor: Any, dataset: AnnotatedSet, found: FoundSet, options: Options) -> TaskOutput:
         """See `Task.run`."""
         if getattr(predictor, "kind", "encoder") == "detector":
             return measure_detection(predictor, dataset, found, options)

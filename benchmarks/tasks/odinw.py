@@ -101,7 +101,8 @@ def _average(rows: Sequence[Row]) -> Row:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    return None if None in values else sum(values) / len(values)
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
 
 
 def find_annotation_file(folder: Path) -> tuple[str, Path] | None:

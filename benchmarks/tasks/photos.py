@@ -8,9 +8,9 @@ photos count. A photo that was left out moves later ones to another chunk: such 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import Protocol, TypeVar, overload
 
 from PIL import Image
 from tqdm import tqdm
@@ -20,7 +20,21 @@ from cloc import comm
 from cloc.formats.annotated import AnnotatedImage
 from cloc.images import ImageError, decode, is_strip
 
+
+class Pictured(Protocol):
+    """An image of a set."""
+
+    @property
+    def image_id(self) -> int:
+        """Number in the set."""
+
+    @property
+    def path(self) -> Path:
+        """Of the photo, or of what holds it."""
+
+
 T = TypeVar("T")
+P = TypeVar("P", bound=Pictured)
 MISSING = "photo missing"
 UNREADABLE = "photo unreadable"
 NO_EXAMPLE = "no example in this group"
@@ -47,7 +61,7 @@ def open_sized(path: Path, size: tuple[int, int] | None) -> Image.Image | str:
     return STRIP if is_strip(photo.size) else photo
 
 
-def limit_images(images: Sequence[AnnotatedImage], options: Options) -> list[AnnotatedImage]:
+def limit_images(images: Sequence[P], options: Options) -> list[P]:
     """All images by ascending id, or the first so many."""
     return sorted(images, key=lambda image: image.image_id)[: options.limit]
 
@@ -96,16 +110,13 @@ def open_batches(
             bar.update(len(window))
 
 
-def explain_none(skipped: dict[int, str], images: Sequence[AnnotatedImage]) -> str:
+def explain_none(skipped: Mapping[int, str], images: Sequence[Pictured]) -> str:
     """The reason of a row for which no photo could be used."""
     if not images:
         return "the set holds no image"
     if len(skipped) < len(images):
         return NO_EXAMPLE
     return f"none of the {len(images):,} photos can be used ({skipped[images[0].image_id]}: {images[0].path})"
-
-
-T = TypeVar("T")
 
 
 class SharedPhotos(Sequence[Image.Image]):

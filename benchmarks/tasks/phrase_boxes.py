@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,14 +60,15 @@ def find_kind(predictor: AnyPredictor) -> str:
 
 def explain_no_boxes(predictor: AnyPredictor) -> str | None:
     """Why a model gives no box for a phrase, None where it does."""
-    return predictor.cannot_ground if find_kind(predictor) == "encoder" else None
+    return cast(Predictor, predictor).cannot_ground if find_kind(predictor) == "encoder" else None
 
 
 def name_protocol(predictor: AnyPredictor, *more: str) -> str:
     """`phrase-box/.../xyxy-pixels`, and for an MLLM how it is asked and how its answer is read."""
     words = [PHRASE_BOX, *more, "xyxy-pixels"]
     if find_kind(predictor) == "mllm":
-        words += [f"asked '{predictor.question}'", f"first-box-{predictor.box_format.name}"]
+        mllm = cast(MllmPredictor, predictor)
+        words += [f"asked '{mllm.question}'", f"first-box-{mllm.box_format.name}"]
     return "/".join(words)
 
 
@@ -75,8 +77,8 @@ def ask_boxes(
 ) -> list[list[PhraseBox]]:
     """The answers for each image's phrases; the predictor can box, see `explain_no_boxes`."""
     if find_kind(predictor) == "mllm":
-        return _in_words(predictor, images, phrases)
-    found = predictor.ground(images, phrases)
+        return _in_words(cast(MllmPredictor, predictor), images, phrases)
+    found = cast(Predictor | DetectorPredictor, predictor).ground(images, phrases)
     return [[PhraseBox(box, "" if np.isfinite(box).all() else NO_BOX) for box in boxes] for boxes in found]
 
 

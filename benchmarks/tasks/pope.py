@@ -26,7 +26,7 @@ from cloc.formats.sources import PhotoFolders
 
 KINDS = ("random", "popular", "adversarial")
 PROTOCOL = "yes-no/first-sentence-rule"
-FIELDS = {"question_id": int, "image": str, "text": str, "label": (str, bool, int)}
+FIELDS: dict[str, type | tuple[type, ...]] = {"question_id": int, "image": str, "text": str, "label": (str, bool, int)}
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,11 @@ def score_answers(
     """Accuracy with its interval, and POPE's other figures."""
     if not answered:
         return [Score(split, protocol, "accuracy", skipped=skipped, reason="no question could be asked")]
-    said, true = [is_yes(one["answer"]) for one in answered], [as_yes(one["label"]) for one in answered]
+    said, true = [is_yes(one["answer"]) for one in answered], [as_yes(one["label"]) is True for one in answered]
     tally = Tally.of(images, [a == b for a, b in zip(said, true, strict=True)])
     blind, odd = score_blind_yes(true), note_undecided([one["answer"] for one in answered])
-    facts = {"skipped": skipped, "reason": "; ".join(f"{count:,} {why}" for why, count in odd.items()) or None}
+    reason = "; ".join(f"{count:,} {why}" for why, count in odd.items()) or None
+    facts: dict[str, Any] = {"skipped": skipped, "reason": reason}
     rest = [
         Score(split, protocol, metric, value=value, num_examples=len(answered), **facts, **blind[metric])
         if value is not None

@@ -15,11 +15,13 @@ Expressions by name alone and relational ones have splits of their own where the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.data_roots import FoundSet
 from benchmarks.metrics.grounding import score_constants, score_hits, summarize_constants
@@ -39,7 +41,7 @@ from cloc.formats.refcoco import ReferringSet, read_refcoco, refcoco_name, refco
 from cloc.images import Placement
 
 CANDIDATES = "candidates/nearest-region"
-METRICS = {
+METRICS: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
     "acc@0.5": partial(score_hits, threshold=0.5),
     "acc@0.75": partial(score_hits, threshold=0.75),
     "mean_iou": np.asarray,
@@ -148,15 +150,16 @@ def score_boxes(
     rows = np.flatnonzero(scored)
     known = {image.image_id: Placement(image.width, image.height) for image in answers.images}
     places = [known[image_id] for image_id in answers.image_ids[rows].tolist()]
-    meant = [answers.expressions[row].box_xyxy for row in rows]
+    meant = [answers.expressions[row].box_xyxy for row in rows.tolist()]
     referents = [place.to_canvas([box])[0] for place, box in zip(places, meant, strict=True)]
     extents = [place.to_canvas([[0, 0, place.width, place.height]])[0] for place in places]
     blind = score_constants(referents, extents)
-    reason, scores = describe_failures([answers.boxes[row] for row in rows]), []
+    boxes = [box for row in rows.tolist() if (box := answers.boxes[row]) is not None]
+    reason, scores = describe_failures(boxes), list[Score]()
     for metric, value_of in METRICS.items():
         constant = summarize_constants(value_of(blind), answers.image_ids[rows])
         tally = Tally.of(answers.image_ids[rows], value_of(answers.box_iou[rows]))
-        facts = {"skipped": skipped, "chance": constant.drawn, "constant": constant.best, "reason": reason}
-        facts["no_constant"] = constant.why_none
+        facts: dict[str, Any] = {"skipped": skipped, "chance": constant.drawn, "constant": constant.best}
+        facts |= {"reason": reason, "no_constant": constant.why_none}
         scores.append(Score(split, protocol, metric, tally, **facts))
     return scores

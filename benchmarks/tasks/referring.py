@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.examples import Example, ExampleSet, list_boxes
+from benchmarks.predictors.contract import Predictor
 from benchmarks.tasks.contract import Options
 from benchmarks.tasks.photos import iterate_photos, limit_images
 from benchmarks.tasks.phrase_boxes import AnyPredictor, PhraseBox, ask_boxes, explain_no_boxes, find_kind
@@ -100,7 +101,7 @@ class Referred:
                 phrase=asked.text,
             )
 
-        keys = np.array([self.expressions[row].sent_id for row in rows], dtype=np.int64)
+        keys = np.array([self.expressions[row].sent_id for row in rows.tolist()], dtype=np.int64)
         overlap = (self.box_iou if by_box else self.chosen_iou)[rows]
         confidence = np.abs(overlap - RIGHT_IOU) if by_box else self.confidence[rows]
         return ExampleSet(keys, overlap >= RIGHT_IOU, confidence, show)
@@ -117,12 +118,13 @@ def refer(predictor: AnyPredictor, dataset: ReferringSet, options: Options) -> R
     first = dict(zip([image.image_id for image in images], np.cumsum(counts) - counts, strict=True))
     encodes, boxes_too = find_kind(predictor) == "encoder", explain_no_boxes(predictor) is None
     distinct = sorted({expression.text for expression in asked}) if encodes else []
-    texts = dict(zip(distinct, predictor.encode_texts(distinct), strict=True)) if encodes else {}
+    encoder = cast(Predictor, predictor)  # asked only where it encodes
+    texts = dict(zip(distinct, encoder.encode_texts(distinct), strict=True)) if encodes else {}
     skipped: dict[int, str] = {}
     answers = _blank(asked, images, skipped)
     for kept, photos in iterate_photos(images, options, f"{predictor.name} on {dataset.name}", skipped):
         objects = [image.boxes_xyxy[~image.crowd] for image in kept]
-        regions = predictor.encode_regions(photos, objects) if encodes else [None] * len(kept)
+        regions = encoder.encode_regions(photos, objects) if encodes else [None] * len(kept)
         phrases = [[expression.text for expression in by_image[image.image_id]] for image in kept]
         boxes = ask_boxes(predictor, photos, phrases) if boxes_too else [None] * len(kept)
         for image, candidates, embeds, found in zip(kept, objects, regions, boxes, strict=True):

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -55,9 +56,7 @@ class RefLvis(Task):
         expect("reflvis: a denied name", is_named("It is not a cat, but a dog.", ["cat"]), False)
         expect("reflvis: a named one", is_named("It is a dog, not a cat.", ["dog"]), True)
 
-    def run(
-        self, predictor: Predictor | MllmPredictor, dataset: EitherSet, found: FoundSet, options: Options
-    ) -> TaskOutput:
+    def run(self, predictor: Any, dataset: EitherSet, found: FoundSet, options: Options) -> TaskOutput:
         """See `Task.run`."""
         by_image: dict[Path, list[Either]] = defaultdict(list)
         for question in dataset.questions:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.data_roots import FoundSet, list_coco_files
 from benchmarks.metrics.accuracy import find_nearest, score_top1
 from benchmarks.metrics.intervals import Tally, find_interval
-from benchmarks.predictors.contract import Predictor
 from benchmarks.tasks.contract import Options, Score, Task, TaskOutput, expect, name_dataset
 from benchmarks.tasks.regions import make_recognition_examples, recognise, recognise_in_words, score_recognition
 from cloc.formats.annotated import AnnotatedSet, Category
@@ -29,19 +30,20 @@ NO_REGIONS = (
 )
 
 
+def describe_needs(files: str) -> str:
+    """What the task needs of COCO's `val2017` or `train2017`."""
+    return f"coco/annotations/instances_{files}.json and the photos in coco/{files}/"
+
+
 class RegionRecognition(Task):
     """Top-1 and class mean over ground-truth boxes of COCO val2017."""
 
     name = "region_recognition"
     files = "val2017"
     split = "val"
+    needs = describe_needs(files)
     runs_by_default = True
     kinds = ("encoder", "mllm")
-
-    @property
-    def needs(self) -> str:
-        """See `Task.needs`."""
-        return f"coco/annotations/instances_{self.files}.json and the photos in coco/{self.files}/"
 
     def list_locations(self, roots: Sequence[Path]) -> list[Path]:
         """See `Task.list_locations`."""
@@ -59,7 +61,7 @@ class RegionRecognition(Task):
         """See `Task.self_check`."""
         check_recognition(self.name)
 
-    def run(self, predictor: Predictor, dataset: AnnotatedSet, found: FoundSet, options: Options) -> TaskOutput:
+    def run(self, predictor: Any, dataset: AnnotatedSet, found: FoundSet, options: Options) -> TaskOutput:
         """See `Task.run`. Categories that never have a box in training get rows of their own."""
         name, protocol = name_dataset(found.dataset, dataset.rendered), PROTOCOL
         if getattr(predictor, "kind", "encoder") == "mllm":
@@ -71,7 +73,7 @@ class RegionRecognition(Task):
         else:
             answers = recognise(predictor, dataset, name_class, options)
         only = np.array([category.caption_only for category in answers.categories], dtype=bool)
-        groups = {found.split: None}
+        groups: dict[str, NDArray[np.bool_] | None] = {found.split: None}
         if only.any():
             groups = {
                 f"{found.split}/boxed": ~only,
@@ -88,6 +90,7 @@ class RegionFit(RegionRecognition):
     name = "region_fit"
     files = "train2017"
     split = "train (a fit, no evaluation)"
+    needs = describe_needs(files)
     runs_by_default = False
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +96,8 @@ class RegionRetrieval(Task):
 
     def self_check(self) -> None:
         """See `Task.self_check`. Two regions carry one text, a third another one."""
-        texts, regions = np.eye(2), np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        texts = np.eye(2, dtype=np.float32)
+        regions = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dtype=np.float32)
         pool = Pool(np.arange(3), np.arange(3), ["a", "b"], np.array([0, 0, 1]), regions, texts)
         expect("region_retrieval: merged", score_recalls(pool, "region-to-text", "merged", 1).tolist(), [1.0, 1.0, 1.0])
         expect("region_retrieval: plain", score_recalls(pool, "region-to-text", "plain", 1).tolist(), [0.5, 0.5, 1.0])
@@ -104,7 +106,7 @@ class RegionRetrieval(Task):
 
     def run(self, predictor: Predictor, dataset: TextedSet, found: FoundSet, options: Options) -> TaskOutput:
         """See `Task.run`."""
-        images, photos_skipped = limit_images(dataset.images, options), {}
+        images, photos_skipped = limit_images(dataset.images, options), dict[int, str]()
         pool, skipped = build_pool(predictor, dataset, images, options, photos_skipped)
         scores, lines = [], []
         if len(pool.regions):
@@ -126,7 +128,7 @@ class RegionRetrieval(Task):
                         line[f"{direction}/{counting}/{metric}"] = round(float(hit), 5)
                     guess = find_chance(pool, direction, counting, k)
                     tally, always = Tally.of(pool.image_ids, hits), find_constant(pool, counting, k)
-                    facts = {"skipped": skipped, "chance": guess, "constant": always}
+                    facts: dict[str, Any] = {"skipped": skipped, "chance": guess, "constant": always}
                     scores.append(Score(found.split, protocol, metric, tally, **facts))
         return TaskOutput(name_dataset(found.dataset, dataset.rendered), dataset.rendered, scores, lines)
 

@@ -19,7 +19,7 @@ from benchmarks.examples import Example, ExampleSet, list_boxes
 from benchmarks.metrics.accuracy import find_nearest, score_blind, score_top1
 from benchmarks.metrics.intervals import Tally
 from benchmarks.predictors.contract import Predictor
-from benchmarks.predictors.mllm import MllmPredictor
+from benchmarks.predictors.mllm import RegionMllmPredictor
 from benchmarks.tasks.contract import Options, Score, add_limit
 from benchmarks.tasks.photos import NO_EXAMPLE, explain_none, iterate_photos, limit_images
 from cloc.formats.annotated import AnnotatedImage, AnnotatedSet, Category
@@ -100,7 +100,7 @@ def make_recognition_examples(found: RegionAnswers) -> ExampleSet:
     return ExampleSet(found.annotation_ids[rows], right, lead.astype(np.float64), show)
 
 
-def recognise_in_words(predictor: MllmPredictor, dataset: AnnotatedSet, options: Options) -> RegionAnswers:
+def recognise_in_words(predictor: RegionMllmPredictor, dataset: AnnotatedSet, options: Options) -> RegionAnswers:
     """Ask an MLLM with region tokens what each box of the set is; its answer is the class that it names first."""
     categories = tuple(sorted(dataset.categories.values(), key=lambda category: category.id))
     find = make_class_finder([category.name for category in categories])
@@ -228,8 +228,8 @@ def score_recognition(
         images, unseen = found.image_ids[scored], score_blind(classes, len(found.categories))
         plain, by_class = Tally.of(images, hits), Tally.of(images, hits, classes)
         unnamed = int((found.predicted[scored] < 0).sum())
-        why = f"answers that name no class, counted as wrong: {unnamed:,} of {len(classes):,}" if unnamed else None
-        facts = {"skipped": skipped, "chance": unseen.chance, "reason": why}
+        note = f"answers that name no class, counted as wrong: {unnamed:,} of {len(classes):,}" if unnamed else None
+        facts: dict[str, Any] = {"skipped": skipped, "chance": unseen.chance, "reason": note}
         scores.append(Score(split, top1_name, "top1", plain, constant=unseen.constant_top1, **facts))
         scores.append(Score(split, mean_name, "class_mean", by_class, constant=unseen.constant_class_mean, **facts))
     return scores

@@ -48,7 +48,8 @@ def find_tasks(names: Sequence[str]) -> list[Task | SpeedMeasurement]:
     Raises:
         ValueError: a name is unknown; the nearest known one is given.
     """
-    known = {one.name: one for one in (*TASKS, *MEASUREMENTS)}
+    known: dict[str, Task | SpeedMeasurement] = {task.name: task for task in TASKS}
+    known |= {one.name: one for one in MEASUREMENTS}
     if not names:
         return [task for task in TASKS if task.runs_by_default]
     for name in names:

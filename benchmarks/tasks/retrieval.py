@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,7 +113,7 @@ class Retrieval(Task):
                 for k, constant in zip(KS, always, strict=True):
                     tally = Tally.of(queries, score_hits(similarity, owner, kind, direction, counting, k))
                     guess = find_chance(owner, kind, direction, counting, k)
-                    facts = {"skipped": reasons, "chance": guess, "constant": constant}
+                    facts: dict[str, Any] = {"skipped": reasons, "chance": guess, "constant": constant}
                     scores.append(Score(found.split, protocol, f"recall@{k}", tally, **facts))
         return TaskOutput(name, dataset.rendered, scores, _lines(kept, captions, owner, similarity))
 

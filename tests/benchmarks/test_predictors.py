@@ -11,13 +11,14 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from transformers import BatchFeature, CLIPConfig, Kosmos2Config, LlavaConfig, Owlv2Config
 
+from benchmarks.predictors import loaded_models
 from benchmarks.predictors.clip_regions import crop_box
 from benchmarks.predictors.detector import ClocDetector
 from benchmarks.predictors.encoder import load_export, name_export
 from benchmarks.predictors.hf_detectors import OwlDetector
 from benchmarks.predictors.hf_encoders import HfCrop
 from benchmarks.predictors.kosmos import Kosmos
-from benchmarks.predictors.loaded_models import make_readouts
+from benchmarks.predictors.loaded_models import load_model, make_readouts
 from benchmarks.predictors.mllm import TransformersMllm
 from cloc import ClocConfig
 from cloc.export.reference import make_reference
@@ -173,6 +174,13 @@ def test_a_run_may_be_named_instead_of_its_export(exports):
 def test_no_export(tmp_path):
     with pytest.raises(ValueError, match=r"a folder with config\.json\), found none; train one with"):
         load_export(tmp_path)
+
+
+def test_a_detector_of_this_kit_is_refused_by_a_name_on_the_hub(monkeypatch):
+    config = {"model_type": "cloc", "architectures": [loaded_models.OUR_DETECTOR]}
+    monkeypatch.setattr(loaded_models, "_config", lambda source: config)
+    with pytest.raises(ValueError, match="expected an export of this kit"):
+        load_model("someone/detector", "cpu", 1)
 
 
 def test_an_unfinished_export_is_refused(tmp_path, exports):
