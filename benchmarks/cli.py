@@ -225,10 +225,12 @@ def score_predictions(given: argparse.Namespace) -> int:
 def list_tasks(given: argparse.Namespace) -> int:
     """Print the tasks, what each needs, and where its data was looked for and found."""
     from benchmarks.speed.measurements import MEASUREMENTS, SpeedMeasurement
+    from benchmarks.tasks.contract import Task
     from benchmarks.tasks.registry import TASKS, find_tasks
 
     where = list_roots(find_data_root(given.data))
-    for task in find_tasks(given.tasks) if given.tasks else [*TASKS, *MEASUREMENTS]:
+    asked: Sequence[Task | SpeedMeasurement] = find_tasks(given.tasks) if given.tasks else [*TASKS, *MEASUREMENTS]
+    for task in asked:
         by_default = not isinstance(task, SpeedMeasurement) and task.runs_by_default
         print(f"{task.name}{'' if by_default else '  (only when asked for by name)'}\n  needs {task.needs}")
         if isinstance(task, SpeedMeasurement):

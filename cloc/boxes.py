@@ -75,7 +75,8 @@ def paired_iou(boxes_xyxy: object, others_xyxy: object) -> FloatArray:
 def lie_on_image(boxes_xyxy: object, width: float, height: float) -> NDArray[np.bool_]:
     """(K,) whether boxes (pixels) have an area and leave a width x height image by at most a pixel; NaN never does."""
     boxes, limits = as_boxes(boxes_xyxy), np.array([width, height, width, height], dtype=np.float64) + 1
-    return ((boxes >= -1) & (boxes <= limits)).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    inside, has_area = (boxes >= -1) & (boxes <= limits), boxes[:, 2:] > boxes[:, :2]
+    return np.asarray(inside.all(axis=1) & has_area.all(axis=1))
 
 
 def cut_at_border(

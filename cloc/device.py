@@ -41,4 +41,4 @@ def make_deterministic(device: str) -> None:
     """
     torch.use_deterministic_algorithms(True, warn_only=device != "cpu")
     # Else every torch.empty is filled: DeepSpeed's 2 GiB bucket, each step. Nothing here reads what it has not written.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property of it

@@ -17,11 +17,13 @@ import sys
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cloc.command import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import torch
     from transformers import PreTrainedTokenizerBase
 
@@ -89,6 +91,8 @@ def run(options: argparse.Namespace) -> int:
 
 def train(options: argparse.Namespace, held: ExitStack) -> int:
     """See `run`."""
+    from collections.abc import Iterable
+
     import torch
 
     from cloc import comm, command, factory
@@ -149,7 +153,9 @@ def train(options: argparse.Namespace, held: ExitStack) -> int:
     metrics = MetricLogger(folder, config.steps, first_step, train.log_every, not comm.is_main(), config.run.trackers)
     try:
         with closing(metrics):
-            stopped = engine.train(stepper, batches, factory.make_losses(config, stepper, teacher), metrics, plan)
+            stopped = engine.train(
+                stepper, cast("Iterable[Batch]", batches), factory.make_losses(config, stepper, teacher), metrics, plan
+            )
 
         # 5. hand over
         weights = stepper.weights()
@@ -280,6 +286,8 @@ def print_plan(options: argparse.Namespace) -> int:
 
 def load(stepper: Stepper, checkpoint: Path) -> int:
     """Go on from a checkpoint, of any number of ranks, with DeepSpeed or without; returns its step."""
+    from collections.abc import Iterable
+
     import torch
 
     from cloc.train.checkpoint import read_state

@@ -40,7 +40,7 @@ def clip_tokenizer() -> CLIPTokenizer:
     entries = [*alphabet, *(letter + "</w>" for letter in alphabet), *(left + right for left, right in merges)]
     entries += ["<|startoftext|>", "<|endoftext|>"]
     vocab = {entry: index for index, entry in enumerate(entries)}
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_TOKENS)
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_TOKENS)  # type: ignore[arg-type]  # takes pairs
 
 
 def load_tokenizer(name: str, lower_case: bool = False) -> PreTrainedTokenizerBase:

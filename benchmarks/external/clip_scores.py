@@ -83,7 +83,17 @@ def measure_theirs(python: Path, model: Path, root: Path, out: Path) -> dict[Key
             place,
         ]
         command += ["--split", SPLIT, "--task", TASKS[name], "--model", f"local-dir:{model.resolve()}"]
-        command += ["--pretrained", "none", "--no_amp", "--num_workers", "0", "--recall_k", *KS, "--output", file]
+        command += [
+            "--pretrained",
+            "none",
+            "--no_amp",
+            "--num_workers",
+            "0",
+            "--recall_k",
+            *map(str, KS),
+            "--output",
+            file,
+        ]
         run_other(command, out / f"clip_benchmark-{name}.log")
         metrics = read_object(file, "CLIP_benchmark's results")["metrics"]
         found |= {ours: metrics[name_there] for name_there, ours in FIGURES[name].items()}

@@ -106,7 +106,7 @@ class ClocDetector:
         with refusing_unreadable(folder):
             model = ClocForObjectDetection.from_pretrained(folder, trust_remote_code=False, use_safetensors=True)
             self.processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
-        self.model: Any = cast(torch.nn.Module, model).to(device).eval()
+        self.model: Any = cast(Any, model).to(device).eval()
         self.form = DEFINED if self.model.config.detector_config.definitions else NAME
         self.dictionary = ConceptDictionary.of_export(folder) if self.form == DEFINED else None
         self.batch_size, self.boxes_a_level = batch_size, boxes_a_level

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,7 +131,7 @@ def score_constant_overlaps(rows: Sequence[tuple[EntityImage, Entity]], count: s
     canvas = [place.to_canvas(entity.boxes_xyxy) for place, (_, entity) in zip(places, rows, strict=True)]
     extents = [place.to_canvas([[0, 0, place.width, place.height]])[0] for place in places]
     merged = [merge_boxes(boxes) for boxes in canvas]
-    return score_constants(merged, extents, canvas if count == "any-box" else None)
+    return score_constants(merged, extents, cast(Any, canvas) if count == "any-box" else None)
 
 
 def _open(image: EntityImage) -> Image.Image | str:

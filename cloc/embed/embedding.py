@@ -67,6 +67,7 @@ def embed_batch(
     """
     inputs = processor(images=list(images), boxes=boxes_xyxy)
     encoding = model.encode_image(inputs["pixel_values"].to(model.device))
+    assert encoding.image_embeds is not None
     whole = encoding.image_embeds.float().cpu()
     if boxes_xyxy is None or not inputs["boxes_mask"].any():
         return whole, [whole[:0]] * len(images)

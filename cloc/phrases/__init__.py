@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from cloc.phrases.words import (
     ADJECTIVES,
@@ -97,7 +97,7 @@ def make_chunker(name: str, generic: str = "owlv2") -> Chunker:
     if generic not in GENERIC:
         raise ValueError(f"generic words: expected one of {', '.join(GENERIC)}, got {generic!r}")
     if name == "rules":
-        return partial(noun_phrases, generic=generic)
+        return partial(noun_phrases, generic=cast("GenericWords", generic))
     if name == "spacy":
         return _spacy_chunker(GENERIC[generic])
     if name == "nltk":

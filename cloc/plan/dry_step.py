@@ -31,6 +31,7 @@ from cloc.models.configuration import ClocConfig
 from cloc.models.modeling import ClocModel
 from cloc.models.packing import can_pack, lay_rows
 from cloc.models.pretraining import ClocDetectorForPreTraining
+from cloc.models.prompter import Prompter
 from cloc.plan.batch_shapes import ConceptShapes, Shapes
 from cloc.structures import DetectionOutputs
 from cloc.towers.tower import image_side
@@ -212,6 +213,7 @@ def _pairs(
         pooled = prompter(prompter.embed_boxes(boxes), image)
     else:
         kinds = torch.zeros(shapes.images, shapes.prompts, dtype=torch.int64)
+        assert isinstance(prompter, Prompter)
         tokens, real = prompter.embed_prompts(kinds, boxes, torch.zeros(*kinds.shape, *model.vision.grid), image)
         pooled = prompter(tokens, image, real)
     regions = prompter.project(pooled).flatten(0, 1)
