@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cloc.config import Config
     from cloc.data.loader import Source
     from cloc.models.modeling import ClocModel
+    from cloc.structures import Batch
     from cloc.train.metric_logger import MetricLogger
     from cloc.train.stepper import Stepper
 
@@ -91,8 +92,6 @@ def run(options: argparse.Namespace) -> int:
 
 def train(options: argparse.Namespace, held: ExitStack) -> int:
     """See `run`."""
-    from collections.abc import Iterable
-
     import torch
 
     from cloc import comm, command, factory
@@ -286,8 +285,6 @@ def print_plan(options: argparse.Namespace) -> int:
 
 def load(stepper: Stepper, checkpoint: Path) -> int:
     """Go on from a checkpoint, of any number of ranks, with DeepSpeed or without; returns its step."""
-    from collections.abc import Iterable
-
     import torch
 
     from cloc.train.checkpoint import read_state

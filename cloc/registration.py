@@ -15,6 +15,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import ClassVar
 
+from cloc.moved import MovedFinder, add_old_names
+
 AUTO = "transformers.models.auto"
 
 
@@ -30,6 +32,7 @@ def install(following: Mapping[str, Callable[[], None]] | None = None) -> None:
         _FINDER.following.setdefault(name, []).append(call)
     if _FINDER not in sys.meta_path:
         sys.meta_path.insert(0, _FINDER)
+        sys.meta_path.append(MovedFinder())
     _FINDER.pending.extend(call for name, call in following.items() if name in sys.modules)
     _FINDER.settle()
 
@@ -45,7 +48,8 @@ class _Finder(MetaPathFinder, threading.local):
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         """None for every module but those that are followed, and this kit's own."""
-        if name not in self.following and not name.startswith("cloc."):
+        ours = name.startswith(("cloc.", "mllm_bridge."))
+        if name not in self.following and not ours:
             return None
         later = sys.meta_path[sys.meta_path.index(self) + 1 :]
         spec = next((found for finder in later if (found := finder.find_spec(name, path, target)) is not None), None)
@@ -59,6 +63,8 @@ class _Finder(MetaPathFinder, threading.local):
                 execute(module)
             finally:
                 self.depth -= 1
+            if ours:
+                add_old_names(module)
             self.pending.extend(self.following.get(name, ()))
             self.settle()
 

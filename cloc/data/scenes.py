@@ -4,6 +4,8 @@ import sys
 
 from cloc.scenes.__main__ import main
 
+__path__: list[str] = []  # modules below it are found by their old names: cloc.moved
+
 if __name__ == "__main__":
     print("python -m cloc.data.scenes is now: python -m cloc.scenes", file=sys.stderr)
     sys.exit(main())

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from cloc.moved import find_moved
+
 __all__ = ["swap"]
 
 
@@ -11,4 +13,4 @@ def __getattr__(name: str) -> Any:
         from mllm_bridge.swap.command import swap
 
         return swap
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return find_moved(__name__, name)
