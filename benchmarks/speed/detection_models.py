@@ -68,9 +68,9 @@ def write_owlv2(folder: Path) -> None:
 
 def write_grounding_dino(folder: Path) -> None:
     """Grounding DINO tiny: Swin-T, BERT base, 900 queries."""
-    from transformers import (
+    from transformers import (  # type: ignore[attr-defined]  # BertTokenizerFast is loaded lazily
         BertConfig,
-        BertTokenizerFast,  # type: ignore[attr-defined]  # imported lazily
+        BertTokenizerFast,
         GroundingDinoConfig,
         GroundingDinoForObjectDetection,
         GroundingDinoImageProcessor,
