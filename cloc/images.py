@@ -40,6 +40,8 @@ from PIL import Image
 
 from cloc.boxes import FloatArray, as_boxes, clip_to_image
 
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+"""Of the files that are taken from a user's folder, in any case."""
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_PIXELS = 100_000_000

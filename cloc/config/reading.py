@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cloc.config.run import Config
+from cloc.data_root import REPOSITORY
 from cloc.files import parse_yaml, read_yaml
 
 OTHER_NAMES = {
@@ -160,7 +161,6 @@ def _position(items: list[Any], part: str, override: str) -> int:
 
 MOST_TOLD, MOST_SHOWN = 20, 200
 """Mistakes that are listed at once, and characters of a value that are shown."""
-REPOSITORY = Path(__file__).resolve().parents[2]
 Kind = TypeVar("Kind", bound=BaseModel)
 
 

@@ -26,13 +26,11 @@ from cloc.export import find_newest_export, find_next_numbered, read_card
 from cloc.files import LARGEST, read_object
 from cloc.formats.numbers import parse_whole
 from cloc.formats.photos import make_photo_key
-from cloc.images import read_photo
+from cloc.images import IMAGE_ENDINGS, read_photo
 from cloc.model_folders import refusing_unreadable
 from cloc.models.detection import ClocForObjectDetection
 from cloc.text import canonical, concept_name
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-"""Of the files that are taken from a folder, in any case."""
 Found = Mapping[str, np.ndarray]
 """What `ClocForObjectDetection.detect` says of one image."""
 
@@ -228,9 +226,9 @@ def photo_files(given: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file())
+        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_ENDINGS and file.is_file())
         if not inside:
-            raise ValueError(f"{path}: expected a folder with images ({', '.join(ENDINGS)}), found none below it")
+            raise ValueError(f"{path}: expected a folder with images ({', '.join(IMAGE_ENDINGS)}), found none below it")
         found += inside
     return list(dict.fromkeys(found))
 

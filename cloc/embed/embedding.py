@@ -21,12 +21,11 @@ from cloc.embed.prompt_boxes import PromptBoxes, match, read_prompt_boxes
 from cloc.embed.vector_file import VectorFile, check_ending, vector_schema
 from cloc.export import find_newest_export, read_card
 from cloc.export.reference import check_reference
-from cloc.images import ImageError, read_photo
+from cloc.images import IMAGE_ENDINGS, ImageError, read_photo
 from cloc.model_folders import refusing_unreadable
 from cloc.models.modeling import ClocModel
 from cloc.models.processing import ClocProcessor
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 NO_BOXES = PromptBoxes(np.zeros((0, 4)))
 
 
@@ -40,13 +39,13 @@ def find_images(paths: Sequence[str]) -> list[Path]:
     for text in paths:
         path = Path(text)
         if path.is_dir():
-            found.update(dict.fromkeys(sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)))
+            found.update(dict.fromkeys(sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_ENDINGS)))
         elif path.is_file():
             found[path] = None
         else:
             raise ValueError(f"{path}: no such file or folder")
     if not found:
-        raise ValueError(f"{', '.join(paths)}: no pictures there ({', '.join(SUFFIXES)})")
+        raise ValueError(f"{', '.join(paths)}: no pictures there ({', '.join(IMAGE_ENDINGS)})")
     return list(found)
 
 
